@@ -1,0 +1,354 @@
+//! The interface between the two halves: map keys and values, counters, events and drop reasons.
+//!
+//! Promises: every type is `repr(C)`, has no implicit padding and the size that is asserted below it; numbers are
+//! host byte order, addresses and MACs are network order; reasons and counter places are append-only and never used
+//! for something else. Any change of a type here changes [`ABI_VERSION`].
+
+/// Version of this interface, kept in the map `META`. A daemon that finds pins of another version does not adopt
+/// them: it replaces them and says so.
+pub const ABI_VERSION: u32 = 1;
+
+/// Most (MAC, prefix) pairs that one port may have. User space joins adjacent prefixes first; what still does not
+/// fit is refused by name. 64 is six times Neutron's default of ten address pairs, and keeps [`Port`] near 1.5 KB.
+pub const MAX_SOURCES: usize = 64;
+
+/// One allowed pair of source MAC and source prefix.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Source MAC, as on the wire.
+    pub mac: [u8; 6],
+    /// 4 or 6; 0 in an unused place.
+    pub family: u8,
+    /// Prefix length in bits: 0 to 32, or 0 to 128.
+    pub prefix_len: u8,
+    /// Network address; IPv4 in the first four bytes, the others 0. Host bits are 0.
+    pub addr: [u8; 16],
+}
+
+impl Source {
+    /// An unused place.
+    pub const EMPTY: Self = Self { mac: [0; 6], family: 0, prefix_len: 0, addr: [0; 16] };
+}
+
+/// Value of the map `PORTS` (key: interface index): what `from_guest` knows of a tap. No entry: the tap's traffic
+/// passes untouched, metadata requests too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Names one binding of this interface to at most one instance. Never 0, never used again by another binding.
+    pub tag: u32,
+    /// [`PORT_HELD`], [`PORT_ANY_ADDRESS`], [`PORT_LEARN`].
+    pub flags: u32,
+    /// The port's own MAC; ignored while held.
+    pub mac: [u8; 6],
+    /// Used places of `sources`, at most [`MAX_SOURCES`].
+    pub source_count: u16,
+    /// Allowed pairs; places from `source_count` on are [`Source::EMPTY`].
+    pub sources: [Source; MAX_SOURCES],
+}
+
+/// No instance yet: any source is let through to the responder, which answers 503.
+pub const PORT_HELD: u32 = 1;
+/// The port's own MAC may use any source address (`port_security: false`).
+pub const PORT_ANY_ADDRESS: u32 = 2;
+/// More than one MAC may speak here, so the MAC is learned per guest address, in `NEIGHBOURS`.
+pub const PORT_LEARN: u32 = 4;
+
+/// Value of the map `TAGS` (key: tag): where `to_guest` sends a reply. No entry: the binding has ended, and what is
+/// still under way for it is dropped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReturnPath {
+    /// Interface index of the tap.
+    pub ifindex: u32,
+    /// As [`Port::flags`].
+    pub flags: u32,
+    /// Destination MAC, unless [`PORT_LEARN`] or [`PORT_HELD`] says that `NEIGHBOURS` knows it.
+    pub mac: [u8; 6],
+    /// 0.
+    pub reserved: u16,
+}
+
+/// Value of the map `NEIGHBOURS` (key: the identity address, 16 bytes): the MAC that a guest address was last
+/// seen with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// MAC, as on the wire.
+    pub mac: [u8; 6],
+    /// 0.
+    pub reserved: u16,
+}
+
+/// The one element of the map `META`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Meta {
+    /// [`ABI_VERSION`] of the daemon that made the pins.
+    pub abi_version: u32,
+    /// The next tag to give away.
+    pub next_tag: u32,
+}
+
+/// Why a packet was dropped. Numbers are append-only: see [`Counters`] for where each is counted.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The source MAC is not one of the port's.
+    SpoofedMac = 1,
+    /// The source address is not one of the port's for this MAC, and not link-local.
+    SpoofedIp = 2,
+    /// An IPv4 header with options.
+    Ipv4Options = 3,
+    /// An IPv4 fragment, or an IPv6 fragment header.
+    Fragment = 4,
+    /// A header that ends before it should, or lengths that contradict each other.
+    Truncated = 5,
+    /// An IPv6 extension header other than a fragment's.
+    Ipv6Extension = 6,
+    /// To a metadata address, but nothing that is answered there: UDP, other ICMP, ARP that is not a request.
+    NotAnswered = 7,
+    /// An allowed IPv6 source outside fe80::/64, which the identity address cannot carry.
+    SourceScope = 8,
+    /// A reply to a binding that has ended.
+    TagEnded = 9,
+    /// A reply to a guest address whose MAC is not known (any more).
+    MacUnknown = 10,
+    /// A helper of the kernel failed: out of memory, mostly.
+    KernelError = 11,
+    /// The namespace sent something that is not a reply to a guest. Counted under the pair's interface.
+    StrayFromResponder = 12,
+    /// The host sent something into the responder's namespace. Counted under the pair's interface.
+    StrayFromHost = 13,
+}
+
+impl DropReason {
+    /// All reasons, by number.
+    pub const ALL: [Self; 13] = [
+        Self::SpoofedMac,
+        Self::SpoofedIp,
+        Self::Ipv4Options,
+        Self::Fragment,
+        Self::Truncated,
+        Self::Ipv6Extension,
+        Self::NotAnswered,
+        Self::SourceScope,
+        Self::TagEnded,
+        Self::MacUnknown,
+        Self::KernelError,
+        Self::StrayFromResponder,
+        Self::StrayFromHost,
+    ];
+
+    /// Returns the name that logs, counters and metrics use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Counters::NAMES[Counters::FIRST_DROP + self as usize - 1]
+    }
+
+    /// Returns the reason with this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u32 == number)
+    }
+}
+
+/// Value of the per-CPU map `COUNTERS` (key: interface index): packets, by what became of them.
+///
+/// Traffic to other addresses than the metadata ones is not counted: it costs those packets a few loads and no more.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// ARP requests answered in place.
+    pub answered_arp: u64,
+    /// Neighbour solicitations answered in place.
+    pub answered_neighbour: u64,
+    /// ICMP and ICMPv6 echo requests answered in place.
+    pub answered_echo: u64,
+    /// TCP segments handed to the responder.
+    pub to_responder: u64,
+    /// TCP segments handed to the guest.
+    pub to_guest: u64,
+    /// Places for further verdicts; 0.
+    pub reserved_verdicts: [u64; 3],
+    /// [`DropReason::SpoofedMac`].
+    pub drop_spoofed_mac: u64,
+    /// [`DropReason::SpoofedIp`].
+    pub drop_spoofed_ip: u64,
+    /// [`DropReason::Ipv4Options`].
+    pub drop_ipv4_options: u64,
+    /// [`DropReason::Fragment`].
+    pub drop_fragment: u64,
+    /// [`DropReason::Truncated`].
+    pub drop_truncated: u64,
+    /// [`DropReason::Ipv6Extension`].
+    pub drop_ipv6_extension: u64,
+    /// [`DropReason::NotAnswered`].
+    pub drop_not_answered: u64,
+    /// [`DropReason::SourceScope`].
+    pub drop_source_scope: u64,
+    /// [`DropReason::TagEnded`].
+    pub drop_tag_ended: u64,
+    /// [`DropReason::MacUnknown`].
+    pub drop_mac_unknown: u64,
+    /// [`DropReason::KernelError`].
+    pub drop_kernel_error: u64,
+    /// [`DropReason::StrayFromResponder`].
+    pub drop_stray_from_responder: u64,
+    /// [`DropReason::StrayFromHost`].
+    pub drop_stray_from_host: u64,
+    /// Places for further reasons; 0.
+    pub reserved_reasons: [u64; 11],
+}
+
+impl Counters {
+    /// Places in all.
+    pub const LEN: usize = 32;
+    /// Place of the first drop reason: reason `n` is counted at `FIRST_DROP + n - 1`.
+    pub const FIRST_DROP: usize = 8;
+
+    /// Name of each place, as in logs and metrics; empty where reserved.
+    pub const NAMES: [&'static str; Self::LEN] = [
+        "answered_arp",
+        "answered_neighbour",
+        "answered_echo",
+        "to_responder",
+        "to_guest",
+        "",
+        "",
+        "",
+        "spoofed_mac",
+        "spoofed_ip",
+        "ipv4_options",
+        "fragment",
+        "truncated",
+        "ipv6_extension",
+        "not_answered",
+        "source_scope",
+        "tag_ended",
+        "mac_unknown",
+        "kernel_error",
+        "stray_from_responder",
+        "stray_from_host",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+    ];
+
+    /// Returns the values in the order of [`Self::NAMES`].
+    #[must_use]
+    pub fn values(&self) -> [u64; Self::LEN] {
+        // SAFETY: `Counters` is `repr(C)` and made of exactly `LEN` u64 (asserted below); every bit pattern is valid.
+        unsafe { core::mem::transmute::<Self, [u64; Self::LEN]>(*self) }
+    }
+
+    /// Adds another CPU's values to these.
+    pub fn add(&mut self, other: &Self) {
+        let mut sum = self.values();
+        for (sum, value) in sum.iter_mut().zip(other.values()) {
+            *sum = sum.wrapping_add(value);
+        }
+        // SAFETY: as in `values`, the other way round.
+        *self = unsafe { core::mem::transmute::<[u64; Self::LEN], Self>(sum) };
+    }
+}
+
+/// A place in [`Counters`] that is no drop.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answered {
+    /// [`Counters::answered_arp`].
+    Arp = 0,
+    /// [`Counters::answered_neighbour`].
+    Neighbour = 1,
+    /// [`Counters::answered_echo`].
+    Echo = 2,
+    /// [`Counters::to_responder`].
+    ToResponder = 3,
+    /// [`Counters::to_guest`].
+    ToGuest = 4,
+}
+
+/// A sampled drop, in the ring buffer `EVENTS`: the 1st, 2nd, 4th, 8th … of each port and reason on each CPU, so that
+/// a flood costs its log 64 lines at most.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Interface index of the tap (or of the pair, for strays).
+    pub ifindex: u32,
+    /// [`DropReason`] as a number.
+    pub reason: u32,
+    /// How many of this reason this CPU has dropped on this interface, this one included.
+    pub count: u64,
+    /// Length of the frame in bytes.
+    pub len: u32,
+    /// EtherType, host order.
+    pub ethertype: u16,
+    /// VLAN identifier, 0 if untagged.
+    pub vlan: u16,
+    /// The first 64 bytes of the frame, without its VLAN tag; 0 where the frame ends.
+    pub head: [u8; 64],
+}
+
+const _: () = {
+    assert!(size_of::<Source>() == 24 && align_of::<Source>() == 8);
+    assert!(size_of::<Port>() == 16 + 24 * MAX_SOURCES);
+    assert!(size_of::<ReturnPath>() == 16);
+    assert!(size_of::<Neighbour>() == 8);
+    assert!(size_of::<Meta>() == 8);
+    assert!(size_of::<Counters>() == 8 * Counters::LEN);
+    assert!(size_of::<Event>() == 24 + 64);
+    assert!(core::mem::offset_of!(Counters, drop_spoofed_mac) == 8 * Counters::FIRST_DROP);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Counters, Event, Meta, Neighbour, Port, ReturnPath};
+
+    // SAFETY: `repr(C)`, `Copy`, no padding (sizes are asserted above), every bit pattern is a value.
+    unsafe impl aya::Pod for Port {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ReturnPath {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Neighbour {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Meta {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Counters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Event {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_without_gaps_and_named_as_their_counter() {
+        for (number, reason) in (1u32..).zip(DropReason::ALL) {
+            assert_eq!(reason as u32, number);
+            assert_eq!(DropReason::from_number(number), Some(reason));
+            assert!(!reason.name().is_empty());
+        }
+        assert_eq!(DropReason::from_number(0), None);
+        assert_eq!(DropReason::StrayFromHost.name(), "stray_from_host");
+        let counters = Counters { drop_stray_from_host: 3, ..Counters::default() };
+        assert_eq!(counters.values()[Counters::FIRST_DROP + DropReason::StrayFromHost as usize - 1], 3);
+    }
+
+    #[test]
+    fn counters_add_place_by_place() {
+        let mut sum = Counters { answered_arp: 1, drop_fragment: 2, ..Counters::default() };
+        sum.add(&Counters { answered_arp: 10, to_guest: 5, ..Counters::default() });
+        assert_eq!(sum, Counters { answered_arp: 11, to_guest: 5, drop_fragment: 2, ..Counters::default() });
+    }
+}

@@ -1,0 +1,171 @@
+//! The addresses of the metadata service, and the identity address: a guest's source address, rewritten so that it
+//! says which interface a packet came in on.
+//!
+//! Inside the responder's namespace every guest connection comes from an identity address. It is built in the kernel
+//! from facts that the guest cannot influence, plus the guest's own address, which only has to be carried back:
+//!
+//! ```text
+//! bytes 0..2    fd 6d                   the prefix fd6d::/16
+//! bytes 2..4    family:4 bits | vlan:12 family 4 or 6, plus 8 for an 802.1ad tag; vlan 0 = untagged
+//! bytes 4..8    tag, big endian         one binding of one interface; never used again (abi::Port::tag)
+//! bytes 8..16   guest address           00 00 00 00 a b c d (IPv4), or the interface identifier of fe80::/64
+//! ```
+//!
+//! Left out: IPv6 sources outside fe80::/64. The service's IPv6 address is link-local, so a conforming guest never
+//! uses one (RFC 6724, rule 2).
+
+/// 169.254.169.254, the IPv4 address that guests ask. Source: Amazon EC2, and Nova after it.
+pub const METADATA_IPV4: [u8; 4] = [169, 254, 169, 254];
+
+/// fe80::a9fe:a9fe, the IPv6 address that guests ask. Source: Neutron's `METADATA_V6_IP`.
+pub const METADATA_IPV6: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xa9, 0xfe, 0xa9, 0xfe];
+
+/// ff02::1:fffe:a9fe, the solicited-node multicast address of [`METADATA_IPV6`] (RFC 4291, section 2.7.1).
+pub const METADATA_SOLICITED_NODE: [u8; 16] =
+    [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xfe, 0xa9, 0xfe];
+
+/// 02:00:a9:fe:a9:fe, the MAC under which both addresses answer: locally administered, so it is nobody's.
+pub const METADATA_MAC: [u8; 6] = [0x02, 0x00, 0xa9, 0xfe, 0xa9, 0xfe];
+
+/// First two bytes of every identity address and of the responder's own: a prefix of the unique local space
+/// (RFC 4193), seen only inside the responder's namespace.
+pub const IDENTITY_PREFIX: [u8; 2] = [0xfd, 0x6d];
+
+/// fd6d::a9fe:a9fe, where the responder listens. Its tag field is 0, which no binding has, so no guest collides.
+pub const RESPONDER_IPV6: [u8; 16] = [0xfd, 0x6d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xa9, 0xfe, 0xa9, 0xfe];
+
+/// The address family that the guest used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// 169.254.169.254.
+    Ipv4,
+    /// fe80::a9fe:a9fe.
+    Ipv6,
+}
+
+/// The VLAN tag that a guest's frame carried, put back on the way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Vlan {
+    /// VLAN identifier, 1 to 4094; 0 stands for an untagged (or only priority-tagged) frame.
+    pub id: u16,
+    /// An 802.1ad service tag instead of an 802.1Q one.
+    pub service: bool,
+}
+
+/// A decoded identity address: see the module for its layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IdentityAddress {
+    /// The family that the guest used.
+    pub family: Family,
+    /// The VLAN tag of the guest's frame.
+    pub vlan: Vlan,
+    /// The binding that the packet's interface had when it came in.
+    pub tag: u32,
+    /// The guest's address: the last four bytes for IPv4 (the others 0), the interface identifier for IPv6.
+    pub guest: [u8; 8],
+}
+
+impl IdentityAddress {
+    /// Returns the 16 bytes, network order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn encode(&self) -> [u8; 16] {
+        let family = match self.family {
+            Family::Ipv4 => 4u16,
+            Family::Ipv6 => 6,
+        } | if self.vlan.service { 8 } else { 0 };
+        let [family_vlan_high, vlan_low] = ((family << 12) | (self.vlan.id & 0xfff)).to_be_bytes();
+        let t = self.tag.to_be_bytes();
+        let g = self.guest;
+        [
+            IDENTITY_PREFIX[0], IDENTITY_PREFIX[1], family_vlan_high, vlan_low, t[0], t[1], t[2], t[3], g[0], g[1],
+            g[2], g[3], g[4], g[5], g[6], g[7],
+        ]
+    }
+
+    /// Reads 16 bytes, network order. `None` if the prefix, the family or the tag is not one that [`encode`] writes.
+    ///
+    /// [`encode`]: Self::encode
+    #[inline(always)]
+    #[must_use]
+    pub const fn decode(bytes: &[u8; 16]) -> Option<Self> {
+        if bytes[0] != IDENTITY_PREFIX[0] || bytes[1] != IDENTITY_PREFIX[1] {
+            return None;
+        }
+        let family_vlan = u16::from_be_bytes([bytes[2], bytes[3]]);
+        let family = match (family_vlan >> 12) & 7 {
+            4 => Family::Ipv4,
+            6 => Family::Ipv6,
+            _ => return None,
+        };
+        let tag = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        if tag == 0 {
+            return None;
+        }
+        let vlan = Vlan { id: family_vlan & 0xfff, service: family_vlan & 0x8000 != 0 };
+        let guest =
+            [bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]];
+        Some(Self { family, vlan, tag, guest })
+    }
+
+    /// Returns the guest's own IPv4 address, or its IPv6 link-local one in 16 bytes.
+    #[must_use]
+    pub fn guest_address(&self) -> core::net::IpAddr {
+        let g = self.guest;
+        match self.family {
+            Family::Ipv4 => core::net::Ipv4Addr::new(g[4], g[5], g[6], g[7]).into(),
+            Family::Ipv6 => {
+                let mut bytes = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                bytes[8..].copy_from_slice(&g);
+                core::net::Ipv6Addr::from(bytes).into()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_survives_encoding() {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            for vlan in [Vlan::default(), Vlan { id: 1, service: false }, Vlan { id: 4094, service: true }] {
+                for tag in [1, 0x0102_0304, u32::MAX] {
+                    let address = IdentityAddress { family, vlan, tag, guest: [1, 2, 3, 4, 5, 6, 7, 8] };
+                    assert_eq!(IdentityAddress::decode(&address.encode()), Some(address));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_addresses_are_refused() {
+        assert_eq!(IdentityAddress::decode(&RESPONDER_IPV6), None, "the responder's own address has no tag");
+        assert_eq!(IdentityAddress::decode(&METADATA_IPV6), None);
+        let mut family_five = IdentityAddress {
+            family: Family::Ipv4,
+            vlan: Vlan::default(),
+            tag: 7,
+            guest: [0; 8],
+        }
+        .encode();
+        family_five[2] = 0x50;
+        assert_eq!(IdentityAddress::decode(&family_five), None);
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let address = IdentityAddress {
+            family: Family::Ipv4,
+            vlan: Vlan { id: 0x123, service: false },
+            tag: 0xa0b0_c0d0,
+            guest: [0, 0, 0, 0, 10, 0, 0, 5],
+        };
+        assert_eq!(
+            address.encode(),
+            [0xfd, 0x6d, 0x41, 0x23, 0xa0, 0xb0, 0xc0, 0xd0, 0, 0, 0, 0, 10, 0, 0, 5]
+        );
+        assert_eq!(address.guest_address(), core::net::IpAddr::from([10, 0, 0, 5]));
+    }
+}

@@ -1,0 +1,124 @@
+//! Which instance a tag belongs to, and for how long.
+//!
+//! Promises:
+//! - a tag stands for one binding of one interface; it is bound to at most one instance in its whole life, and never
+//!   used again, so an answer found through a tag is never somebody else's;
+//! - when a binding ends, its leases are cancelled: connections that hold one close without another byte;
+//! - an unknown tag is a refusal, not a guess.
+//!
+//! Left out: how tags come to be (`port`) and what an instance may read (`store`).
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::record::{InstanceId, PortId};
+
+/// The number in an identity address: see [`metadata_ebpf::addr`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(pub u32);
+
+/// Who is behind a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// This port of this instance.
+    Bound {
+        /// The instance whose documents are served.
+        instance: InstanceId,
+        /// The port, for logs.
+        port: PortId,
+    },
+    /// Nobody yet, or nobody for certain: the answer is 503, so that the guest asks again.
+    Held,
+}
+
+#[derive(Debug)]
+struct Binding {
+    identity: ArcSwap<Identity>,
+    ended: CancellationToken,
+}
+
+/// A connection's hold on a binding. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Lease(Arc<Binding>);
+
+impl Lease {
+    /// Returns who is behind the tag now; `None` once the binding has ended.
+    #[must_use]
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        (!self.0.ended.is_cancelled()).then(|| self.0.identity.load_full())
+    }
+
+    /// Completes when the binding has ended. Cancel-safe.
+    pub async fn ended(&self) {
+        self.0.ended.cancelled().await;
+    }
+}
+
+/// All live bindings. Written by the ports' task, read by connections.
+#[derive(Debug, Default)]
+pub struct Identities {
+    bindings: DashMap<Tag, Arc<Binding>>,
+}
+
+impl Identities {
+    /// Returns an empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns a lease on the tag's binding, or `None` if there is no such binding (any more).
+    #[must_use]
+    pub fn lease(&self, tag: Tag) -> Option<Lease> {
+        self.bindings.get(&tag).map(|binding| Lease(Arc::clone(&binding)))
+    }
+
+    /// Adds a binding, or gives a held one its instance.
+    ///
+    /// # Errors
+    /// [`Rebound`] if the tag is already bound to another instance or port: that needs a new tag.
+    pub fn bind(&self, tag: Tag, identity: Identity) -> Result<(), Rebound> {
+        let binding = self.bindings.entry(tag).or_insert_with(|| {
+            Arc::new(Binding { identity: ArcSwap::from_pointee(Identity::Held), ended: CancellationToken::new() })
+        });
+        let current = binding.identity.load_full();
+        if *current == identity {
+            return Ok(());
+        }
+        if *current != Identity::Held {
+            return Err(Rebound { tag });
+        }
+        binding.identity.store(Arc::new(identity));
+        Ok(())
+    }
+
+    /// Ends a binding: its leases are cancelled and the tag is unknown from here on.
+    pub fn end(&self, tag: Tag) {
+        if let Some((_, binding)) = self.bindings.remove(&tag) {
+            binding.ended.cancel();
+        }
+    }
+
+    /// Returns the number of live bindings.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// Tells whether there is no live binding.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bindings.is_empty()
+    }
+}
+
+/// A tag was about to change hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("tag {} is already bound to another port", tag.0)]
+pub struct Rebound {
+    /// The tag.
+    pub tag: Tag,
+}

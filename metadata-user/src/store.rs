@@ -1,0 +1,2 @@
+//! The cache.
+pub mod record;
