@@ -2,5 +2,6 @@
 //!
 //! Which module may use which is written in ARCHITECTURE.md.
 
+pub mod config;
 pub mod identity;
 pub mod store;
