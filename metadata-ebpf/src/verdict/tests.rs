@@ -15,6 +15,7 @@ fn port() -> Port {
         flags: PORT_LEARN,
         source_count: 0,
         reserved: 0,
+        instance: [0; 16],
         sources: [Source::EMPTY; MAX_SOURCES],
     };
     let mut add = |mac, family, prefix_len, start: &[u8]| {
