@@ -28,7 +28,12 @@ pub struct Source {
 
 impl Source {
     /// An unused place.
-    pub const EMPTY: Self = Self { mac: [0; 6], family: 0, prefix_len: 0, addr: [0; 16] };
+    pub const EMPTY: Self = Self {
+        mac: [0; 6],
+        family: 0,
+        prefix_len: 0,
+        addr: [0; 16],
+    };
 }
 
 /// Value of the map `PORTS` (key: interface index): what `from_guest` knows of a tap. No entry: the tap's traffic
@@ -150,7 +155,9 @@ impl DropReason {
     /// Returns the reason with this number, if there is one.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| *reason as u32 == number)
+        Self::ALL
+            .into_iter()
+            .find(|reason| *reason as u32 == number)
     }
 }
 
@@ -341,14 +348,36 @@ mod tests {
         }
         assert_eq!(DropReason::from_number(0), None);
         assert_eq!(DropReason::StrayFromHost.name(), "stray_from_host");
-        let counters = Counters { drop_stray_from_host: 3, ..Counters::default() };
-        assert_eq!(counters.values()[Counters::FIRST_DROP + DropReason::StrayFromHost as usize - 1], 3);
+        let counters = Counters {
+            drop_stray_from_host: 3,
+            ..Counters::default()
+        };
+        assert_eq!(
+            counters.values()[Counters::FIRST_DROP + DropReason::StrayFromHost as usize - 1],
+            3
+        );
     }
 
     #[test]
     fn counters_add_place_by_place() {
-        let mut sum = Counters { answered_arp: 1, drop_fragment: 2, ..Counters::default() };
-        sum.add(&Counters { answered_arp: 10, to_guest: 5, ..Counters::default() });
-        assert_eq!(sum, Counters { answered_arp: 11, to_guest: 5, drop_fragment: 2, ..Counters::default() });
+        let mut sum = Counters {
+            answered_arp: 1,
+            drop_fragment: 2,
+            ..Counters::default()
+        };
+        sum.add(&Counters {
+            answered_arp: 10,
+            to_guest: 5,
+            ..Counters::default()
+        });
+        assert_eq!(
+            sum,
+            Counters {
+                answered_arp: 11,
+                to_guest: 5,
+                drop_fragment: 2,
+                ..Counters::default()
+            }
+        );
     }
 }
