@@ -2,6 +2,11 @@
 //!
 //! Which module may use which is written in ARCHITECTURE.md.
 
+pub mod api;
 pub mod config;
+pub mod drain;
 pub mod identity;
+pub mod readiness;
+pub mod source;
 pub mod store;
+pub mod telemetry;
