@@ -53,4 +53,10 @@ pub(crate) static PAIR_IFINDEX: Global<u32> = Global::new(0);
 /// Interface index of the tap to trace; 0 in the programs of normal service. It is a constant to the verifier, which
 /// removes the tracing code where it is 0.
 #[unsafe(no_mangle)]
-pub(crate) static TRACE_IFINDEX: Global<u32> = Global::new(0);
+static TRACE_IFINDEX: Global<u32> = Global::new(0);
+
+/// Tells whether this tap is traced. The first comparison is between constants; the verifier removes what follows.
+#[inline(always)]
+pub(crate) fn traced(ifindex: u32) -> bool {
+    TRACE_IFINDEX.load() != 0 && TRACE_IFINDEX.load() == ifindex
+}

@@ -28,7 +28,7 @@ use crate::{
         PASS, accept_any_destination, adjust_checksum, ethertype, hand_to_peer, ifindex_of,
         pop_vlan, pull, send_out, view, vlan_of,
     },
-    maps::{NEIGHBOURS, PAIR_IFINDEX, PORTS, TRACE_IFINDEX},
+    maps::{NEIGHBOURS, PAIR_IFINDEX, PORTS, traced},
 };
 
 /// Bytes that the decisions read at most: Ethernet, IPv6 and a solicitation.
@@ -122,7 +122,7 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
     match protocol(&arrival) {
         Ok(verdict) => verdict,
         Err(reason) => {
-            if TRACE_IFINDEX.load() == ifindex {
+            if traced(ifindex) {
                 info!(
                     ctx,
                     "from_guest: {} bytes dropped: {}",
@@ -200,6 +200,12 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
 fn ipv6(arrival: &Arrival<'_>) -> Outcome {
     let ctx = arrival.ctx;
     let frame = view::<EthIpv6>(ctx, 0).ok_or(DropReason::Truncated)?;
+    if frame.next_header == PROTOCOL_ICMPV6
+        && let Some(message) = view::<Neighbour>(ctx, ETH_IPV6_LEN)
+        && (message.kind, message.code) == (ICMPV6_SOLICITATION, 0)
+    {
+        return solicitation(arrival, frame, message);
+    }
     match verdict::ipv6(frame, ctx.len(), arrival.port)? {
         Action::Respond => {
             let s = frame.src;
@@ -223,30 +229,23 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
             arrival.respond(&header)
         }
         Action::Message => {
-            let message = *view::<Icmp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
-            match (message.kind, message.code) {
-                (ICMPV6_SOLICITATION, 0) => solicitation(arrival, frame),
-                (ICMPV6_ECHO_REQUEST, 0) => {
-                    verdict::source_ipv6(frame, arrival.port)?;
-                    let (src_mac, dst_mac, src) = (frame.src_mac, frame.dst_mac, frame.src);
-                    // Swapping the addresses leaves the pseudo header's sum as it was.
-                    ctx.l4_csum_replace(
-                        ETH_IPV6_LEN + 2,
-                        u16::from_be_bytes([ICMPV6_ECHO_REQUEST, 0]).to_be().into(),
-                        u16::from_be_bytes([ICMPV6_ECHO_REPLY, 0]).to_be().into(),
-                        2,
-                    )
-                    .and_then(|()| ctx.store(ETH_IPV6_LEN, &ICMPV6_ECHO_REPLY, 0))
-                    .and_then(|()| ctx.store(ETH_IPV6_LEN - 32, &[METADATA_IPV6, src], 0))
-                    .and_then(|()| ctx.store(0, &[src_mac, answering_mac(dst_mac)], 0))
-                    .map_err(|_| DropReason::KernelError)?;
-                    Ok(arrival.answer(Answered::Echo))
-                }
-                _ => {
-                    verdict::source_ipv6(frame, arrival.port)?;
-                    Err(DropReason::NotAnswered)
-                }
+            let (src_mac, dst_mac, src) = (frame.src_mac, frame.dst_mac, frame.src);
+            let message = view::<Icmp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
+            if (message.kind, message.code) != (ICMPV6_ECHO_REQUEST, 0) {
+                return Err(DropReason::NotAnswered);
             }
+            // Swapping the addresses leaves the pseudo header's sum as it was.
+            ctx.l4_csum_replace(
+                ETH_IPV6_LEN + 2,
+                u16::from_be_bytes([ICMPV6_ECHO_REQUEST, 0]).to_be().into(),
+                u16::from_be_bytes([ICMPV6_ECHO_REPLY, 0]).to_be().into(),
+                2,
+            )
+            .and_then(|()| ctx.store(ETH_IPV6_LEN, &ICMPV6_ECHO_REPLY, 0))
+            .and_then(|()| ctx.store(ETH_IPV6_LEN - 32, &[METADATA_IPV6, src], 0))
+            .and_then(|()| ctx.store(0, &[src_mac, answering_mac(dst_mac)], 0))
+            .map_err(|_| DropReason::KernelError)?;
+            Ok(arrival.answer(Answered::Echo))
         }
     }
 }
@@ -254,9 +253,8 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
 /// Answers a solicitation in place: a question from a neighbour, or a probe for the address being in use already.
 /// Checks what RFC 4861, section 7.1.1 asks for, but for the message's checksum.
 #[inline(always)]
-fn solicitation(arrival: &Arrival<'_>, frame: &EthIpv6) -> Outcome {
+fn solicitation(arrival: &Arrival<'_>, frame: &EthIpv6, message: &Neighbour) -> Outcome {
     let ctx = arrival.ctx;
-    let message = view::<Neighbour>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
     if frame.hop_limit != 255 || message.target != METADATA_IPV6 {
         return Err(DropReason::NotAnswered);
     }
@@ -348,7 +346,7 @@ impl Arrival<'_> {
     /// Sends the frame, rewritten in place, back to the guest.
     #[inline(always)]
     fn answer(&self, what: Answered) -> i32 {
-        if TRACE_IFINDEX.load() == self.ifindex {
+        if traced(self.ifindex) {
             info!(
                 self.ctx,
                 "from_guest: {} bytes answered in place",
@@ -366,7 +364,7 @@ impl Arrival<'_> {
             .and_then(|()| self.ctx.store(0, header, 0))
             .and_then(|()| accept_any_destination(self.ctx))
             .map_err(|_| DropReason::KernelError)?;
-        if TRACE_IFINDEX.load() == self.ifindex {
+        if traced(self.ifindex) {
             info!(
                 self.ctx,
                 "from_guest: {} bytes to the responder, tag {}",

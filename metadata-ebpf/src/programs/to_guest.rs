@@ -22,7 +22,7 @@ use metadata_ebpf::{
 use crate::{
     counters::{answered, dropped},
     frame::{adjust_checksum, ethertype, ifindex_of, pull, push_vlan, send_out, view},
-    maps::{NEIGHBOURS, TAGS, TRACE_IFINDEX},
+    maps::{NEIGHBOURS, TAGS, traced},
 };
 
 /// Translates the responder's replies back and sends them out of the guest's tap.
@@ -119,7 +119,7 @@ fn reply(ctx: &TcContext) -> Result<i32, Refusal> {
     .and_then(|()| push_vlan(ctx, identity.vlan))
     .map_err(|_| (ifindex, DropReason::KernelError))?;
 
-    if TRACE_IFINDEX.load() == ifindex {
+    if traced(ifindex) {
         info!(
             ctx,
             "to_guest: {} bytes to the guest, tag {}",

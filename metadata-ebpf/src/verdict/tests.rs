@@ -1,7 +1,7 @@
 //! Tables: a header changed in one place, and what is decided.
 
 use super::*;
-use crate::abi::PORT_LEARN;
+use crate::abi::{PORT_LEARN, Source};
 
 const MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0, 0, 1];
 const PAIR_MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 1];
@@ -21,12 +21,7 @@ fn port() -> Port {
     let mut add = |mac, family, prefix_len, start: &[u8]| {
         let mut addr = [0; 16];
         addr[..start.len()].copy_from_slice(start);
-        port.sources[port.source_count as usize] = Source {
-            mac,
-            family,
-            prefix_len,
-            addr,
-        };
+        port.sources[port.source_count as usize] = Source::new(mac, family, addr, prefix_len);
         port.source_count += 1;
     };
     add(MAC, 4, 32, &[10, 0, 0, 5]);
@@ -364,34 +359,32 @@ fn ipv6_headers_are_whole_and_plain() {
 
 #[test]
 fn prefixes_of_every_length_cover_what_they_say() {
-    for len in 0..=128u8 {
-        let mut addr = [0xff; 16];
-        let bits = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
-        for (byte, kept) in addr.iter_mut().zip(bits.to_be_bytes()) {
-            *byte &= kept;
-        }
-        let source = Source {
-            mac: MAC,
-            family: 6,
-            prefix_len: len,
-            addr,
+    let covers = |source: Source, addr: u128| {
+        let port = Port {
+            source_count: 1,
+            sources: [source; MAX_SOURCES],
+            ..port()
         };
-        assert!(covers(&source, u64::MAX, u64::MAX), "/{len}");
+        let (high, low) = halves(&addr.to_be_bytes());
+        allowed(&port, MAC, 6, high, low, false).is_ok()
+    };
+    for len in 0..=128u8 {
+        let source = Source::new(MAC, 6, [0xff; 16], len);
+        assert_eq!(
+            u128::from_be_bytes(source.addr).leading_ones(),
+            u32::from(len)
+        );
+        assert!(covers(source, u128::MAX), "/{len}");
         if len > 0 {
-            let flipped = u128::MAX ^ (1 << (128 - u32::from(len)));
             assert!(
-                !covers(&source, (flipped >> 64) as u64, flipped as u64),
-                "/{len}"
+                !covers(source, u128::MAX ^ (1 << (128 - u32::from(len)))),
+                "/{len}: its last bit"
             );
         }
         if len < 128 {
             assert!(
-                covers(
-                    &source,
-                    u64::MAX ^ u64::from(len < 64),
-                    u64::MAX - u64::from(len >= 64)
-                ),
-                "/{len}"
+                covers(source, u128::MAX ^ (1 << (127 - u32::from(len)))),
+                "/{len}: the bit after it"
             );
         }
     }
