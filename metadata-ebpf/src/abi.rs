@@ -31,28 +31,14 @@ pub struct Source {
 
 impl Source {
     /// An unused place.
-    pub const EMPTY: Self = Self {
-        mac: [0; 6],
-        family: 0,
-        prefix_len: 0,
-        addr: [0; 16],
-        mask: [0; 16],
-    };
+    pub const EMPTY: Self = Self { mac: [0; 6], family: 0, prefix_len: 0, addr: [0; 16], mask: [0; 16] };
 
     /// Makes a pair; host bits of `addr` are cleared. `prefix_len` counts within `addr`, from its first byte on.
     #[must_use]
     pub fn new(mac: [u8; 6], family: u8, addr: [u8; 16], prefix_len: u8) -> Self {
-        let mask = u128::MAX
-            .checked_shl(128 - u32::from(prefix_len.min(128)))
-            .unwrap_or(0);
+        let mask = u128::MAX.checked_shl(128 - u32::from(prefix_len.min(128))).unwrap_or(0);
         let addr = (u128::from_be_bytes(addr) & mask).to_be_bytes();
-        Self {
-            mac,
-            family,
-            prefix_len,
-            addr,
-            mask: mask.to_be_bytes(),
-        }
+        Self { mac, family, prefix_len, addr, mask: mask.to_be_bytes() }
     }
 }
 
@@ -185,9 +171,7 @@ impl DropReason {
     /// Returns the reason with this number, if there is one.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|reason| *reason as u32 == number)
+        Self::ALL.into_iter().find(|reason| *reason as u32 == number)
     }
 }
 
@@ -378,36 +362,14 @@ mod tests {
         }
         assert_eq!(DropReason::from_number(0), None);
         assert_eq!(DropReason::StrayFromHost.name(), "stray_from_host");
-        let counters = Counters {
-            drop_stray_from_host: 3,
-            ..Counters::default()
-        };
-        assert_eq!(
-            counters.values()[Counters::FIRST_DROP + DropReason::StrayFromHost as usize - 1],
-            3
-        );
+        let counters = Counters { drop_stray_from_host: 3, ..Counters::default() };
+        assert_eq!(counters.values()[Counters::FIRST_DROP + DropReason::StrayFromHost as usize - 1], 3);
     }
 
     #[test]
     fn counters_add_place_by_place() {
-        let mut sum = Counters {
-            answered_arp: 1,
-            drop_fragment: 2,
-            ..Counters::default()
-        };
-        sum.add(&Counters {
-            answered_arp: 10,
-            to_guest: 5,
-            ..Counters::default()
-        });
-        assert_eq!(
-            sum,
-            Counters {
-                answered_arp: 11,
-                to_guest: 5,
-                drop_fragment: 2,
-                ..Counters::default()
-            }
-        );
+        let mut sum = Counters { answered_arp: 1, drop_fragment: 2, ..Counters::default() };
+        sum.add(&Counters { answered_arp: 10, to_guest: 5, ..Counters::default() });
+        assert_eq!(sum, Counters { answered_arp: 11, to_guest: 5, drop_fragment: 2, ..Counters::default() });
     }
 }

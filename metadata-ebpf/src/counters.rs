@@ -1,8 +1,6 @@
 //! Counting what became of a packet, and sampling the drops.
 
-use aya_ebpf::{
-    EbpfContext as _, bindings::TC_ACT_SHOT, helpers::bpf_skb_load_bytes, programs::TcContext,
-};
+use aya_ebpf::{EbpfContext as _, bindings::TC_ACT_SHOT, helpers::bpf_skb_load_bytes, programs::TcContext};
 use metadata_ebpf::abi::{Answered, Counters, DropReason};
 
 use crate::{
@@ -75,9 +73,5 @@ fn sample(ctx: &TcContext, ifindex: u32, reason: DropReason, count: u64) {
         };
         result == 0
     };
-    if loaded {
-        entry.submit(0)
-    } else {
-        entry.discard(0)
-    }
+    if loaded { entry.submit(0) } else { entry.discard(0) }
 }

@@ -9,11 +9,11 @@
 //! Left out: traffic to other addresses. It is not inspected, so nothing here polices it; that is Neutron's task.
 
 use crate::{
-    abi::{DropReason, MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, Port},
+    abi::{DropReason, MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, Port, Source},
     addr::{METADATA_IPV4, METADATA_IPV6},
     packet::{
-        ECHO_LEN, ETHERNET_LEN, ETHERTYPE_IPV4, EthArp, EthIpv4, EthIpv6, NEXT_HEADER_FRAGMENT,
-        PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP_MIN_LEN,
+        ECHO_LEN, ETHERNET_LEN, ETHERTYPE_IPV4, EthArp, EthIpv4, EthIpv6, NEXT_HEADER_FRAGMENT, PROTOCOL_ICMP,
+        PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP_MIN_LEN,
     },
 };
 
@@ -128,66 +128,72 @@ fn source_ipv6(frame: &EthIpv6, port: &Port) -> Result<(), DropReason> {
     if port.flags & PORT_HELD == 0 {
         allowed(port, frame.src_mac, 6, high, low, link_local)?;
     }
-    if link_local {
-        Ok(())
-    } else {
-        Err(DropReason::SourceScope)
-    }
+    if link_local { Ok(()) } else { Err(DropReason::SourceScope) }
 }
 
 /// Checks a source against the port's pairs; `high` and `low` are the address, as [`halves`] makes them.
 #[inline(always)]
-fn allowed(
-    port: &Port,
-    mac: [u8; 6],
-    family: u8,
-    high: u64,
-    low: u64,
-    link_local: bool,
-) -> Result<(), DropReason> {
+fn allowed(port: &Port, mac: [u8; 6], family: u8, high: u64, low: u64, link_local: bool) -> Result<(), DropReason> {
     let own = mac == port.mac;
     if own && (link_local || port.flags & PORT_ANY_ADDRESS != 0) {
         return Ok(());
     }
-    let of_mac = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-    let of_mac_and_family = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
     let wanted = u64::from_ne_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], family, 0]);
-    let mut known = own;
+    // A link-local source needs one of the port's MACs, any other also a prefix that goes with it.
+    if !link_local && covered(port, wanted, high, low) {
+        return Ok(());
+    }
+    match own || has_mac(port, wanted) {
+        true if link_local => Ok(()),
+        true => Err(DropReason::SpoofedIp),
+        false => Err(DropReason::SpoofedMac),
+    }
+}
+
+/// Tells whether one of the port's pairs has the MAC and family of `wanted` (the first word of a
+/// [`Source`](crate::abi::Source) without its prefix length) and holds the address.
+///
+/// Both searches are calls of their own, with plain arguments and one way on in their loops, so that the verifier is
+/// soon done with them.
+#[inline(never)]
+fn covered(port: &Port, wanted: u64, high: u64, low: u64) -> bool {
+    let without_len = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
     for place in 0..MAX_SOURCES {
         if place >= port.source_count as usize {
             break;
         }
         let source = &port.sources[place];
-        let m = &source.mac;
-        let word = u64::from_ne_bytes([
-            m[0],
-            m[1],
-            m[2],
-            m[3],
-            m[4],
-            m[5],
-            source.family,
-            source.prefix_len,
-        ]);
-        let difference = word ^ wanted;
-        if difference & of_mac != 0 {
-            continue;
-        }
-        known = true;
-        let ((source_high, source_low), (mask_high, mask_low)) =
-            (halves(&source.addr), halves(&source.mask));
-        let outside = (difference & of_mac_and_family)
+        let ((source_high, source_low), (mask_high, mask_low)) = (halves(&source.addr), halves(&source.mask));
+        let difference = ((first_word(source) ^ wanted) & without_len)
             | ((source_high ^ high) & mask_high)
             | ((source_low ^ low) & mask_low);
-        if link_local || outside == 0 {
-            return Ok(());
+        if difference == 0 {
+            return true;
         }
     }
-    Err(if known {
-        DropReason::SpoofedIp
-    } else {
-        DropReason::SpoofedMac
-    })
+    false
+}
+
+/// Tells whether one of the port's pairs has the MAC of `wanted`.
+#[inline(never)]
+fn has_mac(port: &Port, wanted: u64) -> bool {
+    let of_mac = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    for place in 0..MAX_SOURCES {
+        if place >= port.source_count as usize {
+            break;
+        }
+        if (first_word(&port.sources[place]) ^ wanted) & of_mac == 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Returns MAC, family and prefix length as one word, bytes in their order.
+#[inline(always)]
+fn first_word(source: &Source) -> u64 {
+    let m = &source.mac;
+    u64::from_ne_bytes([m[0], m[1], m[2], m[3], m[4], m[5], source.family, source.prefix_len])
 }
 
 /// Returns an address as two words, bytes in their order.

@@ -55,9 +55,7 @@ pub enum DataplaneError {
     #[error("this binary was built without its eBPF object: build it with `cargo xtask build`")]
     NoObject,
     /// The object could not be loaded.
-    #[error(
-        "cannot load the eBPF programs (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and Linux 5.15)"
-    )]
+    #[error("cannot load the eBPF programs (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and Linux 5.15)")]
     Load(#[from] aya::EbpfError),
     /// The verifier or the kernel refused a program.
     #[error("cannot load the eBPF program {name}")]
@@ -80,9 +78,7 @@ pub enum DataplaneError {
         source: MapError,
     },
     /// The object lacks a map or program that this daemon needs.
-    #[error(
-        "the eBPF object has no {0}: daemon and object are of different versions; build both together"
-    )]
+    #[error("the eBPF object has no {0}: daemon and object are of different versions; build both together")]
     Missing(&'static str),
     /// A pin could not be made, read or removed.
     #[error("cannot {doing} {}", path.display())]
@@ -174,28 +170,19 @@ impl std::fmt::Debug for Dataplane {
 
 impl Dataplane {
     /// Names of the pinned maps.
-    pub const MAPS: [&'static str; 6] =
-        ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META"];
+    pub const MAPS: [&'static str; 6] = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META"];
 
     /// Returns a tag that no binding has had since the pins were made.
     ///
     /// # Errors
     /// If the counter of tags cannot be read or written. Then no tag is given.
     pub fn new_tag(&mut self) -> Result<Tag, DataplaneError> {
-        let map = |doing| {
-            move |source| DataplaneError::Map {
-                doing,
-                name: "META",
-                source,
-            }
-        };
+        let map = |doing| move |source| DataplaneError::Map { doing, name: "META", source };
         let mut meta = self.meta.get(&0, 0).map_err(map("read the next tag"))?;
         let tag = meta.next_tag.max(1);
         // After four billion bindings tags begin again at 1; the oldest of them have been gone for years.
         meta.next_tag = tag.checked_add(1).unwrap_or(1);
-        self.meta
-            .set(0, meta, 0)
-            .map_err(map("write the next tag"))?;
+        self.meta.set(0, meta, 0).map_err(map("write the next tag"))?;
         Ok(Tag(tag))
     }
 
@@ -204,10 +191,7 @@ impl Dataplane {
     pub fn adopted(&self, ifindex: IfIndex) -> Option<Adopted> {
         let port = self.ports.get(&ifindex.0, 0).ok()?;
         let instance = uuid::Uuid::from_bytes(port.instance);
-        Some(Adopted {
-            tag: Tag(port.tag),
-            instance: (!instance.is_nil()).then_some(InstanceId(instance)),
-        })
+        Some(Adopted { tag: Tag(port.tag), instance: (!instance.is_nil()).then_some(InstanceId(instance)) })
     }
 
     /// Tells the programs about a port: first the way out, then the way in. A previous tag stays valid until
@@ -215,34 +199,19 @@ impl Dataplane {
     ///
     /// # Errors
     /// If the port has too many sources, or a map refuses.
-    pub fn set_port(
-        &mut self,
-        ifindex: IfIndex,
-        tag: Tag,
-        entry: &PortEntry,
-    ) -> Result<(), DataplaneError> {
+    pub fn set_port(&mut self, ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<(), DataplaneError> {
         let port = port_value(ifindex, tag, entry)?;
-        let path = ReturnPath {
-            tag: tag.0,
-            ifindex: ifindex.0,
-            mac: port.mac,
-            flags: port.flags,
-        };
+        let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
         if self.counters.get(&ifindex.0, 0).is_err() {
             let zeros =
-                aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?])
-                    .map_err(|source| DataplaneError::Map {
-                        doing: "make counters",
-                        name: "COUNTERS",
-                        source: MapError::IoError(source),
-                    })?;
-            self.counters
-                .insert(ifindex.0, zeros, 0)
-                .map_err(|source| DataplaneError::Map {
-                    doing: "make counters",
-                    name: "COUNTERS",
-                    source,
+                aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?]).map_err(|source| {
+                    DataplaneError::Map { doing: "make counters", name: "COUNTERS", source: MapError::IoError(source) }
                 })?;
+            self.counters.insert(ifindex.0, zeros, 0).map_err(|source| DataplaneError::Map {
+                doing: "make counters",
+                name: "COUNTERS",
+                source,
+            })?;
         }
         insert(&mut self.tags, "TAGS", tag.0, path)?;
         insert(&mut self.ports, "PORTS", ifindex.0, port)
@@ -282,13 +251,7 @@ impl Dataplane {
     /// Returns the interfaces that `PORTS` or `COUNTERS` know, the pair left out.
     #[must_use]
     pub fn known(&self) -> Vec<IfIndex> {
-        let mut known: Vec<_> = self
-            .ports
-            .keys()
-            .chain(self.counters.keys())
-            .flatten()
-            .map(IfIndex)
-            .collect();
+        let mut known: Vec<_> = self.ports.keys().chain(self.counters.keys()).flatten().map(IfIndex).collect();
         known.sort_unstable();
         known.dedup();
         known.retain(|ifindex| *ifindex != self.pair);
@@ -300,18 +263,8 @@ impl Dataplane {
     /// # Errors
     /// If a map refuses.
     pub fn end_orphaned_tags(&mut self) -> Result<usize, DataplaneError> {
-        let live: std::collections::BTreeSet<u32> = self
-            .ports
-            .iter()
-            .flatten()
-            .map(|(_, port)| port.tag)
-            .collect();
-        let orphans: Vec<u32> = self
-            .tags
-            .keys()
-            .flatten()
-            .filter(|tag| !live.contains(tag))
-            .collect();
+        let live: std::collections::BTreeSet<u32> = self.ports.iter().flatten().map(|(_, port)| port.tag).collect();
+        let orphans: Vec<u32> = self.tags.keys().flatten().filter(|tag| !live.contains(tag)).collect();
         for tag in &orphans {
             self.end_tag(Tag(*tag))?;
         }
@@ -331,15 +284,8 @@ impl Dataplane {
     /// # Errors
     /// If it has been taken.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DataplaneError> {
-        let map = self
-            .ebpf
-            .take_map("EVENTS")
-            .ok_or(DataplaneError::Missing("map EVENTS"))?;
-        RingBuf::try_from(map).map_err(|source| DataplaneError::Map {
-            doing: "open",
-            name: "EVENTS",
-            source,
-        })
+        let map = self.ebpf.take_map("EVENTS").ok_or(DataplaneError::Missing("map EVENTS"))?;
+        RingBuf::try_from(map).map_err(|source| DataplaneError::Map { doing: "open", name: "EVENTS", source })
     }
 
     /// Returns the pair's interface in the node's namespace.
@@ -349,13 +295,8 @@ impl Dataplane {
     }
 
     fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, DataplaneError> {
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .ok_or(DataplaneError::Missing(name))?;
-        program
-            .try_into()
-            .map_err(|source| DataplaneError::Program { name, source })
+        let program = self.ebpf.program_mut(name).ok_or(DataplaneError::Missing(name))?;
+        program.try_into().map_err(|source| DataplaneError::Program { name, source })
     }
 }
 
@@ -374,17 +315,9 @@ impl CountersReader {
     /// # Errors
     /// If there is no such pin, or it is another map.
     pub fn open(pin: &std::path::Path) -> Result<Self, DataplaneError> {
-        let map = |source| DataplaneError::Map {
-            doing: "open the pin",
-            name: "COUNTERS",
-            source,
-        };
+        let map = |source| DataplaneError::Map { doing: "open the pin", name: "COUNTERS", source };
         let data = MapData::from_pin(pin).map_err(map)?;
-        Ok(Self(
-            aya::maps::Map::PerCpuHashMap(data)
-                .try_into()
-                .map_err(map)?,
-        ))
+        Ok(Self(aya::maps::Map::PerCpuHashMap(data).try_into().map_err(map)?))
     }
 
     /// Returns an interface's counters, summed over CPUs; `None` if it has none.
@@ -409,9 +342,7 @@ pub fn join_sources(sources: &[(MacAddress, ipnet::IpNet)]) -> Vec<(MacAddress, 
     by_mac
         .into_iter()
         .flat_map(|(mac, prefixes)| {
-            ipnet::IpNet::aggregate(&prefixes)
-                .into_iter()
-                .map(move |prefix| (MacAddress(mac), prefix))
+            ipnet::IpNet::aggregate(&prefixes).into_iter().map(move |prefix| (MacAddress(mac), prefix))
         })
         .collect()
 }
@@ -427,13 +358,7 @@ fn port_value(ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<Port, Dat
         instance: [0; 16],
         sources: [Source::EMPTY; MAX_SOURCES],
     };
-    let PortEntry::Bound {
-        instance,
-        mac,
-        sources,
-        any_address,
-    } = entry
-    else {
+    let PortEntry::Bound { instance, mac, sources, any_address } = entry else {
         return Ok(port);
     };
     let count = sources.len();
@@ -472,11 +397,7 @@ fn source_value(mac: MacAddress, prefix: &ipnet::IpNet) -> Source {
 }
 
 fn possible_cpus() -> Result<usize, DataplaneError> {
-    aya::util::nr_cpus().map_err(|(path, source)| DataplaneError::Pin {
-        doing: "read",
-        path: path.into(),
-        source,
-    })
+    aya::util::nr_cpus().map_err(|(path, source)| DataplaneError::Pin { doing: "read", path: path.into(), source })
 }
 
 fn insert<V: Pod>(
@@ -485,26 +406,15 @@ fn insert<V: Pod>(
     key: u32,
     value: V,
 ) -> Result<(), DataplaneError> {
-    map.insert(key, value, 0)
-        .map_err(|source| DataplaneError::Map {
-            doing: "write",
-            name,
-            source,
-        })
+    map.insert(key, value, 0).map_err(|source| DataplaneError::Map { doing: "write", name, source })
 }
 
 /// A removal that finds nothing has nothing to do.
 fn remove(result: Result<(), MapError>, name: &'static str) -> Result<(), DataplaneError> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
-            Ok(())
-        }
-        Err(source) => Err(DataplaneError::Map {
-            doing: "remove",
-            name,
-            source,
-        }),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(DataplaneError::Map { doing: "remove", name, source }),
     }
 }
 
@@ -531,11 +441,7 @@ mod tests {
         ]);
         assert_eq!(
             joined,
-            [
-                (mac(1), net("10.0.0.0/24")),
-                (mac(1), net("2001:db8::/64")),
-                (mac(2), net("10.0.0.7/32"))
-            ]
+            [(mac(1), net("10.0.0.0/24")), (mac(1), net("2001:db8::/64")), (mac(2), net("10.0.0.7/32"))]
         );
     }
 
@@ -547,22 +453,9 @@ mod tests {
             sources,
             any_address: false,
         };
-        let one = port_value(
-            IfIndex(3),
-            Tag(9),
-            &bound(vec![(mac(1), net("10.0.0.5/32"))]),
-        )
-        .expect("fits");
-        assert_eq!(
-            (one.flags, one.source_count, one.tag, one.ifindex),
-            (0, 1, 9, 3)
-        );
-        let two = port_value(
-            IfIndex(3),
-            Tag(9),
-            &bound(vec![(mac(2), net("10.0.0.5/32"))]),
-        )
-        .expect("fits");
+        let one = port_value(IfIndex(3), Tag(9), &bound(vec![(mac(1), net("10.0.0.5/32"))])).expect("fits");
+        assert_eq!((one.flags, one.source_count, one.tag, one.ifindex), (0, 1, 9, 3));
+        let two = port_value(IfIndex(3), Tag(9), &bound(vec![(mac(2), net("10.0.0.5/32"))])).expect("fits");
         assert_eq!(two.flags, PORT_LEARN);
         let held = port_value(IfIndex(3), Tag(9), &PortEntry::Held).expect("fits");
         assert_eq!((held.flags, held.instance), (PORT_HELD, [0; 16]));
@@ -570,9 +463,7 @@ mod tests {
 
     #[test]
     fn too_many_sources_are_refused_by_number() {
-        let sources = (0..=64)
-            .map(|last| (mac(1), net(&format!("10.0.{last}.1/32"))))
-            .collect();
+        let sources = (0..=64).map(|last| (mac(1), net(&format!("10.0.{last}.1/32")))).collect();
         let entry = PortEntry::Bound {
             instance: InstanceId(uuid::Uuid::from_u128(7)),
             mac: mac(1),

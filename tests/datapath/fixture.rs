@@ -50,16 +50,7 @@ pub(crate) fn port() -> Port {
     let mut addr = [0; 16];
     addr[..4].copy_from_slice(&GUEST);
     sources[0] = Source::new(MAC, 4, addr, 32);
-    Port {
-        tag: TAG,
-        ifindex: IFINDEX,
-        mac: MAC,
-        flags: 0,
-        source_count: 1,
-        reserved: 0,
-        instance: [7; 16],
-        sources,
-    }
+    Port { tag: TAG, ifindex: IFINDEX, mac: MAC, flags: 0, source_count: 1, reserved: 0, instance: [7; 16], sources }
 }
 
 impl Kernel {
@@ -72,15 +63,8 @@ impl Kernel {
     pub(crate) fn with(port: &Port) -> Self {
         let mut kernel = Self::empty();
         let mut ports: HashMap<_, u32, Port> = kernel.map("PORTS");
-        ports
-            .insert(IFINDEX, port, 0)
-            .expect("PORTS takes the port");
-        let path = ReturnPath {
-            tag: port.tag,
-            ifindex: IFINDEX,
-            mac: port.mac,
-            flags: port.flags,
-        };
+        ports.insert(IFINDEX, port, 0).expect("PORTS takes the port");
+        let path = ReturnPath { tag: port.tag, ifindex: IFINDEX, mac: port.mac, flags: port.flags };
         let mut tags: HashMap<_, u32, ReturnPath> = kernel.map("TAGS");
         tags.insert(port.tag, path, 0).expect("TAGS takes the path");
         kernel
@@ -88,64 +72,36 @@ impl Kernel {
 
     /// Loads the programs, with counters but no port.
     pub(crate) fn empty() -> Self {
-        assert!(
-            !metadata_user::dataplane::OBJECT.is_empty(),
-            "no eBPF object: run `cargo xtask test datapath`"
-        );
-        unshare(CloneFlags::CLONE_NEWNET)
-            .expect("a namespace of our own: run as root, `cargo xtask test datapath`");
+        assert!(!metadata_user::dataplane::OBJECT.is_empty(), "no eBPF object: run `cargo xtask test datapath`");
+        unshare(CloneFlags::CLONE_NEWNET).expect("a namespace of our own: run as root, `cargo xtask test datapath`");
         let mut ebpf = EbpfLoader::new()
             .override_global("PAIR_IFINDEX", &IFINDEX, true)
             .load(metadata_user::dataplane::OBJECT)
             .expect("the object loads: run as root, `cargo xtask test datapath`");
         for (name, program) in ebpf.programs_mut() {
             let program: &mut SchedClassifier = program.try_into().expect("all are classifiers");
-            program
-                .load()
-                .unwrap_or_else(|error| panic!("the verifier takes {name}: {error:#?}"));
+            program.load().unwrap_or_else(|error| panic!("the verifier takes {name}: {error:#?}"));
         }
         let mut kernel = Self { ebpf };
-        let mut counters: PerCpuHashMap<_, u32, Counters> = kernel
-            .ebpf
-            .map_mut("COUNTERS")
-            .expect("COUNTERS is there")
-            .try_into()
-            .expect("of this type");
+        let mut counters: PerCpuHashMap<_, u32, Counters> =
+            kernel.ebpf.map_mut("COUNTERS").expect("COUNTERS is there").try_into().expect("of this type");
         let cpus = aya::util::nr_cpus().expect("the number of CPUs");
-        let zeros =
-            PerCpuValues::try_from(vec![Counters::default(); cpus]).expect("one for each CPU");
-        counters
-            .insert(IFINDEX, zeros, 0)
-            .expect("COUNTERS takes the interface");
+        let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus]).expect("one for each CPU");
+        counters.insert(IFINDEX, zeros, 0).expect("COUNTERS takes the interface");
         kernel
     }
 
     /// Returns a map.
-    pub(crate) fn map<K: aya::Pod, V: aya::Pod>(
-        &mut self,
-        name: &str,
-    ) -> HashMap<&mut aya::maps::MapData, K, V> {
-        self.ebpf
-            .map_mut(name)
-            .expect("the map is there")
-            .try_into()
-            .expect("the map is of this type")
+    pub(crate) fn map<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> HashMap<&mut aya::maps::MapData, K, V> {
+        self.ebpf.map_mut(name).expect("the map is there").try_into().expect("the map is of this type")
     }
 
     /// Returns the counters' sum.
     pub(crate) fn counters(&self) -> Counters {
-        let map: PerCpuHashMap<_, u32, Counters> = self
-            .ebpf
-            .map("COUNTERS")
-            .expect("COUNTERS is there")
-            .try_into()
-            .expect("of this type");
+        let map: PerCpuHashMap<_, u32, Counters> =
+            self.ebpf.map("COUNTERS").expect("COUNTERS is there").try_into().expect("of this type");
         let mut sum = Counters::default();
-        for value in map
-            .get(&IFINDEX, 0)
-            .expect("the interface has counters")
-            .iter()
-        {
+        for value in map.get(&IFINDEX, 0).expect("the interface has counters").iter() {
             sum.add(value);
         }
         sum
@@ -162,22 +118,25 @@ impl Kernel {
         map.get(&identity, 0).ok().map(|neighbour| neighbour.mac)
     }
 
+    /// Returns how many instructions the verifier went through, for each program. Minimum kernel version: 5.16.
+    pub(crate) fn verified_instructions(&mut self) -> Vec<(String, u32)> {
+        self.ebpf
+            .programs()
+            .map(|(name, program)| {
+                let count = program.info().expect("the program is loaded").verified_instruction_count();
+                (name.to_owned(), count.unwrap_or(0))
+            })
+            .collect()
+    }
+
     /// Runs a program once.
     pub(crate) fn run(&mut self, program: &str, frame: &[u8]) -> Outcome {
         let before = self.counters();
-        let classifier: &mut SchedClassifier = self
-            .ebpf
-            .program_mut(program)
-            .expect("the program is there")
-            .try_into()
-            .expect("a classifier");
+        let classifier: &mut SchedClassifier =
+            self.ebpf.program_mut(program).expect("the program is there").try_into().expect("a classifier");
         let mut out = vec![0; frame.len() + 256];
         let result = classifier
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ..TestRunOptions::new()
-            })
+            .test_run(TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() })
             .expect("the kernel runs the program");
         out.truncate(result.data_size_out as usize);
         let after = self.counters();
@@ -187,10 +146,6 @@ impl Kernel {
             .filter(|(_, (after, before))| after != before)
             .map(|(name, (after, before))| (name, after - before))
             .collect();
-        Outcome {
-            verdict: result.return_value as i32,
-            frame: out,
-            moved,
-        }
+        Outcome { verdict: result.return_value as i32, frame: out, moved }
     }
 }

@@ -38,10 +38,7 @@ impl AttachMode {
     #[must_use]
     pub fn resolve(self) -> Self {
         match self {
-            Self::Auto
-                if KernelVersion::current()
-                    .is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0)) =>
-            {
+            Self::Auto if KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0)) => {
                 Self::Tcx
             }
             Self::Auto => Self::Clsact,
@@ -109,12 +106,7 @@ impl Dataplane {
     /// # Errors
     /// [`DataplaneError::Attach`]; also when the name no longer belongs to the index.
     pub fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<bool, DataplaneError> {
-        let hook = Hook {
-            ifindex,
-            name,
-            direction: TcAttachType::Ingress,
-            pin: self.pins.tap(ifindex),
-        };
+        let hook = Hook { ifindex, name, direction: TcAttachType::Ingress, pin: self.pins.tap(ifindex) };
         let (kind, adopted) = self.put("from_guest", &hook)?;
         self.attached.insert(ifindex, kind);
         Ok(adopted)
@@ -123,19 +115,8 @@ impl Dataplane {
     /// Puts `to_guest` and `from_host` on the pair.
     pub(super) fn attach_pair(&mut self, name: &str) -> Result<(), DataplaneError> {
         let ifindex = self.pair;
-        for (program, direction) in [
-            ("from_host", TcAttachType::Egress),
-            ("to_guest", TcAttachType::Ingress),
-        ] {
-            self.put(
-                program,
-                &Hook {
-                    ifindex,
-                    name,
-                    direction,
-                    pin: self.pins.link(program),
-                },
-            )?;
+        for (program, direction) in [("from_host", TcAttachType::Egress), ("to_guest", TcAttachType::Ingress)] {
+            self.put(program, &Hook { ifindex, name, direction, pin: self.pins.link(program) })?;
         }
         Ok(())
     }
@@ -154,12 +135,7 @@ impl Dataplane {
         }
         match self.attached.get(&ifindex) {
             Some(AttachKind::Tcx) => {
-                let Some(id) = self
-                    .program("from_guest")
-                    .ok()
-                    .and_then(|p| p.info().ok())
-                    .map(|info| info.id())
-                else {
+                let Some(id) = self.program("from_guest").ok().and_then(|p| p.info().ok()).map(|info| info.id()) else {
                     return false;
                 };
                 SchedClassifier::query_tcx(name, TcAttachType::Ingress)
@@ -190,11 +166,7 @@ impl Dataplane {
         self.pins.taps()
     }
 
-    fn put(
-        &mut self,
-        program: &'static str,
-        hook: &Hook<'_>,
-    ) -> Result<(AttachKind, bool), DataplaneError> {
+    fn put(&mut self, program: &'static str, hook: &Hook<'_>) -> Result<(AttachKind, bool), DataplaneError> {
         let mode = self.mode;
         let classifier = self.program(program)?;
         put_program(classifier, mode, hook).map_err(|source| DataplaneError::Attach {
@@ -233,11 +205,8 @@ fn put_link(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<bool, A
     if !names(hook.name, hook.ifindex) {
         return Err(AttachError::Moved);
     }
-    let id = classifier.attach_with_options(
-        hook.name,
-        hook.direction,
-        TcAttachOptions::TcxOrder(LinkOrder::first()),
-    )?;
+    let id =
+        classifier.attach_with_options(hook.name, hook.direction, TcAttachOptions::TcxOrder(LinkOrder::first()))?;
     let link = classifier.take_link(id)?;
     if !names(hook.name, hook.ifindex) {
         // Dropping the link takes the program off whatever it is on.
@@ -249,10 +218,7 @@ fn put_link(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<bool, A
 
 /// Puts the program into the link pinned at `pin`. `false` if there is none, or its device is gone; then there is no
 /// pin either.
-pub(super) fn replace_in_link(
-    classifier: &mut SchedClassifier,
-    pin: &std::path::Path,
-) -> Result<bool, AttachError> {
+pub(super) fn replace_in_link(classifier: &mut SchedClassifier, pin: &std::path::Path) -> Result<bool, AttachError> {
     let Ok(pinned) = PinnedLink::from_pin(pin) else {
         return Ok(false);
     };
@@ -282,11 +248,7 @@ fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<bool,
         let id = classifier.attach_with_options(
             hook.name,
             hook.direction,
-            TcAttachOptions::Netlink(NlOptions {
-                priority: PRIORITY,
-                handle: HANDLE,
-                classid: None,
-            }),
+            TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None }),
         )?;
         let link = classifier.take_link(id)?;
         if !names(hook.name, hook.ifindex) {
@@ -322,9 +284,7 @@ fn remove_filter(name: &str, direction: TcAttachType) -> bool {
         TcAttachType::Egress => "from_host",
         _ => "from_guest",
     };
-    [program, "to_guest"]
-        .iter()
-        .any(|program| tc::qdisc_detach_program(name, direction, program).is_ok())
+    [program, "to_guest"].iter().any(|program| tc::qdisc_detach_program(name, direction, program).is_ok())
 }
 
 /// Takes everything off: the pinned links, and our filters on every interface of this namespace.
@@ -352,8 +312,6 @@ fn names(name: &str, ifindex: IfIndex) -> bool {
 
 pub(super) fn name_of(ifindex: IfIndex) -> Option<String> {
     let interfaces = nix::net::if_::if_nameindex().ok()?;
-    let interface = interfaces
-        .iter()
-        .find(|interface| interface.index() == ifindex.0)?;
+    let interface = interfaces.iter().find(|interface| interface.index() == ifindex.0)?;
     Some(interface.name().to_string_lossy().into_owned())
 }

@@ -28,8 +28,7 @@ pub async fn log(ring: RingBuf<MapData>) -> std::io::Result<()> {
 /// Copies an event out of the ring; `None` if the item is of another size.
 fn read(item: &[u8]) -> Option<Event> {
     // SAFETY: as long as an `Event` (checked here), which is made of integers only; read without regard to alignment.
-    (item.len() == size_of::<Event>())
-        .then(|| unsafe { item.as_ptr().cast::<Event>().read_unaligned() })
+    (item.len() == size_of::<Event>()).then(|| unsafe { item.as_ptr().cast::<Event>().read_unaligned() })
 }
 
 fn write(event: &Event) {
@@ -52,24 +51,15 @@ fn addresses(event: &Event) -> (String, String) {
     let mac = |mac: [u8; 6]| crate::store::record::MacAddress(mac).to_string();
     let head = &event.head[..];
     match event.ethertype {
-        ETHERTYPE_IPV4 => view::<EthIpv4>(head).map(|frame| {
-            (
-                mac(frame.src_mac),
-                std::net::Ipv4Addr::from(frame.src).to_string(),
-            )
-        }),
-        ETHERTYPE_IPV6 => view::<EthIpv6>(head).map(|frame| {
-            (
-                mac(frame.src_mac),
-                std::net::Ipv6Addr::from(frame.src).to_string(),
-            )
-        }),
-        ETHERTYPE_ARP => view::<EthArp>(head).map(|frame| {
-            (
-                mac(frame.src_mac),
-                std::net::Ipv4Addr::from(frame.sender).to_string(),
-            )
-        }),
+        ETHERTYPE_IPV4 => {
+            view::<EthIpv4>(head).map(|frame| (mac(frame.src_mac), std::net::Ipv4Addr::from(frame.src).to_string()))
+        }
+        ETHERTYPE_IPV6 => {
+            view::<EthIpv6>(head).map(|frame| (mac(frame.src_mac), std::net::Ipv6Addr::from(frame.src).to_string()))
+        }
+        ETHERTYPE_ARP => {
+            view::<EthArp>(head).map(|frame| (mac(frame.src_mac), std::net::Ipv4Addr::from(frame.sender).to_string()))
+        }
         _ => None,
     }
     .unwrap_or_default()

@@ -22,32 +22,23 @@ impl Dataplane {
     ///
     /// # Errors
     /// See [`DataplaneError`].
-    pub fn load(
-        pin_dir: &Path,
-        mode: AttachMode,
-        pair: IfIndex,
-        pair_name: &str,
-    ) -> Result<Self, DataplaneError> {
+    pub fn load(pin_dir: &Path, mode: AttachMode, pair: IfIndex, pair_name: &str) -> Result<Self, DataplaneError> {
         let pins = Pins::open(pin_dir)?;
         replace_foreign_pins(&pins)?;
         let mut ebpf = load_object(&pins, pair, None)?;
         let mut dataplane = Self {
             ports: hash(&mut ebpf, "PORTS")?,
             tags: hash(&mut ebpf, "TAGS")?,
-            counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(|source| {
-                DataplaneError::Map {
-                    doing: "open",
-                    name: "COUNTERS",
-                    source,
-                }
+            counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(|source| DataplaneError::Map {
+                doing: "open",
+                name: "COUNTERS",
+                source,
             })?,
-            meta: take(&mut ebpf, "META")?
-                .try_into()
-                .map_err(|source| DataplaneError::Map {
-                    doing: "open",
-                    name: "META",
-                    source,
-                })?,
+            meta: take(&mut ebpf, "META")?.try_into().map_err(|source| DataplaneError::Map {
+                doing: "open",
+                name: "META",
+                source,
+            })?,
             ebpf,
             pins,
             mode: mode.resolve(),
@@ -58,19 +49,8 @@ impl Dataplane {
         if meta.abi_version == 0 {
             dataplane
                 .meta
-                .set(
-                    0,
-                    Meta {
-                        abi_version: ABI_VERSION,
-                        next_tag: 1,
-                    },
-                    0,
-                )
-                .map_err(|source| DataplaneError::Map {
-                    doing: "write",
-                    name: "META",
-                    source,
-                })?;
+                .set(0, Meta { abi_version: ABI_VERSION, next_tag: 1 }, 0)
+                .map_err(|source| DataplaneError::Map { doing: "write", name: "META", source })?;
         }
         dataplane.attach_pair(pair_name)?;
         Ok(dataplane)
@@ -78,19 +58,13 @@ impl Dataplane {
 }
 
 /// Loads and verifies the object. `trace`: the tap whose packets the programs report.
-pub(super) fn load_object(
-    pins: &Pins,
-    pair: IfIndex,
-    trace: Option<IfIndex>,
-) -> Result<Ebpf, DataplaneError> {
+pub(super) fn load_object(pins: &Pins, pair: IfIndex, trace: Option<IfIndex>) -> Result<Ebpf, DataplaneError> {
     if OBJECT.is_empty() {
         return Err(DataplaneError::NoObject);
     }
     let (pair, trace) = (pair.0, trace.map_or(0, |ifindex| ifindex.0));
     let mut loader = EbpfLoader::new();
-    loader
-        .override_global("PAIR_IFINDEX", &pair, true)
-        .override_global("TRACE_IFINDEX", &trace, true);
+    loader.override_global("PAIR_IFINDEX", &pair, true).override_global("TRACE_IFINDEX", &trace, true);
     for name in Dataplane::MAPS {
         loader.map_pin_path(name, pins.map(name));
     }
@@ -101,9 +75,7 @@ pub(super) fn load_object(
             .ok_or(DataplaneError::Missing(name))?
             .try_into()
             .map_err(|source| DataplaneError::Program { name, source })?;
-        program
-            .load()
-            .map_err(|source| DataplaneError::Program { name, source })?;
+        program.load().map_err(|source| DataplaneError::Program { name, source })?;
     }
     Ok(ebpf)
 }
@@ -114,9 +86,7 @@ fn replace_foreign_pins(pins: &Pins) -> Result<(), DataplaneError> {
         // None, or not a map at all: then the others are worth nothing either.
         return pins.remove_maps();
     };
-    let found = Array::<_, Meta>::try_from(Map::Array(data))
-        .ok()
-        .and_then(|meta| meta.get(&0, 0).ok());
+    let found = Array::<_, Meta>::try_from(Map::Array(data)).ok().and_then(|meta| meta.get(&0, 0).ok());
     match found {
         // 0: a daemon was killed between making the map and writing it.
         Some(meta) if meta.abi_version == ABI_VERSION || meta.abi_version == 0 => Ok(()),
@@ -136,15 +106,6 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DataplaneError> {
     ebpf.take_map(name).ok_or(DataplaneError::Missing(name))
 }
 
-fn hash<V: aya::Pod>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-) -> Result<HashMap<MapData, u32, V>, DataplaneError> {
-    take(ebpf, name)?
-        .try_into()
-        .map_err(|source| DataplaneError::Map {
-            doing: "open",
-            name,
-            source,
-        })
+fn hash<V: aya::Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<HashMap<MapData, u32, V>, DataplaneError> {
+    take(ebpf, name)?.try_into().map_err(|source| DataplaneError::Map { doing: "open", name, source })
 }

@@ -32,28 +32,18 @@ impl Pins {
         std::fs::create_dir_all(parent).map_err(pin("make the directory", parent))?;
         if !is_bpffs(parent).map_err(pin("look at", parent))? {
             tracing::info!(path = %parent.display(), "mounting a BPF file system");
-            mount(
-                Some("bpf"),
-                parent,
-                Some("bpf"),
-                MsFlags::empty(),
-                Some("mode=0700"),
-            )
-            .map_err(io::Error::from)
-            .map_err(pin("mount a BPF file system on", parent))?;
+            mount(Some("bpf"), parent, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+                .map_err(io::Error::from)
+                .map_err(pin("mount a BPF file system on", parent))?;
         }
         let links = dir.join("links");
         std::fs::create_dir_all(&links).map_err(pin("make the directory", &links))?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-        })
+        Ok(Self { dir: dir.to_path_buf() })
     }
 
     /// Returns the directory if it is there already.
     pub(super) fn existing(dir: &Path) -> Option<Self> {
-        dir.is_dir().then(|| Self {
-            dir: dir.to_path_buf(),
-        })
+        dir.is_dir().then(|| Self { dir: dir.to_path_buf() })
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -75,32 +65,19 @@ impl Pins {
         };
         entries
             .flatten()
-            .filter_map(|entry| {
-                entry
-                    .file_name()
-                    .to_str()?
-                    .strip_prefix("tap-")?
-                    .parse()
-                    .ok()
-                    .map(IfIndex)
-            })
+            .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("tap-")?.parse().ok().map(IfIndex))
             .collect()
     }
 
     /// Removes every map pin, so that the next load makes new maps.
     pub(super) fn remove_maps(&self) -> Result<(), DataplaneError> {
-        Dataplane::MAPS
-            .iter()
-            .try_for_each(|name| unpin(&self.map(name)))
+        Dataplane::MAPS.iter().try_for_each(|name| unpin(&self.map(name)))
     }
 
     /// Removes every link pin, which takes the programs off their interfaces.
     pub(super) fn remove_links(&self) -> Result<(), DataplaneError> {
         let links = self.dir.join("links");
-        for entry in std::fs::read_dir(&links)
-            .map_err(pin("list", &links))?
-            .flatten()
-        {
+        for entry in std::fs::read_dir(&links).map_err(pin("list", &links))?.flatten() {
             unpin(&entry.path())?;
         }
         Ok(())
@@ -127,11 +104,7 @@ pub(super) fn unpin(path: &Path) -> Result<(), DataplaneError> {
 
 fn pin(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataplaneError {
     let path = path.to_path_buf();
-    move |source| DataplaneError::Pin {
-        doing,
-        path,
-        source,
-    }
+    move |source| DataplaneError::Pin { doing, path, source }
 }
 
 fn is_bpffs(path: &Path) -> io::Result<bool> {

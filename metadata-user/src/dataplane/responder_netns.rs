@@ -75,9 +75,7 @@ pub enum NetnsError {
         source: rtnetlink::Error,
     },
     /// An interface is not where it has just been made.
-    #[error(
-        "interface {0} is missing right after it was made: is another program removing interfaces?"
-    )]
+    #[error("interface {0} is missing right after it was made: is another program removing interfaces?")]
     Vanished(String),
 }
 
@@ -102,9 +100,7 @@ impl ResponderNetns {
         let pair = on_thread({
             let pair_name = pair_name.clone();
             move || {
-                let pair = with_netlink(async |handle| {
-                    find_or_make_pair(&handle, &pair_name, &inside).await
-                })?;
+                let pair = with_netlink(async |handle| find_or_make_pair(&handle, &pair_name, &inside).await)?;
                 set_sysctl("ipv6", &pair_name, "disable_ipv6", "1")?;
                 with_netlink(async |handle| up(&handle, pair, &pair_name).await)?;
                 enter(&inside)?;
@@ -112,12 +108,7 @@ impl ResponderNetns {
                 Ok(pair)
             }
         })?;
-        Ok(Self {
-            namespace,
-            pair,
-            pair_name,
-            adopted,
-        })
+        Ok(Self { namespace, pair, pair_name, adopted })
     }
 
     /// Returns the pair's interface in this namespace.
@@ -143,9 +134,7 @@ impl ResponderNetns {
     /// # Errors
     /// If the socket cannot be opened: mostly, because another process listens there.
     pub fn listen(&self, port: u16) -> Result<TcpListener, NetnsError> {
-        let path = PathBuf::from(format!(
-            "the listening socket, port {port} in the responder's namespace"
-        ));
+        let path = PathBuf::from(format!("the listening socket, port {port} in the responder's namespace"));
         let namespace = self.namespace.try_clone().map_err(system("use", &path))?;
         on_thread(move || {
             enter(&namespace)?;
@@ -164,12 +153,7 @@ impl ResponderNetns {
                 let Some(link) = link_by_name(&handle, &pair_name).await else {
                     return Ok(false);
                 };
-                handle
-                    .link()
-                    .del(link.header.index)
-                    .execute()
-                    .await
-                    .map_err(netlink("remove", &pair_name))?;
+                handle.link().del(link.header.index).execute().await.map_err(netlink("remove", &pair_name))?;
                 Ok(true)
             })
         })?;
@@ -188,23 +172,12 @@ fn path_of(name: &str) -> PathBuf {
 
 fn system(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetnsError + use<> {
     let path = path.to_path_buf();
-    move |source| NetnsError::System {
-        doing,
-        path,
-        source,
-    }
+    move |source| NetnsError::System { doing, path, source }
 }
 
-fn netlink(
-    doing: &'static str,
-    interface: &str,
-) -> impl FnOnce(rtnetlink::Error) -> NetnsError + use<> {
+fn netlink(doing: &'static str, interface: &str) -> impl FnOnce(rtnetlink::Error) -> NetnsError + use<> {
     let interface = interface.to_owned();
-    move |source| NetnsError::Netlink {
-        doing,
-        interface,
-        source,
-    }
+    move |source| NetnsError::Netlink { doing, interface, source }
 }
 
 /// Runs `work` on a thread of its own, which may change its namespace and then ends.
@@ -212,10 +185,7 @@ fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NetnsError> + Send + 'static,
 ) -> Result<T, NetnsError> {
     let path = PathBuf::from("a thread for the responder's namespace");
-    let thread = thread::Builder::new()
-        .name("netns".into())
-        .spawn(work)
-        .map_err(system("start", &path))?;
+    let thread = thread::Builder::new().name("netns".into()).spawn(work).map_err(system("start", &path))?;
     match thread.join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
@@ -232,8 +202,7 @@ fn open_or_make(name: &str) -> Result<(File, bool), NetnsError> {
         // A name whose namespace is gone: its mount did not survive a reboot or a mount namespace.
         unmount_and_remove(&path)?;
     }
-    std::fs::create_dir_all(NETNS_DIR)
-        .map_err(system("make the directory", Path::new(NETNS_DIR)))?;
+    std::fs::create_dir_all(NETNS_DIR).map_err(system("make the directory", Path::new(NETNS_DIR)))?;
     File::create(&path).map_err(system("make", &path))?;
     let made = on_thread({
         let path = path.clone();
@@ -241,15 +210,9 @@ fn open_or_make(name: &str) -> Result<(File, bool), NetnsError> {
             unshare(CloneFlags::CLONE_NEWNET)
                 .map_err(io::Error::from)
                 .map_err(system("make a network namespace for", &path))?;
-            mount(
-                Some("/proc/thread-self/ns/net"),
-                &path,
-                None::<&str>,
-                MsFlags::MS_BIND,
-                None::<&str>,
-            )
-            .map_err(io::Error::from)
-            .map_err(system("mount the network namespace on", &path))
+            mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .map_err(io::Error::from)
+                .map_err(system("mount the network namespace on", &path))
         }
     });
     if let Err(error) = made {
@@ -273,17 +236,12 @@ fn enter(namespace: &File) -> Result<(), NetnsError> {
 }
 
 /// Runs `work` with a netlink connection in this thread's namespace.
-fn with_netlink<T>(
-    work: impl AsyncFnOnce(Handle) -> Result<T, NetnsError>,
-) -> Result<T, NetnsError> {
+fn with_netlink<T>(work: impl AsyncFnOnce(Handle) -> Result<T, NetnsError>) -> Result<T, NetnsError> {
     let socket = PathBuf::from("a netlink socket");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .map_err(system("wait for", &socket))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(system("wait for", &socket))?;
     runtime.block_on(async {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(system("open", &socket))?;
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(system("open", &socket))?;
         let connection = tokio::spawn(connection);
         let result = work(handle).await;
         connection.abort();
@@ -292,33 +250,16 @@ fn with_netlink<T>(
 }
 
 async fn link_by_name(handle: &Handle, name: &str) -> Option<LinkMessage> {
-    handle
-        .link()
-        .get()
-        .match_name(name)
-        .execute()
-        .try_next()
-        .await
-        .ok()
-        .flatten()
+    handle.link().get().match_name(name).execute().try_next().await.ok().flatten()
 }
 
 /// Returns the pair's end here; makes the pair anew unless its other end is in the namespace.
-async fn find_or_make_pair(
-    handle: &Handle,
-    name: &str,
-    namespace: &File,
-) -> Result<IfIndex, NetnsError> {
+async fn find_or_make_pair(handle: &Handle, name: &str, namespace: &File) -> Result<IfIndex, NetnsError> {
     if let Some(link) = link_by_name(handle, name).await {
         if peer_is_inside(&link, namespace)? {
             return Ok(IfIndex(link.header.index));
         }
-        handle
-            .link()
-            .del(link.header.index)
-            .execute()
-            .await
-            .map_err(netlink("remove the stale", name))?;
+        handle.link().del(link.header.index).execute().await.map_err(netlink("remove the stale", name))?;
     }
     // Made inside with its other end sent out here would need this namespace's file; so the other way round: made
     // here under both names, then its inner end moves. The name of that end is unique for that moment.
@@ -329,9 +270,7 @@ async fn find_or_make_pair(
         .execute()
         .await
         .map_err(netlink("make the pair", name))?;
-    let inner_link = link_by_name(handle, &inner)
-        .await
-        .ok_or_else(|| NetnsError::Vanished(inner.clone()))?;
+    let inner_link = link_by_name(handle, &inner).await.ok_or_else(|| NetnsError::Vanished(inner.clone()))?;
     use std::os::fd::AsRawFd as _;
     handle
         .link()
@@ -345,9 +284,7 @@ async fn find_or_make_pair(
         .execute()
         .await
         .map_err(netlink("move into the responder's namespace", &inner))?;
-    let link = link_by_name(handle, name)
-        .await
-        .ok_or_else(|| NetnsError::Vanished(name.to_owned()))?;
+    let link = link_by_name(handle, name).await.ok_or_else(|| NetnsError::Vanished(name.to_owned()))?;
     Ok(IfIndex(link.header.index))
 }
 
@@ -357,39 +294,29 @@ fn peer_is_inside(link: &LinkMessage, namespace: &File) -> Result<bool, NetnsErr
         return Ok(false);
     };
     let outer = link.header.index;
-    let inside = namespace
-        .try_clone()
-        .map_err(system("use", Path::new("the responder's namespace")))?;
+    let inside = namespace.try_clone().map_err(system("use", Path::new("the responder's namespace")))?;
     on_thread(move || {
         enter(&inside)?;
         with_netlink(async |handle| {
-            Ok(link_by_name(&handle, INNER_NAME).await.is_some_and(|link| {
-                link.header.index == peer && link_attribute(&link) == Some(outer)
-            }))
+            Ok(link_by_name(&handle, INNER_NAME)
+                .await
+                .is_some_and(|link| link.header.index == peer && link_attribute(&link) == Some(outer)))
         })
     })
 }
 
 /// Returns the index of a pair's other end, in that end's namespace.
 fn link_attribute(link: &LinkMessage) -> Option<u32> {
-    link.attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::Link(index) => Some(*index),
-            _ => None,
-        })
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Link(index) => Some(*index),
+        _ => None,
+    })
 }
 
 async fn up(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<(), NetnsError> {
     handle
         .link()
-        .set(
-            LinkUnspec::new_with_index(ifindex.0)
-                .mtu(PAIR_MTU)
-                .arp(false)
-                .up()
-                .build(),
-        )
+        .set(LinkUnspec::new_with_index(ifindex.0).mtu(PAIR_MTU).arp(false).up().build())
         .execute()
         .await
         .map_err(netlink("bring up", name))
@@ -398,18 +325,12 @@ async fn up(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<(), NetnsEr
 /// Sets address, route and neighbour. Called inside the namespace.
 fn configure_inside() -> Result<(), NetnsError> {
     // No link-local address (1: none is generated), no probes for the one that is set, nothing learned from anybody.
-    for (key, value) in [
-        ("addr_gen_mode", "1"),
-        ("accept_dad", "0"),
-        ("accept_ra", "0"),
-        ("accept_redirects", "0"),
-    ] {
+    for (key, value) in [("addr_gen_mode", "1"), ("accept_dad", "0"), ("accept_ra", "0"), ("accept_redirects", "0")] {
         set_sysctl("ipv6", INNER_NAME, key, value)?;
     }
     with_netlink(async |handle| {
-        let link = link_by_name(&handle, INNER_NAME)
-            .await
-            .ok_or_else(|| NetnsError::Vanished(INNER_NAME.to_owned()))?;
+        let link =
+            link_by_name(&handle, INNER_NAME).await.ok_or_else(|| NetnsError::Vanished(INNER_NAME.to_owned()))?;
         let ifindex = IfIndex(link.header.index);
         up(&handle, ifindex, INNER_NAME).await?;
         handle

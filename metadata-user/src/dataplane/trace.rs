@@ -53,21 +53,14 @@ impl Dataplane {
         &mut self,
         ifindex: IfIndex,
         lines: mpsc::Sender<String>,
-    ) -> Result<
-        (
-            Trace,
-            impl Future<Output = std::io::Result<()>> + Send + use<>,
-        ),
-        DataplaneError,
-    > {
+    ) -> Result<(Trace, impl Future<Output = std::io::Result<()>> + Send + use<>), DataplaneError> {
         let mut ebpf = load_object(&self.pins, self.pair, Some(ifindex))?;
         let logger = EbpfLogger::init_with_logger(&mut ebpf, Lines(lines))
             .map_err(|_| DataplaneError::Missing("map AYA_LOGS"))?;
         self.swap(ifindex, Some(&mut ebpf))?;
         let passing = async move {
             // SAFETY: the logger owns its ring's descriptor, always returns the same one and keeps it open.
-            let mut logger =
-                unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
+            let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
             loop {
                 let mut ready = logger.readable_mut().await?;
                 ready.get_inner_mut().flush();
@@ -93,44 +86,28 @@ impl Dataplane {
             Some(ebpf) => ebpf,
             None => &mut self.ebpf,
         };
-        for (program, at, pin) in [
-            ("from_guest", ifindex, pins.tap(ifindex)),
-            ("to_guest", pair, pins.link("to_guest")),
-        ] {
+        for (program, at, pin) in
+            [("from_guest", ifindex, pins.tap(ifindex)), ("to_guest", pair, pins.link("to_guest"))]
+        {
             let name = super::attach::name_of(at).unwrap_or_default();
             let classifier: &mut SchedClassifier = ebpf
                 .program_mut(program)
                 .ok_or(DataplaneError::Missing(program))?
                 .try_into()
-                .map_err(|source| DataplaneError::Program {
-                    name: program,
-                    source,
-                })?;
+                .map_err(|source| DataplaneError::Program { name: program, source })?;
             let replaced = match kind {
                 Some(AttachKind::Tcx) => replace_in_link(classifier, &pin),
-                Some(AttachKind::Clsact) => {
-                    replace_in_filter(classifier, &name, TcAttachType::Ingress)
-                }
+                Some(AttachKind::Clsact) => replace_in_filter(classifier, &name, TcAttachType::Ingress),
                 None => Ok(false),
             };
             match replaced {
                 Ok(true) => {}
                 Ok(false) => {
                     let source = AttachError::Moved;
-                    return Err(DataplaneError::Attach {
-                        program,
-                        name,
-                        ifindex: at,
-                        source,
-                    });
+                    return Err(DataplaneError::Attach { program, name, ifindex: at, source });
                 }
                 Err(source) => {
-                    return Err(DataplaneError::Attach {
-                        program,
-                        name,
-                        ifindex: at,
-                        source,
-                    });
+                    return Err(DataplaneError::Attach { program, name, ifindex: at, source });
                 }
             }
         }
