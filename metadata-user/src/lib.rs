@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod config;
+pub mod dataplane;
 pub mod drain;
 pub mod identity;
 pub mod readiness;
