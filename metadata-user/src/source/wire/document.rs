@@ -314,7 +314,6 @@ pub(super) struct BusDocument {
 /// Buses.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "their names say all")]
 pub(super) enum BusType {
     Pci,
     Usb,
