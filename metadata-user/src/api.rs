@@ -69,10 +69,7 @@ impl Default for Cloud {
 }
 
 /// A guest's request.
-#[expect(
-    missing_debug_implementations,
-    reason = "holds a closure and a guest's secret"
-)]
+#[expect(missing_debug_implementations, reason = "holds a closure and a guest's secret")]
 pub struct Request<'a> {
     /// The method as sent.
     pub method: &'a str,
@@ -115,3 +112,48 @@ pub enum Effect {
     /// the answer is that of the same request to the new instance.
     SetPassword(Arc<str>),
 }
+<<<<<<< HEAD
+=======
+
+/// An instance's answers.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    record: Arc<InstanceRecord>,
+    cloud: Arc<Cloud>,
+    password: Option<Arc<str>>,
+}
+
+impl Instance {
+    /// Returns the answers for a record. Nothing is rendered yet.
+    #[must_use]
+    pub fn new(record: Arc<InstanceRecord>, cloud: Arc<Cloud>) -> Self {
+        let password = record.password.as_deref().map(Arc::from);
+        Self { record, cloud, password }
+    }
+
+    /// Returns the record.
+    #[must_use]
+    pub fn record(&self) -> &InstanceRecord {
+        &self.record
+    }
+
+    /// Returns the password that the guest posted.
+    #[must_use]
+    pub fn password(&self) -> Option<&Arc<str>> {
+        self.password.as_ref()
+    }
+
+    /// Returns the same instance with another password; what is rendered already is kept.
+    #[must_use]
+    pub fn with_password(&self, password: Arc<str>) -> Self {
+        Self { password: Some(password), ..self.clone() }
+    }
+
+    /// Answers a request.
+    #[must_use]
+    pub fn answer(&self, _request: &Request<'_>) -> Answer {
+        let _ = &self.cloud;
+        Answer { status: 404, content_type: None, body: Bytes::new(), content_length: 0, effect: None }
+    }
+}
+>>>>>>> main

@@ -1,0 +1,77 @@
+//! Counting what became of a packet, and sampling the drops.
+
+use aya_ebpf::{EbpfContext as _, bindings::TC_ACT_SHOT, helpers::bpf_skb_load_bytes, programs::TcContext};
+use metadata_ebpf::abi::{Answered, Counters, DropReason};
+
+use crate::{
+    frame::{ethertype, vlan_of},
+    maps::{COUNTERS, EVENTS},
+};
+
+/// Adds one at a place of an interface's counters and returns the new value; 0 if the interface has none.
+#[inline(always)]
+fn add(ifindex: u32, place: usize) -> u64 {
+    let Some(counters) = COUNTERS.get_ptr_mut(ifindex) else {
+        return 0;
+    };
+    // SAFETY: `Counters` is `Counters::LEN` u64 in a row and every `place` is a constant below that; the element is
+    // this CPU's own, and a program is not interrupted by itself.
+    unsafe {
+        let value = counters.cast::<u64>().add(place);
+        *value += 1;
+        *value
+    }
+}
+
+/// Counts a packet that was answered or handed on.
+#[inline(always)]
+pub(crate) fn answered(ifindex: u32, what: Answered) {
+    add(ifindex, what as usize);
+}
+
+/// Counts a drop, samples it (the 1st, 2nd, 4th, 8th … of this CPU) and returns the program's verdict.
+#[inline(never)]
+pub(crate) fn dropped(ctx: &TcContext, ifindex: u32, reason: DropReason) -> i32 {
+    let place = Counters::FIRST_DROP + reason as usize - 1;
+    // A bound that the verifier can see: `reason` comes in a register.
+    if place >= Counters::LEN {
+        return TC_ACT_SHOT;
+    }
+    let count = add(ifindex, place);
+    if count & count.wrapping_sub(1) == 0 && count != 0 {
+        sample(ctx, ifindex, reason, count);
+    }
+    TC_ACT_SHOT
+}
+
+/// Writes an event. A full ring loses it: the counters do not.
+#[inline(always)]
+fn sample(ctx: &TcContext, ifindex: u32, reason: DropReason, count: u64) {
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        return;
+    };
+    // Field by field, in the ring's own memory: an event on the stack would take half of what calls may have.
+    let event = entry.as_mut_ptr();
+    let len = ctx.len();
+    // SAFETY: the ring gave `size_of::<Event>()` bytes, aligned to 8; each write is inside, and every byte is written.
+    let loaded = unsafe {
+        (*event).ifindex = ifindex;
+        (*event).reason = reason as u32;
+        (*event).count = count;
+        (*event).len = len;
+        (*event).ethertype = ethertype(ctx);
+        (*event).vlan = vlan_of(ctx).id;
+        let head = &raw mut (*event).head;
+        head.cast::<[u64; 8]>().write([0; 8]);
+        // Lengths that the verifier knows. Shorter frames than an ARP request's are of little interest.
+        let result = if len >= 64 {
+            bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 64)
+        } else if len >= 42 {
+            bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 42)
+        } else {
+            bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 14)
+        };
+        result == 0
+    };
+    if loaded { entry.submit(0) } else { entry.discard(0) }
+}
