@@ -3,11 +3,8 @@
 //! Which module may use which is written in ARCHITECTURE.md.
 
 pub mod api;
-<<<<<<< HEAD
 pub mod base64;
-=======
 pub mod dataplane;
->>>>>>> main
 pub mod identity;
 pub mod source;
 pub mod store;
