@@ -20,11 +20,11 @@ mod port;
 /// Makes a record of a document.
 pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
     let uuid = document.uuid.0;
-    if document.user_data.is_some() && document.user_data_base64.is_some() {
+    if document.user_data.is_some() && document.user_data_b64.is_some() {
         return Err(fault(
-            ["user_data_base64"],
+            ["user_data_b64"],
             "the user data is there twice",
-            "keep user_data or user_data_base64",
+            "keep user_data or user_data_b64",
         ));
     }
     if document.ports.is_empty() {
@@ -89,7 +89,7 @@ pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
             .flat_map(|port| port.security_groups.iter().cloned())
             .collect()
     });
-    let user_data = match (document.user_data, document.user_data_base64) {
+    let user_data = match (document.user_data, document.user_data_b64) {
         (Some(text), _) => Some(text.into_boxed_bytes().into()),
         (None, data) => data.map(|data| data.0),
     };

@@ -99,7 +99,7 @@ pub(super) struct Document {
 
     /// User data in base64, for what is not plain text. Not beside `user_data`.
     #[serde(default)]
-    pub(super) user_data_base64: Option<Base64Text>,
+    pub(super) user_data_b64: Option<Base64Text>,
 
     /// The root device. Default: `/dev/vda`.
     #[serde(default, deserialize_with = "nullable")]

@@ -133,12 +133,12 @@ fn errors_name_place_field_and_remedy() {
             "line 3, column 38, at user_data: invalid type: integer `1`, expected a string",
         ),
         (
-            with("\"user_data\": \"\", \"user_data_base64\": \"\""),
-            "line 3, column 62, at user_data_base64: the user data is there twice; keep user_data or user_data_base64",
+            with("\"user_data\": \"\", \"user_data_b64\": \"\""),
+            "line 3, column 59, at user_data_b64: the user data is there twice; keep user_data or user_data_b64",
         ),
         (
-            with("\"user_data_base64\": \"a\""),
-            "line 3, column 47, at user_data_base64: not base64: the length is not",
+            with("\"user_data_b64\": \"a\""),
+            "line 3, column 44, at user_data_b64: not base64: the length is not",
         ),
         (
             with("\"metadata\": {\"a\": \"1\", \"a\": \"2\"}"),
