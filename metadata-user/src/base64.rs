@@ -8,18 +8,9 @@ pub fn encode_into(bytes: &[u8], out: &mut Vec<u8>) {
         let mut group = [0; 3];
         group[..chunk.len()].copy_from_slice(chunk);
         let [a, b, c] = group;
-        let sextets = [
-            a >> 2,
-            (a & 0x03) << 4 | b >> 4,
-            (b & 0x0f) << 2 | c >> 6,
-            c & 0x3f,
-        ];
+        let sextets = [a >> 2, (a & 0x03) << 4 | b >> 4, (b & 0x0f) << 2 | c >> 6, c & 0x3f];
         for (place, sextet) in sextets.into_iter().enumerate() {
-            out.push(if place <= chunk.len() {
-                ALPHABET[usize::from(sextet)]
-            } else {
-                b'='
-            });
+            out.push(if place <= chunk.len() { ALPHABET[usize::from(sextet)] } else { b'=' });
         }
     }
 }
@@ -73,11 +64,7 @@ pub fn decode(text: &str) -> Result<Vec<u8>, DecodeError> {
             filled = 0;
         }
     }
-    if filled == 0 {
-        Ok(out)
-    } else {
-        Err(DecodeError::Length)
-    }
+    if filled == 0 { Ok(out) } else { Err(DecodeError::Length) }
 }
 
 #[cfg(test)]

@@ -162,12 +162,7 @@ impl<'a> Rest<'a> {
         if !self.eat('/') {
             return None;
         }
-        let mut range = Range {
-            kind,
-            subtype: self.token()?,
-            has_parameters: false,
-            weight: 1000,
-        };
+        let mut range = Range { kind, subtype: self.token()?, has_parameters: false, weight: 1000 };
         while self.semicolon() {
             if self.starts_weight() {
                 self.take(2);

@@ -38,10 +38,7 @@ pub(super) fn version(name: &str) -> Option<u8> {
     if name == "latest" {
         return u8::try_from(VERSIONS.len() - 1).ok();
     }
-    VERSIONS
-        .iter()
-        .position(|known| *known == name)
-        .and_then(|index| u8::try_from(index).ok())
+    VERSIONS.iter().position(|known| *known == name).and_then(|index| u8::try_from(index).ok())
 }
 
 /// An instance's EC2 tree, of all versions.
@@ -64,25 +61,16 @@ impl Tree {
     /// Renders an instance's tree.
     pub(super) fn render(record: &InstanceRecord, hostname: &str) -> Self {
         let leaves = tree::leaves(record, hostname);
-        let mut builder = Builder {
-            text: String::new(),
-            entries: Vec::with_capacity(leaves.len() + 16),
-        };
+        let mut builder = Builder { text: String::new(), entries: Vec::with_capacity(leaves.len() + 16) };
         builder.directory("", &Node::of(&leaves), record.user_data.is_some());
-        for Leaf {
-            path, since, value, ..
-        } in leaves
-        {
+        for Leaf { path, since, value, .. } in leaves {
             builder.push(path, (since, LAST), &value);
         }
         builder.own_metadata(record);
         let Builder { text, mut entries } = builder;
         entries.sort_by(|a, b| (&a.path, a.versions).cmp(&(&b.path, b.versions)));
         entries.shrink_to_fit();
-        Self {
-            text: Bytes::from(text.into_boxed_str().into_boxed_bytes()),
-            entries,
-        }
+        Self { text: Bytes::from(text.into_boxed_str().into_boxed_bytes()), entries }
     }
 
     /// Returns what is at a path below a version.
@@ -108,11 +96,7 @@ impl Builder {
     fn push(&mut self, path: impl Into<Box<str>>, versions: (u8, u8), value: &str) {
         let start = self.text.len();
         self.text.push_str(value);
-        self.entries.push(Entry {
-            path: path.into(),
-            versions,
-            text: start..self.text.len(),
-        });
+        self.entries.push(Entry { path: path.into(), versions, text: start..self.text.len() });
     }
 
     /// Adds a directory's listings and those of the directories in it. Equal listings of neighbouring versions are one.
@@ -120,14 +104,7 @@ impl Builder {
         let mut open: Option<(u8, String)> = None;
         for version in 0..=LAST {
             let listing = if path.is_empty() {
-                Some(
-                    if has_user_data {
-                        "meta-data/\nuser-data"
-                    } else {
-                        "meta-data/"
-                    }
-                    .to_owned(),
-                )
+                Some(if has_user_data { "meta-data/\nuser-data" } else { "meta-data/" }.to_owned())
             } else {
                 node.listing(version)
             };
@@ -143,11 +120,7 @@ impl Builder {
             self.push(path, (since, LAST), &text);
         }
         for (name, child) in node.directories() {
-            let path = if path.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{path}/{name}")
-            };
+            let path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
             self.directory(&path, child, has_user_data);
         }
     }
@@ -174,13 +147,7 @@ mod tests {
     fn the_list_names_every_version() {
         assert_eq!(VERSION_LIST, format!("{}\nlatest", VERSIONS.join("\n")));
         assert_eq!(usize::from(LAST) + 1, VERSIONS.len());
-        assert_eq!(
-            (version("1.0"), version("latest"), version("2009-04-04")),
-            (Some(0), Some(8), Some(8))
-        );
-        assert_eq!(
-            (version("2009-04-05"), version("openstack"), version("")),
-            (None, None, None)
-        );
+        assert_eq!((version("1.0"), version("latest"), version("2009-04-04")), (Some(0), Some(8), Some(8)));
+        assert_eq!((version("2009-04-05"), version("openstack"), version("")), (None, None, None));
     }
 }

@@ -60,11 +60,7 @@ struct Texts {
 }
 
 const NOT_FOUND: Texts = texts!(404, "Not Found", "The resource could not be found.");
-const CONFLICT: Texts = texts!(
-    409,
-    "Conflict",
-    "There was a conflict when trying to complete your request."
-);
+const CONFLICT: Texts = texts!(409, "Conflict", "There was a conflict when trying to complete your request.");
 const TOO_LARGE: Texts = texts!(400, "Bad Request", "Request is too large.");
 const METHOD: Texts = texts!(400, "Bad Request", "GET and POST only are supported.");
 

@@ -41,11 +41,7 @@ struct Found {
 
 impl Found {
     fn new(content_type: &'static str, body: Bytes) -> Self {
-        Self {
-            content_type,
-            body,
-            effect: None,
-        }
+        Self { content_type, body, effect: None }
     }
 }
 
@@ -53,11 +49,7 @@ impl Instance {
     /// Returns the answers for a record. Nothing is rendered yet.
     #[must_use]
     pub fn new(record: Arc<InstanceRecord>, cloud: Arc<Cloud>) -> Self {
-        let password = record
-            .password
-            .as_deref()
-            .filter(|password| !password.is_empty())
-            .map(Arc::from);
+        let password = record.password.as_deref().filter(|password| !password.is_empty()).map(Arc::from);
         let facts = Facts {
             record,
             cloud,
@@ -67,12 +59,7 @@ impl Instance {
             injected: OnceLock::new(),
             ec2: OnceLock::new(),
         };
-        Self {
-            facts: Arc::new(facts),
-            password,
-            dynamic: Arc::default(),
-            vendor_data2: Arc::default(),
-        }
+        Self { facts: Arc::new(facts), password, dynamic: Arc::default(), vendor_data2: Arc::default() }
     }
 
     /// Returns the record.
@@ -90,38 +77,24 @@ impl Instance {
     /// Returns the same instance with another password; what is rendered already is kept.
     #[must_use]
     pub fn with_password(&self, password: Arc<str>) -> Self {
-        Self {
-            password: Some(password),
-            ..self.clone()
-        }
+        Self { password: Some(password), ..self.clone() }
     }
 
     /// Returns the same instance with other answers of dynamic vendor data; what else is rendered already is kept.
     #[must_use]
     pub fn with_dynamic(&self, dynamic: Arc<DynamicResults>) -> Self {
-        Self {
-            dynamic,
-            vendor_data2: Arc::default(),
-            ..self.clone()
-        }
+        Self { dynamic, vendor_data2: Arc::default(), ..self.clone() }
     }
 
     /// Answers a request.
     #[must_use]
     pub fn answer(&self, request: &Request<'_>) -> Answer {
         let path = route::path(request.target);
-        let found = path
-            .as_deref()
-            .ok_or(Refusal::NotFound)
-            .and_then(|path| self.find(path, request));
+        let found = path.as_deref().ok_or(Refusal::NotFound).and_then(|path| self.find(path, request));
         match (found, request.method) {
             (Ok(found), method) => {
                 let content_length = found.body.len() as u64;
-                let body = if method == "HEAD" {
-                    Bytes::new()
-                } else {
-                    found.body
-                };
+                let body = if method == "HEAD" { Bytes::new() } else { found.body };
                 Answer {
                     status: 200,
                     content_type: Some(found.content_type),
@@ -148,14 +121,9 @@ impl Instance {
     }
 
     fn find(&self, path: &str, request: &Request<'_>) -> Result<Found, Refusal> {
-        let (first, rest) = path
-            .split_once('/')
-            .map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let (first, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
         match (first, rest) {
-            ("" | "ec2", None) => Ok(Found::new(
-                PLAIN,
-                Bytes::from_static(ec2::VERSION_LIST.as_bytes()),
-            )),
+            ("" | "ec2", None) => Ok(Found::new(PLAIN, Bytes::from_static(ec2::VERSION_LIST.as_bytes()))),
             ("openstack", None) => Ok(Found::new(PLAIN, openstack::versions(request.today))),
             ("openstack", Some(rest)) => self.find_openstack(rest, request),
             ("ec2", Some(rest)) => self.find_ec2(rest),
@@ -168,25 +136,18 @@ impl Instance {
         let facts = &*self.facts;
         if version == "content" {
             let file = (name == "0000").then(|| facts.injected()).flatten();
-            return file
-                .map(|file| Found::new(PLAIN, file))
-                .ok_or(Refusal::NotFound);
+            return file.map(|file| Found::new(PLAIN, file)).ok_or(Refusal::NotFound);
         }
         let version = Version::named(version).ok_or(Refusal::NotFound)?;
         let user_data = facts.record.user_data.as_ref();
         match Document::named(name, version).ok_or(Refusal::NotFound)? {
-            Document::Listing => Ok(Found::new(
-                PLAIN,
-                openstack::listing(version, user_data.is_some()),
-            )),
+            Document::Listing => Ok(Found::new(PLAIN, openstack::listing(version, user_data.is_some()))),
             Document::MetaData => Ok(Found::new(JSON, facts.meta_data(version, request))),
-            Document::UserData => user_data
-                .map(|data| Found::new(PLAIN, data.clone()))
-                .ok_or(Refusal::NotFound),
+            Document::UserData => user_data.map(|data| Found::new(PLAIN, data.clone())).ok_or(Refusal::NotFound),
             Document::Password => self.find_password(request),
-            Document::VendorData => vendor_data::render(&facts.cloud)
-                .map(|data| Found::new(JSON, data))
-                .ok_or(Refusal::NotFound),
+            Document::VendorData => {
+                vendor_data::render(&facts.cloud).map(|data| Found::new(JSON, data)).ok_or(Refusal::NotFound)
+            }
             Document::VendorData2 => Ok(Found::new(JSON, self.vendor_data2())),
             Document::NetworkData => Ok(Found::new(PLAIN, facts.network_data())),
         }
@@ -199,18 +160,14 @@ impl Instance {
             ("user-data", user_data) => user_data.clone(),
             _ => self.facts.ec2().get(version, path),
         };
-        body.map(|body| Found::new(PLAIN, body))
-            .ok_or(Refusal::NotFound)
+        body.map(|body| Found::new(PLAIN, body)).ok_or(Refusal::NotFound)
     }
 
     fn find_password(&self, request: &Request<'_>) -> Result<Found, Refusal> {
         match request.method {
             "GET" => {
                 let password = self.password.as_deref().unwrap_or_default();
-                Ok(Found::new(
-                    HTML,
-                    Bytes::copy_from_slice(password.as_bytes()),
-                ))
+                Ok(Found::new(HTML, Bytes::copy_from_slice(password.as_bytes())))
             }
             "POST" if self.password.is_some() => Err(Refusal::Conflict),
             "POST" => {
@@ -222,20 +179,14 @@ impl Instance {
                 let password = std::str::from_utf8(request.body).map_err(|_| Refusal::NotFound)?;
                 // Nothing posted is nothing stored: a later POST still works.
                 let effect = (!password.is_empty()).then(|| Effect::SetPassword(password.into()));
-                Ok(Found {
-                    content_type: HTML,
-                    body: Bytes::new(),
-                    effect,
-                })
+                Ok(Found { content_type: HTML, body: Bytes::new(), effect })
             }
             _ => Err(Refusal::Method),
         }
     }
 
     fn vendor_data2(&self) -> Bytes {
-        self.vendor_data2
-            .get_or_init(|| vendor_data::render2(&self.facts.cloud, &self.dynamic))
-            .clone()
+        self.vendor_data2.get_or_init(|| vendor_data::render2(&self.facts.cloud, &self.dynamic)).clone()
     }
 }
 
@@ -250,12 +201,11 @@ impl Facts {
 
     fn meta_data(&self, version: Version, request: &Request<'_>) -> Bytes {
         let record = &*self.record;
-        let head = self.meta_data_head.get_or_init(|| {
-            meta_data::head(record, &self.hostname(), self.injected().is_some()).into_boxed_slice()
-        });
+        let head = self
+            .meta_data_head
+            .get_or_init(|| meta_data::head(record, &self.hostname(), self.injected().is_some()).into_boxed_slice());
         let tail = Tail::of(record, version);
-        let tail = self.meta_data_tails[tail as usize]
-            .get_or_init(|| meta_data::tail(record, tail).into_boxed_slice());
+        let tail = self.meta_data_tails[tail as usize].get_or_init(|| meta_data::tail(record, tail).into_boxed_slice());
         if version < Version::Grizzly {
             return meta_data::join(head, None, tail).into();
         }
@@ -265,29 +215,18 @@ impl Facts {
     }
 
     fn network_data(&self) -> Bytes {
-        self.network_data
-            .get_or_init(|| network_data::render(&self.record.ports).into())
-            .clone()
+        self.network_data.get_or_init(|| network_data::render(&self.record.ports).into()).clone()
     }
 
     fn injected(&self) -> Option<Bytes> {
-        self.injected
-            .get_or_init(|| injected::render(&self.record.ports).map(Bytes::from))
-            .clone()
+        self.injected.get_or_init(|| injected::render(&self.record.ports).map(Bytes::from)).clone()
     }
 
     fn ec2(&self) -> &ec2::Tree {
-        self.ec2
-            .get_or_init(|| ec2::Tree::render(&self.record, &self.hostname()))
+        self.ec2.get_or_init(|| ec2::Tree::render(&self.record, &self.hostname()))
     }
 }
 
 fn empty(status: u16, content_type: Option<&'static str>) -> Answer {
-    Answer {
-        status,
-        content_type,
-        body: Bytes::new(),
-        content_length: 0,
-        effect: None,
-    }
+    Answer { status, content_type, body: Bytes::new(), content_length: 0, effect: None }
 }

@@ -28,39 +28,19 @@ pub(super) fn to_vec(value: &impl Serialize) -> Vec<u8> {
 struct Python;
 
 impl Formatter for Python {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         writer.write_all(b": ")
     }
 
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
         while let Some(at) = rest.find(|c: char| !(' '..='~').contains(&c)) {
             let (plain, tail) = rest.split_at(at);
@@ -76,11 +56,7 @@ impl Formatter for Python {
         writer.write_all(rest.as_bytes())
     }
 
-    fn write_number_str<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        value: &str,
-    ) -> io::Result<()> {
+    fn write_number_str<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: &str) -> io::Result<()> {
         writer.write_all(python_number(value).as_bytes())
     }
 }
@@ -88,19 +64,10 @@ impl Formatter for Python {
 /// Returns a JSON number as Python reads and writes it: integers of any size as they are, others as a double.
 fn python_number(text: &str) -> String {
     if !text.contains(['.', 'e', 'E']) {
-        return if text == "-0" {
-            "0".to_owned()
-        } else {
-            text.to_owned()
-        };
+        return if text == "-0" { "0".to_owned() } else { text.to_owned() };
     }
     match text.parse::<f64>() {
-        Ok(number) if number.is_infinite() => (if number > 0.0 {
-            "Infinity"
-        } else {
-            "-Infinity"
-        })
-        .to_owned(),
+        Ok(number) if number.is_infinite() => (if number > 0.0 { "Infinity" } else { "-Infinity" }).to_owned(),
         Ok(number) => python_float(number),
         Err(_) => text.to_owned(),
     }
@@ -114,11 +81,7 @@ fn python_float(number: f64) -> String {
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
         let plain = format!("{number}");
-        return if plain.contains('.') {
-            plain
-        } else {
-            format!("{plain}.0")
-        };
+        return if plain.contains('.') { plain } else { format!("{plain}.0") };
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
@@ -135,10 +98,7 @@ mod tests {
 
     #[test]
     fn objects_keep_their_order_and_lose_their_blanks() {
-        assert_eq!(
-            rewritten("{\"b\":[1,2 , 3],\n\"a\":{ } ,\"c\":[]}"),
-            r#"{"b": [1, 2, 3], "a": {}, "c": []}"#
-        );
+        assert_eq!(rewritten("{\"b\":[1,2 , 3],\n\"a\":{ } ,\"c\":[]}"), r#"{"b": [1, 2, 3], "a": {}, "c": []}"#);
         assert_eq!(rewritten(r#"{"b":1,"a":2,"b":3}"#), r#"{"b": 3, "a": 2}"#);
         assert_eq!(rewritten("[true,false,null]"), "[true, false, null]");
     }
@@ -164,10 +124,7 @@ mod tests {
             ("0", "0"),
             ("-0", "0"),
             ("-7", "-7"),
-            (
-                "123456789012345678901234567890",
-                "123456789012345678901234567890",
-            ),
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
             ("2.5", "2.5"),
             ("2.50", "2.5"),
             ("1.0", "1.0"),

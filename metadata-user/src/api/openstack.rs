@@ -46,10 +46,7 @@ impl Version {
         if name == "latest" {
             return Some(Self::Epoxy);
         }
-        VERSIONS
-            .iter()
-            .find(|(_, date, _)| *date == name)
-            .map(|(version, ..)| *version)
+        VERSIONS.iter().find(|(_, date, _)| *date == name).map(|(version, ..)| *version)
     }
 }
 
@@ -59,8 +56,7 @@ pub(super) fn versions(today: Date) -> Bytes {
     static LISTS: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
         (0..=VERSIONS.len())
             .map(|shown| {
-                let mut names: Vec<&str> =
-                    VERSIONS[..shown].iter().map(|(_, name, _)| *name).collect();
+                let mut names: Vec<&str> = VERSIONS[..shown].iter().map(|(_, name, _)| *name).collect();
                 names.push("latest");
                 Bytes::from(names.join("\n"))
             })
@@ -104,10 +100,7 @@ impl Document {
 pub(super) fn listing(version: Version, has_user_data: bool) -> Bytes {
     macro_rules! lists {
         ($rest:literal) => {
-            [
-                concat!("meta_data.json", $rest),
-                concat!("meta_data.json\nuser_data", $rest),
-            ]
+            [concat!("meta_data.json", $rest), concat!("meta_data.json\nuser_data", $rest)]
         };
     }
     let lists = match version {

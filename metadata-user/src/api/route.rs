@@ -34,8 +34,7 @@ fn without_authority(target: &str) -> &str {
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return target;
     }
-    rest.find(['/', '?', '#'])
-        .map_or("", |start| &rest[start..])
+    rest.find(['/', '?', '#']).map_or("", |start| &rest[start..])
 }
 
 /// Decodes percent signs as uWSGI does: an unfinished escape at the end vanishes, one that is not hexadecimal becomes
@@ -58,11 +57,7 @@ fn percent_decoded(raw: &[u8]) -> Vec<u8> {
             out.push(b'%');
             continue;
         }
-        out.push(
-            hex_value(high)
-                .zip(hex_value(low))
-                .map_or(0, |(high, low)| high << 4 | low),
-        );
+        out.push(hex_value(high).zip(hex_value(low)).map_or(0, |(high, low)| high << 4 | low));
     }
     out
 }
@@ -90,10 +85,7 @@ mod tests {
             ("?", ""),
             ("/?x=1", ""),
             ("http://169.254.169.254", ""),
-            (
-                "http://169.254.169.254/latest/meta-data/",
-                "latest/meta-data",
-            ),
+            ("http://169.254.169.254/latest/meta-data/", "latest/meta-data"),
             ("/openstack//latest/", "openstack/latest"),
             ("/openstack/x/../latest", "openstack/latest"),
             ("/openstack/../../../latest", "latest"),

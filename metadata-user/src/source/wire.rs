@@ -20,8 +20,7 @@ pub use error::DocumentError;
 /// # Errors
 /// [`DocumentError`] with the place, the field and the remedy.
 pub fn parse(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
-    let document =
-        serde_json::from_slice(bytes).map_err(|error| DocumentError::of_json(bytes, &error))?;
+    let document = serde_json::from_slice(bytes).map_err(|error| DocumentError::of_json(bytes, &error))?;
     convert::record(document).map_err(|fault| fault.located(bytes))
 }
 

@@ -11,34 +11,20 @@ pub(super) fn mapping(record: &InstanceRecord) -> BTreeMap<String, Option<String
         mapping.insert(name.to_owned(), device.map(str::to_owned));
     };
     let Some(root) = record.root_device_name.as_deref() else {
-        for (name, device) in [
-            ("ami", "sda1"),
-            ("ephemeral0", "sda2"),
-            ("root", "/dev/sda1"),
-            ("swap", "sda3"),
-        ] {
+        for (name, device) in [("ami", "sda1"), ("ephemeral0", "sda2"), ("root", "/dev/sda1"), ("swap", "sda3")] {
             set(name, Some(device));
         }
         return mapping;
     };
     set("ami", Some(root.strip_prefix("/dev/").unwrap_or(root)));
     set("root", Some(root));
-    for (name, device) in [
-        ("ephemeral0", &record.default_ephemeral_device),
-        ("swap", &record.default_swap_device),
-    ] {
+    for (name, device) in [("ephemeral0", &record.default_ephemeral_device), ("swap", &record.default_swap_device)] {
         if let Some(device) = device.as_deref().filter(|device| !device.is_empty()) {
             set(name, Some(device));
         }
     }
-    let (volumes, others): (Vec<_>, Vec<_>) = record
-        .block_device_mapping
-        .iter()
-        .partition(|device| device.is_volume);
-    let mut volumes: Vec<_> = volumes
-        .into_iter()
-        .map(|device| device.device_name.as_deref())
-        .collect();
+    let (volumes, others): (Vec<_>, Vec<_>) = record.block_device_mapping.iter().partition(|device| device.is_volume);
+    let mut volumes: Vec<_> = volumes.into_iter().map(|device| device.device_name.as_deref()).collect();
     // Devices without a name come first, as `None` does in the order of options.
     volumes.sort_unstable();
     for (number, device) in volumes.into_iter().enumerate() {
@@ -49,10 +35,7 @@ pub(super) fn mapping(record: &InstanceRecord) -> BTreeMap<String, Option<String
         if device.guest_format.as_deref() == Some("swap") {
             set("swap", device.device_name.as_deref());
         } else {
-            set(
-                &format!("ephemeral{ephemeral}"),
-                device.device_name.as_deref(),
-            );
+            set(&format!("ephemeral{ephemeral}"), device.device_name.as_deref());
             ephemeral += 1;
         }
     }

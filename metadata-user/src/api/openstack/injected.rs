@@ -23,10 +23,7 @@ iface lo inet loopback
 /// Returns the file; `None` if no network is injected.
 pub(in crate::api) fn render(ports: &[PortRecord]) -> Option<String> {
     // Every port with a subnet takes a number, whether it is written or not.
-    let written: Vec<_> = with_subnets(ports)
-        .enumerate()
-        .filter(|(_, port)| is_written(port))
-        .collect();
+    let written: Vec<_> = with_subnets(ports).enumerate().filter(|(_, port)| is_written(port)).collect();
     if written.is_empty() {
         return None;
     }
@@ -51,23 +48,13 @@ fn is_written(port: &PortRecord) -> bool {
             .all(|(subnet, _)| !subnet.dhcp_server)
 }
 
-fn block(
-    out: &mut String,
-    number: usize,
-    port: &PortRecord,
-    subnet: &SubnetRecord,
-    address: IpAddr,
-) {
+fn block(out: &mut String, number: usize, port: &PortRecord, subnet: &SubnetRecord, address: IpAddr) {
     let mac = port.mac_address;
     let _ = match subnet.cidr {
         IpNet::V4(cidr) => {
             let netmask = cidr.netmask();
             // Networks of one or two addresses have no broadcast address, and Python says so.
-            let broadcast = if cidr.prefix_len() < 31 {
-                cidr.broadcast().to_string()
-            } else {
-                "None".to_owned()
-            };
+            let broadcast = if cidr.prefix_len() < 31 { cidr.broadcast().to_string() } else { "None".to_owned() };
             write!(
                 out,
                 "iface eth{number} inet static\n    hwaddress ether {mac}\n    address {address}\n    netmask {netmask}\n    \
@@ -86,11 +73,7 @@ fn block(
         let _ = writeln!(out, "    gateway {gateway}");
     }
     if !subnet.dns_nameservers.is_empty() {
-        let servers: Vec<String> = subnet
-            .dns_nameservers
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let servers: Vec<String> = subnet.dns_nameservers.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "    dns-nameservers {}", servers.join(" "));
     }
 }

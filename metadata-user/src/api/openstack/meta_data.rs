@@ -36,21 +36,15 @@ impl Tail {
 
     /// Returns the least tail that has what an instance shows in a version.
     pub(in crate::api) fn of(record: &InstanceRecord, version: Version) -> Self {
-        let any = |wanted: fn(&DeviceKind) -> bool| {
-            record.devices.iter().any(|device| wanted(&device.kind))
-        };
+        let any = |wanted: fn(&DeviceKind) -> bool| record.devices.iter().any(|device| wanted(&device.kind));
         match version {
             Version::Epoxy if any(|kind| matches!(kind, DeviceKind::Share { .. })) => Self::Shares,
             Version::Victoria | Version::Epoxy => Self::Cpus,
             Version::Rocky if any(|kind| matches!(kind, DeviceKind::Nic { .. })) => Self::Trust,
-            Version::Ocata | Version::Rocky
-                if any(|kind| matches!(kind, DeviceKind::Nic { vlan: Some(_), .. })) =>
-            {
+            Version::Ocata | Version::Rocky if any(|kind| matches!(kind, DeviceKind::Nic { vlan: Some(_), .. })) => {
                 Self::Vlans
             }
-            Version::NewtonOne | Version::NewtonTwo | Version::Ocata | Version::Rocky => {
-                Self::Devices
-            }
+            Version::NewtonOne | Version::NewtonTwo | Version::Ocata | Version::Rocky => Self::Devices,
             Version::Liberty => Self::Project,
             Version::Folsom | Version::Grizzly | Version::Havana => Self::Empty,
         }
@@ -58,30 +52,15 @@ impl Tail {
 }
 
 /// Returns the part before the seed, without a closing brace.
-pub(in crate::api) fn head(
-    record: &InstanceRecord,
-    hostname: &str,
-    has_injected_network: bool,
-) -> Vec<u8> {
-    let keypair = record
-        .key_name
-        .as_ref()
-        .and_then(|_| record.keypairs.first());
+pub(in crate::api) fn head(record: &InstanceRecord, hostname: &str, has_injected_network: bool) -> Vec<u8> {
+    let keypair = record.key_name.as_ref().and_then(|_| record.keypairs.first());
     let head = Head {
         uuid: record.uuid.to_string(),
         meta: (!record.metadata.is_empty()).then_some(Pairs(&record.metadata)),
-        network_config: has_injected_network.then_some(NetworkConfig {
-            name: "network_config",
-            content_path: "/content/0000",
-        }),
+        network_config: has_injected_network
+            .then_some(NetworkConfig { name: "network_config", content_path: "/content/0000" }),
         public_keys: keypair.map(|pair| OneKey(&pair.name, &pair.public_key)),
-        keys: keypair.map(|pair| {
-            [Key {
-                name: &pair.name,
-                r#type: pair.kind.as_str(),
-                data: &pair.public_key,
-            }]
-        }),
+        keys: keypair.map(|pair| [Key { name: &pair.name, r#type: pair.kind.as_str(), data: &pair.public_key }]),
         hostname,
         name: record.display_name.as_deref(),
         launch_index: record.launch_index,
@@ -101,13 +80,7 @@ pub(in crate::api) fn tail(record: &InstanceRecord, tail: Tail) -> Vec<u8> {
     }
     if tail >= Tail::Devices {
         out.extend_from_slice(b", \"devices\": ");
-        json::append(
-            &mut out,
-            &Devices {
-                devices: &record.devices,
-                tail,
-            },
-        );
+        json::append(&mut out, &Devices { devices: &record.devices, tail });
     }
     if tail >= Tail::Cpus {
         out.extend_from_slice(b", \"dedicated_cpus\": ");
@@ -120,11 +93,7 @@ pub(in crate::api) fn tail(record: &InstanceRecord, tail: Tail) -> Vec<u8> {
 /// Puts head, seed and tail together.
 pub(in crate::api) fn join(head: &[u8], seed: Option<&[u8; 512]>, tail: &[u8]) -> Vec<u8> {
     const KEY: &[u8] = b", \"random_seed\": \"";
-    let seed_length = if seed.is_some() {
-        KEY.len() + 512_usize.div_ceil(3) * 4 + 1
-    } else {
-        0
-    };
+    let seed_length = if seed.is_some() { KEY.len() + 512_usize.div_ceil(3) * 4 + 1 } else { 0 };
     let mut out = Vec::with_capacity(head.len() + seed_length + tail.len());
     out.extend_from_slice(head);
     if let Some(seed) = seed {
@@ -195,18 +164,13 @@ impl Serialize for Devices<'_> {
         for device in self.devices {
             let is_shown = match device.kind {
                 DeviceKind::Nic { vlan, .. } => {
-                    device.tags.is_some()
-                        || (vlan.is_some() && self.tail >= Tail::Vlans)
-                        || self.tail >= Tail::Trust
+                    device.tags.is_some() || (vlan.is_some() && self.tail >= Tail::Vlans) || self.tail >= Tail::Trust
                 }
                 DeviceKind::Disk { .. } => true,
                 DeviceKind::Share { .. } => self.tail >= Tail::Shares,
             };
             if is_shown {
-                list.serialize_element(&ShownDevice {
-                    device,
-                    tail: self.tail,
-                })?;
+                list.serialize_element(&ShownDevice { device, tail: self.tail })?;
             }
         }
         list.end()
@@ -222,11 +186,7 @@ impl Serialize for ShownDevice<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match &self.device.kind {
-            DeviceKind::Nic {
-                mac,
-                vlan,
-                vf_trusted,
-            } => {
+            DeviceKind::Nic { mac, vlan, vf_trusted } => {
                 if let Some(vlan) = vlan
                     && self.tail >= Tail::Vlans
                 {

@@ -11,27 +11,14 @@ use crate::api::json;
 use crate::store::record::{NetworkRecord, PortRecord, SubnetRecord};
 
 /// Nova's `vif_type`s that a link shows; any other is `phy`.
-const LINK_TYPES: [&str; 8] = [
-    "bridge",
-    "dvs",
-    "hw_veb",
-    "hyperv",
-    "ovs",
-    "tap",
-    "vhostuser",
-    "vif",
-];
+const LINK_TYPES: [&str; 8] = ["bridge", "dvs", "hw_veb", "hyperv", "ovs", "tap", "vhostuser", "vif"];
 
 /// Returns the document.
 pub(in crate::api) fn render(ports: &[PortRecord]) -> Vec<u8> {
     if !ports.iter().any(|port| port.listed) {
         return b"{}".to_vec();
     }
-    let mut data = NetworkData {
-        links: Vec::new(),
-        networks: Vec::new(),
-        services: Vec::new(),
-    };
+    let mut data = NetworkData { links: Vec::new(), networks: Vec::new(), services: Vec::new() };
     for (number, port) in with_subnets(ports).enumerate() {
         let link = match port.devname.as_deref() {
             Some(name) if !name.is_empty() => name.to_owned(),
@@ -40,10 +27,7 @@ pub(in crate::api) fn render(ports: &[PortRecord]) -> Vec<u8> {
         data.links.push(Link {
             id: link.clone(),
             vif_id: port.id.to_string(),
-            r#type: LINK_TYPES
-                .into_iter()
-                .find(|known| **known == *port.vif_type)
-                .unwrap_or("phy"),
+            r#type: LINK_TYPES.into_iter().find(|known| **known == *port.vif_type).unwrap_or("phy"),
             mtu: link_mtu(&port.network),
             ethernet_mac_address: port.mac_address.to_string(),
         });
@@ -52,21 +36,11 @@ pub(in crate::api) fn render(ports: &[PortRecord]) -> Vec<u8> {
                 continue;
             };
             let Some(address) = address else { continue };
-            data.networks.push(network(
-                port,
-                subnet,
-                address,
-                family,
-                &link,
-                data.networks.len(),
-            ));
+            data.networks.push(network(port, subnet, address, family, &link, data.networks.len()));
             // A server that this very subnet names twice is told twice; one that an earlier subnet named is not.
             let earlier = data.services.len();
             for &address in &subnet.dns_nameservers {
-                let service = Service {
-                    r#type: "dns",
-                    address,
-                };
+                let service = Service { r#type: "dns", address };
                 if !data.services[..earlier].contains(&service) {
                     data.services.push(service);
                 }
@@ -78,9 +52,7 @@ pub(in crate::api) fn render(ports: &[PortRecord]) -> Vec<u8> {
 
 /// Returns the ports that are told of.
 pub(super) fn with_subnets(ports: &[PortRecord]) -> impl Iterator<Item = &PortRecord> {
-    ports
-        .iter()
-        .filter(|port| port.listed && !port.network.subnets.is_empty())
+    ports.iter().filter(|port| port.listed && !port.network.subnets.is_empty())
 }
 
 /// An IP version.
@@ -94,11 +66,7 @@ impl Family {
     pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     fn of(subnet: &SubnetRecord) -> Self {
-        if subnet.cidr.addr().is_ipv4() {
-            Self::V4
-        } else {
-            Self::V6
-        }
+        if subnet.cidr.addr().is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
     fn name(self) -> &'static str {
@@ -117,30 +85,15 @@ impl Family {
 }
 
 /// Returns the network's first subnet of a family, with the port's first address in it.
-pub(super) fn first_subnet(
-    port: &PortRecord,
-    family: Family,
-) -> Option<(&SubnetRecord, Option<IpAddr>)> {
-    let subnet = port
-        .network
-        .subnets
-        .iter()
-        .find(|subnet| Family::of(subnet) == family)?;
-    let address = subnet
-        .fixed_ips
-        .first()
-        .and_then(|&index| port.fixed_ips.get(index))
-        .map(|ip| ip.ip_address);
+pub(super) fn first_subnet(port: &PortRecord, family: Family) -> Option<(&SubnetRecord, Option<IpAddr>)> {
+    let subnet = port.network.subnets.iter().find(|subnet| Family::of(subnet) == family)?;
+    let address = subnet.fixed_ips.first().and_then(|&index| port.fixed_ips.get(index)).map(|ip| ip.ip_address);
     Some((subnet, address))
 }
 
 /// The MTU is left to the DHCP server where one is recorded.
 fn link_mtu(network: &NetworkRecord) -> Option<u32> {
-    if network.subnets.iter().any(|subnet| subnet.dhcp_server) {
-        None
-    } else {
-        network.mtu
-    }
+    if network.subnets.iter().any(|subnet| subnet.dhcp_server) { None } else { network.mtu }
 }
 
 fn network(
@@ -157,12 +110,7 @@ fn network(
     let r#type = match subnet.ipv6_address_mode {
         Some(mode) => format!("{}_{mode}", family.name()),
         None if subnet.dhcp_server || subnet.enable_dhcp => {
-            return Network::Dhcp {
-                id,
-                r#type: format!("{}_dhcp", family.name()),
-                link,
-                network_id,
-            };
+            return Network::Dhcp { id, r#type: format!("{}_dhcp", family.name()), link, network_id };
         }
         None => family.name().to_owned(),
     };
@@ -184,14 +132,7 @@ fn network(
         netmask: subnet.cidr.netmask(),
         routes: default.into_iter().chain(further).collect(),
         network_id,
-        services: subnet
-            .dns_nameservers
-            .iter()
-            .map(|&address| Service {
-                r#type: "dns",
-                address,
-            })
-            .collect(),
+        services: subnet.dns_nameservers.iter().map(|&address| Service { r#type: "dns", address }).collect(),
     }
 }
 
@@ -215,12 +156,7 @@ struct Link {
 #[serde(untagged)]
 enum Network {
     /// The guest asks a DHCP server for the rest.
-    Dhcp {
-        id: String,
-        r#type: String,
-        link: String,
-        network_id: String,
-    },
+    Dhcp { id: String, r#type: String, link: String, network_id: String },
     Full {
         id: String,
         r#type: String,

@@ -30,10 +30,7 @@ pub struct Target<'a> {
 #[must_use]
 pub fn targets(configured: &[String]) -> Vec<Target<'_>> {
     let mut targets: Vec<Target<'_>> = Vec::new();
-    for (name, url) in configured
-        .iter()
-        .filter_map(|target| target.split_once('@'))
-    {
+    for (name, url) in configured.iter().filter_map(|target| target.split_once('@')) {
         if targets.iter().all(|target| target.name != name) {
             targets.push(Target { name, url });
         }
@@ -75,11 +72,7 @@ pub fn request_body(record: &InstanceRecord) -> Vec<u8> {
 #[must_use]
 pub fn result(status: u16, body: &[u8]) -> Value {
     let nothing = || Value::Object(Map::new());
-    if status >= 400 {
-        nothing()
-    } else {
-        serde_json::from_slice(body).unwrap_or_else(|_| nothing())
-    }
+    if status >= 400 { nothing() } else { serde_json::from_slice(body).unwrap_or_else(|_| nothing()) }
 }
 
 /// The operator's vendor data, the same for all instances of a cloud, rendered.
@@ -107,9 +100,7 @@ impl Default for StaticVendordata {
 
 /// Returns `vendor_data.json`; `None` if the operator's file is not among the providers.
 pub(in crate::api) fn render(cloud: &Cloud) -> Option<Bytes> {
-    let is_provided = cloud
-        .vendordata_providers
-        .contains(&VendordataProvider::StaticJson);
+    let is_provided = cloud.vendordata_providers.contains(&VendordataProvider::StaticJson);
     is_provided.then(|| cloud.vendordata_static.text.clone())
 }
 
@@ -129,9 +120,7 @@ pub(in crate::api) fn render2(cloud: &Cloud, dynamic: &DynamicResults) -> Bytes 
             VendordataProvider::DynamicJson => {
                 for Target { name, .. } in targets(&cloud.vendordata_dynamic_targets) {
                     if members.iter().all(|(taken, _)| *taken != name) {
-                        let result = dynamic
-                            .get(name)
-                            .map_or_else(|| b"{}".to_vec(), json::to_vec);
+                        let result = dynamic.get(name).map_or_else(|| b"{}".to_vec(), json::to_vec);
                         members.push((name, result.into()));
                     }
                 }
@@ -139,9 +128,7 @@ pub(in crate::api) fn render2(cloud: &Cloud, dynamic: &DynamicResults) -> Bytes 
         }
     }
     match members.as_slice() {
-        [("static", text)] if *text == cloud.vendordata_static.text => {
-            cloud.vendordata_static.alone.clone()
-        }
+        [("static", text)] if *text == cloud.vendordata_static.text => cloud.vendordata_static.alone.clone(),
         members => object(members),
     }
 }
@@ -168,19 +155,10 @@ mod tests {
 
     #[test]
     fn targets_need_a_name_of_their_own() {
-        let configured = [
-            "a@http://x",
-            "http://nameless",
-            "a@http://y",
-            "b@http://u@v",
-            "@http://z",
-        ]
-        .map(str::to_owned);
+        let configured =
+            ["a@http://x", "http://nameless", "a@http://y", "b@http://u@v", "@http://z"].map(str::to_owned);
         let expected = [("a", "http://x"), ("b", "http://u@v"), ("", "http://z")];
-        assert_eq!(
-            targets(&configured),
-            expected.map(|(name, url)| Target { name, url })
-        );
+        assert_eq!(targets(&configured), expected.map(|(name, url)| Target { name, url }));
     }
 
     #[test]
@@ -205,10 +183,7 @@ mod tests {
             vendordata_dynamic_targets: targets.iter().map(|&target| target.to_owned()).collect(),
             ..Cloud::default()
         };
-        let dynamic = HashMap::from([
-            ("a".to_owned(), json!([1])),
-            ("static".to_owned(), json!("d")),
-        ]);
+        let dynamic = HashMap::from([("a".to_owned(), json!([1])), ("static".to_owned(), json!("d"))]);
         String::from_utf8(render2(&cloud, &dynamic).to_vec()).unwrap()
     }
 
@@ -218,13 +193,7 @@ mod tests {
         let targets = ["a@http://x", "static@http://y", "b@http://z"];
         assert_eq!(rendered(&[], &targets), "{}");
         assert_eq!(rendered(&[StaticJson], &targets), r#"{"static": {"s": 1}}"#);
-        assert_eq!(
-            rendered(&[StaticJson, DynamicJson], &targets),
-            r#"{"static": {"s": 1}, "a": [1], "b": {}}"#
-        );
-        assert_eq!(
-            rendered(&[DynamicJson, StaticJson], &targets),
-            r#"{"a": [1], "static": {"s": 1}, "b": {}}"#
-        );
+        assert_eq!(rendered(&[StaticJson, DynamicJson], &targets), r#"{"static": {"s": 1}, "a": [1], "b": {}}"#);
+        assert_eq!(rendered(&[DynamicJson, StaticJson], &targets), r#"{"a": [1], "static": {"s": 1}, "b": {}}"#);
     }
 }

@@ -5,8 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{
-    AddressOrCidrText, Base64Text, CidrText, IpText, MacText, Metadata, NonEmptyText, UuidText,
-    nullable,
+    AddressOrCidrText, Base64Text, CidrText, IpText, MacText, Metadata, NonEmptyText, UuidText, nullable,
 };
 
 /// What metadatad serves to one instance. Only `uuid`, `project_id` and one port are required. Names follow Nova's and

@@ -51,13 +51,9 @@ fn remedy(category: Category, message: &str) -> &'static str {
         Category::Io | Category::Eof => {
             "the text ends too early: write the whole file, best by renaming a complete one"
         }
-        Category::Syntax => {
-            "this is not JSON: look for a missing comma, quote or bracket just before"
-        }
+        Category::Syntax => "this is not JSON: look for a missing comma, quote or bracket just before",
         Category::Data if message.starts_with("missing field") => "add the field",
-        Category::Data if message.starts_with("unknown field") => {
-            "correct its spelling or remove it"
-        }
+        Category::Data if message.starts_with("unknown field") => "correct its spelling or remove it",
         Category::Data if message.starts_with("duplicate field") => "keep one of them",
         Category::Data if message.starts_with("unknown variant") => "write one of those",
         Category::Data => "write what is expected, or leave the field out if it is optional",
@@ -77,12 +73,6 @@ impl Fault {
     pub(super) fn located(self, text: &[u8]) -> DocumentError {
         let (line, column) = position_of(text, &self.path);
         let path = Shown(&self.path).to_string();
-        DocumentError {
-            line,
-            column,
-            path,
-            problem: self.problem,
-            remedy: self.remedy.to_owned(),
-        }
+        DocumentError { line, column, path, problem: self.problem, remedy: self.remedy.to_owned() }
     }
 }

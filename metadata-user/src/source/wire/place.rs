@@ -59,11 +59,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(text: &'a [u8]) -> Self {
-        Self {
-            text,
-            at: 0,
-            frames: Vec::new(),
-        }
+        Self { text, at: 0, frames: Vec::new() }
     }
 
     fn path(&self) -> Vec<Step> {
@@ -81,11 +77,7 @@ impl<'a> Walk<'a> {
         match self.text[start] {
             open @ (b'{' | b'[') => {
                 // The value that begins here has the path of the container, so that is taken before going in.
-                let frame = if open == b'{' {
-                    Frame::Object { key: None }
-                } else {
-                    Frame::Array { index: 0 }
-                };
+                let frame = if open == b'{' { Frame::Object { key: None } } else { Frame::Array { index: 0 } };
                 self.frames.push(frame);
                 Some(start)
             }
@@ -104,12 +96,8 @@ impl<'a> Walk<'a> {
             b'"' => self.string(start),
             b':' | b' ' | b'\t' | b'\r' | b'\n' => None,
             _ => {
-                let is_scalar =
-                    |byte: &u8| !matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n');
-                self.at += self.text[self.at..]
-                    .iter()
-                    .take_while(|byte| is_scalar(byte))
-                    .count();
+                let is_scalar = |byte: &u8| !matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n');
+                self.at += self.text[self.at..].iter().take_while(|byte| is_scalar(byte)).count();
                 Some(start)
             }
         }
@@ -126,10 +114,7 @@ impl<'a> Walk<'a> {
         match self.frames.last_mut() {
             Some(Frame::Object { key: key @ None }) => {
                 let raw = &self.text[start..self.at];
-                *key = Some(
-                    serde_json::from_slice(raw)
-                        .unwrap_or_else(|_| String::from_utf8_lossy(raw).into_owned()),
-                );
+                *key = Some(serde_json::from_slice(raw).unwrap_or_else(|_| String::from_utf8_lossy(raw).into_owned()));
                 None
             }
             _ => Some(start),
@@ -143,9 +128,7 @@ pub(super) fn path_at(text: &[u8], line: usize, column: usize) -> Vec<Step> {
         0 | 1 => 0,
         _ => {
             let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-            ends.map(|(index, _)| index + 1)
-                .nth(line - 2)
-                .unwrap_or(text.len())
+            ends.map(|(index, _)| index + 1).nth(line - 2).unwrap_or(text.len())
         }
     };
     let end = (line_start + column).min(text.len());
@@ -172,10 +155,7 @@ pub(super) fn position_of(text: &[u8], path: &[Step]) -> (usize, usize) {
     }
     let before = &text[..best];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let line_start = before
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |newline| newline + 1);
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
     (line, best - line_start + 1)
 }
 
@@ -183,8 +163,7 @@ pub(super) fn position_of(text: &[u8], path: &[Step]) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    const TEXT: &str =
-        "{\n  \"a\": 1,\n  \"p\": [\n    {\"x\": \"y,\\\"[{\"},\n    {\"x\": [true, {}]}\n  ]\n}";
+    const TEXT: &str = "{\n  \"a\": 1,\n  \"p\": [\n    {\"x\": \"y,\\\"[{\"},\n    {\"x\": [true, {}]}\n  ]\n}";
 
     #[test]
     fn a_position_leads_to_its_path() {
@@ -208,10 +187,7 @@ mod tests {
     #[test]
     fn a_path_leads_to_its_position() {
         let steps = |text: &str| -> Vec<Step> {
-            let part = |part: &str| {
-                part.parse()
-                    .map_or_else(|_| Step::from(part), Step::Element)
-            };
+            let part = |part: &str| part.parse().map_or_else(|_| Step::from(part), Step::Element);
             text.split_whitespace().map(part).collect()
         };
         for (path, expected) in [
@@ -225,11 +201,7 @@ mod tests {
             ("p 1 nothing", (5, 5)),
             ("nothing", (1, 1)),
         ] {
-            assert_eq!(
-                position_of(TEXT.as_bytes(), &steps(path)),
-                expected,
-                "{path}"
-            );
+            assert_eq!(position_of(TEXT.as_bytes(), &steps(path)), expected, "{path}");
         }
     }
 }

@@ -9,10 +9,7 @@ const SHORT: &str = r#"{
 
 /// Returns the short document with further fields.
 fn with(fields: &str) -> String {
-    SHORT.replace(
-        "\"project_id\": \"demo\",",
-        &format!("\"project_id\": \"demo\", {fields},"),
-    )
+    SHORT.replace("\"project_id\": \"demo\",", &format!("\"project_id\": \"demo\", {fields},"))
 }
 
 fn read(document: &str) -> InstanceRecord {
@@ -22,10 +19,7 @@ fn read(document: &str) -> InstanceRecord {
 #[test]
 fn three_fields_are_enough() {
     let record = read(SHORT);
-    assert_eq!(
-        &*record.hostname,
-        "server-0171c6ae-ed6b-4787-bf6b-45a1db501aa3"
-    );
+    assert_eq!(&*record.hostname, "server-0171c6ae-ed6b-4787-bf6b-45a1db501aa3");
     assert_eq!(record.display_name.as_deref(), Some(&*record.hostname));
     assert_eq!(&*record.ec2_ids.instance_id, "i-0171c6ae");
     assert_eq!(record.ec2_ids.ami_id, None);
@@ -57,36 +51,14 @@ fn a_host_name_is_made_of_the_display_name() {
 fn keys_complete_each_other() {
     let keys = |fields: &str| {
         let record = read(&with(fields));
-        let names = record
-            .keypairs
-            .iter()
-            .map(|pair| pair.name.to_string())
-            .collect::<Vec<_>>()
-            .join(",");
-        (
-            record.key_name.unwrap_or_default(),
-            record.key_data.unwrap_or_default(),
-            names,
-        )
+        let names = record.keypairs.iter().map(|pair| pair.name.to_string()).collect::<Vec<_>>().join(",");
+        (record.key_name.unwrap_or_default(), record.key_data.unwrap_or_default(), names)
     };
-    let expected =
-        |name: &str, data: &str, pairs: &str| (name.into(), data.into(), pairs.to_owned());
-    assert_eq!(
-        keys(r#""key_name": "k", "key_data": "d""#),
-        expected("k", "d", "k")
-    );
-    assert_eq!(
-        keys(r#""key_name": "k", "key_data": "d", "keypairs": []"#),
-        expected("k", "d", "")
-    );
-    assert_eq!(
-        keys(r#""keypairs": [{"name": "k", "public_key": "d"}]"#),
-        expected("k", "d", "k")
-    );
-    assert_eq!(
-        keys(r#""key_name": null, "keypairs": [{"name": "k", "public_key": "d"}]"#),
-        expected("", "d", "k")
-    );
+    let expected = |name: &str, data: &str, pairs: &str| (name.into(), data.into(), pairs.to_owned());
+    assert_eq!(keys(r#""key_name": "k", "key_data": "d""#), expected("k", "d", "k"));
+    assert_eq!(keys(r#""key_name": "k", "key_data": "d", "keypairs": []"#), expected("k", "d", ""));
+    assert_eq!(keys(r#""keypairs": [{"name": "k", "public_key": "d"}]"#), expected("k", "d", "k"));
+    assert_eq!(keys(r#""key_name": null, "keypairs": [{"name": "k", "public_key": "d"}]"#), expected("", "d", "k"));
     assert_eq!(keys(r#""key_name": """#), expected("", "", ""));
 }
 
@@ -105,11 +77,7 @@ fn addresses_find_their_subnets() {
     assert_eq!(port.network.subnets[0].fixed_ips, [1]);
     assert_eq!(port.network.subnets[1].fixed_ips, [0]);
     assert_eq!(record.local_ipv4.as_deref(), Some("10.0.0.5"));
-    let sources: Vec<String> = port
-        .sources()
-        .iter()
-        .map(|(mac, net)| format!("{mac} {net}"))
-        .collect();
+    let sources: Vec<String> = port.sources().iter().map(|(mac, net)| format!("{mac} {net}")).collect();
     assert_eq!(
         sources,
         [
@@ -124,34 +92,19 @@ fn addresses_find_their_subnets() {
 #[test]
 fn errors_name_place_field_and_remedy() {
     for (document, expected) in [
-        (
-            with("\"nonsense\": 1"),
-            "line 3, column 34, at nonsense: unknown field `nonsense`",
-        ),
-        (
-            with("\"user_data\": 1"),
-            "line 3, column 38, at user_data: invalid type: integer `1`, expected a string",
-        ),
+        (with("\"nonsense\": 1"), "line 3, column 34, at nonsense: unknown field `nonsense`"),
+        (with("\"user_data\": 1"), "line 3, column 38, at user_data: invalid type: integer `1`, expected a string"),
         (
             with("\"user_data\": \"\", \"user_data_b64\": \"\""),
             "line 3, column 59, at user_data_b64: the user data is there twice; keep user_data or user_data_b64",
         ),
-        (
-            with("\"user_data_b64\": \"a\""),
-            "line 3, column 44, at user_data_b64: not base64: the length is not",
-        ),
-        (
-            with("\"metadata\": {\"a\": \"1\", \"a\": \"2\"}"),
-            "the key \"a\" is there twice; keep one of them",
-        ),
+        (with("\"user_data_b64\": \"a\""), "line 3, column 44, at user_data_b64: not base64: the length is not"),
+        (with("\"metadata\": {\"a\": \"1\", \"a\": \"2\"}"), "the key \"a\" is there twice; keep one of them"),
         (
             with("\"metadata\": {\"a\": 1}"),
             "line 3, column 43, at metadata.a: invalid type: integer `1`, expected a string; ",
         ),
-        (
-            with("\"hostname\": \"\""),
-            "line 3, column 38, at hostname: the text is empty; ",
-        ),
+        (with("\"hostname\": \"\""), "line 3, column 38, at hostname: the text is empty; "),
         (
             SHORT.replace("fa:16", "fa-16"),
             "line 4, column 93, at ports[0].mac_address: \"fa-16:3e:11:22:01\" is not a MAC",
@@ -168,10 +121,7 @@ fn errors_name_place_field_and_remedy() {
             SHORT.replace(", \"mac_address\": \"fa:16:3e:11:22:01\"", ""),
             "at ports[0]: missing field `mac_address`; add",
         ),
-        (
-            SHORT.replace("\"demo\",", "\"demo\""),
-            "line 4, column 3, at ",
-        ),
+        (SHORT.replace("\"demo\",", "\"demo\""), "line 4, column 3, at "),
         (SHORT[..60].to_owned(), "the text ends too early"),
         (
             with("\"device_metadata\": [{\"type\": \"nic\"}]"),
@@ -181,34 +131,22 @@ fn errors_name_place_field_and_remedy() {
             with("\"device_metadata\": [{\"type\": \"disk\", \"vlan\": 1}]"),
             "at device_metadata[0].vlan: \"vlan\" does not go with this type of device; remove",
         ),
-        (
-            with("\"launch_index\": 1.5"),
-            "at launch_index: invalid type: floating point `1.5`, expected i64; write",
-        ),
+        (with("\"launch_index\": 1.5"), "at launch_index: invalid type: floating point `1.5`, expected i64; write"),
     ] {
         let error = parse(document.as_bytes()).expect_err(&document).to_string();
-        assert!(
-            error.contains(expected),
-            "{error}\n  does not say: {expected}\n{document}"
-        );
+        assert!(error.contains(expected), "{error}\n  does not say: {expected}\n{document}");
     }
 }
 
 #[test]
 fn errors_in_a_port_have_their_place() {
     for (fields, expected) in [
-        (
-            "\"devname\": \"a/b\"",
-            "at ports[0].devname: \"a/b\" is not the name of a network device; ",
-        ),
+        ("\"devname\": \"a/b\"", "at ports[0].devname: \"a/b\" is not the name of a network device; "),
         (
             "\"fixed_ips\": [{\"ip_address\": \"10.0.0.5\"}], \"network\": {\"subnets\": [{\"cidr\": \"10.1.0.0/24\"}]}",
             "at ports[0].fixed_ips[0].ip_address: 10.0.0.5 is in none of the network's subnets; correct the address",
         ),
-        (
-            "\"fixed_ips\": [{\"ip_address\": \"10.0.0.5/24\"}]",
-            "is not an IP address; write",
-        ),
+        ("\"fixed_ips\": [{\"ip_address\": \"10.0.0.5/24\"}]", "is not an IP address; write"),
         (
             "\"fixed_ips\": [{\"ip_address\": \"10.0.0.5\", \"subnet_id\": \"x\"}]",
             "at ports[0].fixed_ips[0].subnet_id: no subnet has the id \"x\"; give that id",
@@ -220,9 +158,6 @@ fn errors_in_a_port_have_their_place() {
     ] {
         let document = SHORT.replace("\"mac_address\"", &format!("{fields}, \"mac_address\""));
         let error = parse(document.as_bytes()).expect_err(&document).to_string();
-        assert!(
-            error.contains(expected),
-            "{error}\n  does not say: {expected}\n{document}"
-        );
+        assert!(error.contains(expected), "{error}\n  does not say: {expected}\n{document}");
     }
 }

@@ -144,9 +144,7 @@ impl<'de> Deserialize<'de> for Metadata {
                 let mut seen = std::collections::HashSet::new();
                 while let Some(key) = map.next_key::<Box<str>>()? {
                     if !seen.insert(key.clone()) {
-                        return Err(A::Error::custom(format!(
-                            "the key {key:?} is there twice; keep one of them"
-                        )));
+                        return Err(A::Error::custom(format!("the key {key:?} is there twice; keep one of them")));
                     }
                     pairs.push((key, map.next_value()?));
                 }

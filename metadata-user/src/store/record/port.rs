@@ -52,11 +52,7 @@ impl PortRecord {
 
     /// Returns the guest's addresses in the order of the network's subnets, as Nova walks them.
     pub fn addresses(&self) -> impl Iterator<Item = &FixedIp> {
-        let indices = self
-            .network
-            .subnets
-            .iter()
-            .flat_map(|subnet| &subnet.fixed_ips);
+        let indices = self.network.subnets.iter().flat_map(|subnet| &subnet.fixed_ips);
         indices.filter_map(|&index| self.fixed_ips.get(index))
     }
 
