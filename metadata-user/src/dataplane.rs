@@ -10,6 +10,7 @@
 //! Minimum kernel version: 5.15; tcx from 6.6 on, clsact before.
 
 mod attach;
+pub mod detach;
 pub mod events;
 mod loader;
 mod object;

@@ -3,7 +3,12 @@
 //! Which module may use which is written in ARCHITECTURE.md.
 
 pub mod api;
+pub mod config;
 pub mod dataplane;
+pub mod drain;
 pub mod identity;
+pub mod port;
+pub mod readiness;
 pub mod source;
 pub mod store;
+pub mod telemetry;
