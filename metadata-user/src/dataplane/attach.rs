@@ -216,7 +216,7 @@ impl Dataplane {
 
 impl Hook<'_> {
     fn error(&self, program: &'static str, source: AttachError) -> DataplaneError {
-        DataplaneError::Attach { program, name: self.name.to_owned(), ifindex: self.ifindex, source }
+        DataplaneError::Attach { program, name: self.name.to_owned(), ifindex: self.ifindex, source: Box::new(source) }
     }
 }
 

@@ -6,13 +6,13 @@ use std::io;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use rtnetlink::{
-    sys::AsyncSocket as _,
     Handle, MulticastGroup, new_multicast_connection,
     packet_core::NetlinkPayload,
     packet_route::{
         RouteNetlinkMessage,
         link::{LinkAttribute, LinkMessage},
     },
+    sys::AsyncSocket as _,
 };
 
 use crate::dataplane::IfIndex;
