@@ -94,7 +94,7 @@ impl Dataplane {
                 .program_mut(program)
                 .ok_or(DataplaneError::Missing(program))?
                 .try_into()
-                .map_err(|source| DataplaneError::Program { name: program, source })?;
+                .map_err(super::program_error(program))?;
             let replaced = match kind {
                 Some(AttachKind::Tcx) => replace_in_link(classifier, &pin),
                 Some(AttachKind::Clsact) => replace_in_filter(classifier, &name, TcAttachType::Ingress),
@@ -103,7 +103,7 @@ impl Dataplane {
             match replaced {
                 Ok(true) => {}
                 Ok(false) => {
-                    let source = AttachError::Moved;
+                    let source = Box::new(AttachError::Moved);
                     return Err(DataplaneError::Attach { program, name, ifindex: at, source });
                 }
                 Err(source) => {
