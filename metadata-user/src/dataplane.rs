@@ -204,15 +204,11 @@ impl Dataplane {
         let port = port_value(ifindex, tag, entry)?;
         let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
         if self.counters.get(&ifindex.0, 0).is_err() {
-            let zeros =
-                aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?]).map_err(|source| {
-                    DataplaneError::Map { doing: "make counters", name: "COUNTERS", source: MapError::IoError(source) }
-                })?;
-            self.counters.insert(ifindex.0, zeros, 0).map_err(|source| DataplaneError::Map {
-                doing: "make counters",
-                name: "COUNTERS",
-                source,
-            })?;
+            let counting = || map_error("make counters", "COUNTERS");
+            let zeros = aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?])
+                .map_err(MapError::IoError)
+                .map_err(counting())?;
+            self.counters.insert(ifindex.0, zeros, 0).map_err(counting())?;
         }
         insert(&mut self.tags, "TAGS", tag.0, path)?;
         insert(&mut self.ports, "PORTS", ifindex.0, port)

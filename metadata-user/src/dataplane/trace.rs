@@ -100,16 +100,12 @@ impl Dataplane {
                 Some(AttachKind::Clsact) => replace_in_filter(classifier, &name, TcAttachType::Ingress),
                 None => Ok(false),
             };
-            match replaced {
-                Ok(true) => {}
-                Ok(false) => {
-                    let source = Box::new(AttachError::Moved);
-                    return Err(DataplaneError::Attach { program, name, ifindex: at, source });
-                }
-                Err(source) => {
-                    return Err(DataplaneError::Attach { program, name, ifindex: at, source });
-                }
-            }
+            let refused = match replaced {
+                Ok(true) => continue,
+                Ok(false) => AttachError::Moved,
+                Err(error) => error,
+            };
+            return Err(DataplaneError::Attach { program, name, ifindex: at, source: Box::new(refused) });
         }
         Ok(())
     }
