@@ -28,46 +28,61 @@ pub struct Source {
 
 impl Source {
     /// An unused place.
-    pub const EMPTY: Self = Self { mac: [0; 6], family: 0, prefix_len: 0, addr: [0; 16] };
+    pub const EMPTY: Self = Self {
+        mac: [0; 6],
+        family: 0,
+        prefix_len: 0,
+        addr: [0; 16],
+    };
 }
 
 /// Value of the map `PORTS` (key: interface index): what `from_guest` knows of a tap. No entry: the tap's traffic
 /// passes untouched, metadata requests too.
-#[repr(C)]
+///
+/// The kernel may reuse a map element's memory while a program still reads it. So `tag` and `ifindex` are one aligned
+/// word, read at once: a tag is believed only beside the interface index that it belongs to.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
     /// Names one binding of this interface to at most one instance. Never 0, never used again by another binding.
     pub tag: u32,
-    /// [`PORT_HELD`], [`PORT_ANY_ADDRESS`], [`PORT_LEARN`].
-    pub flags: u32,
+    /// The key again.
+    pub ifindex: u32,
     /// The port's own MAC; ignored while held.
     pub mac: [u8; 6],
+    /// [`PORT_HELD`], [`PORT_ANY_ADDRESS`], [`PORT_LEARN`].
+    pub flags: u16,
     /// Used places of `sources`, at most [`MAX_SOURCES`].
-    pub source_count: u16,
+    pub source_count: u32,
+    /// 0.
+    pub reserved: u32,
+    /// UUID of the instance that the tag is bound to, 0 while held. The programs do not read it: it tells operators,
+    /// and a restarted daemon, whose tag this is.
+    pub instance: [u8; 16],
     /// Allowed pairs; places from `source_count` on are [`Source::EMPTY`].
     pub sources: [Source; MAX_SOURCES],
 }
 
 /// No instance yet: any source is let through to the responder, which answers 503.
-pub const PORT_HELD: u32 = 1;
+pub const PORT_HELD: u16 = 1;
 /// The port's own MAC may use any source address (`port_security: false`).
-pub const PORT_ANY_ADDRESS: u32 = 2;
+pub const PORT_ANY_ADDRESS: u16 = 2;
 /// More than one MAC may speak here, so the MAC is learned per guest address, in `NEIGHBOURS`.
-pub const PORT_LEARN: u32 = 4;
+pub const PORT_LEARN: u16 = 4;
 
 /// Value of the map `TAGS` (key: tag): where `to_guest` sends a reply. No entry: the binding has ended, and what is
 /// still under way for it is dropped.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReturnPath {
+    /// The key again: one word with `ifindex`, for the reason that [`Port`] gives.
+    pub tag: u32,
     /// Interface index of the tap.
     pub ifindex: u32,
-    /// As [`Port::flags`].
-    pub flags: u32,
     /// Destination MAC, unless [`PORT_LEARN`] or [`PORT_HELD`] says that `NEIGHBOURS` knows it.
     pub mac: [u8; 6],
-    /// 0.
-    pub reserved: u16,
+    /// As [`Port::flags`].
+    pub flags: u16,
 }
 
 /// Value of the map `NEIGHBOURS` (key: the identity address, 16 bytes): the MAC that a guest address was last
@@ -150,7 +165,9 @@ impl DropReason {
     /// Returns the reason with this number, if there is one.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| *reason as u32 == number)
+        Self::ALL
+            .into_iter()
+            .find(|reason| *reason as u32 == number)
     }
 }
 
@@ -301,7 +318,7 @@ pub struct Event {
 
 const _: () = {
     assert!(size_of::<Source>() == 24 && align_of::<Source>() == 8);
-    assert!(size_of::<Port>() == 16 + 24 * MAX_SOURCES);
+    assert!(size_of::<Port>() == 40 + 24 * MAX_SOURCES);
     assert!(size_of::<ReturnPath>() == 16);
     assert!(size_of::<Neighbour>() == 8);
     assert!(size_of::<Meta>() == 8);
@@ -341,14 +358,36 @@ mod tests {
         }
         assert_eq!(DropReason::from_number(0), None);
         assert_eq!(DropReason::StrayFromHost.name(), "stray_from_host");
-        let counters = Counters { drop_stray_from_host: 3, ..Counters::default() };
-        assert_eq!(counters.values()[Counters::FIRST_DROP + DropReason::StrayFromHost as usize - 1], 3);
+        let counters = Counters {
+            drop_stray_from_host: 3,
+            ..Counters::default()
+        };
+        assert_eq!(
+            counters.values()[Counters::FIRST_DROP + DropReason::StrayFromHost as usize - 1],
+            3
+        );
     }
 
     #[test]
     fn counters_add_place_by_place() {
-        let mut sum = Counters { answered_arp: 1, drop_fragment: 2, ..Counters::default() };
-        sum.add(&Counters { answered_arp: 10, to_guest: 5, ..Counters::default() });
-        assert_eq!(sum, Counters { answered_arp: 11, to_guest: 5, drop_fragment: 2, ..Counters::default() });
+        let mut sum = Counters {
+            answered_arp: 1,
+            drop_fragment: 2,
+            ..Counters::default()
+        };
+        sum.add(&Counters {
+            answered_arp: 10,
+            to_guest: 5,
+            ..Counters::default()
+        });
+        assert_eq!(
+            sum,
+            Counters {
+                answered_arp: 11,
+                to_guest: 5,
+                drop_fragment: 2,
+                ..Counters::default()
+            }
+        );
     }
 }

@@ -2,5 +2,7 @@
 //!
 //! Which module may use which is written in ARCHITECTURE.md.
 
+pub mod api;
 pub mod identity;
+pub mod source;
 pub mod store;

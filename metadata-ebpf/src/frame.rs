@@ -1,0 +1,160 @@
+//! The packet as a program sees it: direct views, the VLAN tag beside it, and redirects.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers::{
+        bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+    },
+    programs::TcContext,
+};
+use metadata_ebpf::{
+    addr::Vlan,
+    packet::{ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, View},
+};
+
+/// Not ours: go on with the next program, or the stack. `TCX_NEXT` and clsact's "unspecified" are the same number.
+pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
+
+const _: () = assert!(PASS == -1 && TC_ACT_SHOT == 2);
+
+/// `skb->pkt_type` of a frame to the interface's own MAC.
+const PACKET_HOST: u32 = 0;
+
+/// Returns the frame's bytes from `offset` on as `T`, if that many are in its linear part.
+#[inline(always)]
+pub(crate) fn view<T: View>(ctx: &TcContext, offset: usize) -> Option<&T> {
+    let start = ctx.data() + offset;
+    if start + size_of::<T>() > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: inside the packet (checked above, in the form the verifier knows); `View` promises alignment 1 and that
+    // any bytes are a value. The caller lets go of it before a helper moves the packet; the verifier insists.
+    Some(unsafe { &*(start as *const T) })
+}
+
+/// Returns the EtherType behind the outer VLAN tag, host order.
+#[inline(always)]
+pub(crate) fn ethertype(ctx: &TcContext) -> u16 {
+    u16::from_be(ctx.skb.protocol() as u16)
+}
+
+/// Returns the outer VLAN tag. The kernel has taken it out of the frame before tc ingress (since 3.17).
+#[inline(always)]
+pub(crate) fn vlan_of(ctx: &TcContext) -> Vlan {
+    // SAFETY: `skb` is the context that the kernel passed in.
+    let (present, tci, protocol) = unsafe {
+        (
+            (*ctx.skb.skb).vlan_present,
+            (*ctx.skb.skb).vlan_tci,
+            (*ctx.skb.skb).vlan_proto,
+        )
+    };
+    if present == 0 {
+        return Vlan {
+            id: 0,
+            service: false,
+        };
+    }
+    Vlan {
+        id: tci as u16 & 0xfff,
+        service: u16::from_be(protocol as u16) == ETHERTYPE_SERVICE_VLAN,
+    }
+}
+
+/// Takes the outer VLAN tag off, if there is one.
+#[inline(always)]
+pub(crate) fn pop_vlan(ctx: &TcContext) -> Result<(), i64> {
+    // SAFETY: `skb` is the context that the kernel passed in.
+    if unsafe { (*ctx.skb.skb).vlan_present } == 0 {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    check(unsafe { bpf_skb_vlan_pop(ctx.skb.skb) })
+}
+
+/// Puts a VLAN tag on, unless it stands for none.
+#[inline(always)]
+pub(crate) fn push_vlan(ctx: &TcContext, vlan: Vlan) -> Result<(), i64> {
+    if vlan.id == 0 {
+        return Ok(());
+    }
+    let protocol = if vlan.service {
+        ETHERTYPE_SERVICE_VLAN
+    } else {
+        ETHERTYPE_VLAN
+    };
+    // SAFETY: `skb` is the context that the kernel passed in.
+    check(unsafe { bpf_skb_vlan_push(ctx.skb.skb, protocol.to_be(), vlan.id) })
+}
+
+/// Marks the frame as addressed to this host, whatever MAC the guest sent it to. Kernels without the change of 6.15
+/// keep the mark across `bpf_redirect_peer`, and the stack drops other hosts' frames.
+#[inline(always)]
+pub(crate) fn accept_any_destination(ctx: &TcContext) -> Result<(), i64> {
+    // SAFETY: `skb` is the context that the kernel passed in.
+    if unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST {
+        Ok(())
+    } else {
+        ctx.change_type(PACKET_HOST)
+    }
+}
+
+/// Adjusts the TCP checksum at `offset` for a change of addresses from `old` to `new` (as bytes of the pseudo header).
+#[inline(always)]
+pub(crate) fn adjust_checksum<const OLD: usize, const NEW: usize>(
+    ctx: &TcContext,
+    offset: usize,
+    old: &[[u8; OLD]; 2],
+    new: &[[u8; NEW]; 2],
+) -> Result<(), i64> {
+    // SAFETY: both buffers are on the stack, of the given sizes, which are multiples of 4.
+    let difference = unsafe {
+        bpf_csum_diff(
+            old.as_ptr().cast_mut().cast(),
+            (2 * OLD) as u32,
+            new.as_ptr().cast_mut().cast(),
+            (2 * NEW) as u32,
+            0,
+        )
+    };
+    if difference < 0 {
+        return Err(difference);
+    }
+    ctx.l4_csum_replace(offset, 0, difference as u64, BPF_F_PSEUDO_HDR.into())
+}
+
+/// Sends the frame out of an interface.
+#[inline(always)]
+pub(crate) fn send_out(ifindex: u32) -> i32 {
+    // SAFETY: no pointers are involved.
+    unsafe { bpf_redirect(ifindex, 0) as i32 }
+}
+
+/// Hands the frame to the other end of a pair, in its namespace, without a queue in between.
+/// Minimum kernel version: 5.10.
+#[inline(always)]
+pub(crate) fn hand_to_peer(ifindex: u32) -> i32 {
+    // SAFETY: no pointers are involved.
+    unsafe { bpf_redirect_peer(ifindex, 0) as i32 }
+}
+
+/// Turns a helper's return value into a result.
+#[inline(always)]
+fn check(value: i64) -> Result<(), i64> {
+    if value == 0 { Ok(()) } else { Err(value) }
+}
+
+/// Returns the interface that the frame is at.
+#[inline(always)]
+pub(crate) fn ifindex_of(ctx: &TcContext) -> u32 {
+    // SAFETY: `skb` is the context that the kernel passed in.
+    unsafe { (*ctx.skb.skb).ifindex }
+}
+
+/// Makes the first `len` bytes (or all, if fewer) linear and writable.
+#[inline(always)]
+pub(crate) fn pull(ctx: &TcContext, len: u32) {
+    let _ = ctx.pull_data(if ctx.len() < len { ctx.len() } else { len });
+    let _ = ctx.as_ptr();
+}

@@ -1,0 +1,56 @@
+//! Every map, and the constants that the loader sets.
+//!
+//! The daemon writes `PORTS`, `TAGS` and `META`, and makes and removes the elements of `COUNTERS`; the programs count,
+//! learn and report. All are pinned by name under the daemon's pin directory, so they outlive it.
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuHashMap, RingBuf},
+    macros::btf_map,
+};
+use metadata_ebpf::abi::{Counters, Event, Meta, Neighbour, Port, ReturnPath};
+
+/// Most taps on one node. Memory is taken per tap that is there, not for all.
+const MAX_PORTS: usize = 16384;
+
+/// Interface index → what `from_guest` knows of the tap. Minimum kernel version: 4.6 (elements made on demand).
+#[btf_map]
+pub(crate) static PORTS: HashMap<u32, Port, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+/// Tag → where `to_guest` sends replies. Minimum kernel version: 4.6.
+#[btf_map]
+pub(crate) static TAGS: HashMap<u32, ReturnPath, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+/// Identity address → the guest's MAC, for ports where more than one is possible. Full: the least recently used entry
+/// goes, which costs its guest one retransmission. Minimum kernel version: 4.10.
+#[btf_map]
+pub(crate) static NEIGHBOURS: LruHashMap<[u8; 16], Neighbour, 16384> = LruHashMap::new();
+
+/// Interface index → packets by what became of them. Minimum kernel version: 4.6.
+#[btf_map]
+pub(crate) static COUNTERS: PerCpuHashMap<
+    u32,
+    Counters,
+    MAX_PORTS,
+    { BPF_F_NO_PREALLOC as usize },
+> = PerCpuHashMap::new();
+
+/// Sampled drops. 64 KiB hold over 500 of them. Minimum kernel version: 5.8.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<Event, 65536> = RingBuf::new();
+
+/// One element: version of the interface, next tag. Only the daemon uses it.
+#[btf_map]
+pub(crate) static META: Array<Meta, 1> = Array::new();
+
+/// Interface index of the pair's end in the node's namespace; set when the programs are loaded.
+#[unsafe(no_mangle)]
+pub(crate) static PAIR_IFINDEX: Global<u32> = Global::new(0);
+
+/// Interface index of the tap to trace; 0 in the programs of normal service. It is a constant to the verifier, which
+/// removes the tracing code where it is 0.
+#[unsafe(no_mangle)]
+pub(crate) static TRACE_IFINDEX: Global<u32> = Global::new(0);

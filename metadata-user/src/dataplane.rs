@@ -1,0 +1,459 @@
+//! The kernel half, as the rest of the daemon sees it. The only module that names aya.
+//!
+//! Promises:
+//! - programs, maps and links are pinned, so that the daemon's death changes nothing for a guest's packets, and the
+//!   next start takes them over without a gap;
+//! - pins of another [`ABI_VERSION`] are never written to: they are replaced, and the log says so;
+//! - a tag is given away once ([`Dataplane::new_tag`]), across restarts too;
+//! - what is removed is removed in the order in which no packet can be misled: first the way in, then the way out.
+//!
+//! Minimum kernel version: 5.15; tcx from 6.6 on, clsact before.
+
+mod attach;
+pub mod events;
+mod loader;
+mod object;
+mod pins;
+pub mod responder_netns;
+mod trace;
+
+use std::{collections::BTreeMap, io, path::PathBuf};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, RingBuf},
+    programs::SchedClassifier,
+};
+use metadata_ebpf::abi::{Counters, MAX_SOURCES, Meta, PORT_ANY_ADDRESS, PORT_HELD, PORT_LEARN, Port, ReturnPath, Source};
+
+pub use self::{
+    attach::{AttachKind, AttachMode},
+    trace::Trace,
+};
+use crate::{
+    identity::Tag,
+    store::record::{InstanceId, MacAddress},
+};
+
+/// An interface index of the node's namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IfIndex(pub u32);
+
+impl std::fmt::Display for IfIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why the kernel half could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// The object that was embedded at build time is empty.
+    #[error("this binary was built without its eBPF object: build it with `cargo xtask build`")]
+    NoObject,
+    /// The object could not be loaded.
+    #[error("cannot load the eBPF programs (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and Linux 5.15)")]
+    Load(#[from] aya::EbpfError),
+    /// The verifier or the kernel refused a program.
+    #[error("cannot load the eBPF program {name}")]
+    Program {
+        /// Name of the program.
+        name: &'static str,
+        /// The verifier's last words, or the system's.
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    /// A map operation failed.
+    #[error("cannot {doing} in the eBPF map {name}")]
+    Map {
+        /// What was being done.
+        doing: &'static str,
+        /// Name of the map.
+        name: &'static str,
+        /// The system's reason.
+        #[source]
+        source: MapError,
+    },
+    /// The object lacks a map or program that this daemon needs.
+    #[error("the eBPF object has no {0}: daemon and object are of different versions; build both together")]
+    Missing(&'static str),
+    /// A pin could not be made, read or removed.
+    #[error("cannot {doing} {}", path.display())]
+    Pin {
+        /// What was being done.
+        doing: &'static str,
+        /// The pin, or its directory.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A program could not be attached.
+    #[error("cannot attach {program} to interface {name} (index {ifindex})")]
+    Attach {
+        /// Name of the program.
+        program: &'static str,
+        /// Name of the interface.
+        name: String,
+        /// Index of the interface.
+        ifindex: IfIndex,
+        /// The system's reason.
+        #[source]
+        source: attach::AttachError,
+    },
+    /// More allowed sources than a port has places for.
+    #[error(
+        "port of interface {ifindex} has {count} allowed (MAC, prefix) pairs after joining, of at most {MAX_SOURCES}: \
+         use fewer, wider prefixes in allowed_address_pairs"
+    )]
+    TooManySources {
+        /// Index of the interface.
+        ifindex: IfIndex,
+        /// How many there are.
+        count: usize,
+    },
+}
+
+/// What `from_guest` and `to_guest` shall know of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortEntry {
+    /// Let any source through to the responder, which answers 503.
+    Held,
+    /// Belongs to an instance.
+    Bound {
+        /// The instance.
+        instance: InstanceId,
+        /// The port's own MAC.
+        mac: MacAddress,
+        /// Allowed pairs of MAC and prefix, already joined: see [`join_sources`].
+        sources: Vec<(MacAddress, ipnet::IpNet)>,
+        /// Any source address, with the own MAC.
+        any_address: bool,
+    },
+}
+
+/// A port that an earlier daemon left in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// Its tag.
+    pub tag: Tag,
+    /// The instance that the tag is bound to; `None` while held.
+    pub instance: Option<InstanceId>,
+}
+
+/// The loaded kernel half.
+#[derive(Debug)]
+pub struct Dataplane {
+    ebpf: Ebpf,
+    pins: pins::Pins,
+    mode: AttachMode,
+    pair: IfIndex,
+    ports: HashMap<MapData, u32, Port>,
+    tags: HashMap<MapData, u32, ReturnPath>,
+    counters: PerCpuHashMap<MapData, u32, Counters>,
+    meta: Array<MapData, Meta>,
+    attached: BTreeMap<IfIndex, AttachKind>,
+}
+
+impl Dataplane {
+    /// Names of the pinned maps.
+    pub const MAPS: [&'static str; 6] = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META"];
+
+    /// Returns a tag that no binding has had since the pins were made.
+    ///
+    /// # Errors
+    /// If the counter of tags cannot be read or written. Then no tag is given.
+    pub fn new_tag(&mut self) -> Result<Tag, DataplaneError> {
+        let map = |doing| move |source| DataplaneError::Map { doing, name: "META", source };
+        let mut meta = self.meta.get(&0, 0).map_err(map("read the next tag"))?;
+        let tag = meta.next_tag.max(1);
+        // After four billion bindings tags begin again at 1; the oldest of them have been gone for years.
+        meta.next_tag = tag.checked_add(1).unwrap_or(1);
+        self.meta.set(0, meta, 0).map_err(map("write the next tag"))?;
+        Ok(Tag(tag))
+    }
+
+    /// Returns what the kernel knows of a port from before this daemon's start.
+    #[must_use]
+    pub fn adopted(&self, ifindex: IfIndex) -> Option<Adopted> {
+        let port = self.ports.get(&ifindex.0, 0).ok()?;
+        let instance = uuid::Uuid::from_bytes(port.instance);
+        Some(Adopted { tag: Tag(port.tag), instance: (!instance.is_nil()).then_some(InstanceId(instance)) })
+    }
+
+    /// Tells the programs about a port: first the way out, then the way in. A previous tag stays valid until
+    /// [`Self::end_tag`].
+    ///
+    /// # Errors
+    /// If the port has too many sources, or a map refuses.
+    pub fn set_port(&mut self, ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<(), DataplaneError> {
+        let port = port_value(ifindex, tag, entry)?;
+        let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
+        if self.counters.get(&ifindex.0, 0).is_err() {
+            let zeros = aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?])
+                .map_err(|source| DataplaneError::Map {
+                    doing: "make counters",
+                    name: "COUNTERS",
+                    source: MapError::IoError(source),
+                })?;
+            self.counters
+                .insert(ifindex.0, zeros, 0)
+                .map_err(|source| DataplaneError::Map { doing: "make counters", name: "COUNTERS", source })?;
+        }
+        insert(&mut self.tags, "TAGS", tag.0, path)?;
+        insert(&mut self.ports, "PORTS", ifindex.0, port)
+    }
+
+    /// Ends a tag: replies that still carry it are dropped from here on.
+    ///
+    /// # Errors
+    /// If the map refuses for another reason than that there is no such tag.
+    pub fn end_tag(&mut self, tag: Tag) -> Result<(), DataplaneError> {
+        remove(self.tags.remove(&tag.0), "TAGS")
+    }
+
+    /// Forgets a port: its traffic passes untouched if the program is still attached. Its tag and counters stay.
+    ///
+    /// # Errors
+    /// If the map refuses for another reason than that there is no such port.
+    pub fn clear_port(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
+        remove(self.ports.remove(&ifindex.0), "PORTS")
+    }
+
+    /// Forgets everything about an interface that is gone or no longer ours: port, tag, counters and link.
+    ///
+    /// # Errors
+    /// The first of the failures; the other steps are done all the same.
+    pub fn forget(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
+        let tag = self.adopted(ifindex).map(|adopted| adopted.tag);
+        let results = [
+            self.clear_port(ifindex),
+            tag.map_or(Ok(()), |tag| self.end_tag(tag)),
+            remove(self.counters.remove(&ifindex.0), "COUNTERS"),
+            self.detach(ifindex),
+        ];
+        results.into_iter().collect()
+    }
+
+    /// Returns the interfaces that `PORTS` or `COUNTERS` know, the pair left out.
+    #[must_use]
+    pub fn known(&self) -> Vec<IfIndex> {
+        let mut known: Vec<_> = self.ports.keys().chain(self.counters.keys()).flatten().map(IfIndex).collect();
+        known.sort_unstable();
+        known.dedup();
+        known.retain(|ifindex| *ifindex != self.pair);
+        known
+    }
+
+    /// Ends every tag that no port has: what a daemon that was killed half-way left behind.
+    ///
+    /// # Errors
+    /// If a map refuses.
+    pub fn end_orphaned_tags(&mut self) -> Result<usize, DataplaneError> {
+        let live: std::collections::BTreeSet<u32> =
+            self.ports.iter().flatten().map(|(_, port)| port.tag).collect();
+        let orphans: Vec<u32> = self.tags.keys().flatten().filter(|tag| !live.contains(tag)).collect();
+        for tag in &orphans {
+            self.end_tag(Tag(*tag))?;
+        }
+        Ok(orphans.len())
+    }
+
+    /// Opens the counters a second time, for reading beside this.
+    ///
+    /// # Errors
+    /// If the pinned map cannot be opened.
+    pub fn counters_reader(&self) -> Result<CountersReader, DataplaneError> {
+        CountersReader::open(&self.pins.map("COUNTERS"))
+    }
+
+    /// Takes the ring of sampled drops; once.
+    ///
+    /// # Errors
+    /// If it has been taken.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DataplaneError> {
+        let map = self.ebpf.take_map("EVENTS").ok_or(DataplaneError::Missing("map EVENTS"))?;
+        RingBuf::try_from(map).map_err(|source| DataplaneError::Map { doing: "open", name: "EVENTS", source })
+    }
+
+    /// Returns the pair's interface in the node's namespace.
+    #[must_use]
+    pub fn pair(&self) -> IfIndex {
+        self.pair
+    }
+
+    fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, DataplaneError> {
+        let program = self.ebpf.program_mut(name).ok_or(DataplaneError::Missing(name))?;
+        program.try_into().map_err(|source| DataplaneError::Program { name, source })
+    }
+}
+
+/// Reads the counters without the rest.
+#[derive(Debug)]
+pub struct CountersReader(PerCpuHashMap<MapData, u32, Counters>);
+
+impl CountersReader {
+    /// Opens the pinned map.
+    ///
+    /// # Errors
+    /// If there is no such pin, or it is another map.
+    pub fn open(pin: &std::path::Path) -> Result<Self, DataplaneError> {
+        let map = |source| DataplaneError::Map { doing: "open the pin", name: "COUNTERS", source };
+        let data = MapData::from_pin(pin).map_err(map)?;
+        Ok(Self(aya::maps::Map::PerCpuHashMap(data).try_into().map_err(map)?))
+    }
+
+    /// Returns an interface's counters, summed over CPUs; `None` if it has none.
+    #[must_use]
+    pub fn get(&self, ifindex: IfIndex) -> Option<Counters> {
+        let values = self.0.get(&ifindex.0, 0).ok()?;
+        let mut sum = Counters::default();
+        for value in values.iter() {
+            sum.add(value);
+        }
+        Some(sum)
+    }
+}
+
+/// Joins sources: for each MAC, prefixes inside others go and neighbours become one.
+#[must_use]
+pub fn join_sources(sources: &[(MacAddress, ipnet::IpNet)]) -> Vec<(MacAddress, ipnet::IpNet)> {
+    let mut by_mac: BTreeMap<[u8; 6], Vec<ipnet::IpNet>> = BTreeMap::new();
+    for (mac, prefix) in sources {
+        by_mac.entry(mac.0).or_default().push(prefix.trunc());
+    }
+    by_mac
+        .into_iter()
+        .flat_map(|(mac, prefixes)| {
+            ipnet::IpNet::aggregate(&prefixes).into_iter().map(move |prefix| (MacAddress(mac), prefix))
+        })
+        .collect()
+}
+
+fn port_value(ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<Port, DataplaneError> {
+    let mut port = Port {
+        tag: tag.0,
+        ifindex: ifindex.0,
+        mac: [0; 6],
+        flags: PORT_HELD,
+        source_count: 0,
+        reserved: 0,
+        instance: [0; 16],
+        sources: [Source::EMPTY; MAX_SOURCES],
+    };
+    let PortEntry::Bound { instance, mac, sources, any_address } = entry else {
+        return Ok(port);
+    };
+    let count = sources.len();
+    if count > MAX_SOURCES {
+        return Err(DataplaneError::TooManySources { ifindex, count });
+    }
+    port.mac = mac.0;
+    port.instance = instance.0.into_bytes();
+    port.flags = 0;
+    if *any_address {
+        port.flags |= PORT_ANY_ADDRESS;
+    }
+    if sources.iter().any(|(other, _)| other != mac) {
+        port.flags |= PORT_LEARN;
+    }
+    for (place, (mac, prefix)) in port.sources.iter_mut().zip(sources) {
+        *place = source_value(*mac, prefix);
+        port.source_count += 1;
+    }
+    Ok(port)
+}
+
+fn source_value(mac: MacAddress, prefix: &ipnet::IpNet) -> Source {
+    let mut addr = [0; 16];
+    let family = match prefix.network() {
+        std::net::IpAddr::V4(network) => {
+            addr[..4].copy_from_slice(&network.octets());
+            4
+        }
+        std::net::IpAddr::V6(network) => {
+            addr = network.octets();
+            6
+        }
+    };
+    Source { mac: mac.0, family, prefix_len: prefix.prefix_len(), addr }
+}
+
+fn possible_cpus() -> Result<usize, DataplaneError> {
+    aya::util::nr_cpus().map_err(|(path, source)| DataplaneError::Pin { doing: "read", path: path.into(), source })
+}
+
+fn insert<V: Pod>(
+    map: &mut HashMap<MapData, u32, V>,
+    name: &'static str,
+    key: u32,
+    value: V,
+) -> Result<(), DataplaneError> {
+    map.insert(key, value, 0).map_err(|source| DataplaneError::Map { doing: "write", name, source })
+}
+
+/// A removal that finds nothing has nothing to do.
+fn remove(result: Result<(), MapError>, name: &'static str) -> Result<(), DataplaneError> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(DataplaneError::Map { doing: "remove", name, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(last: u8) -> MacAddress {
+        MacAddress([0xfa, 0x16, 0x3e, 0, 0, last])
+    }
+
+    fn net(text: &str) -> ipnet::IpNet {
+        text.parse().expect("a prefix")
+    }
+
+    #[test]
+    fn sources_are_joined_for_each_mac_alone() {
+        let joined = join_sources(&[
+            (mac(1), net("10.0.0.0/25")),
+            (mac(1), net("10.0.0.128/25")),
+            (mac(1), net("10.0.0.7/32")),
+            (mac(2), net("10.0.0.7/32")),
+            (mac(1), net("2001:db8::5/64")),
+        ]);
+        assert_eq!(
+            joined,
+            [(mac(1), net("10.0.0.0/24")), (mac(1), net("2001:db8::/64")), (mac(2), net("10.0.0.7/32"))]
+        );
+    }
+
+    #[test]
+    fn a_second_mac_makes_the_port_learn() {
+        let bound = |sources| PortEntry::Bound {
+            instance: InstanceId(uuid::Uuid::from_u128(7)),
+            mac: mac(1),
+            sources,
+            any_address: false,
+        };
+        let one = port_value(IfIndex(3), Tag(9), &bound(vec![(mac(1), net("10.0.0.5/32"))])).expect("fits");
+        assert_eq!((one.flags, one.source_count, one.tag, one.ifindex), (0, 1, 9, 3));
+        let two = port_value(IfIndex(3), Tag(9), &bound(vec![(mac(2), net("10.0.0.5/32"))])).expect("fits");
+        assert_eq!(two.flags, PORT_LEARN);
+        let held = port_value(IfIndex(3), Tag(9), &PortEntry::Held).expect("fits");
+        assert_eq!((held.flags, held.instance), (PORT_HELD, [0; 16]));
+    }
+
+    #[test]
+    fn too_many_sources_are_refused_by_number() {
+        let sources = (0..=64).map(|last| (mac(1), net(&format!("10.0.{last}.1/32")))).collect();
+        let entry = PortEntry::Bound {
+            instance: InstanceId(uuid::Uuid::from_u128(7)),
+            mac: mac(1),
+            sources,
+            any_address: false,
+        };
+        let error = port_value(IfIndex(3), Tag(9), &entry).expect_err("65 do not fit");
+        assert!(error.to_string().contains("65"), "{error}");
+    }
+}

@@ -1,0 +1,318 @@
+//! Putting programs on interfaces: tcx where the kernel has it, clsact elsewhere or where the operator says so.
+//!
+//! - tcx (Linux 6.6): ordered first, the link pinned; a new program replaces the old one in the link without a gap.
+//! - clsact (Linux 4.5): priority 1, a fixed handle, so that a new program replaces the old one in the filter.
+//!
+//! Both live on the device itself: what is found there after a restart proves that the device is the same one.
+
+use std::io;
+
+use aya::{
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, LinkError, PinnedLink},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+    },
+    util::KernelVersion,
+};
+
+use super::{
+    Dataplane, DataplaneError, IfIndex,
+    pins::{Pins, unpin},
+};
+
+/// How the operator wants programs attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachMode {
+    /// tcx where the kernel has it, else clsact.
+    #[default]
+    Auto,
+    /// tcx or nothing.
+    Tcx,
+    /// clsact, also where the kernel has tcx.
+    Clsact,
+}
+
+impl AttachMode {
+    /// Returns the mode that this kernel makes of `Auto`.
+    #[must_use]
+    pub fn resolve(self) -> Self {
+        match self {
+            Self::Auto if KernelVersion::at_least(6, 6, 0) => Self::Tcx,
+            Self::Auto => Self::Clsact,
+            other => other,
+        }
+    }
+}
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachKind {
+    /// A pinned tcx link.
+    Tcx,
+    /// A filter of the clsact qdisc.
+    Clsact,
+}
+
+impl AttachKind {
+    /// Returns the name that commands show.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+/// Why a program could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The interface's name belongs to another interface by now; its events follow.
+    #[error("the interface has been renamed or replaced meanwhile")]
+    Moved,
+    /// The kernel refused.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The link could not be handled.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The qdisc could not be made.
+    #[error(transparent)]
+    Qdisc(#[from] tc::TcError),
+    /// The link could not be pinned.
+    #[error(transparent)]
+    Pin(#[from] aya::pin::PinError),
+}
+
+/// Before every other filter.
+const PRIORITY: u16 = 1;
+/// The one filter that is ours at that priority, in each direction.
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// A place for a program.
+struct Hook<'a> {
+    ifindex: IfIndex,
+    name: &'a str,
+    direction: TcAttachType,
+    pin: std::path::PathBuf,
+}
+
+impl Dataplane {
+    /// Puts `from_guest` on a tap. `true` if this very device already had it, from before this daemon's start.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Attach`]; also when the name no longer belongs to the index.
+    pub fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<bool, DataplaneError> {
+        let hook = Hook { ifindex, name, direction: TcAttachType::Ingress, pin: self.pins.tap(ifindex) };
+        let (kind, adopted) = self.put("from_guest", &hook)?;
+        self.attached.insert(ifindex, kind);
+        Ok(adopted)
+    }
+
+    /// Puts `to_guest` and `from_host` on the pair.
+    pub(super) fn attach_pair(&mut self, name: &str) -> Result<(), DataplaneError> {
+        let ifindex = self.pair;
+        for (program, direction) in [("from_host", TcAttachType::Egress), ("to_guest", TcAttachType::Ingress)] {
+            self.put(program, &Hook { ifindex, name, direction, pin: self.pins.link(program) })?;
+        }
+        Ok(())
+    }
+
+    /// Tells how a tap's program is attached.
+    #[must_use]
+    pub fn attached(&self, ifindex: IfIndex) -> Option<AttachKind> {
+        self.attached.get(&ifindex).copied()
+    }
+
+    /// Tells whether `from_guest` is still on the device that has this name: not, if the device was replaced.
+    #[must_use]
+    pub fn is_attached(&mut self, ifindex: IfIndex, name: &str) -> bool {
+        if !names(name, ifindex) {
+            return false;
+        }
+        match self.attached.get(&ifindex) {
+            Some(AttachKind::Tcx) => {
+                let Some(id) = self.program("from_guest").ok().and_then(|p| p.info().ok()).map(|info| info.id()) else {
+                    return false;
+                };
+                SchedClassifier::query_tcx(name, TcAttachType::Ingress)
+                    .is_ok_and(|(_, programs)| programs.iter().any(|program| program.id() == id))
+            }
+            // The filter goes with its device; attaching again finds out.
+            Some(AttachKind::Clsact) => true,
+            None => false,
+        }
+    }
+
+    /// Takes `from_guest` off a tap; nothing to do if the tap is gone.
+    ///
+    /// # Errors
+    /// If the link's pin cannot be removed.
+    pub fn detach(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
+        if self.attached.remove(&ifindex) == Some(AttachKind::Clsact)
+            && let Some(name) = name_of(ifindex)
+        {
+            remove_filter(&name, TcAttachType::Ingress);
+        }
+        unpin(&self.pins.tap(ifindex))
+    }
+
+    /// Returns the taps whose links an earlier daemon pinned.
+    #[must_use]
+    pub fn pinned_taps(&self) -> Vec<IfIndex> {
+        self.pins.taps()
+    }
+
+    fn put(&mut self, program: &'static str, hook: &Hook<'_>) -> Result<(AttachKind, bool), DataplaneError> {
+        let mode = self.mode;
+        let classifier = self.program(program)?;
+        put_program(classifier, mode, hook).map_err(|source| DataplaneError::Attach {
+            program,
+            name: hook.name.to_owned(),
+            ifindex: hook.ifindex,
+            source,
+        })
+    }
+}
+
+fn put_program(
+    classifier: &mut SchedClassifier,
+    mode: AttachMode,
+    hook: &Hook<'_>,
+) -> Result<(AttachKind, bool), AttachError> {
+    match mode {
+        AttachMode::Clsact => {
+            // A link of a daemon that used tcx would run the old program first.
+            let had_link = std::fs::remove_file(&hook.pin).is_ok();
+            put_filter(classifier, hook).map(|adopted| (AttachKind::Clsact, adopted || had_link))
+        }
+        AttachMode::Auto | AttachMode::Tcx => {
+            let adopted = put_link(classifier, hook)?;
+            let had_filter = !adopted && remove_filter(hook.name, hook.direction);
+            Ok((AttachKind::Tcx, adopted || had_filter))
+        }
+    }
+}
+
+/// Puts the program into a pinned link that is still alive, else makes a link. `true` in the first case.
+fn put_link(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<bool, AttachError> {
+    if replace_in_link(classifier, &hook.pin)? {
+        return Ok(true);
+    }
+    if !names(hook.name, hook.ifindex) {
+        return Err(AttachError::Moved);
+    }
+    let id = classifier.attach_with_options(
+        hook.name,
+        hook.direction,
+        TcAttachOptions::TcxOrder(LinkOrder::first()),
+    )?;
+    let link = classifier.take_link(id)?;
+    if !names(hook.name, hook.ifindex) {
+        // Dropping the link takes the program off whatever it is on.
+        return Err(AttachError::Moved);
+    }
+    FdLink::try_from(link)?.pin(&hook.pin)?;
+    Ok(false)
+}
+
+/// Puts the program into the link pinned at `pin`. `false` if there is none, or its device is gone; then there is no
+/// pin either.
+pub(super) fn replace_in_link(classifier: &mut SchedClassifier, pin: &std::path::Path) -> Result<bool, AttachError> {
+    let Ok(pinned) = PinnedLink::from_pin(pin) else {
+        return Ok(false);
+    };
+    let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
+    match classifier.attach_to_link(link) {
+        Ok(id) => {
+            // Dropping our descriptor leaves the pinned link as it is.
+            drop(classifier.take_link(id)?);
+            Ok(true)
+        }
+        Err(_) => {
+            let _ = std::fs::remove_file(pin);
+            Ok(false)
+        }
+    }
+}
+
+/// Puts the program into our filter, or makes one. `true` if there was one.
+fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<bool, AttachError> {
+    if !names(hook.name, hook.ifindex) {
+        return Err(AttachError::Moved);
+    }
+    // There may be one already, ours or somebody else's: both will do.
+    let _ = tc::qdisc_add_clsact(hook.name);
+    let adopted = replace_in_filter(classifier, hook.name, hook.direction)?;
+    if !adopted {
+        let id = classifier.attach_with_options(
+            hook.name,
+            hook.direction,
+            TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None }),
+        )?;
+        let link = classifier.take_link(id)?;
+        if !names(hook.name, hook.ifindex) {
+            return Err(AttachError::Moved);
+        }
+        // Dropping it would take the filter off.
+        std::mem::forget(link);
+    }
+    Ok(adopted)
+}
+
+/// Puts the program into our filter on an interface. `false` if there is none.
+pub(super) fn replace_in_filter(
+    classifier: &mut SchedClassifier,
+    name: &str,
+    direction: TcAttachType,
+) -> Result<bool, AttachError> {
+    let Ok(link) = SchedClassifierLink::attached(name, direction, PRIORITY, HANDLE, None) else {
+        return Ok(false);
+    };
+    match classifier.attach_to_link(link) {
+        Ok(id) => {
+            std::mem::forget(classifier.take_link(id)?);
+            Ok(true)
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// Takes our filter off. `true` if there was one.
+fn remove_filter(name: &str, direction: TcAttachType) -> bool {
+    let program = match direction {
+        TcAttachType::Egress => "from_host",
+        _ => "from_guest",
+    };
+    [program, "to_guest"].iter().any(|program| tc::qdisc_detach_program(name, direction, program).is_ok())
+}
+
+/// Takes everything off: the pinned links, and our filters on every interface of this namespace.
+pub(super) fn detach_all(pins: &Pins) -> Result<(), DataplaneError> {
+    pins.remove_links()?;
+    for interface in nix::net::if_::if_nameindex()
+        .map_err(|error| DataplaneError::Pin {
+            doing: "list the interfaces for",
+            path: pins.link(""),
+            source: io::Error::from(error),
+        })?
+        .iter()
+    {
+        let name = interface.name().to_string_lossy();
+        remove_filter(&name, TcAttachType::Ingress);
+        remove_filter(&name, TcAttachType::Egress);
+    }
+    Ok(())
+}
+
+/// Tells whether the name belongs to the index, now.
+fn names(name: &str, ifindex: IfIndex) -> bool {
+    nix::net::if_::if_nametoindex(name).is_ok_and(|index| index == ifindex.0)
+}
+
+fn name_of(ifindex: IfIndex) -> Option<String> {
+    let interfaces = nix::net::if_::if_nameindex().ok()?;
+    let interface = interfaces.iter().find(|interface| interface.index() == ifindex.0)?;
+    Some(interface.name().to_string_lossy().into_owned())
+}

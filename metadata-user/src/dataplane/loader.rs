@@ -1,0 +1,108 @@
+//! Loading the object, with the maps of an earlier daemon where they fit.
+
+use std::path::Path;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData},
+    programs::SchedClassifier,
+};
+use metadata_ebpf::abi::{ABI_VERSION, Meta};
+
+use super::{AttachMode, Dataplane, DataplaneError, IfIndex, object::OBJECT, pins::Pins};
+
+/// The programs in the object, by name.
+const PROGRAMS: [&str; 3] = ["from_guest", "to_guest", "from_host"];
+
+impl Dataplane {
+    /// Loads the programs and attaches the pair's.
+    ///
+    /// Shapes: `pin_dir` is made if absent, a BPF file system under it too; `pair` is the interface of the responder's
+    /// pair in this namespace.
+    ///
+    /// # Errors
+    /// See [`DataplaneError`].
+    pub fn load(pin_dir: &Path, mode: AttachMode, pair: IfIndex, pair_name: &str) -> Result<Self, DataplaneError> {
+        let pins = Pins::open(pin_dir)?;
+        replace_foreign_pins(&pins)?;
+        let mut ebpf = load_object(&pins, pair, None)?;
+        let mut dataplane = Self {
+            ports: hash(&mut ebpf, "PORTS")?,
+            tags: hash(&mut ebpf, "TAGS")?,
+            counters: take(&mut ebpf, "COUNTERS")?
+                .try_into()
+                .map_err(|source| DataplaneError::Map { doing: "open", name: "COUNTERS", source })?,
+            meta: take(&mut ebpf, "META")?
+                .try_into()
+                .map_err(|source| DataplaneError::Map { doing: "open", name: "META", source })?,
+            ebpf,
+            pins,
+            mode: mode.resolve(),
+            pair,
+            attached: std::collections::BTreeMap::new(),
+        };
+        let meta = dataplane.meta.get(&0, 0).unwrap_or_default();
+        if meta.abi_version == 0 {
+            dataplane
+                .meta
+                .set(0, Meta { abi_version: ABI_VERSION, next_tag: 1 }, 0)
+                .map_err(|source| DataplaneError::Map { doing: "write", name: "META", source })?;
+        }
+        dataplane.attach_pair(pair_name)?;
+        Ok(dataplane)
+    }
+}
+
+/// Loads and verifies the object. `trace`: the tap whose packets the programs report.
+pub(super) fn load_object(pins: &Pins, pair: IfIndex, trace: Option<IfIndex>) -> Result<Ebpf, DataplaneError> {
+    if OBJECT.is_empty() {
+        return Err(DataplaneError::NoObject);
+    }
+    let (pair, trace) = (pair.0, trace.map_or(0, |ifindex| ifindex.0));
+    let mut loader = EbpfLoader::new();
+    loader.override_global("PAIR_IFINDEX", &pair, true).override_global("TRACE_IFINDEX", &trace, true);
+    for name in Dataplane::MAPS {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    let mut ebpf = loader.load(OBJECT)?;
+    for name in PROGRAMS {
+        let program: &mut SchedClassifier = ebpf
+            .program_mut(name)
+            .ok_or(DataplaneError::Missing(name))?
+            .try_into()
+            .map_err(|source| DataplaneError::Program { name, source })?;
+        program.load().map_err(|source| DataplaneError::Program { name, source })?;
+    }
+    Ok(ebpf)
+}
+
+/// Removes pins whose layout this daemon does not know.
+fn replace_foreign_pins(pins: &Pins) -> Result<(), DataplaneError> {
+    let Ok(data) = MapData::from_pin(pins.map("META")) else {
+        // None, or not a map at all: then the others are worth nothing either.
+        return pins.remove_maps();
+    };
+    let found = Array::<_, Meta>::try_from(Map::Array(data)).ok().and_then(|meta| meta.get(&0, 0).ok());
+    match found {
+        // 0: a daemon was killed between making the map and writing it.
+        Some(meta) if meta.abi_version == ABI_VERSION || meta.abi_version == 0 => Ok(()),
+        other => {
+            tracing::warn!(
+                found = other.map_or(0, |meta| meta.abi_version),
+                expected = ABI_VERSION,
+                "replacing the maps of another version of metadatad; connections of guests start anew"
+            );
+            pins.remove_links()?;
+            pins.remove_maps()
+        }
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DataplaneError> {
+    ebpf.take_map(name).ok_or(DataplaneError::Missing(name))
+}
+
+fn hash<V: aya::Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<HashMap<MapData, u32, V>, DataplaneError> {
+    take(ebpf, name)?.try_into().map_err(|source| DataplaneError::Map { doing: "open", name, source })
+}
+

@@ -1,0 +1,112 @@
+//! The pin directory: where the kernel half's objects are named in the BPF file system.
+//!
+//! ```text
+//! <pin_dir>/PORTS …               the maps, by name
+//! <pin_dir>/links/tap-<ifindex>   a tap's link (tcx only; clsact filters live on their interface)
+//! <pin_dir>/links/to_guest        the pair's links
+//! <pin_dir>/links/from_host
+//! ```
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use super::{Dataplane, DataplaneError, IfIndex};
+
+/// A pin directory that exists, on a BPF file system.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    dir: PathBuf,
+}
+
+impl Pins {
+    /// Makes the directory, and mounts a BPF file system on its parent where there is none.
+    pub(super) fn open(dir: &Path) -> Result<Self, DataplaneError> {
+        let parent = dir.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(parent).map_err(pin("make the directory", parent))?;
+        if !is_bpffs(parent).map_err(pin("look at", parent))? {
+            tracing::info!(path = %parent.display(), "mounting a BPF file system");
+            mount(Some("bpf"), parent, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+                .map_err(io::Error::from)
+                .map_err(pin("mount a BPF file system on", parent))?;
+        }
+        let links = dir.join("links");
+        std::fs::create_dir_all(&links).map_err(pin("make the directory", &links))?;
+        Ok(Self { dir: dir.to_path_buf() })
+    }
+
+    /// Returns the directory if it is there already.
+    pub(super) fn existing(dir: &Path) -> Option<Self> {
+        dir.is_dir().then(|| Self { dir: dir.to_path_buf() })
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub(super) fn link(&self, name: &str) -> PathBuf {
+        self.dir.join("links").join(name)
+    }
+
+    pub(super) fn tap(&self, ifindex: IfIndex) -> PathBuf {
+        self.link(&format!("tap-{ifindex}"))
+    }
+
+    /// Returns the interface indexes of pinned tap links.
+    pub(super) fn taps(&self) -> Vec<IfIndex> {
+        let Ok(entries) = std::fs::read_dir(self.dir.join("links")) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("tap-")?.parse().ok().map(IfIndex))
+            .collect()
+    }
+
+    /// Removes every map pin, so that the next load makes new maps.
+    pub(super) fn remove_maps(&self) -> Result<(), DataplaneError> {
+        Dataplane::MAPS.iter().try_for_each(|name| unpin(&self.map(name)))
+    }
+
+    /// Removes every link pin, which takes the programs off their interfaces.
+    pub(super) fn remove_links(&self) -> Result<(), DataplaneError> {
+        let links = self.dir.join("links");
+        for entry in std::fs::read_dir(&links).map_err(pin("list", &links))?.flatten() {
+            unpin(&entry.path())?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything, the directory itself too.
+    pub(super) fn remove_all(&self) -> Result<(), DataplaneError> {
+        self.remove_links()?;
+        self.remove_maps()?;
+        for dir in [self.dir.join("links"), self.dir.clone()] {
+            std::fs::remove_dir(&dir).map_err(pin("remove the directory", &dir))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a pin; one that is not there is removed already.
+pub(super) fn unpin(path: &Path) -> Result<(), DataplaneError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn pin(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataplaneError {
+    let path = path.to_path_buf();
+    move |source| DataplaneError::Pin { doing, path, source }
+}
+
+fn is_bpffs(path: &Path) -> io::Result<bool> {
+    Ok(statfs(path)?.filesystem_type() == BPF_FS_MAGIC)
+}

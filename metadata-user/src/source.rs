@@ -1,0 +1,2 @@
+//! Where content comes from.
+pub mod wire;

@@ -1,0 +1,129 @@
+//! An instance's ports and the networks they are on.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use super::{MacAddress, PortId, host_net};
+
+/// A port: one network interface of an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortRecord {
+    /// The port.
+    pub id: PortId,
+    /// The guest's Ethernet address on it.
+    pub mac_address: MacAddress,
+    /// The device's name as Nova recorded it. See [`PortRecord::device_name`] for the device itself.
+    pub devname: Option<Box<str>>,
+    /// Whether the guest is held to its own addresses.
+    pub port_security: bool,
+    /// Whether the guest is told of this port. A port that is not listed still identifies the guest.
+    pub listed: bool,
+    /// Nova's word for how the port is plugged.
+    pub vif_type: Box<str>,
+    /// The guest's addresses, in order.
+    pub fixed_ips: Vec<FixedIp>,
+    /// Further addresses the guest may use.
+    pub allowed_address_pairs: Vec<AddressPair>,
+    /// Names of the port's security groups.
+    pub security_groups: Vec<Box<str>>,
+    /// The network.
+    pub network: NetworkRecord,
+}
+
+impl PortRecord {
+    /// Returns the name of the port's tap: the recorded name, or `tap` and the first 11 characters of the port's id.
+    #[must_use]
+    pub fn device_name(&self) -> String {
+        match &self.devname {
+            Some(name) => name.to_string(),
+            None => Self::default_device_name(self.id),
+        }
+    }
+
+    /// Returns the name that Neutron's and OVN's agents give to a port's tap.
+    #[must_use]
+    pub fn default_device_name(id: PortId) -> String {
+        let mut text = id.to_string();
+        text.truncate(11);
+        format!("tap{text}")
+    }
+
+    /// Returns the addresses from which the guest may send: its fixed addresses with the port's MAC, and the pairs.
+    #[must_use]
+    pub fn sources(&self) -> Vec<(MacAddress, IpNet)> {
+        let fixed = self
+            .fixed_ips
+            .iter()
+            .map(|ip| (self.mac_address, host_net(ip.ip_address)));
+        let pairs = self.allowed_address_pairs.iter().map(|pair| {
+            (
+                pair.mac_address.unwrap_or(self.mac_address),
+                pair.ip_address,
+            )
+        });
+        fixed.chain(pairs).collect()
+    }
+}
+
+/// An address of the guest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FixedIp {
+    /// The address.
+    pub ip_address: IpAddr,
+    /// Public addresses that lead to it.
+    pub floating_ips: Vec<IpAddr>,
+}
+
+/// An address, or a network of them, that the guest may use beside its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddressPair {
+    /// The addresses.
+    pub ip_address: IpNet,
+    /// The Ethernet address that goes with them; `None` is the port's.
+    pub mac_address: Option<MacAddress>,
+}
+
+/// A network, as one port sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkRecord {
+    /// The network.
+    pub id: Uuid,
+    /// Its MTU.
+    pub mtu: Option<u32>,
+    /// Whether its settings are written to a file for the guest (Nova's `flat_injected`).
+    pub injected: bool,
+    /// Its subnets, in order.
+    pub subnets: Vec<SubnetRecord>,
+}
+
+/// A subnet, as one port sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubnetRecord {
+    /// Its addresses.
+    pub cidr: IpNet,
+    /// Its router.
+    pub gateway_ip: Option<IpAddr>,
+    /// Its name servers, in order.
+    pub dns_nameservers: Vec<IpAddr>,
+    /// Its further routes, in order.
+    pub host_routes: Vec<Route>,
+    /// Whether DHCP is on.
+    pub enable_dhcp: bool,
+    /// Whether a DHCP server's address is recorded: there is one with Neutron's DHCP agent, none with OVN.
+    pub dhcp_server: bool,
+    /// How an IPv6 guest gets its address: Neutron's word.
+    pub ipv6_address_mode: Option<Box<str>>,
+    /// The port's addresses in this subnet: indices into [`PortRecord::fixed_ips`].
+    pub fixed_ips: Vec<usize>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Where to.
+    pub destination: IpNet,
+    /// Through which router.
+    pub nexthop: Option<IpAddr>,
+}
