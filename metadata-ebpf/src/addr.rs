@@ -18,14 +18,10 @@
 pub const METADATA_IPV4: [u8; 4] = [169, 254, 169, 254];
 
 /// fe80::a9fe:a9fe, the IPv6 address that guests ask. Source: Neutron's `METADATA_V6_IP`.
-pub const METADATA_IPV6: [u8; 16] = [
-    0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xa9, 0xfe, 0xa9, 0xfe,
-];
+pub const METADATA_IPV6: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xa9, 0xfe, 0xa9, 0xfe];
 
 /// ff02::1:fffe:a9fe, the solicited-node multicast address of [`METADATA_IPV6`] (RFC 4291, section 2.7.1).
-pub const METADATA_SOLICITED_NODE: [u8; 16] = [
-    0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xfe, 0xa9, 0xfe,
-];
+pub const METADATA_SOLICITED_NODE: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xfe, 0xa9, 0xfe];
 
 /// 02:00:a9:fe:a9:fe, the MAC under which both addresses answer: locally administered, so it is nobody's.
 pub const METADATA_MAC: [u8; 6] = [0x02, 0x00, 0xa9, 0xfe, 0xa9, 0xfe];
@@ -35,9 +31,7 @@ pub const METADATA_MAC: [u8; 6] = [0x02, 0x00, 0xa9, 0xfe, 0xa9, 0xfe];
 pub const IDENTITY_PREFIX: [u8; 2] = [0xfd, 0x6d];
 
 /// fd6d::a9fe:a9fe, where the responder listens. Its tag field is 0, which no binding has, so no guest collides.
-pub const RESPONDER_IPV6: [u8; 16] = [
-    0xfd, 0x6d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xa9, 0xfe, 0xa9, 0xfe,
-];
+pub const RESPONDER_IPV6: [u8; 16] = [0xfd, 0x6d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xa9, 0xfe, 0xa9, 0xfe];
 
 /// The address family that the guest used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,19 +115,9 @@ impl IdentityAddress {
         if tag == 0 {
             return None;
         }
-        let vlan = Vlan {
-            id: family_vlan & 0xfff,
-            service: family_vlan & 0x8000 != 0,
-        };
-        let guest = [
-            bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15],
-        ];
-        Some(Self {
-            family,
-            vlan,
-            tag,
-            guest,
-        })
+        let vlan = Vlan { id: family_vlan & 0xfff, service: family_vlan & 0x8000 != 0 };
+        let guest = [bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]];
+        Some(Self { family, vlan, tag, guest })
     }
 
     /// Returns the guest's own IPv4 address, or its IPv6 link-local one in 16 bytes.
@@ -158,24 +142,9 @@ mod tests {
     #[test]
     fn every_field_survives_encoding() {
         for family in [Family::Ipv4, Family::Ipv6] {
-            for vlan in [
-                Vlan::default(),
-                Vlan {
-                    id: 1,
-                    service: false,
-                },
-                Vlan {
-                    id: 4094,
-                    service: true,
-                },
-            ] {
+            for vlan in [Vlan::default(), Vlan { id: 1, service: false }, Vlan { id: 4094, service: true }] {
                 for tag in [1, 0x0102_0304, u32::MAX] {
-                    let address = IdentityAddress {
-                        family,
-                        vlan,
-                        tag,
-                        guest: [1, 2, 3, 4, 5, 6, 7, 8],
-                    };
+                    let address = IdentityAddress { family, vlan, tag, guest: [1, 2, 3, 4, 5, 6, 7, 8] };
                     assert_eq!(IdentityAddress::decode(&address.encode()), Some(address));
                 }
             }
@@ -184,19 +153,10 @@ mod tests {
 
     #[test]
     fn foreign_addresses_are_refused() {
-        assert_eq!(
-            IdentityAddress::decode(&RESPONDER_IPV6),
-            None,
-            "the responder's own address has no tag"
-        );
+        assert_eq!(IdentityAddress::decode(&RESPONDER_IPV6), None, "the responder's own address has no tag");
         assert_eq!(IdentityAddress::decode(&METADATA_IPV6), None);
-        let mut family_five = IdentityAddress {
-            family: Family::Ipv4,
-            vlan: Vlan::default(),
-            tag: 7,
-            guest: [0; 8],
-        }
-        .encode();
+        let mut family_five =
+            IdentityAddress { family: Family::Ipv4, vlan: Vlan::default(), tag: 7, guest: [0; 8] }.encode();
         family_five[2] = 0x50;
         assert_eq!(IdentityAddress::decode(&family_five), None);
     }
@@ -205,22 +165,11 @@ mod tests {
     fn the_layout_is_the_documented_one() {
         let address = IdentityAddress {
             family: Family::Ipv4,
-            vlan: Vlan {
-                id: 0x123,
-                service: false,
-            },
+            vlan: Vlan { id: 0x123, service: false },
             tag: 0xa0b0_c0d0,
             guest: [0, 0, 0, 0, 10, 0, 0, 5],
         };
-        assert_eq!(
-            address.encode(),
-            [
-                0xfd, 0x6d, 0x41, 0x23, 0xa0, 0xb0, 0xc0, 0xd0, 0, 0, 0, 0, 10, 0, 0, 5
-            ]
-        );
-        assert_eq!(
-            address.guest_address(),
-            core::net::IpAddr::from([10, 0, 0, 5])
-        );
+        assert_eq!(address.encode(), [0xfd, 0x6d, 0x41, 0x23, 0xa0, 0xb0, 0xc0, 0xd0, 0, 0, 0, 0, 10, 0, 0, 5]);
+        assert_eq!(address.guest_address(), core::net::IpAddr::from([10, 0, 0, 5]));
     }
 }

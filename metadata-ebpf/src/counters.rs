@@ -1,7 +1,7 @@
 //! Counting what became of a packet, and sampling the drops.
 
-use aya_ebpf::{bindings::TC_ACT_SHOT, programs::TcContext};
-use metadata_ebpf::abi::{Answered, Counters, DropReason, Event};
+use aya_ebpf::{EbpfContext as _, bindings::TC_ACT_SHOT, helpers::bpf_skb_load_bytes, programs::TcContext};
+use metadata_ebpf::abi::{Answered, Counters, DropReason};
 
 use crate::{
     frame::{ethertype, vlan_of},
@@ -50,26 +50,28 @@ fn sample(ctx: &TcContext, ifindex: u32, reason: DropReason, count: u64) {
     let Some(mut entry) = EVENTS.reserve(0) else {
         return;
     };
-    let event = Event {
-        ifindex,
-        reason: reason as u32,
-        count,
-        len: ctx.len(),
-        ethertype: ethertype(ctx),
-        vlan: vlan_of(ctx).id,
-        head: [0; 64],
+    // Field by field, in the ring's own memory: an event on the stack would take half of what calls may have.
+    let event = entry.as_mut_ptr();
+    let len = ctx.len();
+    // SAFETY: the ring gave `size_of::<Event>()` bytes, aligned to 8; each write is inside, and every byte is written.
+    let loaded = unsafe {
+        (*event).ifindex = ifindex;
+        (*event).reason = reason as u32;
+        (*event).count = count;
+        (*event).len = len;
+        (*event).ethertype = ethertype(ctx);
+        (*event).vlan = vlan_of(ctx).id;
+        let head = &raw mut (*event).head;
+        head.cast::<[u64; 8]>().write([0; 8]);
+        // Lengths that the verifier knows. Shorter frames than an ARP request's are of little interest.
+        let result = if len >= 64 {
+            bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 64)
+        } else if len >= 42 {
+            bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 42)
+        } else {
+            bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 14)
+        };
+        result == 0
     };
-    let event = entry.write(event);
-    // Frames of this data path have at least the 42 bytes of an ARP request, or too few to be of interest.
-    let loaded = if event.len >= 64 {
-        ctx.load_bytes(0, &mut event.head)
-    } else if event.len >= 42 {
-        ctx.load_bytes(0, &mut event.head[..42])
-    } else {
-        ctx.load_bytes(0, &mut event.head[..14])
-    };
-    match loaded {
-        Ok(_) => entry.submit(0),
-        Err(_) => entry.discard(0),
-    }
+    if loaded { entry.submit(0) } else { entry.discard(0) }
 }

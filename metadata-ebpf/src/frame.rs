@@ -3,9 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::{
-        bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_vlan_pop, bpf_skb_vlan_push,
-    },
+    helpers::{bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_vlan_pop, bpf_skb_vlan_push},
     programs::TcContext,
 };
 use metadata_ebpf::{
@@ -43,23 +41,12 @@ pub(crate) fn ethertype(ctx: &TcContext) -> u16 {
 #[inline(always)]
 pub(crate) fn vlan_of(ctx: &TcContext) -> Vlan {
     // SAFETY: `skb` is the context that the kernel passed in.
-    let (present, tci, protocol) = unsafe {
-        (
-            (*ctx.skb.skb).vlan_present,
-            (*ctx.skb.skb).vlan_tci,
-            (*ctx.skb.skb).vlan_proto,
-        )
-    };
+    let (present, tci, protocol) =
+        unsafe { ((*ctx.skb.skb).vlan_present, (*ctx.skb.skb).vlan_tci, (*ctx.skb.skb).vlan_proto) };
     if present == 0 {
-        return Vlan {
-            id: 0,
-            service: false,
-        };
+        return Vlan { id: 0, service: false };
     }
-    Vlan {
-        id: tci as u16 & 0xfff,
-        service: u16::from_be(protocol as u16) == ETHERTYPE_SERVICE_VLAN,
-    }
+    Vlan { id: tci as u16 & 0xfff, service: u16::from_be(protocol as u16) == ETHERTYPE_SERVICE_VLAN }
 }
 
 /// Takes the outer VLAN tag off, if there is one.
@@ -79,11 +66,7 @@ pub(crate) fn push_vlan(ctx: &TcContext, vlan: Vlan) -> Result<(), i64> {
     if vlan.id == 0 {
         return Ok(());
     }
-    let protocol = if vlan.service {
-        ETHERTYPE_SERVICE_VLAN
-    } else {
-        ETHERTYPE_VLAN
-    };
+    let protocol = if vlan.service { ETHERTYPE_SERVICE_VLAN } else { ETHERTYPE_VLAN };
     // SAFETY: `skb` is the context that the kernel passed in.
     check(unsafe { bpf_skb_vlan_push(ctx.skb.skb, protocol.to_be(), vlan.id) })
 }
@@ -93,11 +76,7 @@ pub(crate) fn push_vlan(ctx: &TcContext, vlan: Vlan) -> Result<(), i64> {
 #[inline(always)]
 pub(crate) fn accept_any_destination(ctx: &TcContext) -> Result<(), i64> {
     // SAFETY: `skb` is the context that the kernel passed in.
-    if unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST {
-        Ok(())
-    } else {
-        ctx.change_type(PACKET_HOST)
-    }
+    if unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST { Ok(()) } else { ctx.change_type(PACKET_HOST) }
 }
 
 /// Adjusts the TCP checksum at `offset` for a change of addresses from `old` to `new` (as bytes of the pseudo header).

@@ -16,13 +16,11 @@ const MAX_PORTS: usize = 16384;
 
 /// Interface index → what `from_guest` knows of the tap. Minimum kernel version: 4.6 (elements made on demand).
 #[btf_map]
-pub(crate) static PORTS: HashMap<u32, Port, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> =
-    HashMap::new();
+pub(crate) static PORTS: HashMap<u32, Port, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Tag → where `to_guest` sends replies. Minimum kernel version: 4.6.
 #[btf_map]
-pub(crate) static TAGS: HashMap<u32, ReturnPath, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> =
-    HashMap::new();
+pub(crate) static TAGS: HashMap<u32, ReturnPath, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Identity address → the guest's MAC, for ports where more than one is possible. Full: the least recently used entry
 /// goes, which costs its guest one retransmission. Minimum kernel version: 4.10.
@@ -31,12 +29,8 @@ pub(crate) static NEIGHBOURS: LruHashMap<[u8; 16], Neighbour, 16384> = LruHashMa
 
 /// Interface index → packets by what became of them. Minimum kernel version: 4.6.
 #[btf_map]
-pub(crate) static COUNTERS: PerCpuHashMap<
-    u32,
-    Counters,
-    MAX_PORTS,
-    { BPF_F_NO_PREALLOC as usize },
-> = PerCpuHashMap::new();
+pub(crate) static COUNTERS: PerCpuHashMap<u32, Counters, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> =
+    PerCpuHashMap::new();
 
 /// Sampled drops. 64 KiB hold over 500 of them. Minimum kernel version: 5.8.
 #[btf_map]
@@ -53,4 +47,10 @@ pub(crate) static PAIR_IFINDEX: Global<u32> = Global::new(0);
 /// Interface index of the tap to trace; 0 in the programs of normal service. It is a constant to the verifier, which
 /// removes the tracing code where it is 0.
 #[unsafe(no_mangle)]
-pub(crate) static TRACE_IFINDEX: Global<u32> = Global::new(0);
+static TRACE_IFINDEX: Global<u32> = Global::new(0);
+
+/// Tells whether this tap is traced. The first comparison is between constants; the verifier removes what follows.
+#[inline(always)]
+pub(crate) fn traced(ifindex: u32) -> bool {
+    TRACE_IFINDEX.load() != 0 && TRACE_IFINDEX.load() == ifindex
+}

@@ -260,9 +260,7 @@ impl EthIpv4 {
             ethertype: ETHERTYPE_IPV6.to_be_bytes(),
             version_class_flow: [0x60 | (self.tos >> 4), self.tos << 4, 0, 0],
             // The verdict has checked that total_len covers the header.
-            payload_len: u16::from_be_bytes(self.total_len)
-                .wrapping_sub(20)
-                .to_be_bytes(),
+            payload_len: u16::from_be_bytes(self.total_len).wrapping_sub(20).to_be_bytes(),
             next_header: self.protocol,
             hop_limit: self.ttl,
             src,
@@ -344,16 +342,7 @@ impl EthIpv6 {
                 kind: ICMPV6_ADVERTISEMENT,
                 code: 0,
                 checksum: [0, 0],
-                flags: [
-                    if probe {
-                        OVERRIDE
-                    } else {
-                        OVERRIDE | SOLICITED
-                    },
-                    0,
-                    0,
-                    0,
-                ],
+                flags: [if probe { OVERRIDE } else { OVERRIDE | SOLICITED }, 0, 0, 0],
                 target,
             },
             option_kind: 2,
@@ -394,11 +383,7 @@ mod tests {
         assert_eq!(there.version_class_flow, [0x6b, 0x90, 0, 0]);
         let back = there.to_ipv4(original.src, original.dst).expect("fits");
         assert_eq!(
-            EthIpv4 {
-                id: original.id,
-                checksum: original.checksum,
-                ..back
-            },
+            EthIpv4 { id: original.id, checksum: original.checksum, ..back },
             original,
             "all but identification and checksum"
         );
@@ -431,16 +416,10 @@ mod tests {
     fn a_probe_is_answered_to_all_nodes_and_a_question_to_its_sender() {
         let mut solicitation = ipv4().to_ipv6([0; 16], METADATA_IPV6);
         let all = solicitation.advertisement(METADATA_IPV6, METADATA_MAC);
-        assert_eq!(
-            (all.ip.dst_mac, all.message.flags[0]),
-            ([0x33, 0x33, 0, 0, 0, 1], 0x20)
-        );
+        assert_eq!((all.ip.dst_mac, all.message.flags[0]), ([0x33, 0x33, 0, 0, 0, 1], 0x20));
         solicitation.src = METADATA_IPV6;
         let one = solicitation.advertisement(METADATA_IPV6, METADATA_MAC);
-        assert_eq!(
-            (one.ip.dst_mac, one.ip.dst, one.message.flags[0]),
-            ([2; 6], METADATA_IPV6, 0x60)
-        );
+        assert_eq!((one.ip.dst_mac, one.ip.dst, one.message.flags[0]), ([2; 6], METADATA_IPV6, 0x60));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::{
     abi::{DropReason, MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, Port, Source},
     addr::{METADATA_IPV4, METADATA_IPV6},
     packet::{
-        ECHO_LEN, ETHERNET_LEN, ETHERTYPE_IPV4, EthArp, EthIpv4, EthIpv6, NEXT_HEADER_FRAGMENT,
-        PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP_MIN_LEN,
+        ECHO_LEN, ETHERNET_LEN, ETHERTYPE_IPV4, EthArp, EthIpv4, EthIpv6, NEXT_HEADER_FRAGMENT, PROTOCOL_ICMP,
+        PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP_MIN_LEN,
     },
 };
 
@@ -22,7 +22,7 @@ use crate::{
 pub enum Action {
     /// TCP from an allowed source: translate it and hand it to the responder.
     Respond,
-    /// ICMP or ICMPv6: look at the message. [`echo_source`] (and for ICMPv6 the type) decides further.
+    /// ICMP or ICMPv6 from an allowed source: an echo request is answered, nothing else.
     Message,
 }
 
@@ -57,8 +57,7 @@ pub fn ipv4(frame: &EthIpv4, frame_len: u32, port: &Port) -> Result<Action, Drop
     }
 }
 
-/// Decides on an IPv6 packet to fe80::a9fe:a9fe. For [`Action::Message`] the source has not been looked at: a
-/// solicitation is answered for anyone, an echo request needs [`source_ipv6`].
+/// Decides on an IPv6 packet to fe80::a9fe:a9fe that is no neighbour solicitation (those are answered for anyone).
 ///
 /// # Errors
 /// The reason for which it is dropped.
@@ -77,18 +76,13 @@ pub fn ipv6(frame: &EthIpv6, frame_len: u32, port: &Port) -> Result<Action, Drop
     if u32::from(payload_len) + size_of::<EthIpv6>() as u32 > frame_len {
         return Err(DropReason::Truncated);
     }
+    source_ipv6(frame, port)?;
     match frame.next_header {
         PROTOCOL_TCP if payload_len < TCP_MIN_LEN => Err(DropReason::Truncated),
-        PROTOCOL_TCP => {
-            source_ipv6(frame, port)?;
-            Ok(Action::Respond)
-        }
+        PROTOCOL_TCP => Ok(Action::Respond),
         PROTOCOL_ICMPV6 if payload_len < ECHO_LEN => Err(DropReason::Truncated),
         PROTOCOL_ICMPV6 => Ok(Action::Message),
-        _ => {
-            source_ipv6(frame, port)?;
-            Err(DropReason::NotAnswered)
-        }
+        _ => Err(DropReason::NotAnswered),
     }
 }
 
@@ -108,7 +102,7 @@ pub fn is_arp_request(frame: &EthArp) -> bool {
 /// # Errors
 /// [`DropReason::SpoofedMac`] or [`DropReason::SpoofedIp`].
 #[inline(always)]
-pub fn source_ipv4(frame: &EthIpv4, port: &Port) -> Result<(), DropReason> {
+fn source_ipv4(frame: &EthIpv4, port: &Port) -> Result<(), DropReason> {
     if frame.src == METADATA_IPV4 {
         return Err(DropReason::SpoofedIp);
     }
@@ -116,7 +110,7 @@ pub fn source_ipv4(frame: &EthIpv4, port: &Port) -> Result<(), DropReason> {
         return Ok(());
     }
     let s = frame.src;
-    let high = u64::from_be_bytes([s[0], s[1], s[2], s[3], 0, 0, 0, 0]);
+    let high = u64::from_ne_bytes([s[0], s[1], s[2], s[3], 0, 0, 0, 0]);
     allowed(port, frame.src_mac, 4, high, 0, s[0] == 169 && s[1] == 254)
 }
 
@@ -125,79 +119,90 @@ pub fn source_ipv4(frame: &EthIpv4, port: &Port) -> Result<(), DropReason> {
 /// # Errors
 /// [`DropReason::SpoofedMac`], [`DropReason::SpoofedIp`] or [`DropReason::SourceScope`].
 #[inline(always)]
-pub fn source_ipv6(frame: &EthIpv6, port: &Port) -> Result<(), DropReason> {
+fn source_ipv6(frame: &EthIpv6, port: &Port) -> Result<(), DropReason> {
     if frame.src == METADATA_IPV6 {
         return Err(DropReason::SpoofedIp);
     }
-    let s = frame.src;
-    let high = u64::from_be_bytes([s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]]);
-    let low = u64::from_be_bytes([s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]]);
-    let link_local = high == 0xfe80 << 48;
+    let (high, low) = halves(&frame.src);
+    let link_local = high == u64::from_ne_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
     if port.flags & PORT_HELD == 0 {
         allowed(port, frame.src_mac, 6, high, low, link_local)?;
     }
-    if link_local {
-        Ok(())
-    } else {
-        Err(DropReason::SourceScope)
-    }
+    if link_local { Ok(()) } else { Err(DropReason::SourceScope) }
 }
 
-/// Checks a source against the port's pairs; `high` and `low` are the address from its most significant bit on.
+/// Checks a source against the port's pairs; `high` and `low` are the address, as [`halves`] makes them.
 #[inline(always)]
-fn allowed(
-    port: &Port,
-    mac: [u8; 6],
-    family: u8,
-    high: u64,
-    low: u64,
-    link_local: bool,
-) -> Result<(), DropReason> {
+fn allowed(port: &Port, mac: [u8; 6], family: u8, high: u64, low: u64, link_local: bool) -> Result<(), DropReason> {
     let own = mac == port.mac;
     if own && (link_local || port.flags & PORT_ANY_ADDRESS != 0) {
         return Ok(());
     }
-    let mut known = own;
+    let wanted = u64::from_ne_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], family, 0]);
+    // A link-local source needs one of the port's MACs, any other also a prefix that goes with it.
+    if !link_local && covered(port, wanted, high, low) {
+        return Ok(());
+    }
+    match own || has_mac(port, wanted) {
+        true if link_local => Ok(()),
+        true => Err(DropReason::SpoofedIp),
+        false => Err(DropReason::SpoofedMac),
+    }
+}
+
+/// Tells whether one of the port's pairs has the MAC and family of `wanted` (the first word of a
+/// [`Source`](crate::abi::Source) without its prefix length) and holds the address.
+///
+/// Both searches are calls of their own, with plain arguments and one way on in their loops, so that the verifier is
+/// soon done with them.
+#[inline(never)]
+fn covered(port: &Port, wanted: u64, high: u64, low: u64) -> bool {
+    let without_len = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
     for place in 0..MAX_SOURCES {
         if place >= port.source_count as usize {
             break;
         }
         let source = &port.sources[place];
-        if source.mac != mac {
-            continue;
-        }
-        known = true;
-        if link_local || (source.family == family && covers(source, high, low)) {
-            return Ok(());
+        let ((source_high, source_low), (mask_high, mask_low)) = (halves(&source.addr), halves(&source.mask));
+        let difference = ((first_word(source) ^ wanted) & without_len)
+            | ((source_high ^ high) & mask_high)
+            | ((source_low ^ low) & mask_low);
+        if difference == 0 {
+            return true;
         }
     }
-    Err(if known {
-        DropReason::SpoofedIp
-    } else {
-        DropReason::SpoofedMac
-    })
+    false
 }
 
-/// Tells whether the prefix holds the address.
-#[inline(always)]
-fn covers(source: &Source, high: u64, low: u64) -> bool {
-    let a = &source.addr;
-    let source_high = u64::from_be_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]);
-    let source_low = u64::from_be_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]);
-    let len = u32::from(source.prefix_len);
-    (source_high ^ high) & mask(len) == 0 && (source_low ^ low) & mask(len.saturating_sub(64)) == 0
-}
-
-/// A mask of the `len` most significant bits; all of them from 64 on.
-#[inline(always)]
-const fn mask(len: u32) -> u64 {
-    if len == 0 {
-        0
-    } else if len >= 64 {
-        u64::MAX
-    } else {
-        u64::MAX << (64 - len)
+/// Tells whether one of the port's pairs has the MAC of `wanted`.
+#[inline(never)]
+fn has_mac(port: &Port, wanted: u64) -> bool {
+    let of_mac = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    for place in 0..MAX_SOURCES {
+        if place >= port.source_count as usize {
+            break;
+        }
+        if (first_word(&port.sources[place]) ^ wanted) & of_mac == 0 {
+            return true;
+        }
     }
+    false
+}
+
+/// Returns MAC, family and prefix length as one word, bytes in their order.
+#[inline(always)]
+fn first_word(source: &Source) -> u64 {
+    let m = &source.mac;
+    u64::from_ne_bytes([m[0], m[1], m[2], m[3], m[4], m[5], source.family, source.prefix_len])
+}
+
+/// Returns an address as two words, bytes in their order.
+#[inline(always)]
+const fn halves(a: &[u8; 16]) -> (u64, u64) {
+    (
+        u64::from_ne_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]),
+        u64::from_ne_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]),
+    )
 }
 
 #[cfg(test)]

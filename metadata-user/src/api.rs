@@ -46,10 +46,7 @@ impl Default for Cloud {
 }
 
 /// A guest's request.
-#[expect(
-    missing_debug_implementations,
-    reason = "holds a closure and a guest's secret"
-)]
+#[expect(missing_debug_implementations, reason = "holds a closure and a guest's secret")]
 pub struct Request<'a> {
     /// The method as sent.
     pub method: &'a str,
@@ -106,11 +103,7 @@ impl Instance {
     #[must_use]
     pub fn new(record: Arc<InstanceRecord>, cloud: Arc<Cloud>) -> Self {
         let password = record.password.as_deref().map(Arc::from);
-        Self {
-            record,
-            cloud,
-            password,
-        }
+        Self { record, cloud, password }
     }
 
     /// Returns the record.
@@ -128,22 +121,13 @@ impl Instance {
     /// Returns the same instance with another password; what is rendered already is kept.
     #[must_use]
     pub fn with_password(&self, password: Arc<str>) -> Self {
-        Self {
-            password: Some(password),
-            ..self.clone()
-        }
+        Self { password: Some(password), ..self.clone() }
     }
 
     /// Answers a request.
     #[must_use]
     pub fn answer(&self, _request: &Request<'_>) -> Answer {
         let _ = &self.cloud;
-        Answer {
-            status: 404,
-            content_type: None,
-            body: Bytes::new(),
-            content_length: 0,
-            effect: None,
-        }
+        Answer { status: 404, content_type: None, body: Bytes::new(), content_length: 0, effect: None }
     }
 }

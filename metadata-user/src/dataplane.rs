@@ -24,10 +24,13 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, RingBuf},
     programs::SchedClassifier,
 };
-use metadata_ebpf::abi::{Counters, MAX_SOURCES, Meta, PORT_ANY_ADDRESS, PORT_HELD, PORT_LEARN, Port, ReturnPath, Source};
+use metadata_ebpf::abi::{
+    Counters, MAX_SOURCES, Meta, PORT_ANY_ADDRESS, PORT_HELD, PORT_LEARN, Port, ReturnPath, Source,
+};
 
 pub use self::{
     attach::{AttachKind, AttachMode},
+    object::OBJECT,
     trace::Trace,
 };
 use crate::{
@@ -142,7 +145,6 @@ pub struct Adopted {
 }
 
 /// The loaded kernel half.
-#[derive(Debug)]
 pub struct Dataplane {
     ebpf: Ebpf,
     pins: pins::Pins,
@@ -153,6 +155,17 @@ pub struct Dataplane {
     counters: PerCpuHashMap<MapData, u32, Counters>,
     meta: Array<MapData, Meta>,
     attached: BTreeMap<IfIndex, AttachKind>,
+}
+
+impl std::fmt::Debug for Dataplane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dataplane")
+            .field("pins", &self.pins)
+            .field("mode", &self.mode)
+            .field("pair", &self.pair)
+            .field("attached", &self.attached)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Dataplane {
@@ -190,15 +203,15 @@ impl Dataplane {
         let port = port_value(ifindex, tag, entry)?;
         let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
         if self.counters.get(&ifindex.0, 0).is_err() {
-            let zeros = aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?])
-                .map_err(|source| DataplaneError::Map {
-                    doing: "make counters",
-                    name: "COUNTERS",
-                    source: MapError::IoError(source),
+            let zeros =
+                aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?]).map_err(|source| {
+                    DataplaneError::Map { doing: "make counters", name: "COUNTERS", source: MapError::IoError(source) }
                 })?;
-            self.counters
-                .insert(ifindex.0, zeros, 0)
-                .map_err(|source| DataplaneError::Map { doing: "make counters", name: "COUNTERS", source })?;
+            self.counters.insert(ifindex.0, zeros, 0).map_err(|source| DataplaneError::Map {
+                doing: "make counters",
+                name: "COUNTERS",
+                source,
+            })?;
         }
         insert(&mut self.tags, "TAGS", tag.0, path)?;
         insert(&mut self.ports, "PORTS", ifindex.0, port)
@@ -250,8 +263,7 @@ impl Dataplane {
     /// # Errors
     /// If a map refuses.
     pub fn end_orphaned_tags(&mut self) -> Result<usize, DataplaneError> {
-        let live: std::collections::BTreeSet<u32> =
-            self.ports.iter().flatten().map(|(_, port)| port.tag).collect();
+        let live: std::collections::BTreeSet<u32> = self.ports.iter().flatten().map(|(_, port)| port.tag).collect();
         let orphans: Vec<u32> = self.tags.keys().flatten().filter(|tag| !live.contains(tag)).collect();
         for tag in &orphans {
             self.end_tag(Tag(*tag))?;
@@ -289,8 +301,13 @@ impl Dataplane {
 }
 
 /// Reads the counters without the rest.
-#[derive(Debug)]
 pub struct CountersReader(PerCpuHashMap<MapData, u32, Counters>);
+
+impl std::fmt::Debug for CountersReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CountersReader").finish_non_exhaustive()
+    }
+}
 
 impl CountersReader {
     /// Opens the pinned map.
@@ -376,7 +393,7 @@ fn source_value(mac: MacAddress, prefix: &ipnet::IpNet) -> Source {
             6
         }
     };
-    Source { mac: mac.0, family, prefix_len: prefix.prefix_len(), addr }
+    Source::new(mac.0, family, addr, prefix.prefix_len())
 }
 
 fn possible_cpus() -> Result<usize, DataplaneError> {

@@ -73,9 +73,7 @@ impl Identities {
     /// Returns a lease on the tag's binding, or `None` if there is no such binding (any more).
     #[must_use]
     pub fn lease(&self, tag: Tag) -> Option<Lease> {
-        self.bindings
-            .get(&tag)
-            .map(|binding| Lease(Arc::clone(&binding)))
+        self.bindings.get(&tag).map(|binding| Lease(Arc::clone(&binding)))
     }
 
     /// Adds a binding, or gives a held one its instance.
@@ -84,10 +82,7 @@ impl Identities {
     /// [`Rebound`] if the tag is already bound to another instance or port: that needs a new tag.
     pub fn bind(&self, tag: Tag, identity: Identity) -> Result<(), Rebound> {
         let binding = self.bindings.entry(tag).or_insert_with(|| {
-            Arc::new(Binding {
-                identity: ArcSwap::from_pointee(Identity::Held),
-                ended: CancellationToken::new(),
-            })
+            Arc::new(Binding { identity: ArcSwap::from_pointee(Identity::Held), ended: CancellationToken::new() })
         });
         let current = binding.identity.load_full();
         if *current == identity {

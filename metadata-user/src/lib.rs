@@ -3,6 +3,7 @@
 //! Which module may use which is written in ARCHITECTURE.md.
 
 pub mod api;
+pub mod dataplane;
 pub mod identity;
 pub mod source;
 pub mod store;

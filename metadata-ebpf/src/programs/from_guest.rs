@@ -10,14 +10,12 @@ use aya_log_ebpf::info;
 use metadata_ebpf::{
     abi::{Answered, DropReason, Neighbour as LearnedMac, PORT_HELD, PORT_LEARN, Port},
     addr::{
-        Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC,
-        METADATA_SOLICITED_NODE, RESPONDER_IPV6,
+        Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, METADATA_SOLICITED_NODE, RESPONDER_IPV6,
     },
     packet::{
-        ADVERTISEMENT_LEN, ADVERTISEMENT_MESSAGE_LEN, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP,
-        ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthArp, EthIpv4, EthIpv6, ICMP_ECHO_REPLY,
-        ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST, ICMPV6_SOLICITATION, Icmp,
-        Neighbour, PROTOCOL_ICMPV6, TCP_CHECKSUM,
+        ADVERTISEMENT_LEN, ADVERTISEMENT_MESSAGE_LEN, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4,
+        ETHERTYPE_IPV6, EthArp, EthIpv4, EthIpv6, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY,
+        ICMPV6_ECHO_REQUEST, ICMPV6_SOLICITATION, Icmp, Neighbour, PROTOCOL_ICMPV6, TCP_CHECKSUM,
     },
     verdict::{self, Action},
 };
@@ -25,10 +23,10 @@ use metadata_ebpf::{
 use crate::{
     counters::{answered, dropped},
     frame::{
-        PASS, accept_any_destination, adjust_checksum, ethertype, hand_to_peer, ifindex_of,
-        pop_vlan, pull, send_out, view, vlan_of,
+        PASS, accept_any_destination, adjust_checksum, ethertype, hand_to_peer, ifindex_of, pop_vlan, pull, send_out,
+        view, vlan_of,
     },
-    maps::{NEIGHBOURS, PAIR_IFINDEX, PORTS, TRACE_IFINDEX},
+    maps::{NEIGHBOURS, PAIR_IFINDEX, PORTS, traced},
 };
 
 /// Bytes that the decisions read at most: Ethernet, IPv6 and a solicitation.
@@ -50,9 +48,7 @@ fn asks_ipv4(ctx: &TcContext) -> bool {
     match view::<EthIpv4>(ctx, 0) {
         Some(frame) => frame.dst == METADATA_IPV4,
         // Not in the linear part, or not there at all: copy instead of moving somebody else's packet about.
-        None => ctx
-            .load::<[u8; 4]>(ETH_IPV4_LEN - 4)
-            .is_ok_and(|dst| dst == METADATA_IPV4),
+        None => ctx.load::<[u8; 4]>(ETH_IPV4_LEN - 4).is_ok_and(|dst| dst == METADATA_IPV4),
     }
 }
 
@@ -60,9 +56,7 @@ fn asks_ipv4(ctx: &TcContext) -> bool {
 fn asks_arp(ctx: &TcContext) -> bool {
     match view::<EthArp>(ctx, 0) {
         Some(frame) => frame.target == METADATA_IPV4,
-        None => ctx
-            .load::<[u8; 4]>(size_of::<EthArp>() - 4)
-            .is_ok_and(|target| target == METADATA_IPV4),
+        None => ctx.load::<[u8; 4]>(size_of::<EthArp>() - 4).is_ok_and(|target| target == METADATA_IPV4),
     }
 }
 
@@ -81,9 +75,9 @@ fn asks_ipv6(ctx: &TcContext) -> bool {
     // The solicited-node address is shared with every address that ends in the same 24 bits: only our own is ours.
     dst == METADATA_SOLICITED_NODE
         && next_header == PROTOCOL_ICMPV6
-        && ctx.load::<Neighbour>(ETH_IPV6_LEN).is_ok_and(|message| {
-            message.kind == ICMPV6_SOLICITATION && message.target == METADATA_IPV6
-        })
+        && ctx
+            .load::<Neighbour>(ETH_IPV6_LEN)
+            .is_ok_and(|message| message.kind == ICMPV6_SOLICITATION && message.target == METADATA_IPV6)
 }
 
 /// What a protocol made of a packet: the program's return value, or the reason to drop it.
@@ -105,16 +99,10 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
         return PASS;
     };
     // SAFETY: the first word of a `Port` is its tag and interface index, and is aligned; one load reads both.
-    let word: [u32; 2] =
-        unsafe { core::mem::transmute(core::ptr::read_volatile(port.cast::<u64>())) };
+    let word: [u32; 2] = unsafe { core::mem::transmute(core::ptr::read_volatile(port.cast::<u64>())) };
     // SAFETY: points to a map element, which stays readable while the program runs. Its contents may be another
     // port's by now; that is why the tag is taken only from the word above.
-    let arrival = Arrival {
-        ctx,
-        port: unsafe { &*port },
-        tag: word[0],
-        ifindex,
-    };
+    let arrival = Arrival { ctx, port: unsafe { &*port }, tag: word[0], ifindex };
     if word[1] != ifindex {
         return dropped(ctx, ifindex, DropReason::KernelError);
     }
@@ -122,13 +110,8 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
     match protocol(&arrival) {
         Ok(verdict) => verdict,
         Err(reason) => {
-            if TRACE_IFINDEX.load() == ifindex {
-                info!(
-                    ctx,
-                    "from_guest: {} bytes dropped: {}",
-                    ctx.len(),
-                    reason.name()
-                );
+            if traced(ifindex) {
+                info!(ctx, "from_guest: {} bytes dropped: {}", ctx.len(), reason.name());
             }
             dropped(ctx, ifindex, reason)
         }
@@ -143,10 +126,7 @@ fn arp(arrival: &Arrival<'_>) -> Outcome {
         return Err(DropReason::NotAnswered);
     }
     let reply = frame.reply(METADATA_MAC);
-    arrival
-        .ctx
-        .store(0, &reply, 0)
-        .map_err(|_| DropReason::KernelError)?;
+    arrival.ctx.store(0, &reply, 0).map_err(|_| DropReason::KernelError)?;
     Ok(arrival.answer(Answered::Arp))
 }
 
@@ -157,11 +137,7 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
         Action::Respond => {
             let [a, b, c, d] = frame.src;
             let identity = arrival.identity(Family::Ipv4, [0, 0, 0, 0, a, b, c, d]);
-            let (mac, src, header) = (
-                frame.src_mac,
-                frame.src,
-                frame.to_ipv6(identity, RESPONDER_IPV6),
-            );
+            let (mac, src, header) = (frame.src_mac, frame.src, frame.to_ipv6(identity, RESPONDER_IPV6));
             arrival.learn(identity, mac);
             adjust_checksum(
                 arrival.ctx,
@@ -200,53 +176,40 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
 fn ipv6(arrival: &Arrival<'_>) -> Outcome {
     let ctx = arrival.ctx;
     let frame = view::<EthIpv6>(ctx, 0).ok_or(DropReason::Truncated)?;
+    if frame.next_header == PROTOCOL_ICMPV6
+        && let Some(message) = view::<Neighbour>(ctx, ETH_IPV6_LEN)
+        && (message.kind, message.code) == (ICMPV6_SOLICITATION, 0)
+    {
+        return solicitation(arrival, frame, message);
+    }
     match verdict::ipv6(frame, ctx.len(), arrival.port)? {
         Action::Respond => {
             let s = frame.src;
-            let identity = arrival.identity(
-                Family::Ipv6,
-                [s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]],
-            );
-            let header = EthIpv6 {
-                src: identity,
-                dst: RESPONDER_IPV6,
-                ..*frame
-            };
+            let identity = arrival.identity(Family::Ipv6, [s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]]);
+            let header = EthIpv6 { src: identity, dst: RESPONDER_IPV6, ..*frame };
             arrival.learn(identity, header.src_mac);
-            adjust_checksum(
-                ctx,
-                ETH_IPV6_LEN + TCP_CHECKSUM,
-                &[s, METADATA_IPV6],
-                &[identity, RESPONDER_IPV6],
-            )
-            .map_err(|_| DropReason::KernelError)?;
+            adjust_checksum(ctx, ETH_IPV6_LEN + TCP_CHECKSUM, &[s, METADATA_IPV6], &[identity, RESPONDER_IPV6])
+                .map_err(|_| DropReason::KernelError)?;
             arrival.respond(&header)
         }
         Action::Message => {
-            let message = *view::<Icmp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
-            match (message.kind, message.code) {
-                (ICMPV6_SOLICITATION, 0) => solicitation(arrival, frame),
-                (ICMPV6_ECHO_REQUEST, 0) => {
-                    verdict::source_ipv6(frame, arrival.port)?;
-                    let (src_mac, dst_mac, src) = (frame.src_mac, frame.dst_mac, frame.src);
-                    // Swapping the addresses leaves the pseudo header's sum as it was.
-                    ctx.l4_csum_replace(
-                        ETH_IPV6_LEN + 2,
-                        u16::from_be_bytes([ICMPV6_ECHO_REQUEST, 0]).to_be().into(),
-                        u16::from_be_bytes([ICMPV6_ECHO_REPLY, 0]).to_be().into(),
-                        2,
-                    )
-                    .and_then(|()| ctx.store(ETH_IPV6_LEN, &ICMPV6_ECHO_REPLY, 0))
-                    .and_then(|()| ctx.store(ETH_IPV6_LEN - 32, &[METADATA_IPV6, src], 0))
-                    .and_then(|()| ctx.store(0, &[src_mac, answering_mac(dst_mac)], 0))
-                    .map_err(|_| DropReason::KernelError)?;
-                    Ok(arrival.answer(Answered::Echo))
-                }
-                _ => {
-                    verdict::source_ipv6(frame, arrival.port)?;
-                    Err(DropReason::NotAnswered)
-                }
+            let (src_mac, dst_mac, src) = (frame.src_mac, frame.dst_mac, frame.src);
+            let message = view::<Icmp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
+            if (message.kind, message.code) != (ICMPV6_ECHO_REQUEST, 0) {
+                return Err(DropReason::NotAnswered);
             }
+            // Swapping the addresses leaves the pseudo header's sum as it was.
+            ctx.l4_csum_replace(
+                ETH_IPV6_LEN + 2,
+                u16::from_be_bytes([ICMPV6_ECHO_REQUEST, 0]).to_be().into(),
+                u16::from_be_bytes([ICMPV6_ECHO_REPLY, 0]).to_be().into(),
+                2,
+            )
+            .and_then(|()| ctx.store(ETH_IPV6_LEN, &ICMPV6_ECHO_REPLY, 0))
+            .and_then(|()| ctx.store(ETH_IPV6_LEN - 32, &[METADATA_IPV6, src], 0))
+            .and_then(|()| ctx.store(0, &[src_mac, answering_mac(dst_mac)], 0))
+            .map_err(|_| DropReason::KernelError)?;
+            Ok(arrival.answer(Answered::Echo))
         }
     }
 }
@@ -254,41 +217,21 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
 /// Answers a solicitation in place: a question from a neighbour, or a probe for the address being in use already.
 /// Checks what RFC 4861, section 7.1.1 asks for, but for the message's checksum.
 #[inline(always)]
-fn solicitation(arrival: &Arrival<'_>, frame: &EthIpv6) -> Outcome {
+fn solicitation(arrival: &Arrival<'_>, frame: &EthIpv6, message: &Neighbour) -> Outcome {
     let ctx = arrival.ctx;
-    let message = view::<Neighbour>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
     if frame.hop_limit != 255 || message.target != METADATA_IPV6 {
         return Err(DropReason::NotAnswered);
     }
     let mut reply = frame.advertisement(METADATA_IPV6, METADATA_MAC);
-    let pseudo_header: [u8; 8] = [
-        0,
-        0,
-        0,
-        ADVERTISEMENT_MESSAGE_LEN as u8,
-        0,
-        0,
-        0,
-        PROTOCOL_ICMPV6,
-    ];
+    let pseudo_header: [u8; 8] = [0, 0, 0, ADVERTISEMENT_MESSAGE_LEN as u8, 0, 0, 0, PROTOCOL_ICMPV6];
     // SAFETY: all buffers are on the stack, of the given sizes (multiples of 4): the addresses are the last 32 bytes
     // of the IPv6 header and the message follows them.
     let sum = unsafe {
-        let tail = bpf_csum_diff(
-            core::ptr::null_mut(),
-            0,
-            pseudo_header.as_ptr().cast_mut().cast(),
-            8,
-            0,
-        );
+        let tail = bpf_csum_diff(core::ptr::null_mut(), 0, pseudo_header.as_ptr().cast_mut().cast(), 8, 0);
         bpf_csum_diff(
             core::ptr::null_mut(),
             0,
-            core::ptr::from_ref(&reply)
-                .cast::<u8>()
-                .add(ETH_IPV6_LEN - 32)
-                .cast_mut()
-                .cast(),
+            core::ptr::from_ref(&reply).cast::<u8>().add(ETH_IPV6_LEN - 32).cast_mut().cast(),
             (32 + ADVERTISEMENT_MESSAGE_LEN) as u32,
             tail as u32,
         )
@@ -299,36 +242,23 @@ fn solicitation(arrival: &Arrival<'_>, frame: &EthIpv6) -> Outcome {
     reply.message.checksum = (!sum as u16).to_ne_bytes();
     // A probe has no link-layer option, so it is shorter than its answer.
     // SAFETY: `skb` is the context that the kernel passed in.
-    if unsafe { aya_ebpf::helpers::bpf_skb_change_tail(ctx.skb.skb, ADVERTISEMENT_LEN as u32, 0) }
-        != 0
-    {
+    if unsafe { aya_ebpf::helpers::bpf_skb_change_tail(ctx.skb.skb, ADVERTISEMENT_LEN as u32, 0) } != 0 {
         return Err(DropReason::KernelError);
     }
-    ctx.store(0, &reply, 0)
-        .map_err(|_| DropReason::KernelError)?;
+    ctx.store(0, &reply, 0).map_err(|_| DropReason::KernelError)?;
     Ok(arrival.answer(Answered::Neighbour))
 }
 
 /// The MAC that a reply comes from: the one that was asked, unless that was a group (first bit set).
 #[inline(always)]
 fn answering_mac(asked: [u8; 6]) -> [u8; 6] {
-    if asked[0] & 1 == 0 {
-        asked
-    } else {
-        METADATA_MAC
-    }
+    if asked[0] & 1 == 0 { asked } else { METADATA_MAC }
 }
 
 impl Arrival<'_> {
     #[inline(always)]
     fn identity(&self, family: Family, guest: [u8; 8]) -> [u8; 16] {
-        IdentityAddress {
-            family,
-            vlan: vlan_of(self.ctx),
-            tag: self.tag,
-            guest,
-        }
-        .encode()
+        IdentityAddress { family, vlan: vlan_of(self.ctx), tag: self.tag, guest }.encode()
     }
 
     /// Remembers the MAC of a guest address, on ports where it could be one of several.
@@ -348,12 +278,8 @@ impl Arrival<'_> {
     /// Sends the frame, rewritten in place, back to the guest.
     #[inline(always)]
     fn answer(&self, what: Answered) -> i32 {
-        if TRACE_IFINDEX.load() == self.ifindex {
-            info!(
-                self.ctx,
-                "from_guest: {} bytes answered in place",
-                self.ctx.len()
-            );
+        if traced(self.ifindex) {
+            info!(self.ctx, "from_guest: {} bytes answered in place", self.ctx.len());
         }
         answered(self.ifindex, what);
         send_out(self.ifindex)
@@ -366,13 +292,8 @@ impl Arrival<'_> {
             .and_then(|()| self.ctx.store(0, header, 0))
             .and_then(|()| accept_any_destination(self.ctx))
             .map_err(|_| DropReason::KernelError)?;
-        if TRACE_IFINDEX.load() == self.ifindex {
-            info!(
-                self.ctx,
-                "from_guest: {} bytes to the responder, tag {}",
-                self.ctx.len(),
-                self.tag
-            );
+        if traced(self.ifindex) {
+            info!(self.ctx, "from_guest: {} bytes to the responder, tag {}", self.ctx.len(), self.tag);
         }
         answered(self.ifindex, Answered::ToResponder);
         Ok(hand_to_peer(PAIR_IFINDEX.load()))

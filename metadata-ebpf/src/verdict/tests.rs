@@ -21,23 +21,13 @@ fn port() -> Port {
     let mut add = |mac, family, prefix_len, start: &[u8]| {
         let mut addr = [0; 16];
         addr[..start.len()].copy_from_slice(start);
-        port.sources[port.source_count as usize] = Source {
-            mac,
-            family,
-            prefix_len,
-            addr,
-        };
+        port.sources[port.source_count as usize] = Source::new(mac, family, addr, prefix_len);
         port.source_count += 1;
     };
     add(MAC, 4, 32, &[10, 0, 0, 5]);
     add(MAC, 4, 24, &[192, 168, 7]);
     add(PAIR_MAC, 4, 32, &[10, 0, 0, 100]);
-    add(
-        MAC,
-        6,
-        128,
-        &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5],
-    );
+    add(MAC, 6, 128, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
     add(MAC, 6, 68, &[0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0x30]);
     port
 }
@@ -93,11 +83,7 @@ fn ipv4_sources_need_their_own_mac() {
         (OTHER_MAC, [10, 0, 0, 5], Err(SpoofedMac)),
         (OTHER_MAC, [169, 254, 3, 4], Err(SpoofedMac)),
     ] {
-        assert_eq!(
-            ipv4(&v4(mac, src), 74, &port()),
-            expected,
-            "{mac:x?} {src:?}"
-        );
+        assert_eq!(ipv4(&v4(mac, src), 74, &port()), expected, "{mac:x?} {src:?}");
     }
 }
 
@@ -120,60 +106,26 @@ fn ipv6_sources_are_link_local() {
         (MAC, wide_link_local, Err(SpoofedIp)),
         (MAC, [0; 16], Err(SpoofedIp)),
     ] {
-        assert_eq!(
-            ipv6(&v6(mac, &src), 94, &port()),
-            expected,
-            "{mac:x?} {src:x?}"
-        );
+        assert_eq!(ipv6(&v6(mac, &src), 94, &port()), expected, "{mac:x?} {src:x?}");
     }
 }
 
 #[test]
 fn a_port_without_security_may_use_any_address_but_only_its_own_mac() {
-    let open = Port {
-        flags: PORT_ANY_ADDRESS,
-        source_count: 0,
-        ..port()
-    };
+    let open = Port { flags: PORT_ANY_ADDRESS, source_count: 0, ..port() };
     assert_eq!(ipv4(&v4(MAC, [8, 8, 8, 8]), 74, &open), Ok(Action::Respond));
-    assert_eq!(
-        ipv4(&v4(OTHER_MAC, [8, 8, 8, 8]), 74, &open),
-        Err(DropReason::SpoofedMac)
-    );
-    let closed = Port {
-        flags: 0,
-        source_count: 0,
-        ..port()
-    };
-    assert_eq!(
-        ipv4(&v4(MAC, [8, 8, 8, 8]), 74, &closed),
-        Err(DropReason::SpoofedIp)
-    );
-    assert_eq!(
-        ipv4(&v4(MAC, [169, 254, 8, 8]), 74, &closed),
-        Ok(Action::Respond)
-    );
+    assert_eq!(ipv4(&v4(OTHER_MAC, [8, 8, 8, 8]), 74, &open), Err(DropReason::SpoofedMac));
+    let closed = Port { flags: 0, source_count: 0, ..port() };
+    assert_eq!(ipv4(&v4(MAC, [8, 8, 8, 8]), 74, &closed), Err(DropReason::SpoofedIp));
+    assert_eq!(ipv4(&v4(MAC, [169, 254, 8, 8]), 74, &closed), Ok(Action::Respond));
 }
 
 #[test]
 fn a_held_port_may_use_anything_but_the_services_own_address() {
-    let held = Port {
-        flags: PORT_HELD,
-        source_count: 0,
-        ..port()
-    };
-    assert_eq!(
-        ipv4(&v4(OTHER_MAC, [8, 8, 8, 8]), 74, &held),
-        Ok(Action::Respond)
-    );
-    assert_eq!(
-        ipv4(&v4(OTHER_MAC, METADATA_IPV4), 74, &held),
-        Err(DropReason::SpoofedIp)
-    );
-    assert_eq!(
-        ipv6(&v6(OTHER_MAC, &LINK_LOCAL), 94, &held),
-        Ok(Action::Respond)
-    );
+    let held = Port { flags: PORT_HELD, source_count: 0, ..port() };
+    assert_eq!(ipv4(&v4(OTHER_MAC, [8, 8, 8, 8]), 74, &held), Ok(Action::Respond));
+    assert_eq!(ipv4(&v4(OTHER_MAC, METADATA_IPV4), 74, &held), Err(DropReason::SpoofedIp));
+    assert_eq!(ipv6(&v6(OTHER_MAC, &LINK_LOCAL), 94, &held), Ok(Action::Respond));
 }
 
 #[test]
@@ -181,108 +133,19 @@ fn ipv4_headers_are_whole_and_plain() {
     use DropReason::{Fragment, Ipv4Options, NotAnswered, Truncated};
     let good = v4(MAC, [10, 0, 0, 5]);
     for (name, frame, frame_len, expected) in [
-        (
-            "options",
-            EthIpv4 {
-                version_ihl: 0x46,
-                ..good
-            },
-            78,
-            Err(Ipv4Options),
-        ),
-        (
-            "short header length",
-            EthIpv4 {
-                version_ihl: 0x44,
-                ..good
-            },
-            74,
-            Err(Truncated),
-        ),
-        (
-            "another version",
-            EthIpv4 {
-                version_ihl: 0x65,
-                ..good
-            },
-            74,
-            Err(Truncated),
-        ),
+        ("options", EthIpv4 { version_ihl: 0x46, ..good }, 78, Err(Ipv4Options)),
+        ("short header length", EthIpv4 { version_ihl: 0x44, ..good }, 74, Err(Truncated)),
+        ("another version", EthIpv4 { version_ihl: 0x65, ..good }, 74, Err(Truncated)),
         ("longer than the frame", good, 73, Err(Truncated)),
         ("padded frame", good, 80, Ok(Action::Respond)),
-        (
-            "no room for TCP",
-            EthIpv4 {
-                total_len: [0, 39],
-                ..good
-            },
-            74,
-            Err(Truncated),
-        ),
-        (
-            "length below the header",
-            EthIpv4 {
-                total_len: [0, 19],
-                ..good
-            },
-            74,
-            Err(Truncated),
-        ),
-        (
-            "more fragments",
-            EthIpv4 {
-                fragment: [0x20, 0],
-                ..good
-            },
-            74,
-            Err(Fragment),
-        ),
-        (
-            "last fragment",
-            EthIpv4 {
-                fragment: [0, 7],
-                ..good
-            },
-            74,
-            Err(Fragment),
-        ),
-        (
-            "may fragment",
-            EthIpv4 {
-                fragment: [0, 0],
-                ..good
-            },
-            74,
-            Ok(Action::Respond),
-        ),
-        (
-            "udp",
-            EthIpv4 {
-                protocol: 17,
-                ..good
-            },
-            74,
-            Err(NotAnswered),
-        ),
-        (
-            "icmp",
-            EthIpv4 {
-                protocol: PROTOCOL_ICMP,
-                ..good
-            },
-            74,
-            Ok(Action::Message),
-        ),
-        (
-            "short icmp",
-            EthIpv4 {
-                protocol: PROTOCOL_ICMP,
-                total_len: [0, 27],
-                ..good
-            },
-            74,
-            Err(Truncated),
-        ),
+        ("no room for TCP", EthIpv4 { total_len: [0, 39], ..good }, 74, Err(Truncated)),
+        ("length below the header", EthIpv4 { total_len: [0, 19], ..good }, 74, Err(Truncated)),
+        ("more fragments", EthIpv4 { fragment: [0x20, 0], ..good }, 74, Err(Fragment)),
+        ("last fragment", EthIpv4 { fragment: [0, 7], ..good }, 74, Err(Fragment)),
+        ("may fragment", EthIpv4 { fragment: [0, 0], ..good }, 74, Ok(Action::Respond)),
+        ("udp", EthIpv4 { protocol: 17, ..good }, 74, Err(NotAnswered)),
+        ("icmp", EthIpv4 { protocol: PROTOCOL_ICMP, ..good }, 74, Ok(Action::Message)),
+        ("short icmp", EthIpv4 { protocol: PROTOCOL_ICMP, total_len: [0, 27], ..good }, 74, Err(Truncated)),
     ] {
         assert_eq!(ipv4(&frame, frame_len, &port()), expected, "{name}");
     }
@@ -293,70 +156,14 @@ fn ipv6_headers_are_whole_and_plain() {
     use DropReason::{Fragment, Ipv6Extension, NotAnswered, Truncated};
     let good = v6(MAC, &LINK_LOCAL);
     for (name, frame, frame_len, expected) in [
-        (
-            "fragment",
-            EthIpv6 {
-                next_header: 44,
-                ..good
-            },
-            94,
-            Err(Fragment),
-        ),
-        (
-            "hop by hop",
-            EthIpv6 {
-                next_header: 0,
-                ..good
-            },
-            94,
-            Err(Ipv6Extension),
-        ),
-        (
-            "destination options",
-            EthIpv6 {
-                next_header: 60,
-                ..good
-            },
-            94,
-            Err(Ipv6Extension),
-        ),
+        ("fragment", EthIpv6 { next_header: 44, ..good }, 94, Err(Fragment)),
+        ("hop by hop", EthIpv6 { next_header: 0, ..good }, 94, Err(Ipv6Extension)),
+        ("destination options", EthIpv6 { next_header: 60, ..good }, 94, Err(Ipv6Extension)),
         ("longer than the frame", good, 93, Err(Truncated)),
-        (
-            "no room for TCP",
-            EthIpv6 {
-                payload_len: [0, 19],
-                ..good
-            },
-            94,
-            Err(Truncated),
-        ),
-        (
-            "another version",
-            EthIpv6 {
-                version_class_flow: [0x40, 0, 0, 0],
-                ..good
-            },
-            94,
-            Err(Truncated),
-        ),
-        (
-            "udp",
-            EthIpv6 {
-                next_header: 17,
-                ..good
-            },
-            94,
-            Err(NotAnswered),
-        ),
-        (
-            "icmp",
-            EthIpv6 {
-                next_header: PROTOCOL_ICMPV6,
-                ..good
-            },
-            94,
-            Ok(Action::Message),
-        ),
+        ("no room for TCP", EthIpv6 { payload_len: [0, 19], ..good }, 94, Err(Truncated)),
+        ("another version", EthIpv6 { version_class_flow: [0x40, 0, 0, 0], ..good }, 94, Err(Truncated)),
+        ("udp", EthIpv6 { next_header: 17, ..good }, 94, Err(NotAnswered)),
+        ("icmp", EthIpv6 { next_header: PROTOCOL_ICMPV6, ..good }, 94, Ok(Action::Message)),
     ] {
         assert_eq!(ipv6(&frame, frame_len, &port()), expected, "{name}");
     }
@@ -364,35 +171,20 @@ fn ipv6_headers_are_whole_and_plain() {
 
 #[test]
 fn prefixes_of_every_length_cover_what_they_say() {
+    let covers = |source: Source, addr: u128| {
+        let port = Port { source_count: 1, sources: [source; MAX_SOURCES], ..port() };
+        let (high, low) = halves(&addr.to_be_bytes());
+        allowed(&port, MAC, 6, high, low, false).is_ok()
+    };
     for len in 0..=128u8 {
-        let mut addr = [0xff; 16];
-        let bits = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
-        for (byte, kept) in addr.iter_mut().zip(bits.to_be_bytes()) {
-            *byte &= kept;
-        }
-        let source = Source {
-            mac: MAC,
-            family: 6,
-            prefix_len: len,
-            addr,
-        };
-        assert!(covers(&source, u64::MAX, u64::MAX), "/{len}");
+        let source = Source::new(MAC, 6, [0xff; 16], len);
+        assert_eq!(u128::from_be_bytes(source.addr).leading_ones(), u32::from(len));
+        assert!(covers(source, u128::MAX), "/{len}");
         if len > 0 {
-            let flipped = u128::MAX ^ (1 << (128 - u32::from(len)));
-            assert!(
-                !covers(&source, (flipped >> 64) as u64, flipped as u64),
-                "/{len}"
-            );
+            assert!(!covers(source, u128::MAX ^ (1 << (128 - u32::from(len)))), "/{len}: its last bit");
         }
         if len < 128 {
-            assert!(
-                covers(
-                    &source,
-                    u64::MAX ^ u64::from(len < 64),
-                    u64::MAX - u64::from(len >= 64)
-                ),
-                "/{len}"
-            );
+            assert!(covers(source, u128::MAX ^ (1 << (127 - u32::from(len)))), "/{len}: the bit after it");
         }
     }
 }

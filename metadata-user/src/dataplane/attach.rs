@@ -38,7 +38,9 @@ impl AttachMode {
     #[must_use]
     pub fn resolve(self) -> Self {
         match self {
-            Self::Auto if KernelVersion::at_least(6, 6, 0) => Self::Tcx,
+            Self::Auto if KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0)) => {
+                Self::Tcx
+            }
             Self::Auto => Self::Clsact,
             other => other,
         }
@@ -203,11 +205,8 @@ fn put_link(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<bool, A
     if !names(hook.name, hook.ifindex) {
         return Err(AttachError::Moved);
     }
-    let id = classifier.attach_with_options(
-        hook.name,
-        hook.direction,
-        TcAttachOptions::TcxOrder(LinkOrder::first()),
-    )?;
+    let id =
+        classifier.attach_with_options(hook.name, hook.direction, TcAttachOptions::TcxOrder(LinkOrder::first()))?;
     let link = classifier.take_link(id)?;
     if !names(hook.name, hook.ifindex) {
         // Dropping the link takes the program off whatever it is on.
@@ -311,7 +310,7 @@ fn names(name: &str, ifindex: IfIndex) -> bool {
     nix::net::if_::if_nametoindex(name).is_ok_and(|index| index == ifindex.0)
 }
 
-fn name_of(ifindex: IfIndex) -> Option<String> {
+pub(super) fn name_of(ifindex: IfIndex) -> Option<String> {
     let interfaces = nix::net::if_::if_nameindex().ok()?;
     let interface = interfaces.iter().find(|interface| interface.index() == ifindex.0)?;
     Some(interface.name().to_string_lossy().into_owned())

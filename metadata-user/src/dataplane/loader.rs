@@ -29,12 +29,16 @@ impl Dataplane {
         let mut dataplane = Self {
             ports: hash(&mut ebpf, "PORTS")?,
             tags: hash(&mut ebpf, "TAGS")?,
-            counters: take(&mut ebpf, "COUNTERS")?
-                .try_into()
-                .map_err(|source| DataplaneError::Map { doing: "open", name: "COUNTERS", source })?,
-            meta: take(&mut ebpf, "META")?
-                .try_into()
-                .map_err(|source| DataplaneError::Map { doing: "open", name: "META", source })?,
+            counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(|source| DataplaneError::Map {
+                doing: "open",
+                name: "COUNTERS",
+                source,
+            })?,
+            meta: take(&mut ebpf, "META")?.try_into().map_err(|source| DataplaneError::Map {
+                doing: "open",
+                name: "META",
+                source,
+            })?,
             ebpf,
             pins,
             mode: mode.resolve(),
@@ -105,4 +109,3 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DataplaneError> {
 fn hash<V: aya::Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<HashMap<MapData, u32, V>, DataplaneError> {
     take(ebpf, name)?.try_into().map_err(|source| DataplaneError::Map { doing: "open", name, source })
 }
-

@@ -192,9 +192,7 @@ impl fmt::Display for MacAddress {
 
 /// A text that is not an Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not a MAC address: write six pairs of hex digits with colons between, like fa:16:3e:00:00:01"
-)]
+#[error("not a MAC address: write six pairs of hex digits with colons between, like fa:16:3e:00:00:01")]
 pub struct MacAddressError;
 
 impl FromStr for MacAddress {
@@ -210,11 +208,7 @@ impl FromStr for MacAddress {
             }
             *octet = u8::from_str_radix(part, 16).map_err(|_| MacAddressError)?;
         }
-        parts
-            .next()
-            .is_none()
-            .then_some(Self(octets))
-            .ok_or(MacAddressError)
+        parts.next().is_none().then_some(Self(octets)).ok_or(MacAddressError)
     }
 }
 
@@ -231,14 +225,9 @@ mod tests {
     fn mac_addresses_are_read_in_either_case_and_shown_in_lower_case() {
         let mac: MacAddress = "FA:16:3e:00:0A:01".parse().unwrap();
         assert_eq!(mac.to_string(), "fa:16:3e:00:0a:01");
-        for wrong in [
-            "",
-            "fa:16:3e:00:0a",
-            "fa:16:3e:00:0a:01:02",
-            "fa-16-3e-00-0a-01",
-            "fa:16:3e:00:0a:1",
-            "+a:16:3e:00:0a:01",
-        ] {
+        for wrong in
+            ["", "fa:16:3e:00:0a", "fa:16:3e:00:0a:01:02", "fa-16-3e-00-0a-01", "fa:16:3e:00:0a:1", "+a:16:3e:00:0a:01"]
+        {
             assert_eq!(wrong.parse::<MacAddress>(), Err(MacAddressError), "{wrong}");
         }
     }

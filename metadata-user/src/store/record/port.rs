@@ -53,16 +53,11 @@ impl PortRecord {
     /// Returns the addresses from which the guest may send: its fixed addresses with the port's MAC, and the pairs.
     #[must_use]
     pub fn sources(&self) -> Vec<(MacAddress, IpNet)> {
-        let fixed = self
-            .fixed_ips
+        let fixed = self.fixed_ips.iter().map(|ip| (self.mac_address, host_net(ip.ip_address)));
+        let pairs = self
+            .allowed_address_pairs
             .iter()
-            .map(|ip| (self.mac_address, host_net(ip.ip_address)));
-        let pairs = self.allowed_address_pairs.iter().map(|pair| {
-            (
-                pair.mac_address.unwrap_or(self.mac_address),
-                pair.ip_address,
-            )
-        });
+            .map(|pair| (pair.mac_address.unwrap_or(self.mac_address), pair.ip_address));
         fixed.chain(pairs).collect()
     }
 }

@@ -1,0 +1,66 @@
+//! Sampled drops, as log lines.
+
+use aya::maps::{MapData, RingBuf};
+use metadata_ebpf::{
+    abi::{DropReason, Event},
+    packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthArp, EthIpv4, EthIpv6, view},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Logs every event of the ring, for as long as it is polled. Cancel-safe.
+///
+/// # Errors
+/// If the ring cannot be waited for.
+pub async fn log(ring: RingBuf<MapData>) -> std::io::Result<()> {
+    // SAFETY: the ring owns its descriptor, always returns the same one and keeps it open until it is dropped.
+    let mut ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
+    loop {
+        let mut ready = ring.readable_mut().await?;
+        while let Some(item) = ready.get_inner_mut().next() {
+            if let Some(event) = read(&item) {
+                write(&event);
+            }
+        }
+        ready.clear_ready();
+    }
+}
+
+/// Copies an event out of the ring; `None` if the item is of another size.
+fn read(item: &[u8]) -> Option<Event> {
+    // SAFETY: as long as an `Event` (checked here), which is made of integers only; read without regard to alignment.
+    (item.len() == size_of::<Event>()).then(|| unsafe { item.as_ptr().cast::<Event>().read_unaligned() })
+}
+
+fn write(event: &Event) {
+    let reason = DropReason::from_number(event.reason).map_or("unknown", DropReason::name);
+    let (mac, source) = addresses(event);
+    tracing::warn!(
+        ifindex = event.ifindex,
+        reason,
+        count = event.count,
+        bytes = event.len,
+        vlan = event.vlan,
+        mac,
+        source,
+        "packet to a metadata address dropped"
+    );
+}
+
+/// Returns source MAC and source address of the sampled frame, as far as they are there.
+fn addresses(event: &Event) -> (String, String) {
+    let mac = |mac: [u8; 6]| crate::store::record::MacAddress(mac).to_string();
+    let head = &event.head[..];
+    match event.ethertype {
+        ETHERTYPE_IPV4 => {
+            view::<EthIpv4>(head).map(|frame| (mac(frame.src_mac), std::net::Ipv4Addr::from(frame.src).to_string()))
+        }
+        ETHERTYPE_IPV6 => {
+            view::<EthIpv6>(head).map(|frame| (mac(frame.src_mac), std::net::Ipv6Addr::from(frame.src).to_string()))
+        }
+        ETHERTYPE_ARP => {
+            view::<EthArp>(head).map(|frame| (mac(frame.src_mac), std::net::Ipv4Addr::from(frame.sender).to_string()))
+        }
+        _ => None,
+    }
+    .unwrap_or_default()
+}

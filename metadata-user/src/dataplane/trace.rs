@@ -1,0 +1,116 @@
+//! Tracing one tap: programs that say what they do with its packets, in place of the ones that do not.
+//!
+//! The normal programs contain no tracing at all: the switch is a constant, and the verifier removes what it turns off.
+//! So a trace costs other taps one comparison per metadata reply, and nothing once it is over.
+
+use aya::{
+    Ebpf,
+    programs::{SchedClassifier, TcAttachType},
+};
+use aya_log::EbpfLogger;
+use log::{Log, Metadata, Record};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::mpsc,
+};
+
+use super::{
+    AttachKind, Dataplane, DataplaneError, IfIndex,
+    attach::{AttachError, replace_in_filter, replace_in_link},
+    loader::load_object,
+};
+
+/// A trace that is running. Ends with [`Dataplane::end_trace`]; the programs go with it.
+#[derive(Debug)]
+pub struct Trace {
+    ifindex: IfIndex,
+    #[expect(dead_code, reason = "keeps the traced programs loaded")]
+    ebpf: Ebpf,
+}
+
+/// Sends each line to whoever asked for the trace; lines that find no room are lost.
+#[derive(Debug)]
+struct Lines(mpsc::Sender<String>);
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let _ = self.0.try_send(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+impl Dataplane {
+    /// Starts tracing a tap; returns the trace and a future that passes its lines on for as long as it is polled.
+    ///
+    /// # Errors
+    /// If the programs cannot be loaded or attached, or the tap is not attached.
+    pub fn trace(
+        &mut self,
+        ifindex: IfIndex,
+        lines: mpsc::Sender<String>,
+    ) -> Result<(Trace, impl Future<Output = std::io::Result<()>> + Send + use<>), DataplaneError> {
+        let mut ebpf = load_object(&self.pins, self.pair, Some(ifindex))?;
+        let logger = EbpfLogger::init_with_logger(&mut ebpf, Lines(lines))
+            .map_err(|_| DataplaneError::Missing("map AYA_LOGS"))?;
+        self.swap(ifindex, Some(&mut ebpf))?;
+        let passing = async move {
+            // SAFETY: the logger owns its ring's descriptor, always returns the same one and keeps it open.
+            let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
+            loop {
+                let mut ready = logger.readable_mut().await?;
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        };
+        Ok((Trace { ifindex, ebpf }, passing))
+    }
+
+    /// Puts the normal programs back.
+    ///
+    /// # Errors
+    /// If they cannot be attached; the traced ones then go on, unheard.
+    pub fn end_trace(&mut self, trace: Trace) -> Result<(), DataplaneError> {
+        self.swap(trace.ifindex, None)
+    }
+
+    /// Puts the programs of `other` (or our own) on the tap and on the pair.
+    fn swap(&mut self, ifindex: IfIndex, other: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
+        let (pins, pair) = (self.pins.clone(), self.pair);
+        let kind = self.attached(ifindex);
+        let ebpf = match other {
+            Some(ebpf) => ebpf,
+            None => &mut self.ebpf,
+        };
+        for (program, at, pin) in
+            [("from_guest", ifindex, pins.tap(ifindex)), ("to_guest", pair, pins.link("to_guest"))]
+        {
+            let name = super::attach::name_of(at).unwrap_or_default();
+            let classifier: &mut SchedClassifier = ebpf
+                .program_mut(program)
+                .ok_or(DataplaneError::Missing(program))?
+                .try_into()
+                .map_err(|source| DataplaneError::Program { name: program, source })?;
+            let replaced = match kind {
+                Some(AttachKind::Tcx) => replace_in_link(classifier, &pin),
+                Some(AttachKind::Clsact) => replace_in_filter(classifier, &name, TcAttachType::Ingress),
+                None => Ok(false),
+            };
+            match replaced {
+                Ok(true) => {}
+                Ok(false) => {
+                    let source = AttachError::Moved;
+                    return Err(DataplaneError::Attach { program, name, ifindex: at, source });
+                }
+                Err(source) => {
+                    return Err(DataplaneError::Attach { program, name, ifindex: at, source });
+                }
+            }
+        }
+        Ok(())
+    }
+}

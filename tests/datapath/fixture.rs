@@ -1,0 +1,151 @@
+//! The programs, loaded on their own, and one port at the interface of the kernel's test runs.
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{HashMap, PerCpuHashMap, PerCpuValues},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+};
+use metadata_ebpf::abi::{Counters, MAX_SOURCES, Port, ReturnPath, Source};
+use nix::sched::{CloneFlags, unshare};
+
+/// The loopback interface of a new namespace: where the kernel pretends that the frame came in.
+pub(crate) const IFINDEX: u32 = 1;
+/// The tag of the port.
+pub(crate) const TAG: u32 = 0x0102_0304;
+/// The port's MAC.
+pub(crate) const MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0, 0, 1];
+/// Another MAC.
+pub(crate) const OTHER_MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0, 0, 2];
+/// The MAC that the guest sends to.
+pub(crate) const GATEWAY_MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0xff, 0xff, 1];
+/// The port's IPv4 address.
+pub(crate) const GUEST: [u8; 4] = [10, 0, 0, 5];
+/// The guest's link-local address.
+pub(crate) const GUEST_V6: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+
+/// `TC_ACT_UNSPEC`, the same as `TCX_NEXT`.
+pub(crate) const PASS: i32 = -1;
+/// `TC_ACT_SHOT`.
+pub(crate) const DROP: i32 = 2;
+/// `TC_ACT_REDIRECT`.
+pub(crate) const REDIRECT: i32 = 7;
+
+/// A kernel half of its own.
+pub(crate) struct Kernel {
+    ebpf: Ebpf,
+}
+
+/// What became of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: i32,
+    pub(crate) frame: Vec<u8>,
+    /// Names of the counters that moved, with by how much.
+    pub(crate) moved: Vec<(&'static str, u64)>,
+}
+
+/// The port of the tests: one MAC, one IPv4 address.
+pub(crate) fn port() -> Port {
+    let mut sources = [Source::EMPTY; MAX_SOURCES];
+    let mut addr = [0; 16];
+    addr[..4].copy_from_slice(&GUEST);
+    sources[0] = Source::new(MAC, 4, addr, 32);
+    Port { tag: TAG, ifindex: IFINDEX, mac: MAC, flags: 0, source_count: 1, reserved: 0, instance: [7; 16], sources }
+}
+
+impl Kernel {
+    /// Loads the programs with [`port`] known.
+    pub(crate) fn new() -> Self {
+        Self::with(&port())
+    }
+
+    /// Loads the programs with this port known at [`IFINDEX`].
+    pub(crate) fn with(port: &Port) -> Self {
+        let mut kernel = Self::empty();
+        let mut ports: HashMap<_, u32, Port> = kernel.map("PORTS");
+        ports.insert(IFINDEX, port, 0).expect("PORTS takes the port");
+        let path = ReturnPath { tag: port.tag, ifindex: IFINDEX, mac: port.mac, flags: port.flags };
+        let mut tags: HashMap<_, u32, ReturnPath> = kernel.map("TAGS");
+        tags.insert(port.tag, path, 0).expect("TAGS takes the path");
+        kernel
+    }
+
+    /// Loads the programs, with counters but no port.
+    pub(crate) fn empty() -> Self {
+        assert!(!metadata_user::dataplane::OBJECT.is_empty(), "no eBPF object: run `cargo xtask test datapath`");
+        unshare(CloneFlags::CLONE_NEWNET).expect("a namespace of our own: run as root, `cargo xtask test datapath`");
+        let mut ebpf = EbpfLoader::new()
+            .override_global("PAIR_IFINDEX", &IFINDEX, true)
+            .load(metadata_user::dataplane::OBJECT)
+            .expect("the object loads: run as root, `cargo xtask test datapath`");
+        for (name, program) in ebpf.programs_mut() {
+            let program: &mut SchedClassifier = program.try_into().expect("all are classifiers");
+            program.load().unwrap_or_else(|error| panic!("the verifier takes {name}: {error:#?}"));
+        }
+        let mut kernel = Self { ebpf };
+        let mut counters: PerCpuHashMap<_, u32, Counters> =
+            kernel.ebpf.map_mut("COUNTERS").expect("COUNTERS is there").try_into().expect("of this type");
+        let cpus = aya::util::nr_cpus().expect("the number of CPUs");
+        let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus]).expect("one for each CPU");
+        counters.insert(IFINDEX, zeros, 0).expect("COUNTERS takes the interface");
+        kernel
+    }
+
+    /// Returns a map.
+    pub(crate) fn map<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> HashMap<&mut aya::maps::MapData, K, V> {
+        self.ebpf.map_mut(name).expect("the map is there").try_into().expect("the map is of this type")
+    }
+
+    /// Returns the counters' sum.
+    pub(crate) fn counters(&self) -> Counters {
+        let map: PerCpuHashMap<_, u32, Counters> =
+            self.ebpf.map("COUNTERS").expect("COUNTERS is there").try_into().expect("of this type");
+        let mut sum = Counters::default();
+        for value in map.get(&IFINDEX, 0).expect("the interface has counters").iter() {
+            sum.add(value);
+        }
+        sum
+    }
+
+    /// Takes the ring of sampled drops.
+    pub(crate) fn ring(&mut self) -> aya::maps::Map {
+        self.ebpf.take_map("EVENTS").expect("EVENTS is there")
+    }
+
+    /// Returns the MAC that was learned for an identity address.
+    pub(crate) fn learned_mac(&mut self, identity: [u8; 16]) -> Option<[u8; 6]> {
+        let map: HashMap<_, [u8; 16], metadata_ebpf::abi::Neighbour> = self.map("NEIGHBOURS");
+        map.get(&identity, 0).ok().map(|neighbour| neighbour.mac)
+    }
+
+    /// Returns how many instructions the verifier went through, for each program. Minimum kernel version: 5.16.
+    pub(crate) fn verified_instructions(&mut self) -> Vec<(String, u32)> {
+        self.ebpf
+            .programs()
+            .map(|(name, program)| {
+                let count = program.info().expect("the program is loaded").verified_instruction_count();
+                (name.to_owned(), count.unwrap_or(0))
+            })
+            .collect()
+    }
+
+    /// Runs a program once.
+    pub(crate) fn run(&mut self, program: &str, frame: &[u8]) -> Outcome {
+        let before = self.counters();
+        let classifier: &mut SchedClassifier =
+            self.ebpf.program_mut(program).expect("the program is there").try_into().expect("a classifier");
+        let mut out = vec![0; frame.len() + 256];
+        let result = classifier
+            .test_run(TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() })
+            .expect("the kernel runs the program");
+        out.truncate(result.data_size_out as usize);
+        let after = self.counters();
+        let moved = Counters::NAMES
+            .into_iter()
+            .zip(after.values().into_iter().zip(before.values()))
+            .filter(|(_, (after, before))| after != before)
+            .map(|(name, (after, before))| (name, after - before))
+            .collect();
+        Outcome { verdict: result.return_value as i32, frame: out, moved }
+    }
+}
