@@ -14,9 +14,8 @@ use metadata_ebpf::abi::Counters;
 pub fn read(pin_directory: &Path, ifindex: u32) -> Result<Counters> {
     let pin = pin_directory.join("COUNTERS");
     let data = MapData::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
-    let map: PerCpuHashMap<MapData, u32, Counters> = Map::PerCpuHashMap(data)
-        .try_into()
-        .context("COUNTERS is another kind of map")?;
+    let map: PerCpuHashMap<MapData, u32, Counters> =
+        Map::PerCpuHashMap(data).try_into().context("COUNTERS is another kind of map")?;
     let mut sum = Counters::default();
     if let Ok(values) = map.get(&ifindex, 0) {
         for value in values.iter() {
@@ -34,27 +33,14 @@ impl Moved {
     /// Compares an earlier look with a later one.
     #[must_use]
     pub fn between(before: &Counters, after: &Counters) -> Self {
-        let differences = before
-            .values()
-            .into_iter()
-            .zip(after.values())
-            .map(|(old, new)| new.wrapping_sub(old));
-        Self(
-            Counters::NAMES
-                .into_iter()
-                .zip(differences)
-                .filter(|(_, difference)| *difference != 0)
-                .collect(),
-        )
+        let differences = before.values().into_iter().zip(after.values()).map(|(old, new)| new.wrapping_sub(old));
+        Self(Counters::NAMES.into_iter().zip(differences).filter(|(_, difference)| *difference != 0).collect())
     }
 
     /// Returns how far one counter moved.
     #[must_use]
     pub fn of(&self, name: &str) -> u64 {
-        self.0
-            .iter()
-            .find(|(found, _)| *found == name)
-            .map_or(0, |(_, difference)| *difference)
+        self.0.iter().find(|(found, _)| *found == name).map_or(0, |(_, difference)| *difference)
     }
 }
 
@@ -80,15 +66,8 @@ mod tests {
 
     #[test]
     fn only_what_moved_is_named() {
-        let before = Counters {
-            answered_arp: 3,
-            ..Counters::default()
-        };
-        let after = Counters {
-            answered_arp: 3,
-            drop_spoofed_mac: 2,
-            ..Counters::default()
-        };
+        let before = Counters { answered_arp: 3, ..Counters::default() };
+        let after = Counters { answered_arp: 3, drop_spoofed_mac: 2, ..Counters::default() };
         let moved = Moved::between(&before, &after);
         assert_eq!(moved, *[("spoofed_mac", 2)].as_slice());
         assert_ne!(moved, *[("spoofed_mac", 2), ("answered_arp", 0)].as_slice());

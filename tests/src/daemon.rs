@@ -24,16 +24,10 @@ pub struct Daemon {
 /// If it is not built.
 pub fn program() -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding this program's own path")?;
-    let directory = own
-        .ancestors()
-        .skip(1)
-        .find(|directory| !directory.ends_with("deps"));
+    let directory = own.ancestors().skip(1).find(|directory| !directory.ends_with("deps"));
     let program = directory.unwrap_or(Path::new("/")).join("metadatad");
     if !program.exists() {
-        bail!(
-            "{} is not there: run `cargo xtask build`",
-            program.display()
-        );
+        bail!("{} is not there: run `cargo xtask build`", program.display());
     }
     Ok(program)
 }
@@ -47,23 +41,11 @@ impl Daemon {
     pub fn start(namespace: &Namespace, config: &Path, log: &Path, lasting: bool) -> Result<Self> {
         let open = || OpenOptions::new().create(true).append(true).open(log);
         let output: File = open().with_context(|| format!("opening {}", log.display()))?;
-        let mut command = if lasting {
-            namespace.lasting_command(program()?)?
-        } else {
-            namespace.command(program()?)?
-        };
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(config)
-            .env("NO_COLOR", "1");
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
-        Ok(Self {
-            child: command.spawn().context("starting metadatad")?,
-        })
+        let mut command =
+            if lasting { namespace.lasting_command(program()?)? } else { namespace.command(program()?)? };
+        command.arg("run").arg("--config").arg(config).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        Ok(Self { child: command.spawn().context("starting metadatad")? })
     }
 
     /// Returns its process id.
@@ -77,9 +59,7 @@ impl Daemon {
     /// # Errors
     /// If the kernel does not say.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .context("asking whether metadatad runs")
+        self.child.try_wait().context("asking whether metadatad runs")
     }
 
     /// Sends a signal.
@@ -106,9 +86,7 @@ impl Daemon {
     /// If it is gone already.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill().context("killing metadatad")?;
-        self.child
-            .wait()
-            .context("waiting for the killed metadatad")?;
+        self.child.wait().context("waiting for the killed metadatad")?;
         Ok(())
     }
 }

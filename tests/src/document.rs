@@ -71,17 +71,10 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = group
-            .iter()
-            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte))
-            << (8 * (3 - group.len()));
+        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for place in 0..4 {
             let letter = (bits >> (18 - 6 * place)) & 63;
-            text.push(if place <= group.len() {
-                char::from(LETTERS[letter as usize])
-            } else {
-                '='
-            });
+            text.push(if place <= group.len() { char::from(LETTERS[letter as usize]) } else { '=' });
         }
     }
     text
@@ -93,13 +86,7 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_rfc() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
     }
@@ -108,8 +95,7 @@ mod tests {
     fn the_daemon_accepts_what_the_lab_writes() {
         let port = json!({"id": "00000001-0000-4000-8000-000000000001", "mac_address": "fa:16:3e:00:00:01",
             "fixed_ips": [{"ip_address": "10.0.0.5"}]});
-        let document = Document::new("00000001-0000-4000-8000-000000000002", "a", port)
-            .with_user_data(b"\0\xff");
+        let document = Document::new("00000001-0000-4000-8000-000000000002", "a", port).with_user_data(b"\0\xff");
         let record = metadata_user::source::wire::parse(document.text().as_bytes()).unwrap();
         assert_eq!(record.user_data.as_deref(), Some(b"\0\xff".as_slice()));
         assert_eq!(record.ports[0].device_name(), "tap00000001-00");

@@ -51,13 +51,8 @@ impl FrameSocket {
             sll_addr: [0; 8],
         };
         // SAFETY: `address` is an initialised sockaddr_ll and the length is its size.
-        let bound = unsafe {
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                length_of::<libc::sockaddr_ll>(),
-            )
-        };
+        let bound =
+            unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length_of::<libc::sockaddr_ll>()) };
         if bound != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -83,8 +78,7 @@ impl FrameSocket {
     /// # Errors
     /// If the kernel refuses it, for example because it is longer than the interface's MTU.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        nix::unistd::write(&self.0, frame)
-            .with_context(|| format!("sending a frame of {} bytes", frame.len()))?;
+        nix::unistd::write(&self.0, frame).with_context(|| format!("sending a frame of {} bytes", frame.len()))?;
         Ok(())
     }
 
@@ -95,29 +89,19 @@ impl FrameSocket {
     pub fn receive(&self, patience: Duration) -> Result<Option<Vec<u8>>> {
         // A time-out of 0 would stand for none at all.
         let patience = patience.max(Duration::from_millis(1));
-        self.0
-            .set_read_timeout(Some(patience))
-            .context("setting a time-out")?;
+        self.0.set_read_timeout(Some(patience)).context("setting a time-out")?;
         let mut bytes = vec![0; LONGEST];
         let mut control = nix::cmsg_space!([u8; 64]);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let received = recvmsg::<()>(
-            self.0.as_raw_fd(),
-            &mut parts,
-            Some(&mut control),
-            MsgFlags::empty(),
-        );
+        let received = recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
         let received = match received {
             Err(nix::errno::Errno::EAGAIN) => return Ok(None),
             other => other.context("receiving a frame")?,
         };
-        let tag = received
-            .cmsgs()
-            .context("reading a frame's tag")?
-            .find_map(|message| match message {
-                ControlMessageOwned::Unknown(raw) => vlan_tag(&raw.data_bytes),
-                _ => None,
-            });
+        let tag = received.cmsgs().context("reading a frame's tag")?.find_map(|message| match message {
+            ControlMessageOwned::Unknown(raw) => vlan_tag(&raw.data_bytes),
+            _ => None,
+        });
         let length = received.bytes;
         bytes.truncate(length);
         if let Some(tag) = tag {
@@ -169,15 +153,8 @@ mod tests {
 
     #[test]
     fn a_frame_arrives_as_it_was_sent_tag_included() {
-        let (a, b) = (
-            Namespace::create("a").unwrap(),
-            Namespace::create("b").unwrap(),
-        );
-        a.ip(&format!(
-            "link add eth0 mtu 9000 type veth peer name eth0 mtu 9000 netns {}",
-            b.name()
-        ))
-        .unwrap();
+        let (a, b) = (Namespace::create("a").unwrap(), Namespace::create("b").unwrap());
+        a.ip(&format!("link add eth0 mtu 9000 type veth peer name eth0 mtu 9000 netns {}", b.name())).unwrap();
         for namespace in [&a, &b] {
             namespace.ip("link set eth0 addrgenmode none").unwrap();
             namespace.ip("link set eth0 up").unwrap();

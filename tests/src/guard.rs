@@ -25,13 +25,8 @@ pub fn refuse_machine_namespace() -> Result<()> {
     let here = identity(Path::new("/proc/thread-self/ns/net"))?;
     refuse_own(here)?;
     let admitted = ADMITTED.lock().unwrap_or_else(PoisonError::into_inner);
-    if !admitted
-        .as_ref()
-        .is_some_and(|admitted| admitted.contains(&here))
-    {
-        bail!(
-            "refused: the lab works only in network namespaces that it knows, and this is none of them"
-        );
+    if !admitted.as_ref().is_some_and(|admitted| admitted.contains(&here)) {
+        bail!("refused: the lab works only in network namespaces that it knows, and this is none of them");
     }
     Ok(())
 }
@@ -43,34 +38,25 @@ pub fn refuse_machine_namespace() -> Result<()> {
 pub fn admit(file: &Path) -> Result<()> {
     let found = identity(file)?;
     refuse_own(found)?;
-    ADMITTED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get_or_insert_default()
-        .insert(found);
+    ADMITTED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(found);
     Ok(())
 }
 
 fn refuse_own(found: Identity) -> Result<()> {
     /// Where this process was started: asked for before anything of the lab can have moved a thread.
     static HOME: OnceLock<std::result::Result<Identity, String>> = OnceLock::new();
-    let home = HOME.get_or_init(|| {
-        identity(Path::new("/proc/self/ns/net")).map_err(|error| format!("{error:#}"))
-    });
+    let home = HOME.get_or_init(|| identity(Path::new("/proc/self/ns/net")).map_err(|error| format!("{error:#}")));
     let home = home.as_ref().map_err(|error| anyhow!("{error}"))?;
     let first_process = identity(Path::new("/proc/1/ns/net")).ok();
     if found == *home || Some(found) == first_process {
-        bail!(
-            "refused: this is the machine's own network namespace; the lab works only in namespaces it made"
-        );
+        bail!("refused: this is the machine's own network namespace; the lab works only in namespaces it made");
     }
     Ok(())
 }
 
 fn identity(file: &Path) -> Result<Identity> {
     use std::os::unix::fs::MetadataExt as _;
-    let found = fs::metadata(file)
-        .with_context(|| format!("telling which namespace {} is", file.display()))?;
+    let found = fs::metadata(file).with_context(|| format!("telling which namespace {} is", file.display()))?;
     Ok((found.dev(), found.ino()))
 }
 
@@ -84,17 +70,13 @@ mod tests {
     fn nothing_is_created_or_sent_in_the_machines_own_namespace() {
         let refused = |outcome: Result<()>| {
             let error = outcome.expect_err("the guard lets the machine's namespace pass");
-            assert!(
-                format!("{error:#}").contains("machine's own network namespace"),
-                "{error:#}"
-            );
+            assert!(format!("{error:#}").contains("machine's own network namespace"), "{error:#}");
         };
         refused(refuse_machine_namespace());
         refused(FrameSocket::open("lo").map(drop));
         refused(http::Request::get("/").send().map(drop));
         refused(
-            Namespace::of_this_machine()
-                .and_then(|namespace| namespace.ip("link add lab-none type dummy").map(drop)),
+            Namespace::of_this_machine().and_then(|namespace| namespace.ip("link add lab-none type dummy").map(drop)),
         );
     }
 

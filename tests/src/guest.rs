@@ -166,9 +166,7 @@ impl<'n> GuestPlan<'n> {
     pub fn boot(self) -> Result<Guest> {
         let namespace = Namespace::create("guest")?;
         let tap = self.tap.clone().unwrap_or_else(|| default_tap(self.number));
-        let interface = self
-            .vlan
-            .map_or_else(|| "eth0".to_owned(), |vlan| format!("eth0.{vlan}"));
+        let interface = self.vlan.map_or_else(|| "eth0".to_owned(), |vlan| format!("eth0.{vlan}"));
         let mut document = self.document;
         if let Some(ipv4) = &self.ipv4 {
             let address = ipv4.split('/').next().unwrap_or_default();
@@ -177,41 +175,22 @@ impl<'n> GuestPlan<'n> {
         if self.tap.is_some() {
             document = document.with_port("devname", tap.as_str());
         }
-        let mut guest = Guest {
-            name: self.name,
-            tap,
-            ifindex: 0,
-            interface,
-            mac: self.mac,
-            namespace,
-            document,
-        };
+        let mut guest = Guest { name: self.name, tap, ifindex: 0, interface, mac: self.mac, namespace, document };
         if self.documented {
             self.node.write(&guest.document)?;
         }
         guest.plug(self.node, self.mtu, self.bridge.as_deref())?;
         let mut lines = String::new();
         if let Some(vlan) = self.vlan {
-            writeln!(
-                lines,
-                "link add link eth0 name {} type vlan id {vlan}",
-                guest.interface
-            )?;
+            writeln!(lines, "link add link eth0 name {} type vlan id {vlan}", guest.interface)?;
         }
-        guest.addresses(
-            &mut lines,
-            self.ipv4.as_deref(),
-            self.route,
-            self.interface_id,
-        )?;
+        guest.addresses(&mut lines, self.ipv4.as_deref(), self.route, self.interface_id)?;
         guest.namespace.ip_batch(&lines)?;
         if self.interface_id == InterfaceId::Random {
             guest.wait_address()?;
         }
         if self.awaited {
-            self.node
-                .wait_bound(guest.ifindex)
-                .with_context(|| format!("booting {}", guest.name))?;
+            self.node.wait_bound(guest.ifindex).with_context(|| format!("booting {}", guest.name))?;
         }
         Ok(guest)
     }
@@ -299,9 +278,7 @@ impl Guest {
     /// If there is no answer.
     pub fn send(&self, request: &Request) -> Result<Response> {
         let request = request.clone().through(&self.interface);
-        self.namespace
-            .run(|| request.send())
-            .with_context(|| format!("a request of {}", self.name))
+        self.namespace.run(|| request.send()).with_context(|| format!("a request of {}", self.name))
     }
 
     /// Returns the `uuid` of `/openstack/latest/meta_data.json`, over IPv4 or IPv6.
@@ -310,16 +287,9 @@ impl Guest {
     /// If there is no answer, or it is another one.
     pub fn read_uuid(&self, over_ipv6: bool) -> Result<String> {
         let path = "/openstack/latest/meta_data.json";
-        let response = if over_ipv6 {
-            self.get6(path)?
-        } else {
-            self.get(path)?
-        };
+        let response = if over_ipv6 { self.get6(path)? } else { self.get(path)? };
         let json: Value = response.json()?;
-        Ok(json["uuid"]
-            .as_str()
-            .with_context(|| format!("no uuid in {json}"))?
-            .to_owned())
+        Ok(json["uuid"].as_str().with_context(|| format!("no uuid in {json}"))?.to_owned())
     }
 
     /// Runs curl in the guest and returns what it printed.
@@ -328,14 +298,7 @@ impl Guest {
     /// If curl fails.
     pub fn curl(&self, arguments: &[&str]) -> Result<String> {
         let mut curl: Command = self.namespace.command("curl")?;
-        curl.args([
-            "--silent",
-            "--show-error",
-            "--noproxy",
-            "*",
-            "--max-time",
-            "10",
-        ]);
+        curl.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "10"]);
         command::run(curl.args(arguments), "")
     }
 
@@ -351,24 +314,7 @@ impl Guest {
     #[must_use]
     pub fn link_local(&self) -> Ipv6Addr {
         let [a, b, c, d, e, f] = self.mac;
-        Ipv6Addr::from([
-            0xfe,
-            0x80,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            a ^ 2,
-            b,
-            c,
-            0xff,
-            0xfe,
-            d,
-            e,
-            f,
-        ])
+        Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
     }
 
     /// Makes the link between guest and node, and notes the tap's index.
@@ -383,44 +329,21 @@ impl Guest {
             writeln!(lines, "link set {tap} master {bridge}")?;
         }
         writeln!(lines, "link set {tap} up")?;
-        node.namespace()
-            .ip_batch(&lines)
-            .with_context(|| format!("plugging {}", self.name))?;
+        node.namespace().ip_batch(&lines).with_context(|| format!("plugging {}", self.name))?;
         self.ifindex = node.namespace().ifindex(tap)?;
         Ok(())
     }
 
-    fn addresses(
-        &self,
-        lines: &mut String,
-        ipv4: Option<&str>,
-        route: Route,
-        id: InterfaceId,
-    ) -> Result<()> {
+    fn addresses(&self, lines: &mut String, ipv4: Option<&str>, route: Route, id: InterfaceId) -> Result<()> {
         let interface = &self.interface;
-        let mode = if id == InterfaceId::Random {
-            "random"
-        } else {
-            "none"
-        };
-        writeln!(
-            lines,
-            "link set eth0 addrgenmode {}",
-            if interface == "eth0" { mode } else { "none" }
-        )?;
+        let mode = if id == InterfaceId::Random { "random" } else { "none" };
+        writeln!(lines, "link set eth0 addrgenmode {}", if interface == "eth0" { mode } else { "none" })?;
         writeln!(lines, "link set eth0 up")?;
         if interface != "eth0" {
-            writeln!(
-                lines,
-                "link set {interface} addrgenmode {mode}\nlink set {interface} up"
-            )?;
+            writeln!(lines, "link set {interface} addrgenmode {mode}\nlink set {interface} up")?;
         }
         if id == InterfaceId::Eui64 {
-            writeln!(
-                lines,
-                "addr add {}/64 dev {interface} nodad",
-                self.link_local()
-            )?;
+            writeln!(lines, "addr add {}/64 dev {interface} nodad", self.link_local())?;
         }
         let Some(ipv4) = ipv4 else { return Ok(()) };
         writeln!(lines, "addr add {ipv4} dev {interface}")?;
@@ -438,13 +361,10 @@ impl Guest {
 
     fn wait_address(&self) -> Result<()> {
         let show = format!("-6 -o addr show dev {} scope link", self.interface);
-        wait::until(
-            "the kernel has found the guest's address to be no duplicate",
-            || {
-                let text = self.namespace.ip(&show)?;
-                Ok((text.contains("fe80::") && !text.contains("tentative")).then_some(()))
-            },
-        )
+        wait::until("the kernel has found the guest's address to be no duplicate", || {
+            let text = self.namespace.ip(&show)?;
+            Ok((text.contains("fe80::") && !text.contains("tentative")).then_some(()))
+        })
     }
 }
 
@@ -478,50 +398,14 @@ mod tests {
         node.namespace()
             .ip_batch("link add br0 type bridge\nlink set br0 up\naddr add 10.0.0.254/16 dev br0\n")
             .unwrap();
-        let guest = node
-            .guest("a")
-            .bridge("br0")
-            .ipv4("10.0.0.7/16")
-            .at_once()
-            .boot()
-            .unwrap();
-        let listener = node
-            .namespace()
-            .run(|| Ok(std::net::TcpListener::bind("10.0.0.254:7")?))
-            .unwrap();
-        guest
-            .namespace()
-            .run(|| Ok(std::net::TcpStream::connect("10.0.0.254:7")?))
-            .unwrap();
+        let guest = node.guest("a").bridge("br0").ipv4("10.0.0.7/16").at_once().boot().unwrap();
+        let listener = node.namespace().run(|| Ok(std::net::TcpListener::bind("10.0.0.254:7")?)).unwrap();
+        guest.namespace().run(|| Ok(std::net::TcpStream::connect("10.0.0.254:7")?)).unwrap();
         drop(listener);
-        let tagged = node
-            .guest("b")
-            .vlan(100)
-            .route(Route::DeadGateway)
-            .at_once()
-            .boot()
-            .unwrap();
-        assert!(
-            tagged
-                .namespace()
-                .ip("addr show dev eth0.100")
-                .unwrap()
-                .contains("10.0.")
-        );
-        let random = node
-            .guest("c")
-            .ipv6_only()
-            .mtu(9000)
-            .at_once()
-            .boot()
-            .unwrap();
-        assert!(
-            !random
-                .namespace()
-                .ip("-6 addr show dev eth0")
-                .unwrap()
-                .contains(&random.link_local().to_string())
-        );
+        let tagged = node.guest("b").vlan(100).route(Route::DeadGateway).at_once().boot().unwrap();
+        assert!(tagged.namespace().ip("addr show dev eth0.100").unwrap().contains("10.0."));
+        let random = node.guest("c").ipv6_only().mtu(9000).at_once().boot().unwrap();
+        assert!(!random.namespace().ip("-6 addr show dev eth0").unwrap().contains(&random.link_local().to_string()));
         assert_ne!(guest.ifindex(), random.ifindex());
     }
 }

@@ -45,10 +45,7 @@ impl Response {
     /// Returns a header's value; the name in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(found, _)| found == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns the body as JSON.
@@ -56,8 +53,7 @@ impl Response {
     /// # Errors
     /// If it is none.
     pub fn json(&self) -> Result<serde_json::Value> {
-        serde_json::from_slice(&self.body)
-            .with_context(|| format!("status {}, body {:?}", self.status, self.text()))
+        serde_json::from_slice(&self.body).with_context(|| format!("status {}, body {:?}", self.status, self.text()))
     }
 }
 
@@ -79,10 +75,7 @@ impl Request {
     /// Over IPv6 instead.
     #[must_use]
     pub fn over_ipv6(mut self) -> Self {
-        self.address = SocketAddr::new(
-            IpAddr::V6(Ipv6Addr::from(METADATA_IPV6)),
-            self.address.port(),
-        );
+        self.address = SocketAddr::new(IpAddr::V6(Ipv6Addr::from(METADATA_IPV6)), self.address.port());
         self
     }
 
@@ -149,41 +142,20 @@ impl Request {
                 .with_context(|| format!("looking for the interface {}", self.interface))?;
             address = SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, scope));
         }
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)
-            .context("opening a socket")?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).context("opening a socket")?;
         if self.source_port != 0 {
-            socket
-                .set_reuse_address(true)
-                .context("allowing a port that was just used")?;
-            let any: IpAddr = if address.is_ipv4() {
-                Ipv4Addr::UNSPECIFIED.into()
-            } else {
-                Ipv6Addr::UNSPECIFIED.into()
-            };
+            socket.set_reuse_address(true).context("allowing a port that was just used")?;
+            let any: IpAddr =
+                if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
             let source = SocketAddr::new(any, self.source_port);
-            socket
-                .bind(&source.into())
-                .with_context(|| format!("taking the source port {}", self.source_port))?;
+            socket.bind(&source.into()).with_context(|| format!("taking the source port {}", self.source_port))?;
         }
-        socket
-            .set_linger(Some(Duration::ZERO))
-            .context("asking for an abrupt end")?;
-        socket
-            .set_tcp_nodelay(true)
-            .context("asking for no delay")?;
-        socket
-            .connect_timeout(&address.into(), self.patience)
-            .with_context(|| format!("connecting to {address}"))?;
-        socket
-            .set_read_timeout(Some(self.patience))
-            .context("setting a time-out")?;
-        socket
-            .set_write_timeout(Some(self.patience))
-            .context("setting a time-out")?;
-        Ok(Connection {
-            stream: socket.into(),
-            received: Vec::new(),
-        })
+        socket.set_linger(Some(Duration::ZERO)).context("asking for an abrupt end")?;
+        socket.set_tcp_nodelay(true).context("asking for no delay")?;
+        socket.connect_timeout(&address.into(), self.patience).with_context(|| format!("connecting to {address}"))?;
+        socket.set_read_timeout(Some(self.patience)).context("setting a time-out")?;
+        socket.set_write_timeout(Some(self.patience)).context("setting a time-out")?;
+        Ok(Connection { stream: socket.into(), received: Vec::new() })
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -191,11 +163,7 @@ impl Request {
             SocketAddr::V4(v4) => v4.ip().to_string(),
             SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
         };
-        format!(
-            "{} {} HTTP/1.1\r\nhost: {host}\r\n{}\r\n",
-            self.method, self.path, self.headers
-        )
-        .into_bytes()
+        format!("{} {} HTTP/1.1\r\nhost: {host}\r\n{}\r\n", self.method, self.path, self.headers).into_bytes()
     }
 }
 
@@ -212,11 +180,8 @@ impl Connection {
     /// # Errors
     /// If there is no whole answer in time.
     pub fn exchange(&mut self, request: &Request) -> Result<Response> {
-        self.stream
-            .write_all(&request.bytes())
-            .context("sending a request")?;
-        self.read(request.method == "HEAD")
-            .with_context(|| format!("reading the answer to {}", request.path))
+        self.stream.write_all(&request.bytes()).context("sending a request")?;
+        self.read(request.method == "HEAD").with_context(|| format!("reading the answer to {}", request.path))
     }
 
     /// Sends bytes as they are.
@@ -248,11 +213,7 @@ impl Connection {
 
     fn read(&mut self, head_only: bool) -> Result<Response> {
         let end = loop {
-            if let Some(end) = self
-                .received
-                .windows(4)
-                .position(|bytes| bytes == b"\r\n\r\n")
-            {
+            if let Some(end) = self.received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 break end;
             }
             self.more()?;
@@ -261,24 +222,15 @@ impl Connection {
         self.received.drain(..end + 4);
         let mut lines = head.split("\r\n");
         let status_line = lines.next().unwrap_or_default();
-        let status = status_line
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok());
+        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| anyhow!("not a status line: {status_line:?}"))?;
         let headers: Vec<(String, String)> = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let mut response = Response {
-            status,
-            headers,
-            body: Vec::new(),
-        };
+        let mut response = Response { status, headers, body: Vec::new() };
         let length = response.header("content-length").unwrap_or("0");
-        let length: usize = length
-            .parse()
-            .with_context(|| format!("content-length {length:?}"))?;
+        let length: usize = length.parse().with_context(|| format!("content-length {length:?}"))?;
         if !head_only {
             while self.received.len() < length {
                 self.more()?;
@@ -292,10 +244,7 @@ impl Connection {
         let mut buffer = [0; 65536];
         let length = self.stream.read(&mut buffer).context("reading")?;
         if length == 0 {
-            return Err(anyhow!(
-                "the connection ended after {} bytes of an answer",
-                self.received.len()
-            ));
+            return Err(anyhow!("the connection ended after {} bytes of an answer", self.received.len()));
         }
         self.received.extend_from_slice(&buffer[..length]);
         Ok(())

@@ -28,11 +28,7 @@ pub struct Namespace {
 pub fn unique(stem: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Process ids are below 2^22: four letters of base 36 hold them, with some room.
-    format!(
-        "{stem}-{}-{}",
-        base36(std::process::id()),
-        base36(NEXT.fetch_add(1, Ordering::Relaxed))
-    )
+    format!("{stem}-{}-{}", base36(std::process::id()), base36(NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
 fn base36(mut number: u32) -> String {
@@ -55,11 +51,7 @@ impl Namespace {
         let name = unique(&format!("lab-{stem}"));
         command::run(Command::new("ip").args(["netns", "add", &name]), "")
             .context("making a namespace: the lab needs root and iproute2")?;
-        let namespace = Self {
-            file: PathBuf::from("/run/netns").join(&name),
-            name,
-            keep: false,
-        };
+        let namespace = Self { file: PathBuf::from("/run/netns").join(&name), name, keep: false };
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }
@@ -67,21 +59,13 @@ impl Namespace {
     /// Takes a namespace that somebody else made, by name; it stays when this value goes.
     #[must_use]
     pub fn existing(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            file: PathBuf::from("/run/netns").join(name),
-            keep: true,
-        }
+        Self { name: name.to_owned(), file: PathBuf::from("/run/netns").join(name), keep: true }
     }
 
     /// The machine's own namespace under a name, to show that the guard refuses it.
     #[cfg(test)]
     pub(crate) fn of_this_machine() -> Result<Self> {
-        Ok(Self {
-            name: String::new(),
-            file: PathBuf::from("/proc/self/ns/net"),
-            keep: true,
-        })
+        Ok(Self { name: String::new(), file: PathBuf::from("/proc/self/ns/net"), keep: true })
     }
 
     /// Returns its name, as `ip netns` shows it.
@@ -116,12 +100,7 @@ impl Namespace {
     /// If `ip` refuses.
     pub fn ip(&self, arguments: &str) -> Result<String> {
         guard::admit(&self.file)?;
-        command::run(
-            Command::new("ip")
-                .args(["-n", &self.name])
-                .args(arguments.split_whitespace()),
-            "",
-        )
+        command::run(Command::new("ip").args(["-n", &self.name]).args(arguments.split_whitespace()), "")
     }
 
     /// Runs a line of `ip` commands each, all in one process.
@@ -130,10 +109,7 @@ impl Namespace {
     /// At the first line that `ip` refuses.
     pub fn ip_batch(&self, lines: &str) -> Result<String> {
         guard::admit(&self.file)?;
-        command::run(
-            Command::new("ip").args(["-n", &self.name, "-batch", "-"]),
-            lines,
-        )
+        command::run(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), lines)
     }
 
     /// Runs `work` on a thread inside the namespace and returns what it returned.
@@ -149,9 +125,7 @@ impl Namespace {
                 self.enter()?;
                 work()
             });
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -161,8 +135,7 @@ impl Namespace {
     /// If it cannot be entered.
     pub fn enter(&self) -> Result<()> {
         let file = self.open()?;
-        setns(&file, CloneFlags::CLONE_NEWNET)
-            .with_context(|| format!("entering the namespace {}", self.name))?;
+        setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering the namespace {}", self.name))?;
         guard::refuse_machine_namespace()
     }
 
@@ -172,8 +145,7 @@ impl Namespace {
     /// If there is none.
     pub fn ifindex(&self, interface: &str) -> Result<u32> {
         self.run(|| {
-            nix::net::if_::if_nametoindex(interface)
-                .with_context(|| format!("looking for the interface {interface}"))
+            nix::net::if_::if_nametoindex(interface).with_context(|| format!("looking for the interface {interface}"))
         })
     }
 
@@ -184,8 +156,7 @@ impl Namespace {
     pub fn sysctl(&self, path: &str, value: &str) -> Result<()> {
         self.run(|| {
             let file = format!("/proc/sys/net/{path}");
-            std::fs::write(&file, value)
-                .map_err(|error| anyhow!("writing {value} to {file}: {error}"))
+            std::fs::write(&file, value).map_err(|error| anyhow!("writing {value} to {file}: {error}"))
         })
     }
 
@@ -206,11 +177,7 @@ impl Namespace {
         self.prepare(program, false)
     }
 
-    fn prepare(
-        &self,
-        program: impl AsRef<std::ffi::OsStr>,
-        ends_with_starter: bool,
-    ) -> Result<Command> {
+    fn prepare(&self, program: impl AsRef<std::ffi::OsStr>, ends_with_starter: bool) -> Result<Command> {
         use std::os::unix::process::CommandExt as _;
         let file = self.open()?;
         let mut command = Command::new(program);
@@ -253,25 +220,13 @@ mod tests {
 
     #[test]
     fn two_namespaces_reach_each_other_through_a_veth_pair() {
-        let (a, b) = (
-            Namespace::create("a").unwrap(),
-            Namespace::create("b").unwrap(),
-        );
-        a.ip(&format!(
-            "link add eth0 type veth peer name eth0 netns {}",
-            b.name()
-        ))
-        .unwrap();
+        let (a, b) = (Namespace::create("a").unwrap(), Namespace::create("b").unwrap());
+        a.ip(&format!("link add eth0 type veth peer name eth0 netns {}", b.name())).unwrap();
         for (namespace, address) in [(&a, "10.9.8.1/24"), (&b, "10.9.8.2/24")] {
-            namespace
-                .ip_batch(&format!("addr add {address} dev eth0\nlink set eth0 up\n"))
-                .unwrap();
+            namespace.ip_batch(&format!("addr add {address} dev eth0\nlink set eth0 up\n")).unwrap();
         }
-        let listener = b
-            .run(|| Ok(std::net::TcpListener::bind("10.9.8.2:80")?))
-            .unwrap();
-        a.run(|| Ok(std::net::TcpStream::connect("10.9.8.2:80")?))
-            .unwrap();
+        let listener = b.run(|| Ok(std::net::TcpListener::bind("10.9.8.2:80")?)).unwrap();
+        a.run(|| Ok(std::net::TcpStream::connect("10.9.8.2:80")?)).unwrap();
         drop(listener);
     }
 

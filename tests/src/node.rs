@@ -33,12 +33,7 @@ pub struct NodePlan {
 
 impl Default for NodePlan {
     fn default() -> Self {
-        Self {
-            unbound: "hold",
-            attach: "auto",
-            lasting: false,
-            further: String::new(),
-        }
+        Self { unbound: "hold", attach: "auto", lasting: false, further: String::new() }
     }
 }
 
@@ -77,10 +72,7 @@ impl NodePlan {
     /// Without root.
     pub fn make(self) -> Result<Node> {
         let namespace = Namespace::create("node")?;
-        let directory = tempfile::Builder::new()
-            .prefix("metadatad-lab-")
-            .tempdir()
-            .context("making a folder")?;
+        let directory = tempfile::Builder::new().prefix("metadatad-lab-").tempdir().context("making a folder")?;
         let node = Node {
             responder: unique("lab-md"),
             namespace,
@@ -91,17 +83,10 @@ impl NodePlan {
             lasting: self.lasting,
         };
         for folder in ["bpf", "instances"] {
-            fs::create_dir(node.path(folder))
-                .with_context(|| format!("making the folder {folder}"))?;
+            fs::create_dir(node.path(folder)).with_context(|| format!("making the folder {folder}"))?;
         }
-        mount(
-            Some("bpf"),
-            &node.path("bpf"),
-            Some("bpf"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .context("mounting a bpf file system")?;
+        mount(Some("bpf"), &node.path("bpf"), Some("bpf"), MsFlags::empty(), None::<&str>)
+            .context("mounting a bpf file system")?;
         fs::write(&node.config, node.config_text(&self)).context("writing the configuration")?;
         Ok(node)
     }
@@ -159,10 +144,7 @@ impl Node {
     /// Returns a path in the node's folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory
-            .as_ref()
-            .map_or(Path::new("/nonexistent"), |directory| directory.path())
-            .join(name)
+        self.directory.as_ref().map_or(Path::new("/nonexistent"), |directory| directory.path()).join(name)
     }
 
     /// Returns the path of the configuration.
@@ -197,12 +179,7 @@ impl Node {
         if place.is_some() {
             bail!("metadatad runs already on {}", self.namespace.name());
         }
-        *place = Some(Daemon::start(
-            &self.namespace,
-            &self.config,
-            &self.path("daemon.log"),
-            self.lasting,
-        )?);
+        *place = Some(Daemon::start(&self.namespace, &self.config, &self.path("daemon.log"), self.lasting)?);
         let ready = wait::until("metadatad answers on its admin socket", || {
             if let Some(status) = place.as_mut().map(Daemon::ended).transpose()?.flatten() {
                 bail!("metadatad ended by itself: {status}");
@@ -212,9 +189,7 @@ impl Node {
             }
             Ok(self.ask(&["status", "--json"]).ok())
         });
-        ready
-            .map(drop)
-            .with_context(|| format!("starting metadatad; its log:\n{}", self.log()))
+        ready.map(drop).with_context(|| format!("starting metadatad; its log:\n{}", self.log()))
     }
 
     /// Ends the daemon by SIGTERM, as a service manager does.
@@ -235,10 +210,7 @@ impl Node {
     /// # Errors
     /// If it does not run.
     pub fn kill_daemon(&self) -> Result<()> {
-        self.process()
-            .take()
-            .context("metadatad does not run")?
-            .kill()
+        self.process().take().context("metadatad does not run")?.kill()
     }
 
     /// Returns the daemon's process id.
@@ -282,8 +254,7 @@ impl Node {
     /// # Errors
     /// If there is none.
     pub fn remove_document(&self, uuid: &str) -> Result<()> {
-        fs::remove_file(self.instances().join(format!("{uuid}.json")))
-            .context("removing a document")
+        fs::remove_file(self.instances().join(format!("{uuid}.json"))).context("removing a document")
     }
 
     /// Returns what the kernel knows of each tap: the pinned map PORTS.
@@ -293,9 +264,7 @@ impl Node {
     pub fn ports(&self) -> Result<BTreeMap<u32, Port>> {
         let pin = self.pins().join("PORTS");
         let data = MapData::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
-        let map: HashMap<MapData, u32, Port> = Map::HashMap(data)
-            .try_into()
-            .context("PORTS is another kind of map")?;
+        let map: HashMap<MapData, u32, Port> = Map::HashMap(data).try_into().context("PORTS is another kind of map")?;
         // An entry may vanish while they are walked; the next look shows it.
         Ok(map.iter().filter_map(std::result::Result::ok).collect())
     }
@@ -305,9 +274,7 @@ impl Node {
     /// # Errors
     /// If that does not come; the error holds the daemon's log.
     pub fn wait_bound(&self, ifindex: u32) -> Result<()> {
-        self.wait_port(ifindex, "is bound", |port| {
-            port.is_some_and(|port| port.flags & PORT_HELD == 0)
-        })
+        self.wait_port(ifindex, "is bound", |port| port.is_some_and(|port| port.flags & PORT_HELD == 0))
     }
 
     /// Waits until the kernel knows the tap, but no instance.
@@ -315,9 +282,7 @@ impl Node {
     /// # Errors
     /// As [`Self::wait_bound`].
     pub fn wait_held(&self, ifindex: u32) -> Result<()> {
-        self.wait_port(ifindex, "is held", |port| {
-            port.is_some_and(|port| port.flags & PORT_HELD != 0)
-        })
+        self.wait_port(ifindex, "is held", |port| port.is_some_and(|port| port.flags & PORT_HELD != 0))
     }
 
     /// Waits until the kernel does not know the tap.
@@ -328,16 +293,9 @@ impl Node {
         self.wait_port(ifindex, "is unknown", |port| port.is_none())
     }
 
-    fn wait_port(
-        &self,
-        ifindex: u32,
-        what: &str,
-        is: impl Fn(Option<&Port>) -> bool,
-    ) -> Result<()> {
-        wait::until(&format!("interface {ifindex} {what}"), || {
-            Ok(is(self.ports()?.get(&ifindex)).then_some(()))
-        })
-        .with_context(|| format!("metadatad's log:\n{}", self.log()))
+    fn wait_port(&self, ifindex: u32, what: &str, is: impl Fn(Option<&Port>) -> bool) -> Result<()> {
+        wait::until(&format!("interface {ifindex} {what}"), || Ok(is(self.ports()?.get(&ifindex)).then_some(())))
+            .with_context(|| format!("metadatad's log:\n{}", self.log()))
     }
 
     /// Returns an interface's counters.
@@ -376,11 +334,7 @@ impl Node {
     /// Leaves everything running and in place when this value goes, and returns the node's folder.
     pub fn keep(mut self) -> PathBuf {
         self.namespace.keep();
-        let folder = self
-            .directory
-            .take()
-            .map(tempfile::TempDir::keep)
-            .unwrap_or_default();
+        let folder = self.directory.take().map(tempfile::TempDir::keep).unwrap_or_default();
         if let Some(daemon) = self.process().take() {
             std::mem::forget(daemon);
         }
@@ -388,9 +342,7 @@ impl Node {
     }
 
     fn process(&self) -> std::sync::MutexGuard<'_, Option<Daemon>> {
-        self.daemon
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.daemon.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn config_text(&self, plan: &NodePlan) -> String {
@@ -414,11 +366,7 @@ impl Drop for Node {
             return;
         }
         if std::thread::panicking() {
-            eprintln!(
-                "--- log of metadatad on {}\n{}---",
-                self.namespace.name(),
-                self.log()
-            );
+            eprintln!("--- log of metadatad on {}\n{}---", self.namespace.name(), self.log());
         }
         drop(self.process().take());
         // Each step is tried whatever became of the one before: what is left has a unique name and is in nobody's way.
@@ -427,10 +375,7 @@ impl Drop for Node {
         }
         let _ = umount2(&self.path("bpf"), MntFlags::MNT_DETACH);
         if self.responder().exists() {
-            let _ = crate::command::run(
-                std::process::Command::new("ip").args(["netns", "del", &self.responder]),
-                "",
-            );
+            let _ = crate::command::run(std::process::Command::new("ip").args(["netns", "del", &self.responder]), "");
         }
     }
 }

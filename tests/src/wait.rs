@@ -20,11 +20,7 @@ pub fn until<T>(what: &str, ask: impl FnMut() -> Result<Option<T>>) -> Result<T>
 ///
 /// # Errors
 /// As [`until`].
-pub fn until_within<T>(
-    patience: Duration,
-    what: &str,
-    mut ask: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask()? {

@@ -42,10 +42,7 @@ pub(crate) fn object() -> Result<PathBuf> {
             let mut command = cargo();
             clear(&mut command);
             // The distribution's stable compiler is asked for the unstable features that the BPF target needs.
-            command
-                .env("RUSTC", rustc)
-                .env("RUSTC_BOOTSTRAP", "1")
-                .arg("build");
+            command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1").arg("build");
             command
         }
         Some(Toolchain::Rustup { rustup }) => {
@@ -61,14 +58,7 @@ pub(crate) fn object() -> Result<PathBuf> {
         .current_dir(root().join("metadata-ebpf"))
         .env("PATH", path_with_cargo_bin()?)
         .env("RUSTFLAGS", flags())
-        .args([
-            "--release",
-            "--target",
-            "bpfel-unknown-none",
-            "--bin",
-            "metadata-ebpf",
-            "--target-dir",
-        ])
+        .args(["--release", "--target", "bpfel-unknown-none", "--bin", "metadata-ebpf", "--target-dir"])
         .arg(&output);
     show_and_run(&mut command)?;
     let built = output.join("bpfel-unknown-none/release/metadata-ebpf");
@@ -89,8 +79,5 @@ fn clear(command: &mut Command) {
 
 fn flags() -> String {
     // aya-ebpf's register access knows the architectures by the names that Rust has for them.
-    format!(
-        "-C debuginfo=2 -C link-arg=--btf --cfg bpf_target_arch=\"{}\"",
-        env::consts::ARCH
-    )
+    format!("-C debuginfo=2 -C link-arg=--btf --cfg bpf_target_arch=\"{}\"", env::consts::ARCH)
 }

@@ -13,19 +13,12 @@ use anyhow::{Context as _, Result, bail};
 
 /// Returns the top of the tree.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
 /// Returns where cargo puts its output: `CARGO_TARGET_DIR`, else `target`.
 pub(crate) fn target_directory() -> PathBuf {
-    root().join(
-        env::var_os("CARGO_TARGET_DIR")
-            .filter(|path| !path.is_empty())
-            .unwrap_or_else(|| "target".into()),
-    )
+    root().join(env::var_os("CARGO_TARGET_DIR").filter(|path| !path.is_empty()).unwrap_or_else(|| "target".into()))
 }
 
 /// Returns the cargo that runs this, or the one on `PATH`.
@@ -83,18 +76,13 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
         .chain(env::split_paths(&path))
         .chain(administrators)
         .map(|dir| dir.join(name))
-        .find(|file| {
-            file.metadata()
-                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-        })
+        .find(|file| file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0))
 }
 
 /// Prints the command and runs it to its end.
 pub(crate) fn show_and_run(command: &mut Command) -> Result<()> {
     show(command);
-    let status = command
-        .status()
-        .with_context(|| format!("starting {}", text(command.get_program())))?;
+    let status = command.status().with_context(|| format!("starting {}", text(command.get_program())))?;
     if !status.success() {
         bail!("{} failed: {status}", line(command));
     }
@@ -108,37 +96,22 @@ pub(crate) fn show(command: &Command) {
 
 /// Runs the command quietly and returns what it printed; `None` if it cannot be started or fails.
 pub(crate) fn quiet_output(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn line(command: &Command) -> String {
     let settings = command.get_envs().filter_map(|(name, value)| {
         let shown = !matches!(name.to_str(), Some("PATH"));
-        value
-            .filter(|_| shown)
-            .map(|value| format!("{}={}", text(name), quoted(&text(value))))
+        value.filter(|_| shown).map(|value| format!("{}={}", text(name), quoted(&text(value))))
     });
-    let words = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| quoted(&text(word)));
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| quoted(&text(word)));
     settings.chain(words).collect::<Vec<_>>().join(" ")
 }
 
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{word}'")
-    }
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
 }
 
 fn text(word: &OsStr) -> String {

@@ -52,6 +52,5 @@ fn program() -> Result<Command> {
 /// Becomes the command, so that Ctrl-C reaches it alone and it can clean up.
 fn replace(mut command: Command) -> Result<()> {
     show(&command);
-    Err(command.exec())
-        .with_context(|| format!("starting {}", command.get_program().to_string_lossy()))
+    Err(command.exec()).with_context(|| format!("starting {}", command.get_program().to_string_lossy()))
 }

@@ -30,33 +30,19 @@ pub(crate) enum Toolchain {
 }
 
 /// Debian's packages of the compiler, and of the libraries that `bpf-linker` is linked with.
-const TOOLCHAIN_PACKAGES: &[&str] = &[
-    "rustc-web",
-    "libstd-rust-web-dev-bpf",
-    "llvm-22-dev",
-    "libpolly-22-dev",
-    "g++",
-    "zlib1g-dev",
-];
+const TOOLCHAIN_PACKAGES: &[&str] =
+    &["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "libpolly-22-dev", "g++", "zlib1g-dev"];
 /// The one release of bpf-linker that is known to go with the compilers above.
 const BPF_LINKER: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 /// Programs that the demo and the tests run, and Debian's package of each.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("bpftool", "bpftool"),
-    ("ip", "iproute2"),
-    ("curl", "curl"),
-    ("ethtool", "ethtool"),
-    ("mount", "mount"),
-];
+const PROGRAMS: &[(&str, &str)] =
+    &[("bpftool", "bpftool"), ("ip", "iproute2"), ("curl", "curl"), ("ethtool", "ethtool"), ("mount", "mount")];
 
 /// Finds or installs everything; `verbose` tells also what was found.
 pub(crate) fn run(verbose: bool) -> Result<()> {
-    let mut packages: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| find_program(program).is_none())
-        .map(|&(_, package)| package)
-        .collect();
+    let mut packages: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none()).map(|&(_, package)| package).collect();
     let found = toolchain();
     if found.is_none() {
         packages.extend(missing_packages(TOOLCHAIN_PACKAGES));
@@ -68,17 +54,11 @@ pub(crate) fn run(verbose: bool) -> Result<()> {
         bpf_linker()?;
     }
     let Some(found) = toolchain() else {
-        bail!(
-            "no toolchain for the kernel half, although everything was installed; {}",
-            remedy(&[])
-        );
+        bail!("no toolchain for the kernel half, although everything was installed; {}", remedy(&[]));
     };
     if verbose {
         match found {
-            Toolchain::Debian { rustc } => eprintln!(
-                "kernel half: {} and bpf-linker {BPF_LINKER}",
-                rustc.display()
-            ),
+            Toolchain::Debian { rustc } => eprintln!("kernel half: {} and bpf-linker {BPF_LINKER}", rustc.display()),
             Toolchain::Rustup { rustup } => {
                 eprintln!("kernel half: {} nightly and bpf-linker", rustup.display())
             }
@@ -94,16 +74,11 @@ pub(crate) fn toolchain() -> Option<Toolchain> {
     let version = quiet_output(Command::new(linker).arg("--version"))?;
     if let Some(rustc) = debian_rustc() {
         // This compiler's bitcode needs a linker made with an LLVM that is not older.
-        return version
-            .split_whitespace()
-            .any(|word| word == BPF_LINKER)
-            .then_some(Toolchain::Debian { rustc });
+        return version.split_whitespace().any(|word| word == BPF_LINKER).then_some(Toolchain::Debian { rustc });
     }
     let rustup = find_program("rustup")?;
     let mut sysroot = Command::new(&rustup);
-    sysroot
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .args(["run", "nightly", "rustc", "--print", "sysroot"]);
+    sysroot.env_remove("RUSTUP_TOOLCHAIN").args(["run", "nightly", "rustc", "--print", "sysroot"]);
     let sysroot = quiet_output(&mut sysroot)?;
     let core = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
     core.is_dir().then_some(Toolchain::Rustup { rustup })
@@ -124,38 +99,20 @@ fn debian_rustc() -> Option<PathBuf> {
 
 fn missing_packages<'a>(wanted: &[&'a str]) -> Vec<&'a str> {
     // dpkg-query fails when one is unknown, and still prints the others: so its status says nothing here.
-    let output = Command::new("dpkg-query")
-        .args(["-W", "-f", "${db:Status-Abbrev} ${Package}\n"])
-        .args(wanted)
-        .output();
-    let text = output
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
-    let installed: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("ii"))
-        .filter_map(|line| line.split_whitespace().last())
-        .collect();
-    wanted
-        .iter()
-        .copied()
-        .filter(|package| !installed.contains(package))
-        .collect()
+    let output =
+        Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Abbrev} ${Package}\n"]).args(wanted).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let installed: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("ii")).filter_map(|line| line.split_whitespace().last()).collect();
+    wanted.iter().copied().filter(|package| !installed.contains(package)).collect()
 }
 
 /// Installs Debian packages, after refreshing the lists once if they do not know one.
 fn install(packages: &[&str], toolchain_found: bool) -> Result<()> {
     eprintln!("missing: {}", packages.join(" "));
     if find_program("apt-get").is_none() {
-        let wanted = if toolchain_found {
-            String::new()
-        } else {
-            format!("; {}", rustup_remedy())
-        };
-        bail!(
-            "there is no apt-get here: install the programs of {}{wanted}",
-            packages.join(" ")
-        );
+        let wanted = if toolchain_found { String::new() } else { format!("; {}", rustup_remedy()) };
+        bail!("there is no apt-get here: install the programs of {}{wanted}", packages.join(" "));
     }
     if !is_root() {
         bail!("installing needs root; {}", remedy(packages));
@@ -181,16 +138,10 @@ fn install(packages: &[&str], toolchain_found: bool) -> Result<()> {
 }
 
 fn lists_know(packages: &[&str]) -> bool {
-    let known = quiet_output(
-        Command::new("apt-cache")
-            .args(["--quiet=0", "policy"])
-            .args(packages),
-    )
-    .unwrap_or_default();
+    let known =
+        quiet_output(Command::new("apt-cache").args(["--quiet=0", "policy"]).args(packages)).unwrap_or_default();
     packages.iter().all(|package| {
-        let mut lines = known
-            .lines()
-            .skip_while(|line| *line != format!("{package}:"));
+        let mut lines = known.lines().skip_while(|line| *line != format!("{package}:"));
         let candidate = lines.find(|line| line.trim_start().starts_with("Candidate:"));
         candidate.is_some_and(|line| !line.ends_with("(none)"))
     })
@@ -203,30 +154,18 @@ fn apt() -> Command {
 }
 
 fn bpf_linker() -> Result<()> {
-    eprintln!(
-        "installing bpf-linker {BPF_LINKER} into {} (it is compiled: about a minute)",
-        cargo_bin().display()
-    );
+    eprintln!("installing bpf-linker {BPF_LINKER} into {} (it is compiled: about a minute)", cargo_bin().display());
     let mut command = cargo();
     for name in crate::command::COMPILER_SETTINGS {
         command.env_remove(name);
     }
     command.env("LLVM_PREFIX", LLVM_PREFIX);
-    command.args([
-        "install",
-        &format!("bpf-linker@{BPF_LINKER}"),
-        "--force",
-        "--no-default-features",
-    ]);
+    command.args(["install", &format!("bpf-linker@{BPF_LINKER}"), "--force", "--no-default-features"]);
     show_and_run(command.args(["--features", "llvm-22"]))
 }
 
 fn remedy(packages: &[&str]) -> String {
-    let all: Vec<&str> = if packages.is_empty() {
-        TOOLCHAIN_PACKAGES.to_vec()
-    } else {
-        packages.to_vec()
-    };
+    let all: Vec<&str> = if packages.is_empty() { TOOLCHAIN_PACKAGES.to_vec() } else { packages.to_vec() };
     format!(
         "as root: `apt-get update && apt-get install --yes {}`; then \
          `LLVM_PREFIX={LLVM_PREFIX} cargo install bpf-linker@{BPF_LINKER} --no-default-features --features llvm-22`; \

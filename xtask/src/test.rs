@@ -53,19 +53,12 @@ struct Totals {
 
 /// Runs the groups, then prints the totals.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let groups = if options.groups.is_empty() {
-        Group::value_variants()
-    } else {
-        options.groups.as_slice()
-    };
+    let groups = if options.groups.is_empty() { Group::value_variants() } else { options.groups.as_slice() };
     crate::setup::run(false)?;
     if groups.iter().any(|group| !matches!(group, Group::Fmt)) {
         crate::build::object()?;
     }
-    if groups
-        .iter()
-        .any(|group| matches!(group, Group::Datapath | Group::Netns))
-    {
+    if groups.iter().any(|group| matches!(group, Group::Datapath | Group::Netns)) {
         crate::build::run(&crate::build::Options::default())?;
     }
     let mut totals = Totals::default();
@@ -89,10 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !bad.is_empty() {
         eprintln!("failed: {}", bad.join(" "));
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        totals.passed, totals.failed, totals.skipped
-    );
+    println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
     if totals.failed > 0 {
         bail!("the tests failed");
     }
@@ -113,26 +103,14 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
         ])),
         Group::Unit => {
             let packages = ["test", "--workspace", "--no-fail-fast"];
-            let beside = tests(
-                cargo()
-                    .args(packages)
-                    .args(["--exclude", "metadatad-tests"]),
-                options,
-                totals,
-            );
-            let lab = tests(
-                cargo().args(["test", "--package", "metadatad-tests", "--lib"]),
-                options,
-                totals,
-            );
+            let beside = tests(cargo().args(packages).args(["--exclude", "metadatad-tests"]), options, totals);
+            let lab = tests(cargo().args(["test", "--package", "metadatad-tests", "--lib"]), options, totals);
             beside.and(lab)
         }
         Group::Api => {
             let mut command = package_test("api");
             if let Some(directory) = &options.golden {
-                let directory = env::current_dir()
-                    .context("finding the current directory")?
-                    .join(directory);
+                let directory = env::current_dir().context("finding the current directory")?.join(directory);
                 command.env("METADATAD_GOLDEN", directory);
             }
             tests(&mut command, options, totals)
@@ -155,10 +133,7 @@ fn tests(command: &mut Command, options: &Options, totals: &mut Totals) -> Resul
         command.args(["--", filter]);
     }
     show(command);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("starting cargo")?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo")?;
     let output = child.stdout.take().context("cargo's output is not there")?;
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("reading cargo's output")?;
@@ -178,10 +153,7 @@ fn tests(command: &mut Command, options: &Options, totals: &mut Totals) -> Resul
 impl Totals {
     /// Adds a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`; any other line adds nothing.
     fn add(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
-        else {
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
         };
         for part in counts.split("; ") {
