@@ -172,10 +172,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] if the file cannot be read, or holds what [`Config::parse`] refuses.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
 
@@ -197,17 +195,9 @@ impl Default for Config {
                 interface: d::INTERFACE.to_owned(),
                 port: d::PORT,
             },
-            ports: Ports {
-                patterns: vec![NamePattern::of(d::PORT_PATTERN)],
-                unbound: d::UNBOUND,
-            },
-            bpf: Bpf {
-                pin_dir: d::PIN_DIR.into(),
-                attach: d::ATTACH,
-            },
-            source: Source::Directory {
-                path: d::DIRECTORY.into(),
-            },
+            ports: Ports { patterns: vec![NamePattern::of(d::PORT_PATTERN)], unbound: d::UNBOUND },
+            bpf: Bpf { pin_dir: d::PIN_DIR.into(), attach: d::ATTACH },
+            source: Source::Directory { path: d::DIRECTORY.into() },
             cloud: Cloud {
                 dhcp_domain: d::DHCP_DOMAIN.to_owned(),
                 vendordata_providers: d::VENDORDATA_PROVIDERS.to_vec(),
@@ -221,13 +211,8 @@ impl Default for Config {
                 connections: d::CONNECTIONS,
                 threads: d::THREADS,
             },
-            admin: Admin {
-                socket: d::ADMIN_SOCKET.into(),
-            },
-            log: Log {
-                filter: d::LOG_FILTER.to_owned(),
-                format: d::LOG_FORMAT,
-            },
+            admin: Admin { socket: d::ADMIN_SOCKET.into() },
+            log: Log { filter: d::LOG_FILTER.to_owned(), format: d::LOG_FORMAT },
         }
     }
 }

@@ -49,16 +49,12 @@ impl Drain {
 
     /// Registers something to wait for.
     pub fn in_flight(&self) -> InFlight {
-        InFlight {
-            _token: self.tracker.token(),
-        }
+        InFlight { _token: self.tracker.token() }
     }
 
     /// Waits until nothing is in flight, at most for `bound`. Returns whether everything finished in time.
     pub async fn finished(&self, bound: Duration) -> bool {
-        tokio::time::timeout(bound, self.tracker.wait())
-            .await
-            .is_ok()
+        tokio::time::timeout(bound, self.tracker.wait()).await.is_ok()
     }
 }
 
@@ -75,10 +71,7 @@ mod tests {
         assert!(!drain.has_begun());
         drain.begin();
         drain.begun().await;
-        assert!(
-            !drain.finished(Duration::from_secs(5)).await,
-            "one request is still there"
-        );
+        assert!(!drain.finished(Duration::from_secs(5)).await, "one request is still there");
         drop(request);
         assert!(drain.finished(Duration::from_secs(5)).await);
     }

@@ -34,10 +34,7 @@ impl Readiness {
     /// Adds something to wait for. Take all blockers before the first is dropped.
     pub fn wait_for(&self, name: &'static str) -> Blocker {
         self.lock().push(name);
-        Blocker {
-            name,
-            shared: Arc::clone(&self.0),
-        }
+        Blocker { name, shared: Arc::clone(&self.0) }
     }
 
     /// Returns the names of what is still waited for, oldest first; none when ready.
@@ -61,20 +58,13 @@ impl Readiness {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<&'static str>> {
-        self.0
-            .pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Blocker {
     fn drop(&mut self) {
-        let mut pending = self
-            .shared
-            .pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = pending.iter().position(|name| *name == self.name) {
             pending.remove(at);
         }

@@ -57,19 +57,13 @@ impl Store {
     /// Returns an empty store whose instances share these settings.
     #[must_use]
     pub fn new(cloud: Cloud) -> Self {
-        Self {
-            cloud: Arc::new(cloud),
-            instances: DashMap::new(),
-            index: Mutex::default(),
-        }
+        Self { cloud: Arc::new(cloud), instances: DashMap::new(), index: Mutex::default() }
     }
 
     /// Returns the instance's answers, if there is such an instance.
     #[must_use]
     pub fn get(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.instances
-            .get(&id)
-            .map(|instance| Arc::clone(instance.value()))
+        self.instances.get(&id).map(|instance| Arc::clone(instance.value()))
     }
 
     /// Returns the number of instances.
@@ -95,11 +89,7 @@ impl Store {
         let changed = changed_devices(old.as_deref().map(Instance::record), Some(&record));
         index.forget(old.as_deref().map(Instance::record));
         for port in &record.ports {
-            index
-                .by_device
-                .entry(port.device_name())
-                .or_default()
-                .insert(id);
+            index.by_device.entry(port.device_name()).or_default().insert(id);
         }
         let mut instance = Instance::new(Arc::new(record), Arc::clone(&self.cloud));
         if let Some(password) = old.as_deref().and_then(Instance::password) {
@@ -129,8 +119,7 @@ impl Store {
         let _index = self.lock();
         match self.get(id) {
             Some(instance) if instance.password().is_none() => {
-                self.instances
-                    .insert(id, Arc::new(instance.with_password(password)));
+                self.instances.insert(id, Arc::new(instance.with_password(password)));
                 true
             }
             _ => false,
@@ -147,17 +136,11 @@ impl Store {
                 continue;
             };
             let record = instance.record();
-            claims.extend(
-                record
-                    .ports
-                    .iter()
-                    .filter(|port| port.device_name() == device)
-                    .map(|port| Claim {
-                        instance: record.uuid,
-                        project: record.project_id.clone(),
-                        port: port.clone(),
-                    }),
-            );
+            claims.extend(record.ports.iter().filter(|port| port.device_name() == device).map(|port| Claim {
+                instance: record.uuid,
+                project: record.project_id.clone(),
+                port: port.clone(),
+            }));
         }
         claims
     }
@@ -194,11 +177,8 @@ impl Index {
         if devices.is_empty() {
             return;
         }
-        let change = StoreChange {
-            devices: devices.into_iter().collect(),
-        };
-        self.subscribers
-            .retain(|subscriber| subscriber.send(change.clone()).is_ok());
+        let change = StoreChange { devices: devices.into_iter().collect() };
+        self.subscribers.retain(|subscriber| subscriber.send(change.clone()).is_ok());
     }
 }
 
@@ -208,10 +188,7 @@ fn changed_devices(old: Option<&InstanceRecord>, new: Option<&InstanceRecord>) -
     let ports = |record: Option<&InstanceRecord>| {
         let mut by_device: HashMap<String, Vec<PortRecord>> = HashMap::new();
         for port in record.into_iter().flat_map(|record| &record.ports) {
-            by_device
-                .entry(port.device_name())
-                .or_default()
-                .push(port.clone());
+            by_device.entry(port.device_name()).or_default().push(port.clone());
         }
         by_device
     };

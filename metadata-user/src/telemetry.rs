@@ -27,23 +27,19 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`] if the filter cannot be read, or logging was started before.
 pub fn start(log: &Log) -> Result<(), TelemetryError> {
-    let filter =
-        EnvFilter::builder()
-            .parse(&log.filter)
-            .map_err(|source| TelemetryError::Filter {
-                filter: log.filter.clone(),
-                source,
-            })?;
+    let filter = EnvFilter::builder()
+        .parse(&log.filter)
+        .map_err(|source| TelemetryError::Filter { filter: log.filter.clone(), source })?;
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match log.format {
         // The journal adds the time itself, and shows escapes as they are.
-        LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => registry
-            .with(lines.without_time().with_ansi(false))
-            .try_init(),
-        LogFormat::Text => registry
-            .with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())))
-            .try_init(),
+        LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            registry.with(lines.without_time().with_ansi(false)).try_init()
+        }
+        LogFormat::Text => {
+            registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init()
+        }
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     }
     .map_err(TelemetryError::Start)

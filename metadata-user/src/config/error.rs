@@ -31,21 +31,9 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn at(
-        path: &Path,
-        text: &str,
-        span: Range<usize>,
-        problem: String,
-        remedy: &str,
-    ) -> Self {
+    pub(super) fn at(path: &Path, text: &str, span: Range<usize>, problem: String, remedy: &str) -> Self {
         let (line, column) = place(text, span.start);
-        Self::Invalid {
-            path: path.to_owned(),
-            line,
-            column,
-            problem,
-            remedy: remedy.to_owned(),
-        }
+        Self::Invalid { path: path.to_owned(), line, column, problem, remedy: remedy.to_owned() }
     }
 }
 
@@ -57,10 +45,7 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
     }
     let before = &text[..end];
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[line_start..].chars().count() + 1,
-    )
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 #[cfg(test)]

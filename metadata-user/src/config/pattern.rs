@@ -24,10 +24,7 @@ impl NamePattern {
             if pattern.get(p) == Some(&b'*') {
                 retry = Some((p + 1, n + 1));
                 p += 1;
-            } else if pattern
-                .get(p)
-                .is_some_and(|wanted| *wanted == b'?' || *wanted == name[n])
-            {
+            } else if pattern.get(p).is_some_and(|wanted| *wanted == b'?' || *wanted == name[n]) {
                 p += 1;
                 n += 1;
             } else if let Some((after_star, longer)) = retry {
@@ -70,11 +67,7 @@ mod tests {
             ("a*b*c", "axxbxxb", false),
             ("vnet**", "vnet7", true),
         ] {
-            assert_eq!(
-                NamePattern::of(pattern).matches(name),
-                expected,
-                "{pattern} on {name}"
-            );
+            assert_eq!(NamePattern::of(pattern).matches(name), expected, "{pattern} on {name}");
         }
     }
 }

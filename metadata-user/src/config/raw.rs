@@ -111,13 +111,8 @@ struct File<'a> {
 
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let file = File { path, text };
-    let raw: Raw = toml::from_str(text).map_err(|error| {
-        file.refuse(
-            error.span().unwrap_or(0..0),
-            error.message().replace('\n', ", "),
-            SPELLING,
-        )
-    })?;
+    let raw: Raw = toml::from_str(text)
+        .map_err(|error| file.refuse(error.span().unwrap_or(0..0), error.message().replace('\n', ", "), SPELLING))?;
     let mut config = Config::default();
 
     if let Some(namespace) = raw.responder.namespace {
@@ -136,31 +131,19 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         config.ports.patterns = file.patterns(patterns)?;
     }
     if let Some(unbound) = raw.ports.unbound {
-        config.ports.unbound =
-            file.one_of(unbound, &[("hold", Unbound::Hold), ("pass", Unbound::Pass)])?;
+        config.ports.unbound = file.one_of(unbound, &[("hold", Unbound::Hold), ("pass", Unbound::Pass)])?;
     }
     if config.ports.matches(&config.responder.interface) {
-        let problem = format!(
-            "responder.interface `{}` matches ports.match",
-            config.responder.interface
-        );
+        let problem = format!("responder.interface `{}` matches ports.match", config.responder.interface);
         let span = interface_span.or(patterns_span).unwrap_or(0..0);
-        return Err(file.refuse(
-            span,
-            problem,
-            "choose a name that no pattern of ports.match fits",
-        ));
+        return Err(file.refuse(span, problem, "choose a name that no pattern of ports.match fits"));
     }
 
     if let Some(pin_dir) = raw.bpf.pin_dir {
         config.bpf.pin_dir = file.absolute(pin_dir)?;
     }
     if let Some(attach) = raw.bpf.attach {
-        let kinds = [
-            ("auto", Attach::Auto),
-            ("tcx", Attach::Tcx),
-            ("clsact", Attach::Clsact),
-        ];
+        let kinds = [("auto", Attach::Auto), ("tcx", Attach::Tcx), ("clsact", Attach::Clsact)];
         config.bpf.attach = file.one_of(attach, &kinds)?;
     }
 
@@ -168,23 +151,16 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         file.one_of(kind, &[("directory", ())])?;
     }
     if let Some(path) = raw.source.path {
-        config.source = Source::Directory {
-            path: file.absolute(path)?,
-        };
+        config.source = Source::Directory { path: file.absolute(path)? };
     }
 
     if let Some(domain) = raw.cloud.dhcp_domain {
         config.cloud.dhcp_domain = file.domain(domain)?;
     }
     if let Some(providers) = raw.cloud.vendordata_providers {
-        let names = [
-            ("StaticJSON", VendordataProvider::StaticJson),
-            ("DynamicJSON", VendordataProvider::DynamicJson),
-        ];
-        config.cloud.vendordata_providers = providers
-            .into_iter()
-            .map(|provider| file.one_of(provider, &names))
-            .collect::<Result<_, _>>()?;
+        let names = [("StaticJSON", VendordataProvider::StaticJson), ("DynamicJSON", VendordataProvider::DynamicJson)];
+        config.cloud.vendordata_providers =
+            providers.into_iter().map(|provider| file.one_of(provider, &names)).collect::<Result<_, _>>()?;
     }
     if let Some(path) = raw.cloud.vendordata_jsonfile_path {
         config.cloud.vendordata_jsonfile_path = Some(file.absolute(path)?);
@@ -217,10 +193,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         config.log.filter = file.filter(filter)?;
     }
     if let Some(format) = raw.log.format {
-        config.log.format = file.one_of(
-            format,
-            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-        )?;
+        config.log.format = file.one_of(format, &[("text", LogFormat::Text), ("json", LogFormat::Json)])?;
     }
     Ok(config)
 }
@@ -237,64 +210,31 @@ impl File<'_> {
             && name.len() <= longest
             && name != "."
             && name != ".."
-            && name.bytes().all(|byte| {
-                byte.is_ascii_graphic() && byte != b'/' && byte != b':' && byte != b'%'
-            });
+            && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':' && byte != b'%');
         if possible {
             return Ok(written.into_inner());
         }
         let remedy = format!("use 1 to {longest} letters, digits, `-`, `_` or `.`");
-        Err(self.refuse(
-            written.span(),
-            format!("`{name}` is not a possible name"),
-            &remedy,
-        ))
+        Err(self.refuse(written.span(), format!("`{name}` is not a possible name"), &remedy))
     }
 
-    fn number<T: TryFrom<i64>>(
-        &self,
-        written: Spanned<i64>,
-        least: i64,
-        most: i64,
-    ) -> Result<T, ConfigError> {
+    fn number<T: TryFrom<i64>>(&self, written: Spanned<i64>, least: i64, most: i64) -> Result<T, ConfigError> {
         let number = *written.get_ref();
-        (least..=most)
-            .contains(&number)
-            .then(|| T::try_from(number).ok())
-            .flatten()
-            .ok_or_else(|| {
-                self.refuse(
-                    written.span(),
-                    format!("{number} is out of range"),
-                    &format!("use {least} to {most}"),
-                )
-            })
+        (least..=most).contains(&number).then(|| T::try_from(number).ok()).flatten().ok_or_else(|| {
+            self.refuse(written.span(), format!("{number} is out of range"), &format!("use {least} to {most}"))
+        })
     }
 
-    fn one_of<T: Copy>(
-        &self,
-        written: Spanned<String>,
-        choices: &[(&str, T)],
-    ) -> Result<T, ConfigError> {
+    fn one_of<T: Copy>(&self, written: Spanned<String>, choices: &[(&str, T)]) -> Result<T, ConfigError> {
         if let Some((_, value)) = choices.iter().find(|(name, _)| name == written.get_ref()) {
             return Ok(*value);
         }
-        let names: Vec<String> = choices
-            .iter()
-            .map(|(name, _)| format!("\"{name}\""))
-            .collect();
+        let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let remedy = format!("use {}", names.join(" or "));
-        Err(self.refuse(
-            written.span(),
-            format!("`{}` is not known here", written.get_ref()),
-            &remedy,
-        ))
+        Err(self.refuse(written.span(), format!("`{}` is not known here", written.get_ref()), &remedy))
     }
 
-    fn patterns(
-        &self,
-        written: Spanned<Vec<Spanned<String>>>,
-    ) -> Result<Vec<NamePattern>, ConfigError> {
+    fn patterns(&self, written: Spanned<Vec<Spanned<String>>>) -> Result<Vec<NamePattern>, ConfigError> {
         if written.get_ref().is_empty() {
             let problem = "no pattern: no interface would be a guest's".to_owned();
             return Err(self.refuse(written.span(), problem, "use for example [\"tap*\"]"));
@@ -304,11 +244,7 @@ impl File<'_> {
             .into_iter()
             .map(|pattern| {
                 let text = pattern.get_ref();
-                if text.is_empty()
-                    || !text
-                        .bytes()
-                        .all(|byte| byte.is_ascii_graphic() && byte != b'/')
-                {
+                if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
                     let problem = format!("`{text}` fits no interface");
                     return Err(self.refuse(pattern.span(), problem, "use for example \"tap*\""));
                 }
@@ -332,15 +268,8 @@ impl File<'_> {
 
     fn socket(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
         if written.get_ref().len() > LONGEST_SOCKET {
-            let problem = format!(
-                "a socket's path of {} bytes is too long",
-                written.get_ref().len()
-            );
-            return Err(self.refuse(
-                written.span(),
-                problem,
-                &format!("use at most {LONGEST_SOCKET}"),
-            ));
+            let problem = format!("a socket's path of {} bytes is too long", written.get_ref().len());
+            return Err(self.refuse(written.span(), problem, &format!("use at most {LONGEST_SOCKET}")));
         }
         self.absolute(written)
     }
@@ -349,26 +278,17 @@ impl File<'_> {
         let domain = written.get_ref();
         let possible = domain.len() <= 253
             && !domain.starts_with('.')
-            && domain
-                .chars()
-                .all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_'));
+            && domain.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_'));
         if possible {
             return Ok(written.into_inner());
         }
         let problem = format!("`{domain}` is not a domain");
-        Err(self.refuse(
-            written.span(),
-            problem,
-            "use for example \"novalocal\", without a dot before it, or \"\"",
-        ))
+        Err(self.refuse(written.span(), problem, "use for example \"novalocal\", without a dot before it, or \"\""))
     }
 
     fn timeout(&self, written: Spanned<String>) -> Result<Duration, ConfigError> {
         let text = written.get_ref().as_str();
-        let (digits, unit) = text.split_at(
-            text.find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(text.len()),
-        );
+        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
         let milliseconds = match unit {
             "ms" => Some(1),
             "s" => Some(1000),
@@ -384,11 +304,7 @@ impl File<'_> {
             .filter(|value| (SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(value));
         value.ok_or_else(|| {
             let problem = format!("`{text}` is not a possible time-out");
-            self.refuse(
-                written.span(),
-                problem,
-                "use \"100ms\" to \"60m\", for example \"10s\"",
-            )
+            self.refuse(written.span(), problem, "use \"100ms\" to \"60m\", for example \"10s\"")
         })
     }
 
@@ -420,10 +336,7 @@ mod tests {
     #[test]
     fn nothing_written_means_the_defaults() {
         assert_eq!(read("").expect("an empty configuration"), Config::default());
-        assert_eq!(
-            read("[ports]\n[http]\n").expect("empty tables"),
-            Config::default()
-        );
+        assert_eq!(read("[ports]\n[http]\n").expect("empty tables"), Config::default());
     }
 
     #[test]
@@ -453,9 +366,7 @@ mod tests {
             "format",
         ] {
             assert!(
-                EXAMPLE.lines().any(|line| line
-                    .trim_start_matches("# ")
-                    .starts_with(&format!("{key} = "))),
+                EXAMPLE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))),
                 "{key}"
             );
         }
@@ -476,181 +387,50 @@ mod tests {
         .expect("a configuration");
         assert_eq!(
             config.responder,
-            super::super::Responder {
-                namespace: "ns1".into(),
-                interface: "pair1".into(),
-                port: 8080
-            }
+            super::super::Responder { namespace: "ns1".into(), interface: "pair1".into(), port: 8080 }
         );
         assert!(config.ports.matches("vnet3") && !config.ports.matches("eth0"));
-        assert_eq!(
-            (config.ports.unbound, config.bpf.attach),
-            (Unbound::Pass, Attach::Clsact)
-        );
-        assert_eq!(
-            config.source,
-            Source::Directory {
-                path: "/srv/docs".into()
-            }
-        );
+        assert_eq!((config.ports.unbound, config.bpf.attach), (Unbound::Pass, Attach::Clsact));
+        assert_eq!(config.source, Source::Directory { path: "/srv/docs".into() });
         assert_eq!(
             config.cloud.vendordata_providers,
-            [
-                VendordataProvider::DynamicJson,
-                VendordataProvider::StaticJson
-            ]
+            [VendordataProvider::DynamicJson, VendordataProvider::StaticJson]
         );
         assert_eq!(config.http.request_timeout, Duration::from_millis(500));
         assert_eq!(config.http.idle_timeout, Duration::from_secs(120));
-        assert_eq!(
-            (
-                config.http.connections,
-                config.http.connections_per_port,
-                config.http.threads
-            ),
-            (9, 3, 1)
-        );
-        assert_eq!(
-            config.log,
-            super::super::Log {
-                filter: "debug".into(),
-                format: LogFormat::Json
-            }
-        );
+        assert_eq!((config.http.connections, config.http.connections_per_port, config.http.threads), (9, 3, 1));
+        assert_eq!(config.log, super::super::Log { filter: "debug".into(), format: LogFormat::Json });
     }
 
     #[test]
     fn refusals_name_place_and_remedy() {
         for (text, place, problem, remedy) in [
-            (
-                "[responder]\nprot = 80\n",
-                "m.toml:2:1",
-                "unknown field `prot`",
-                "correct the name",
-            ),
-            (
-                "\n\n[respnder]\n",
-                "m.toml:3:2",
-                "unknown field `respnder`",
-                "correct the name",
-            ),
-            (
-                "[responder]\nport = 'x'\n",
-                "m.toml:2:8",
-                "invalid type",
-                "correct",
-            ),
-            (
-                "[responder]\nport = 0\n",
-                "m.toml:2:8",
-                "0 is out of range",
-                "use 1 to 65535",
-            ),
-            (
-                "[responder]\nport = 65536",
-                "m.toml:2:8",
-                "65536",
-                "use 1 to 65535",
-            ),
-            (
-                "[responder]\ninterface = 'sixteen-letters-'",
-                "m.toml:2:13",
-                "not a possible name",
-                "use 1 to 15",
-            ),
-            (
-                "[responder]\nnamespace = 'a/b'",
-                "m.toml:2:13",
-                "not a possible name",
-                "use 1 to 255",
-            ),
-            (
-                "[responder]\ninterface = 'tap0'",
-                "m.toml:2:13",
-                "matches ports.match",
-                "choose a name",
-            ),
+            ("[responder]\nprot = 80\n", "m.toml:2:1", "unknown field `prot`", "correct the name"),
+            ("\n\n[respnder]\n", "m.toml:3:2", "unknown field `respnder`", "correct the name"),
+            ("[responder]\nport = 'x'\n", "m.toml:2:8", "invalid type", "correct"),
+            ("[responder]\nport = 0\n", "m.toml:2:8", "0 is out of range", "use 1 to 65535"),
+            ("[responder]\nport = 65536", "m.toml:2:8", "65536", "use 1 to 65535"),
+            ("[responder]\ninterface = 'sixteen-letters-'", "m.toml:2:13", "not a possible name", "use 1 to 15"),
+            ("[responder]\nnamespace = 'a/b'", "m.toml:2:13", "not a possible name", "use 1 to 255"),
+            ("[responder]\ninterface = 'tap0'", "m.toml:2:13", "matches ports.match", "choose a name"),
             ("[ports]\nmatch = []", "m.toml:2:9", "no pattern", "tap*"),
-            (
-                "[ports]\nmatch = ['tap*', '*']",
-                "m.toml:2:18",
-                "every interface",
-                "tap*",
-            ),
-            (
-                "[ports]\nmatch = ['meta*']",
-                "m.toml:2:9",
-                "matches ports.match",
-                "choose a name",
-            ),
-            (
-                "[ports]\nunbound = 'drop'",
-                "m.toml:2:11",
-                "`drop` is not known",
-                "\"hold\" or \"pass\"",
-            ),
-            (
-                "[bpf]\nattach = 'xdp'",
-                "m.toml:2:10",
-                "`xdp`",
-                "\"auto\" or \"tcx\" or \"clsact\"",
-            ),
-            (
-                "[bpf]\npin_dir = 'bpf'",
-                "m.toml:2:11",
-                "not an absolute path",
-                "from `/`",
-            ),
-            (
-                "[source]\nkind = 'etcd'",
-                "m.toml:2:8",
-                "`etcd`",
-                "\"directory\"",
-            ),
-            (
-                "[cloud]\ndhcp_domain = '.x'",
-                "m.toml:2:15",
-                "not a domain",
-                "novalocal",
-            ),
-            (
-                "[http]\nidle_timeout = '1 day'",
-                "m.toml:2:16",
-                "not a possible time-out",
-                "10s",
-            ),
-            (
-                "[http]\nidle_timeout = '0s'",
-                "m.toml:2:16",
-                "not a possible time-out",
-                "10s",
-            ),
-            (
-                "[http]\nconnections = -1",
-                "m.toml:2:15",
-                "-1 is out of range",
-                "use 1 to",
-            ),
-            (
-                "[log]\nfilter = 'a=b=c'",
-                "m.toml:2:10",
-                "not a log filter",
-                "info",
-            ),
-            (
-                "[log]\nformat = 'xml'",
-                "m.toml:2:10",
-                "`xml`",
-                "\"text\" or \"json\"",
-            ),
+            ("[ports]\nmatch = ['tap*', '*']", "m.toml:2:18", "every interface", "tap*"),
+            ("[ports]\nmatch = ['meta*']", "m.toml:2:9", "matches ports.match", "choose a name"),
+            ("[ports]\nunbound = 'drop'", "m.toml:2:11", "`drop` is not known", "\"hold\" or \"pass\""),
+            ("[bpf]\nattach = 'xdp'", "m.toml:2:10", "`xdp`", "\"auto\" or \"tcx\" or \"clsact\""),
+            ("[bpf]\npin_dir = 'bpf'", "m.toml:2:11", "not an absolute path", "from `/`"),
+            ("[source]\nkind = 'etcd'", "m.toml:2:8", "`etcd`", "\"directory\""),
+            ("[cloud]\ndhcp_domain = '.x'", "m.toml:2:15", "not a domain", "novalocal"),
+            ("[http]\nidle_timeout = '1 day'", "m.toml:2:16", "not a possible time-out", "10s"),
+            ("[http]\nidle_timeout = '0s'", "m.toml:2:16", "not a possible time-out", "10s"),
+            ("[http]\nconnections = -1", "m.toml:2:15", "-1 is out of range", "use 1 to"),
+            ("[log]\nfilter = 'a=b=c'", "m.toml:2:10", "not a log filter", "info"),
+            ("[log]\nformat = 'xml'", "m.toml:2:10", "`xml`", "\"text\" or \"json\""),
             ("port = ", "m.toml:1", "", ""),
         ] {
             let message = read(text).expect_err(text).to_string();
             assert!(message.starts_with(place), "{text:?}: {message}");
-            assert!(
-                message.contains(problem) && message.contains(remedy),
-                "{text:?}: {message}"
-            );
+            assert!(message.contains(problem) && message.contains(remedy), "{text:?}: {message}");
             assert!(!message.contains('\n'), "{message:?}");
         }
     }

@@ -73,29 +73,13 @@ impl Directory {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(
-        path: PathBuf,
-        parse: Parse,
-        store: Arc<Store>,
-        first_scan: Blocker,
-    ) -> io::Result<Self> {
+    pub fn start(path: PathBuf, parse: Parse, store: Arc<Store>, first_scan: Blocker) -> io::Result<Self> {
         let inbox = Arc::new(Inbox::default());
         let folder = Folder::new(path, parse, store);
         let state = StateView::new(folder.state());
-        let task = Task {
-            folder,
-            state: state.clone(),
-            inbox: Arc::clone(&inbox),
-            watched: None,
-        };
-        let thread = std::thread::Builder::new()
-            .name("source".to_owned())
-            .spawn(move || task.run(first_scan))?;
-        Ok(Self {
-            state,
-            inbox,
-            thread: Some(thread),
-        })
+        let task = Task { folder, state: state.clone(), inbox: Arc::clone(&inbox), watched: None };
+        let thread = std::thread::Builder::new().name("source".to_owned()).spawn(move || task.run(first_scan))?;
+        Ok(Self { state, inbox, thread: Some(thread) })
     }
 
     /// Returns a view of its state.
@@ -199,10 +183,7 @@ impl Task {
             if rescan || !due.is_empty() || now.duration_since(started) >= CHECK {
                 return Some((due, rescan));
             }
-            let until = mail
-                .pending
-                .next_due()
-                .map_or(started + CHECK, |due| due.min(started + CHECK));
+            let until = mail.pending.next_due().map_or(started + CHECK, |due| due.min(started + CHECK));
             mail = self
                 .inbox
                 .arrived
@@ -258,20 +239,13 @@ impl Task {
 
     /// Returns whether the folder could be read.
     fn scan(&mut self) -> bool {
-        self.folder
-            .scan()
-            .inspect_err(|error| self.folder.unavailable(error))
-            .is_ok()
+        self.folder.scan().inspect_err(|error| self.folder.unavailable(error)).is_ok()
     }
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = std::fs::metadata(path)?;
-    if metadata.is_dir() {
-        Ok((metadata.dev(), metadata.ino()))
-    } else {
-        Err(io::ErrorKind::NotADirectory.into())
-    }
+    if metadata.is_dir() { Ok((metadata.dev(), metadata.ino())) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
 #[cfg(test)]

@@ -18,12 +18,7 @@ pub(crate) fn record(number: u128, project: &str, devices: &[&str]) -> InstanceR
         fixed_ips: Vec::new(),
         allowed_address_pairs: Vec::new(),
         security_groups: Vec::new(),
-        network: NetworkRecord {
-            id: Uuid::from_u128(7),
-            mtu: None,
-            injected: false,
-            subnets: Vec::new(),
-        },
+        network: NetworkRecord { id: Uuid::from_u128(7), mtu: None, injected: false, subnets: Vec::new() },
     });
     InstanceRecord {
         uuid: id(number),
@@ -35,12 +30,7 @@ pub(crate) fn record(number: u128, project: &str, devices: &[&str]) -> InstanceR
         reservation_id: None,
         flavor: None,
         image_ref: None,
-        ec2_ids: Ec2Ids {
-            instance_id: "i-00000001".into(),
-            ami_id: None,
-            kernel_id: None,
-            ramdisk_id: None,
-        },
+        ec2_ids: Ec2Ids { instance_id: "i-00000001".into(), ami_id: None, kernel_id: None, ramdisk_id: None },
         key_name: None,
         key_data: None,
         keypairs: Vec::new(),
@@ -65,9 +55,7 @@ pub(crate) fn id(number: u128) -> InstanceId {
 }
 
 fn devices(changes: &mut mpsc::UnboundedReceiver<StoreChange>) -> Vec<Vec<String>> {
-    std::iter::from_fn(|| changes.try_recv().ok())
-        .map(|change| change.devices)
-        .collect()
+    std::iter::from_fn(|| changes.try_recv().ok()).map(|change| change.devices).collect()
 }
 
 #[test]
@@ -92,10 +80,7 @@ fn changes_name_the_devices_whose_claims_differ() {
     let mut content = record(1, "p", &["tap1", "tap2"]);
     content.hostname = "other".into();
     assert!(store.put(content));
-    assert!(
-        devices(&mut changes).is_empty(),
-        "content alone moves no port"
-    );
+    assert!(devices(&mut changes).is_empty(), "content alone moves no port");
 
     let mut sources = record(1, "p", &["tap1", "tap2"]);
     sources.ports[1].allowed_address_pairs = vec![super::record::AddressPair {
@@ -106,17 +91,9 @@ fn changes_name_the_devices_whose_claims_differ() {
     assert_eq!(devices(&mut changes), [["tap2"]]);
 
     store.put(record(1, "q", &["tap1", "tap2"]));
-    assert_eq!(
-        devices(&mut changes),
-        [["tap1", "tap2"]],
-        "the project is part of a claim"
-    );
+    assert_eq!(devices(&mut changes), [["tap1", "tap2"]], "the project is part of a claim");
     store.put(record(1, "q", &["tap2", "tap3"]));
-    assert_eq!(
-        devices(&mut changes),
-        [["tap1", "tap2", "tap3"]],
-        "tap2 is another port now"
-    );
+    assert_eq!(devices(&mut changes), [["tap1", "tap2", "tap3"]], "tap2 is another port now");
     assert!(store.remove(id(1)));
     assert_eq!(devices(&mut changes), [["tap2", "tap3"]]);
     assert!(!store.remove(id(1)));
@@ -167,11 +144,7 @@ fn readers_see_whole_records_while_writers_write() {
                 while !stop.load(Ordering::Relaxed) || reads < 100 {
                     let instance = store.get(id(1)).expect("never absent");
                     let record = instance.record();
-                    let number = record
-                        .project_id
-                        .as_str()
-                        .trim_start_matches('p')
-                        .to_owned();
+                    let number = record.project_id.as_str().trim_start_matches('p').to_owned();
                     assert_eq!(record.ports[1].device_name(), format!("tap{number}"));
                     assert_eq!(store.claims("tap-shared").len(), 1);
                     reads += 1;

@@ -64,15 +64,7 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn new(path: PathBuf, parse: Parse, store: Arc<Store>) -> Self {
-        Self {
-            path,
-            parse,
-            store,
-            documents: BTreeMap::new(),
-            owners: HashMap::new(),
-            synced_at: None,
-            error: None,
-        }
+        Self { path, parse, store, documents: BTreeMap::new(), owners: HashMap::new(), synced_at: None, error: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -126,10 +118,7 @@ impl Folder {
 
     fn fail(&mut self, problem: String) {
         if self.error.as_ref() != Some(&problem) {
-            warn!(
-                instances = self.owners.len(),
-                "source: {problem}; what was read before stays served"
-            );
+            warn!(instances = self.owners.len(), "source: {problem}; what was read before stays served");
             self.error = Some(problem);
         }
     }
@@ -157,9 +146,7 @@ impl Folder {
     /// Reads these documents again. Those that are gone come last, so that an instance whose file was renamed moves
     /// over without a gap.
     pub(super) fn load_all<'a>(&mut self, names: impl IntoIterator<Item = &'a String>) {
-        let (there, gone): (Vec<_>, Vec<_>) = names
-            .into_iter()
-            .partition(|name| self.path.join(name).exists());
+        let (there, gone): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.path.join(name).exists());
         for name in there.into_iter().chain(gone) {
             self.load(name);
         }
@@ -245,28 +232,14 @@ impl Folder {
         problem: String,
     ) {
         let document = self.documents.entry(name.to_owned()).or_default();
-        let reported = document
-            .refusal
-            .as_ref()
-            .is_some_and(|refusal| refusal.digest == digest && refusal.problem == problem);
+        let reported =
+            document.refusal.as_ref().is_some_and(|refusal| refusal.digest == digest && refusal.problem == problem);
         let (line, column) = place.unzip();
         if !reported {
             let kept = document.serves.map(|id| id.to_string());
-            warn!(
-                file = name,
-                line,
-                column,
-                last_good_version_served_for = kept,
-                "document refused: {problem}"
-            );
+            warn!(file = name, line, column, last_good_version_served_for = kept, "document refused: {problem}");
         }
-        document.refusal = Some(Refusal {
-            digest,
-            taken,
-            line,
-            column,
-            problem,
-        });
+        document.refusal = Some(Refusal { digest, taken, line, column, problem });
     }
 }
 
@@ -274,11 +247,7 @@ impl Folder {
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Unreadable> {
     // Does not wait for the writer of a FIFO.
     let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let file = match File::options()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)
-    {
+    let file = match File::options().read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),

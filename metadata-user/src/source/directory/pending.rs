@@ -44,10 +44,7 @@ impl Pending {
 
     /// Takes out the files that are due, by name.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<String> {
-        self.files
-            .extract_if(.., |_, due| due.at <= now)
-            .map(|(name, _)| name)
-            .collect()
+        self.files.extract_if(.., |_, due| due.at <= now).map(|(name, _)| name).collect()
     }
 }
 

@@ -41,18 +41,8 @@ impl Fixture {
         prepare(&path);
         let store = Arc::new(Store::new(Cloud::default()));
         let readiness = Readiness::new();
-        let source = Directory::start(
-            path,
-            parse,
-            Arc::clone(&store),
-            readiness.wait_for("source"),
-        )
-        .expect("a thread");
-        let fixture = Self {
-            folder,
-            store,
-            source,
-        };
+        let source = Directory::start(path, parse, Arc::clone(&store), readiness.wait_for("source")).expect("a thread");
+        let fixture = Self { folder, store, source };
         fixture.until("the first scan", |_| readiness.pending().is_empty());
         fixture
     }
@@ -114,9 +104,7 @@ fn files_are_read_at_start_and_followed_in_every_way_of_writing() {
     assert!(fixture.state().synced_at.is_some() && fixture.state().is_healthy());
 
     fixture.write("a.json", "1 uno\n");
-    fixture.until("written in place", |f| {
-        f.project(1).as_deref() == Some("uno")
-    });
+    fixture.until("written in place", |f| f.project(1).as_deref() == Some("uno"));
     fixture.rename_into("a.json", "1 eins\n");
     fixture.until("renamed over", |f| f.project(1).as_deref() == Some("eins"));
     fixture.rename_into("b.json", "2 two\n");
@@ -124,9 +112,7 @@ fn files_are_read_at_start_and_followed_in_every_way_of_writing() {
     fs::remove_file(fixture.path("a.json")).expect("removed");
     fixture.until("removed", |f| f.project(1).is_none());
     fixture.write("b.json", "3 three\n");
-    fixture.until("another uuid", |f| {
-        f.project(3).is_some() && f.project(2).is_none()
-    });
+    fixture.until("another uuid", |f| f.project(3).is_some() && f.project(2).is_none());
     fixture.until("counted", |f| f.state().instances == 1);
 }
 
@@ -139,15 +125,8 @@ fn a_broken_file_keeps_the_last_good_version_and_is_named() {
     fixture.until("reported", |f| !f.state().broken.is_empty());
     let state = fixture.state();
     let broken = &state.broken[0];
-    assert_eq!(
-        (broken.name.as_str(), broken.line, broken.column),
-        ("a.json", Some(1), Some(7))
-    );
-    assert!(
-        broken.problem.contains("write a number and a project"),
-        "{}",
-        broken.problem
-    );
+    assert_eq!((broken.name.as_str(), broken.line, broken.column), ("a.json", Some(1), Some(7)));
+    assert!(broken.problem.contains("write a number and a project"), "{}", broken.problem);
     assert!(broken.serves_last_good && !state.is_healthy());
     assert_eq!(fixture.project(1).as_deref(), Some("one"));
 
@@ -171,10 +150,7 @@ fn a_file_that_is_still_open_is_not_read() {
     // Another file, written after it and read before it, shows that its turn would have come.
     fixture.write("z.json", "2 two\n");
     fixture.until("the other file", |f| f.project(2).is_some());
-    assert!(
-        fixture.broken().is_empty(),
-        "half a file is not a broken one"
-    );
+    assert!(fixture.broken().is_empty(), "half a file is not a broken one");
     file.write_all(b"lf\n").expect("written");
     drop(file);
     fixture.until("complete", |f| f.project(1).as_deref() == Some("half"));
@@ -188,10 +164,7 @@ fn the_second_file_of_an_instance_is_refused_and_takes_over_when_the_first_goes(
     fixture.write("b.json", "1 second\n");
     fixture.until("refused", |f| f.broken() == ["b.json"]);
     let problem = fixture.state().broken[0].problem.clone();
-    assert!(
-        problem.contains("a.json") && problem.contains("b.json"),
-        "{problem}"
-    );
+    assert!(problem.contains("a.json") && problem.contains("b.json"), "{problem}");
     assert_eq!(fixture.project(1).as_deref(), Some("first"));
     fs::remove_file(fixture.path("a.json")).expect("removed");
     fixture.until("taken over", |f| f.project(1).as_deref() == Some("second"));
@@ -214,9 +187,7 @@ fn a_missing_folder_is_a_state_and_content_outlives_it() {
 
     fs::create_dir(fixture.path("")).expect("a folder");
     fixture.write("a.json", "1 one\n");
-    fixture.until("found", |f| {
-        f.project(1).is_some() && f.state().is_healthy()
-    });
+    fixture.until("found", |f| f.project(1).is_some() && f.state().is_healthy());
 
     let away = fixture.folder.path().join("away");
     fs::rename(fixture.path(""), &away).expect("renamed");
@@ -237,18 +208,11 @@ fn what_is_no_readable_document_is_refused_by_name() {
         fs::create_dir(path).expect("a folder");
         fs::create_dir(path.join("folder.json")).expect("a folder");
         let huge = fs::File::create(path.join("huge.json")).expect("a file");
-        huge.set_len(folder::MAX_DOCUMENT + 1)
-            .expect("a sparse file");
-        nix::unistd::mkfifo(&path.join("pipe.json"), nix::sys::stat::Mode::S_IRUSR)
-            .expect("a pipe");
+        huge.set_len(folder::MAX_DOCUMENT + 1).expect("a sparse file");
+        nix::unistd::mkfifo(&path.join("pipe.json"), nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
     });
     assert_eq!(fixture.broken(), ["folder.json", "huge.json", "pipe.json"]);
-    let problems: Vec<_> = fixture
-        .state()
-        .broken
-        .iter()
-        .map(|file| file.problem.clone())
-        .collect();
+    let problems: Vec<_> = fixture.state().broken.iter().map(|file| file.problem.clone()).collect();
     assert!(problems[0].contains("not a regular file"), "{problems:?}");
     assert!(problems[1].contains("larger than 16 MiB"), "{problems:?}");
 }
