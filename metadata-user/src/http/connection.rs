@@ -31,7 +31,6 @@ where
         http1::Builder::new()
             .keep_alive(true)
             .half_close(true)
-            .pipeline_flush(true)
             // Nova's answers have no date, and its headers have this case.
             .auto_date_header(false)
             .title_case_headers(true)

@@ -64,8 +64,9 @@ fn fixed() -> Fixed {
 
 /// Sends, closes its sending side, and reads all that comes back.
 async fn exchange(mut client: DuplexStream, request: &[u8]) -> String {
-    client.write_all(request).await.expect("sent");
-    client.shutdown().await.expect("closed");
+    // The server may have answered and closed before it has read everything.
+    let _ = client.write_all(request).await;
+    let _ = client.shutdown().await;
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.expect("read");
     String::from_utf8(answer).expect("text")
