@@ -2,6 +2,7 @@
 //!
 //! Which module may use which is written in ARCHITECTURE.md.
 
+pub mod admin;
 pub mod api;
 pub mod base64;
 pub mod clock;
