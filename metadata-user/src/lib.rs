@@ -4,7 +4,9 @@
 
 pub mod admin;
 pub mod api;
+pub mod app;
 pub mod base64;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dataplane;

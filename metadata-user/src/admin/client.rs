@@ -113,8 +113,7 @@ impl Client {
     async fn get<T: DeserializeOwned>(&self, resource: &str) -> Result<T, ClientError> {
         let response = self.send(Method::GET, resource).await?;
         let body = response.into_body().collect().await.map_err(|source| self.broken(source))?.to_bytes();
-        serde_json::from_slice(&body)
-            .map_err(|source| ClientError::Answer { resource: resource.to_owned(), source })
+        serde_json::from_slice(&body).map_err(|source| ClientError::Answer { resource: resource.to_owned(), source })
     }
 
     async fn send(&self, method: Method, resource: &str) -> Result<Response<Incoming>, ClientError> {

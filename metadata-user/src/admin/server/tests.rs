@@ -110,7 +110,8 @@ async fn refusals_name_the_thing() {
 
 #[test]
 fn queries_are_decoded() {
-    for (text, expected) in [("tap1", Some("tap1")), ("a%20b%25", Some("a b%")), ("%2", None), ("%zz", None), ("", None)]
+    for (text, expected) in
+        [("tap1", Some("tap1")), ("a%20b%25", Some("a b%")), ("%2", None), ("%zz", None), ("", None)]
     {
         assert_eq!(decode(text).as_deref(), expected, "{text}");
     }
