@@ -284,12 +284,8 @@ impl Ports {
     }
 
     fn claims_changed(&mut self, devices: &[String]) {
-        let touched: Vec<_> = self
-            .ports
-            .iter()
-            .filter(|(_, port)| devices.iter().any(|device| *device == port.name))
-            .map(|(ifindex, _)| *ifindex)
-            .collect();
+        let touched: Vec<_> =
+            self.ports.iter().filter(|(_, port)| devices.contains(&port.name)).map(|(ifindex, _)| *ifindex).collect();
         for ifindex in touched {
             self.settle(ifindex);
         }

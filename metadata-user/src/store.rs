@@ -92,10 +92,10 @@ impl Store {
             index.by_device.entry(port.device_name()).or_default().insert(id);
         }
         let mut instance = Instance::new(Arc::new(record), Arc::clone(&self.cloud));
-        if let Some(password) = old.as_deref().and_then(Instance::password) {
-            if instance.password().is_none() {
-                instance = instance.with_password(Arc::clone(password));
-            }
+        if let Some(password) = old.as_deref().and_then(Instance::password)
+            && instance.password().is_none()
+        {
+            instance = instance.with_password(Arc::clone(password));
         }
         self.instances.insert(id, Arc::new(instance));
         index.tell(changed);

@@ -1,3 +1,33 @@
-//! stub
+//! The lab: nodes, guests and what goes between them, made of network namespaces.
+//!
+//! Promises: nothing is created, attached, sent or requested in the machine's own network namespace, where
+//! 169.254.169.254 may be somebody's real metadata service ([`guard`]); names are unique, so worlds stand side by
+//! side; what a world made goes with it, by `Drop`, also when a test fails; a wait has a deadline and says what it
+//! waited for.
+//!
+//! ```no_run
+//! let node = lab::Node::start()?;
+//! let guest = node.guest("a").boot()?;
+//! assert_eq!(guest.get("/openstack")?.status, 200);
+//! # anyhow::Ok(())
+//! ```
 
+pub mod command;
+pub mod counters;
+pub mod daemon;
+pub mod document;
+pub mod frame;
 pub mod golden;
+pub mod guard;
+pub mod guest;
+pub mod http;
+pub mod netns;
+pub mod node;
+pub mod wait;
+
+pub use document::Document;
+pub use frame::FrameSocket;
+pub use guest::{Guest, GuestPlan, Route};
+pub use http::{Request, Response};
+pub use netns::Namespace;
+pub use node::{Node, NodePlan};

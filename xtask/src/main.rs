@@ -1,2 +1,56 @@
-//! stub
-fn main() {}
+//! `cargo xtask`: metadatad's set-up, build, test and demo commands.
+//!
+//! Promises: a verb per file; every command that is run is shown before it runs; `build`, `test`, `demo` and `run` do
+//! what `setup` does first, so that a fresh clone needs no other step.
+
+mod build;
+mod command;
+mod demo;
+mod golden;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "metadatad's set-up, build, test and demo commands")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Find or install what building, the demo and the tests need
+    Setup,
+    /// Build the eBPF object, then the daemon
+    Build(build::Options),
+    /// Run the tests: all of them, or the named groups
+    Test(test::Options),
+    /// Show two guests with the same MAC and the same IPv4 address, each reading its own metadata
+    Demo(demo::DemoOptions),
+    /// Run the daemon in the foreground in a node namespace with two guests, until Ctrl-C
+    Run(demo::RunOptions),
+    /// Turn captured facts of an instance into a document and the cloud-wide settings that go with it
+    Golden(golden::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Setup => setup::run(true),
+        Verb::Build(options) => build::run(&options),
+        Verb::Test(options) => test::run(&options),
+        Verb::Demo(options) => demo::demo(&options),
+        Verb::Run(options) => demo::run(&options),
+        Verb::Golden(options) => golden::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

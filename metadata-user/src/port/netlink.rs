@@ -9,7 +9,7 @@ use rtnetlink::{
     Handle, MulticastGroup, new_multicast_connection,
     packet_core::NetlinkPayload,
     packet_route::{
-        RouteNetlinkMessage,
+        AddressFamily, RouteNetlinkMessage,
         link::{LinkAttribute, LinkMessage},
     },
     sys::AsyncSocket as _,
@@ -103,11 +103,11 @@ impl Links {
                         return Ok(LinkEvent::Changed(link));
                     }
                 }
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
-                    // A bridge also says so when a port leaves it: then the link itself stays.
-                    if message.header.interface_family == rtnetlink::packet_route::AddressFamily::Unspec {
-                        return Ok(LinkEvent::Gone(IfIndex(message.header.index)));
-                    }
+                // A bridge also says so when a port leaves it, under its own family: then the link itself stays.
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message))
+                    if message.header.interface_family == AddressFamily::Unspec =>
+                {
+                    return Ok(LinkEvent::Gone(IfIndex(message.header.index)));
                 }
                 NetlinkPayload::Overrun(_) => {
                     tracing::warn!("link events were lost; listing all links anew");
@@ -131,7 +131,7 @@ impl Links {
 }
 
 fn link_of(message: &LinkMessage) -> Option<Link> {
-    if message.header.interface_family != rtnetlink::packet_route::AddressFamily::Unspec {
+    if message.header.interface_family != AddressFamily::Unspec {
         return None;
     }
     message.attributes.iter().find_map(|attribute| match attribute {

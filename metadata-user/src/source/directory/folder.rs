@@ -201,10 +201,10 @@ impl Folder {
             // The folder went, which says nothing about the instances.
             return self.unavailable(&io::ErrorKind::NotFound.into());
         }
-        if let Some(document) = self.documents.remove(name) {
-            if let Some(id) = document.serves {
-                self.release(id);
-            }
+        if let Some(document) = self.documents.remove(name)
+            && let Some(id) = document.serves
+        {
+            self.release(id);
         }
     }
 

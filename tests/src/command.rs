@@ -1,0 +1,26 @@
+//! Running other programs: output in, output out, errors that say what was run.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Runs the command with `input` on its standard input and returns what it printed.
+///
+/// # Errors
+/// If it cannot be started, or ends with another status than 0; the error holds what it said.
+pub fn run(command: &mut Command, input: &str) -> Result<String> {
+    let line = format!("{command:?}");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("starting {line}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).with_context(|| format!("writing to {line}"))?;
+    }
+    let output = child.wait_with_output().with_context(|| format!("waiting for {line}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{line}: {}\n{text}{said}{input}", output.status);
+    }
+    Ok(text)
+}

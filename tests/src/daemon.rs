@@ -1,0 +1,109 @@
+//! The daemon as a process: started inside a node, stopped in several ways, its log kept.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::command;
+use crate::netns::Namespace;
+use crate::wait;
+
+/// A running `metadatad run`.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+}
+
+/// Returns the path of the built daemon: the one beside the running test or demo.
+///
+/// # Errors
+/// If it is not built.
+pub fn program() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("finding this program's own path")?;
+    let directory = own.ancestors().skip(1).find(|directory| !directory.ends_with("deps"));
+    let program = directory.unwrap_or(Path::new("/")).join("metadatad");
+    if !program.exists() {
+        bail!("{} is not there: run `cargo xtask build`", program.display());
+    }
+    Ok(program)
+}
+
+impl Daemon {
+    /// Starts it in the namespace, in the machine's mounts, so that pins and named namespaces outlive it. With
+    /// `lasting` it also outlives the thread that started it.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(namespace: &Namespace, config: &Path, log: &Path, lasting: bool) -> Result<Self> {
+        let open = || OpenOptions::new().create(true).append(true).open(log);
+        let output: File = open().with_context(|| format!("opening {}", log.display()))?;
+        let mut command =
+            if lasting { namespace.lasting_command(program()?)? } else { namespace.command(program()?)? };
+        command.arg("run").arg("--config").arg(config).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        Ok(Self { child: command.spawn().context("starting metadatad")? })
+    }
+
+    /// Returns its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns its status if it has ended.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("asking whether metadatad runs")
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.child.id()).context("a process id beyond i32")?;
+        kill(Pid::from_raw(id), signal).with_context(|| format!("sending {signal} to metadatad"))
+    }
+
+    /// Asks it to end, and waits for that.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::SIGTERM)?;
+        wait::until("metadatad ends after SIGTERM", || self.ended())
+    }
+
+    /// Ends it without a chance to do anything about it.
+    ///
+    /// # Errors
+    /// If it is gone already.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("killing metadatad")?;
+        self.child.wait().context("waiting for the killed metadatad")?;
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Already ended is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a verb of `metadatad` in the namespace and returns what it printed.
+///
+/// # Errors
+/// If it ends with another status than 0.
+pub fn ask(namespace: &Namespace, config: &Path, words: &[&str]) -> Result<String> {
+    let mut command: Command = namespace.command(program()?)?;
+    command::run(command.args(words).arg("--config").arg(config), "")
+}

@@ -1,0 +1,381 @@
+//! A compute node: a namespace in which the daemon runs and the taps live.
+//!
+//! Promises: everything the daemon makes is the node's own: pins in a bpf file system mounted in the node's folder, a
+//! responder namespace with a unique name, an admin socket, a folder of documents. All of it goes with the value.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{HashMap, Map, MapData};
+use metadata_ebpf::abi::{Counters, PORT_HELD, Port};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::counters::{self, Moved};
+use crate::daemon::{self, Daemon};
+use crate::document::Document;
+use crate::guest::GuestPlan;
+use crate::netns::{Namespace, unique};
+use crate::wait;
+
+/// What a node is to be.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    unbound: &'static str,
+    attach: &'static str,
+    lasting: bool,
+    further: String,
+}
+
+impl Default for NodePlan {
+    fn default() -> Self {
+        Self { unbound: "hold", attach: "auto", lasting: false, further: String::new() }
+    }
+}
+
+impl NodePlan {
+    /// `ports.unbound`: "hold" or "pass".
+    #[must_use]
+    pub fn unbound(mut self, unbound: &'static str) -> Self {
+        self.unbound = unbound;
+        self
+    }
+
+    /// `bpf.attach`: "auto", "tcx" or "clsact".
+    #[must_use]
+    pub fn attach(mut self, attach: &'static str) -> Self {
+        self.attach = attach;
+        self
+    }
+
+    /// Further tables of the configuration, as TOML.
+    #[must_use]
+    pub fn further(mut self, toml: &str) -> Self {
+        self.further += toml;
+        self
+    }
+
+    /// The daemon outlives the thread that starts it, as a demonstration that stays needs.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.lasting = true;
+        self
+    }
+
+    /// Makes the node; the daemon is not started yet.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn make(self) -> Result<Node> {
+        let namespace = Namespace::create("node")?;
+        let directory = tempfile::Builder::new().prefix("metadatad-lab-").tempdir().context("making a folder")?;
+        let node = Node {
+            responder: unique("lab-md"),
+            namespace,
+            config: directory.path().join("metadatad.toml"),
+            directory: Some(directory),
+            daemon: Mutex::new(None),
+            next: AtomicU32::new(1),
+            lasting: self.lasting,
+        };
+        for folder in ["bpf", "instances"] {
+            fs::create_dir(node.path(folder)).with_context(|| format!("making the folder {folder}"))?;
+        }
+        mount(Some("bpf"), &node.path("bpf"), Some("bpf"), MsFlags::empty(), None::<&str>)
+            .context("mounting a bpf file system")?;
+        fs::write(&node.config, node.config_text(&self)).context("writing the configuration")?;
+        Ok(node)
+    }
+
+    /// Makes the node and starts its daemon.
+    ///
+    /// # Errors
+    /// Without root, or if the daemon does not get ready.
+    pub fn start(self) -> Result<Node> {
+        let node = self.make()?;
+        node.start_daemon()?;
+        Ok(node)
+    }
+}
+
+/// A compute node.
+#[derive(Debug)]
+pub struct Node {
+    namespace: Namespace,
+    directory: Option<tempfile::TempDir>,
+    config: PathBuf,
+    responder: String,
+    daemon: Mutex<Option<Daemon>>,
+    next: AtomicU32,
+    lasting: bool,
+}
+
+impl Node {
+    /// Makes a node as by default, with its daemon ready.
+    ///
+    /// # Errors
+    /// As [`NodePlan::start`].
+    pub fn start() -> Result<Self> {
+        NodePlan::default().start()
+    }
+
+    /// Begins the plan of a guest on this node.
+    #[must_use]
+    pub fn guest(&self, name: &str) -> GuestPlan<'_> {
+        GuestPlan::new(self, name)
+    }
+
+    /// Returns the node's namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Returns the responder's namespace, which the daemon makes.
+    #[must_use]
+    pub fn responder(&self) -> Namespace {
+        Namespace::existing(&self.responder)
+    }
+
+    /// Returns a path in the node's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.as_ref().map_or(Path::new("/nonexistent"), |directory| directory.path()).join(name)
+    }
+
+    /// Returns the path of the configuration.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Returns the folder of documents.
+    #[must_use]
+    pub fn instances(&self) -> PathBuf {
+        self.path("instances")
+    }
+
+    /// Returns the folder of pins.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.path("bpf/metadatad")
+    }
+
+    /// Returns a number that this node has not given before, for taps and such.
+    pub fn number(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Starts the daemon and waits until it answers on its admin socket.
+    ///
+    /// # Errors
+    /// If it ends, or does not answer in time; the error holds its log.
+    pub fn start_daemon(&self) -> Result<()> {
+        let mut place = self.process();
+        if place.is_some() {
+            bail!("metadatad runs already on {}", self.namespace.name());
+        }
+        *place = Some(Daemon::start(&self.namespace, &self.config, &self.path("daemon.log"), self.lasting)?);
+        let ready = wait::until("metadatad answers on its admin socket", || {
+            if let Some(status) = place.as_mut().map(Daemon::ended).transpose()?.flatten() {
+                bail!("metadatad ended by itself: {status}");
+            }
+            if !self.path("admin.sock").exists() {
+                return Ok(None);
+            }
+            Ok(self.ask(&["status", "--json"]).ok())
+        });
+        ready.map(drop).with_context(|| format!("starting metadatad; its log:\n{}", self.log()))
+    }
+
+    /// Ends the daemon by SIGTERM, as a service manager does.
+    ///
+    /// # Errors
+    /// If it does not end, or not with success.
+    pub fn stop_daemon(&self) -> Result<()> {
+        let mut daemon = self.process().take().context("metadatad does not run")?;
+        let status = daemon.terminate()?;
+        if !status.success() {
+            bail!("metadatad ended with {status}; its log:\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    /// Ends the daemon by SIGKILL.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn kill_daemon(&self) -> Result<()> {
+        self.process().take().context("metadatad does not run")?.kill()
+    }
+
+    /// Returns the daemon's process id.
+    #[must_use]
+    pub fn daemon_id(&self) -> Option<u32> {
+        self.process().as_ref().map(Daemon::id)
+    }
+
+    /// Runs a verb of `metadatad` and returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn ask(&self, words: &[&str]) -> Result<String> {
+        daemon::ask(&self.namespace, &self.config, words)
+    }
+
+    /// Returns what `metadatad status --json` says.
+    ///
+    /// # Errors
+    /// If it fails, or is no JSON.
+    pub fn status(&self) -> Result<serde_json::Value> {
+        serde_json::from_str(&self.ask(&["status", "--json"])?).context("reading the status")
+    }
+
+    /// Returns the daemon's log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("daemon.log")).unwrap_or_default()
+    }
+
+    /// Writes a document, complete at once.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn write(&self, document: &Document) -> Result<()> {
+        document.write(&self.instances())
+    }
+
+    /// Takes an instance's document away.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn remove_document(&self, uuid: &str) -> Result<()> {
+        fs::remove_file(self.instances().join(format!("{uuid}.json"))).context("removing a document")
+    }
+
+    /// Returns what the kernel knows of each tap: the pinned map PORTS.
+    ///
+    /// # Errors
+    /// If there is no such pin.
+    pub fn ports(&self) -> Result<BTreeMap<u32, Port>> {
+        let pin = self.pins().join("PORTS");
+        let data = MapData::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
+        let map: HashMap<MapData, u32, Port> = Map::HashMap(data).try_into().context("PORTS is another kind of map")?;
+        // An entry may vanish while they are walked; the next look shows it.
+        Ok(map.iter().filter_map(std::result::Result::ok).collect())
+    }
+
+    /// Waits until the kernel knows the tap as an instance's port.
+    ///
+    /// # Errors
+    /// If that does not come; the error holds the daemon's log.
+    pub fn wait_bound(&self, ifindex: u32) -> Result<()> {
+        self.wait_port(ifindex, "is bound", |port| port.is_some_and(|port| port.flags & PORT_HELD == 0))
+    }
+
+    /// Waits until the kernel knows the tap, but no instance.
+    ///
+    /// # Errors
+    /// As [`Self::wait_bound`].
+    pub fn wait_held(&self, ifindex: u32) -> Result<()> {
+        self.wait_port(ifindex, "is held", |port| port.is_some_and(|port| port.flags & PORT_HELD != 0))
+    }
+
+    /// Waits until the kernel does not know the tap.
+    ///
+    /// # Errors
+    /// As [`Self::wait_bound`].
+    pub fn wait_unknown(&self, ifindex: u32) -> Result<()> {
+        self.wait_port(ifindex, "is unknown", |port| port.is_none())
+    }
+
+    fn wait_port(&self, ifindex: u32, what: &str, is: impl Fn(Option<&Port>) -> bool) -> Result<()> {
+        wait::until(&format!("interface {ifindex} {what}"), || Ok(is(self.ports()?.get(&ifindex)).then_some(())))
+            .with_context(|| format!("metadatad's log:\n{}", self.log()))
+    }
+
+    /// Returns an interface's counters.
+    ///
+    /// # Errors
+    /// If there is no such pin.
+    pub fn counters(&self, ifindex: u32) -> Result<Counters> {
+        counters::read(&self.pins(), ifindex)
+    }
+
+    /// Runs `work` and fails unless exactly these counters of the interface moved this far.
+    ///
+    /// # Errors
+    /// Those of `work`, and what moved instead.
+    pub fn assert_moved(
+        &self,
+        ifindex: u32,
+        expected: &[(&'static str, u64)],
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let before = self.counters(ifindex)?;
+        work()?;
+        let look = || anyhow::Ok(Moved::between(&before, &self.counters(ifindex)?));
+        // A packet is counted a moment after it was sent; one too many is looked for below.
+        let start = Instant::now();
+        while look()? != *expected && start.elapsed() < Duration::from_secs(3) {
+            std::thread::yield_now();
+        }
+        let moved = look()?;
+        if moved != *expected {
+            bail!("moved: {moved:?}; expected: {expected:?}");
+        }
+        Ok(())
+    }
+
+    /// Leaves everything running and in place when this value goes, and returns the node's folder.
+    pub fn keep(mut self) -> PathBuf {
+        self.namespace.keep();
+        let folder = self.directory.take().map(tempfile::TempDir::keep).unwrap_or_default();
+        if let Some(daemon) = self.process().take() {
+            std::mem::forget(daemon);
+        }
+        folder
+    }
+
+    fn process(&self) -> std::sync::MutexGuard<'_, Option<Daemon>> {
+        self.daemon.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn config_text(&self, plan: &NodePlan) -> String {
+        format!(
+            "[responder]\nnamespace = \"{}\"\n\n[ports]\nunbound = \"{}\"\n\n[bpf]\npin_dir = \"{}\"\nattach = \"{}\"\n\n\
+             [source]\nkind = \"directory\"\npath = \"{}\"\n\n[admin]\nsocket = \"{}\"\n\n{}",
+            self.responder,
+            plan.unbound,
+            self.pins().display(),
+            plan.attach,
+            self.instances().display(),
+            self.path("admin.sock").display(),
+            plan.further
+        )
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.directory.is_none() {
+            return;
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of metadatad on {}\n{}---", self.namespace.name(), self.log());
+        }
+        drop(self.process().take());
+        // Each step is tried whatever became of the one before: what is left has a unique name and is in nobody's way.
+        if self.pins().exists() {
+            let _ = self.ask(&["detach"]);
+        }
+        let _ = umount2(&self.path("bpf"), MntFlags::MNT_DETACH);
+        if self.responder().exists() {
+            let _ = crate::command::run(std::process::Command::new("ip").args(["netns", "del", &self.responder]), "");
+        }
+    }
+}

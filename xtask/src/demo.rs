@@ -1,0 +1,56 @@
+//! `cargo xtask demo` and `cargo xtask run`: the lab's demonstration, built and started.
+//!
+//! The work is done by the program `demo` of the package in `tests`, which has the lab at hand.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::command::{show, target_directory};
+
+/// What `demo` may be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoOptions {
+    /// Leave everything running at the end, and print how to enter each namespace
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What `run` may be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunOptions {
+    /// Seconds to run; without it, until Ctrl-C
+    #[arg(long)]
+    seconds: Option<u32>,
+}
+
+/// Builds everything and shows two guests.
+pub(crate) fn demo(options: &DemoOptions) -> Result<()> {
+    let mut command = program()?;
+    if options.keep {
+        command.arg("--keep");
+    }
+    replace(command)
+}
+
+/// Builds everything and runs the daemon for two guests.
+pub(crate) fn run(options: &RunOptions) -> Result<()> {
+    let mut command = program()?;
+    command.arg("--foreground");
+    if let Some(seconds) = options.seconds {
+        command.args(["--seconds", &seconds.to_string()]);
+    }
+    replace(command)
+}
+
+fn program() -> Result<Command> {
+    crate::build::run(&crate::build::Options::default())?;
+    Ok(Command::new(target_directory().join("debug/demo")))
+}
+
+/// Becomes the command, so that Ctrl-C reaches it alone and it can clean up.
+fn replace(mut command: Command) -> Result<()> {
+    show(&command);
+    Err(command.exec()).with_context(|| format!("starting {}", command.get_program().to_string_lossy()))
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask test`: formatting, lints and every kind of test, with one line of totals at the end.
+//!
+//! Promises: the last line is `N passed, N failed, N skipped`, summed over everything that ran; a group that ends badly
+//! without saying how many failed counts as one failure. With `CI=true` a skipped test is a failure.
+
+use std::env;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use crate::command::{cargo, root, show, show_and_run};
+
+/// What `test` may be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Groups to run, in this order; all of them if none is named
+    #[arg(value_enum)]
+    groups: Vec<Group>,
+    /// Only tests whose name contains this
+    #[arg(long)]
+    filter: Option<String>,
+    /// With `api`: a folder of captured cases to compare with, beside those in the tree
+    #[arg(long, value_name = "DIR")]
+    golden: Option<PathBuf>,
+}
+
+/// A kind of check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// `cargo fmt --check`
+    Fmt,
+    /// `cargo clippy`, warnings are errors
+    Clippy,
+    /// Tests beside the code
+    Unit,
+    /// Rendered answers against captured ones
+    Api,
+    /// Packet tables through BPF_PROG_TEST_RUN
+    Datapath,
+    /// Real packets between namespaces
+    Netns,
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs the groups, then prints the totals.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let groups = if options.groups.is_empty() { Group::value_variants() } else { options.groups.as_slice() };
+    crate::setup::run(false)?;
+    if groups.iter().any(|group| !matches!(group, Group::Fmt)) {
+        crate::build::object()?;
+    }
+    if groups.iter().any(|group| matches!(group, Group::Datapath | Group::Netns)) {
+        crate::build::run(&crate::build::Options::default())?;
+    }
+    let mut totals = Totals::default();
+    let mut bad = Vec::new();
+    for group in groups {
+        let before = totals.failed;
+        if let Err(error) = one(*group, options, &mut totals) {
+            eprintln!("{group:?}: {error:#}");
+            // A test that failed is counted where it was reported; anything else is counted here.
+            if totals.failed == before {
+                totals.failed += 1;
+            }
+            bad.push(format!("{group:?}").to_lowercase());
+        }
+    }
+    let forbidden = totals.skipped > 0 && env::var("CI").is_ok_and(|ci| ci == "true");
+    if forbidden {
+        eprintln!("skipped tests count as failures here, because CI=true");
+        totals.failed += totals.skipped;
+    }
+    if !bad.is_empty() {
+        eprintln!("failed: {}", bad.join(" "));
+    }
+    println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
+    if totals.failed > 0 {
+        bail!("the tests failed");
+    }
+    Ok(())
+}
+
+fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
+    match group {
+        Group::Fmt => show_and_run(cargo().args(["fmt", "--all", "--check"])),
+        Group::Clippy => show_and_run(cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "--deny",
+            "warnings",
+        ])),
+        Group::Unit => {
+            let packages = ["test", "--workspace", "--no-fail-fast"];
+            let beside = tests(cargo().args(packages).args(["--exclude", "metadatad-tests"]), options, totals);
+            let lab = tests(cargo().args(["test", "--package", "metadatad-tests", "--lib"]), options, totals);
+            beside.and(lab)
+        }
+        Group::Api => {
+            let mut command = package_test("api");
+            if let Some(directory) = &options.golden {
+                let directory = env::current_dir().context("finding the current directory")?.join(directory);
+                command.env("METADATAD_GOLDEN_DIR", directory);
+            }
+            tests(&mut command, options, totals)
+        }
+        Group::Datapath => tests(&mut package_test("datapath"), options, totals),
+        Group::Netns => tests(&mut package_test("netns"), options, totals),
+    }
+}
+
+fn package_test(name: &str) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--package", "metadatad-tests", "--test", name]);
+    command.env("METADATAD_ROOT", root());
+    command
+}
+
+/// Runs `cargo test`, shows its output as it comes, and adds its summaries up.
+fn tests(command: &mut Command, options: &Options, totals: &mut Totals) -> Result<()> {
+    if let Some(filter) = &options.filter {
+        command.args(["--", filter]);
+    }
+    show(command);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo")?;
+    let output = child.stdout.take().context("cargo's output is not there")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("reading cargo's output")?;
+        let line = String::from_utf8_lossy(&line);
+        let mut stdout = std::io::stdout().lock();
+        // Nobody may be reading any more; the tests' outcome is worth finding out all the same.
+        let _ = writeln!(stdout, "{line}");
+        totals.add(&line);
+    }
+    let status = child.wait().context("waiting for cargo")?;
+    if !status.success() {
+        bail!("cargo test: {status}");
+    }
+    Ok(())
+}
+
+impl Totals {
+    /// Adds a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`; any other line adds nothing.
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
+            return;
+        };
+        for part in counts.split("; ") {
+            let Some((number, name)) = part.split_once(' ') else {
+                continue;
+            };
+            let Ok(number) = number.parse::<u64>() else {
+                continue;
+            };
+            match name {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Totals;
+
+    #[test]
+    fn summaries_of_cargo_test_are_added_up() {
+        let mut totals = Totals::default();
+        totals.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s");
+        totals.add("test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s");
+        totals.add("test store::tests::a ... ok");
+        assert_eq!((totals.passed, totals.failed, totals.skipped), (7, 2, 1));
+    }
+}
