@@ -13,6 +13,7 @@ use crate::frame::FrameSocket;
 use crate::http::{Request, Response};
 use crate::netns::Namespace;
 use crate::node::Node;
+use crate::vlan::VlanLink;
 use crate::wait;
 
 /// How a guest finds its way to 169.254.169.254.
@@ -175,14 +176,16 @@ impl<'n> GuestPlan<'n> {
         if self.tap.is_some() {
             document = document.with_port("devname", tap.as_str());
         }
-        let mut guest = Guest { name: self.name, tap, ifindex: 0, interface, mac: self.mac, namespace, document };
+        let mut guest =
+            Guest { name: self.name, tap, ifindex: 0, interface, mac: self.mac, namespace, document, vlan: None };
         if self.documented {
             self.node.write(&guest.document)?;
         }
         guest.plug(self.node, self.mtu, self.bridge.as_deref())?;
         let mut lines = String::new();
         if let Some(vlan) = self.vlan {
-            writeln!(lines, "link add link eth0 name {} type vlan id {vlan}", guest.interface)?;
+            writeln!(lines, "link set {} address {} mtu {}", guest.interface, mac_text(self.mac), self.mtu)?;
+            guest.vlan = Some(VlanLink::start(&guest.namespace, &guest.interface, vlan)?);
         }
         guest.addresses(&mut lines, self.ipv4.as_deref(), self.route, self.interface_id)?;
         guest.namespace.ip_batch(&lines)?;
@@ -206,6 +209,7 @@ pub struct Guest {
     interface: String,
     mac: [u8; 6],
     document: Document,
+    vlan: Option<VlanLink>,
 }
 
 impl Guest {
