@@ -26,8 +26,6 @@ pub const PROTOCOL_ICMPV6: u8 = 58;
 /// IPv6 next header of a fragment (RFC 8200, section 4.5).
 pub const NEXT_HEADER_FRAGMENT: u8 = 44;
 
-/// Length of an Ethernet header without tags.
-pub const ETHERNET_LEN: usize = 14;
 /// Length of Ethernet and IPv4 headers together.
 pub const ETH_IPV4_LEN: usize = size_of::<EthIpv4>();
 /// Length of Ethernet and IPv6 headers together.
@@ -194,6 +192,7 @@ const _: () = {
     assert!(size_of::<EthArp>() == 42 && align_of::<EthArp>() == 1);
     assert!(size_of::<Neighbour>() == 24 && size_of::<Icmp>() == 4);
     assert!(size_of::<Advertisement>() == 86);
+    assert!(ETH_IPV6_LEN + ADVERTISEMENT_MESSAGE_LEN as usize == ADVERTISEMENT_LEN);
 };
 
 /// Length of an ARP frame.
@@ -201,7 +200,7 @@ pub const ARP_FRAME_LEN: usize = size_of::<EthArp>();
 /// Length of an advertisement's frame.
 pub const ADVERTISEMENT_LEN: usize = size_of::<Advertisement>();
 /// Length of the ICMPv6 part of an advertisement.
-pub const ADVERTISEMENT_MESSAGE_LEN: usize = ADVERTISEMENT_LEN - ETH_IPV6_LEN;
+pub const ADVERTISEMENT_MESSAGE_LEN: u8 = 32;
 
 /// ICMP type of an echo request.
 pub const ICMP_ECHO_REQUEST: u8 = 8;
@@ -283,7 +282,8 @@ impl EthIpv4 {
             + u16::from_be_bytes([self.dst[2], self.dst[3]]) as u32;
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
-        [!(sum >> 8) as u8, !sum as u8]
+        let [_, _, high, low] = (!sum).to_be_bytes();
+        [high, low]
     }
 }
 
@@ -332,7 +332,7 @@ impl EthIpv6 {
                 src_mac: mac,
                 ethertype: self.ethertype,
                 version_class_flow: [0x60, 0, 0, 0],
-                payload_len: [0, ADVERTISEMENT_MESSAGE_LEN as u8],
+                payload_len: [0, ADVERTISEMENT_MESSAGE_LEN],
                 next_header: PROTOCOL_ICMPV6,
                 hop_limit: 255,
                 src: target,

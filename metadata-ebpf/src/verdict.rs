@@ -12,10 +12,15 @@ use crate::{
     abi::{DropReason, MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, Port, Source},
     addr::{METADATA_IPV4, METADATA_IPV6},
     packet::{
-        ECHO_LEN, ETHERNET_LEN, ETHERTYPE_IPV4, EthArp, EthIpv4, EthIpv6, NEXT_HEADER_FRAGMENT, PROTOCOL_ICMP,
-        PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP_MIN_LEN,
+        ECHO_LEN, ETHERTYPE_IPV4, EthArp, EthIpv4, EthIpv6, NEXT_HEADER_FRAGMENT, PROTOCOL_ICMP, PROTOCOL_ICMPV6,
+        PROTOCOL_TCP, TCP_MIN_LEN,
     },
 };
+
+/// Length of an Ethernet header without tags.
+const ETHERNET_LEN: u32 = 14;
+/// Length of Ethernet and IPv6 headers together.
+const ETH_IPV6_LEN: u32 = 54;
 
 /// What to do with an IP packet to a metadata address, as far as its IP header tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +45,7 @@ pub fn ipv4(frame: &EthIpv4, frame_len: u32, port: &Port) -> Result<Action, Drop
         });
     }
     let total_len = u16::from_be_bytes(frame.total_len);
-    if total_len < 20 || u32::from(total_len) + ETHERNET_LEN as u32 > frame_len {
+    if total_len < 20 || frame_len < ETHERNET_LEN + u32::from(total_len) {
         return Err(DropReason::Truncated);
     }
     // More-fragments flag or an offset; "don't fragment" and the reserved bit do not matter.
@@ -73,7 +78,7 @@ pub fn ipv6(frame: &EthIpv6, frame_len: u32, port: &Port) -> Result<Action, Drop
         0 | 43 | 50 | 51 | 60 | 135 | 139 | 140 => return Err(DropReason::Ipv6Extension),
         _ => {}
     }
-    if u32::from(payload_len) + size_of::<EthIpv6>() as u32 > frame_len {
+    if frame_len < ETH_IPV6_LEN + u32::from(payload_len) {
         return Err(DropReason::Truncated);
     }
     source_ipv6(frame, port)?;

@@ -1,16 +1,39 @@
-//! What a guest reads: record, path and date in, bytes out.
+//! What a guest reads: record, path and date in, bytes out, as Nova 34 answers.
 //!
-//! Promises: no I/O, no async, no clock, no randomness of its own.
+//! Promises:
+//! - no I/O, no async, no clock, no randomness of its own;
+//! - a document is rendered when it is first asked for, and once for all versions in which its bytes are equal; from then
+//!   on an answer is a look-up and a reference-counted body (`meta_data.json` is a copy, for its fresh random seed);
+//! - what crashes Nova is 404.
+//!
+//! Ours, not Nova's: `meta-data/meta-data/` in the EC2 tree (see `ec2`), a password that is readable at once, and a
+//! second POST of one that is 409 at once.
+//!
+//! Left out: who asks (`http`), whether there is an instance yet (`http`: 503), fetching of dynamic vendor data.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::store::record::InstanceRecord;
-
+mod accept;
 mod date;
+mod ec2;
+mod error;
+mod instance;
+mod json;
+mod openstack;
+mod route;
 
 pub use date::Date;
+pub use instance::Instance;
+pub use openstack::vendor_data::{self, StaticVendordata};
+
+/// The content type of text, and of most else.
+const PLAIN: &str = "text/plain; charset=UTF-8";
+/// The content type of a password, and of errors for browsers.
+const HTML: &str = "text/html; charset=UTF-8";
+/// The content type of JSON documents but for `network_data.json`.
+const JSON: &str = "application/json";
 
 /// Settings that are the same for all instances of a cloud.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +42,8 @@ pub struct Cloud {
     pub dhcp_domain: String,
     /// Nova's `vendordata_providers`, in order.
     pub vendordata_providers: Vec<VendordataProvider>,
-    /// The content of Nova's `vendordata_jsonfile_path`; `None` when there is no such file.
-    pub vendordata_static: Option<serde_json::Value>,
+    /// The content of Nova's `vendordata_jsonfile_path`; the default when there is no such file.
+    pub vendordata_static: StaticVendordata,
     /// Nova's `vendordata_dynamic_targets`, in order, each `name@url`.
     pub vendordata_dynamic_targets: Vec<String>,
 }
@@ -39,7 +62,7 @@ impl Default for Cloud {
         Self {
             dhcp_domain: "novalocal".to_owned(),
             vendordata_providers: vec![VendordataProvider::StaticJson],
-            vendordata_static: None,
+            vendordata_static: StaticVendordata::default(),
             vendordata_dynamic_targets: Vec::new(),
         }
     }
@@ -88,46 +111,4 @@ pub enum Effect {
     /// The guest posted its password: keep it (see [`Instance::with_password`]), unless another one came first; then
     /// the answer is that of the same request to the new instance.
     SetPassword(Arc<str>),
-}
-
-/// An instance's answers.
-#[derive(Clone, Debug)]
-pub struct Instance {
-    record: Arc<InstanceRecord>,
-    cloud: Arc<Cloud>,
-    password: Option<Arc<str>>,
-}
-
-impl Instance {
-    /// Returns the answers for a record. Nothing is rendered yet.
-    #[must_use]
-    pub fn new(record: Arc<InstanceRecord>, cloud: Arc<Cloud>) -> Self {
-        let password = record.password.as_deref().map(Arc::from);
-        Self { record, cloud, password }
-    }
-
-    /// Returns the record.
-    #[must_use]
-    pub fn record(&self) -> &InstanceRecord {
-        &self.record
-    }
-
-    /// Returns the password that the guest posted.
-    #[must_use]
-    pub fn password(&self) -> Option<&Arc<str>> {
-        self.password.as_ref()
-    }
-
-    /// Returns the same instance with another password; what is rendered already is kept.
-    #[must_use]
-    pub fn with_password(&self, password: Arc<str>) -> Self {
-        Self { password: Some(password), ..self.clone() }
-    }
-
-    /// Answers a request.
-    #[must_use]
-    pub fn answer(&self, _request: &Request<'_>) -> Answer {
-        let _ = &self.cloud;
-        Answer { status: 404, content_type: None, body: Bytes::new(), content_length: 0, effect: None }
-    }
 }

@@ -10,6 +10,7 @@
 //! Minimum kernel version: 5.15; tcx from 6.6 on, clsact before.
 
 mod attach;
+pub mod detach;
 pub mod events;
 mod loader;
 mod object;
@@ -56,7 +57,7 @@ pub enum DataplaneError {
     NoObject,
     /// The object could not be loaded.
     #[error("cannot load the eBPF programs (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and Linux 5.15)")]
-    Load(#[from] aya::EbpfError),
+    Load(#[source] Box<aya::EbpfError>),
     /// The verifier or the kernel refused a program.
     #[error("cannot load the eBPF program {name}")]
     Program {
@@ -64,7 +65,7 @@ pub enum DataplaneError {
         name: &'static str,
         /// The verifier's last words, or the system's.
         #[source]
-        source: aya::programs::ProgramError,
+        source: Box<aya::programs::ProgramError>,
     },
     /// A map operation failed.
     #[error("cannot {doing} in the eBPF map {name}")]
@@ -75,7 +76,7 @@ pub enum DataplaneError {
         name: &'static str,
         /// The system's reason.
         #[source]
-        source: MapError,
+        source: Box<MapError>,
     },
     /// The object lacks a map or program that this daemon needs.
     #[error("the eBPF object has no {0}: daemon and object are of different versions; build both together")]
@@ -102,7 +103,7 @@ pub enum DataplaneError {
         ifindex: IfIndex,
         /// The system's reason.
         #[source]
-        source: attach::AttachError,
+        source: Box<attach::AttachError>,
     },
     /// More allowed sources than a port has places for.
     #[error(
@@ -177,7 +178,7 @@ impl Dataplane {
     /// # Errors
     /// If the counter of tags cannot be read or written. Then no tag is given.
     pub fn new_tag(&mut self) -> Result<Tag, DataplaneError> {
-        let map = |doing| move |source| DataplaneError::Map { doing, name: "META", source };
+        let map = |doing| map_error(doing, "META");
         let mut meta = self.meta.get(&0, 0).map_err(map("read the next tag"))?;
         let tag = meta.next_tag.max(1);
         // After four billion bindings tags begin again at 1; the oldest of them have been gone for years.
@@ -203,15 +204,11 @@ impl Dataplane {
         let port = port_value(ifindex, tag, entry)?;
         let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
         if self.counters.get(&ifindex.0, 0).is_err() {
-            let zeros =
-                aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?]).map_err(|source| {
-                    DataplaneError::Map { doing: "make counters", name: "COUNTERS", source: MapError::IoError(source) }
-                })?;
-            self.counters.insert(ifindex.0, zeros, 0).map_err(|source| DataplaneError::Map {
-                doing: "make counters",
-                name: "COUNTERS",
-                source,
-            })?;
+            let counting = || map_error("make counters", "COUNTERS");
+            let zeros = aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?])
+                .map_err(MapError::IoError)
+                .map_err(counting())?;
+            self.counters.insert(ifindex.0, zeros, 0).map_err(counting())?;
         }
         insert(&mut self.tags, "TAGS", tag.0, path)?;
         insert(&mut self.ports, "PORTS", ifindex.0, port)
@@ -285,7 +282,7 @@ impl Dataplane {
     /// If it has been taken.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DataplaneError> {
         let map = self.ebpf.take_map("EVENTS").ok_or(DataplaneError::Missing("map EVENTS"))?;
-        RingBuf::try_from(map).map_err(|source| DataplaneError::Map { doing: "open", name: "EVENTS", source })
+        RingBuf::try_from(map).map_err(map_error("open", "EVENTS"))
     }
 
     /// Returns the pair's interface in the node's namespace.
@@ -296,7 +293,7 @@ impl Dataplane {
 
     fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, DataplaneError> {
         let program = self.ebpf.program_mut(name).ok_or(DataplaneError::Missing(name))?;
-        program.try_into().map_err(|source| DataplaneError::Program { name, source })
+        program.try_into().map_err(program_error(name))
     }
 }
 
@@ -315,9 +312,9 @@ impl CountersReader {
     /// # Errors
     /// If there is no such pin, or it is another map.
     pub fn open(pin: &std::path::Path) -> Result<Self, DataplaneError> {
-        let map = |source| DataplaneError::Map { doing: "open the pin", name: "COUNTERS", source };
-        let data = MapData::from_pin(pin).map_err(map)?;
-        Ok(Self(aya::maps::Map::PerCpuHashMap(data).try_into().map_err(map)?))
+        let map = || map_error("open the pin", "COUNTERS");
+        let data = MapData::from_pin(pin).map_err(map())?;
+        Ok(Self(aya::maps::Map::PerCpuHashMap(data).try_into().map_err(map())?))
     }
 
     /// Returns an interface's counters, summed over CPUs; `None` if it has none.
@@ -406,7 +403,15 @@ fn insert<V: Pod>(
     key: u32,
     value: V,
 ) -> Result<(), DataplaneError> {
-    map.insert(key, value, 0).map_err(|source| DataplaneError::Map { doing: "write", name, source })
+    map.insert(key, value, 0).map_err(map_error("write", name))
+}
+
+fn map_error(doing: &'static str, name: &'static str) -> impl FnOnce(MapError) -> DataplaneError {
+    move |source| DataplaneError::Map { doing, name, source: Box::new(source) }
+}
+
+fn program_error(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> DataplaneError {
+    move |source| DataplaneError::Program { name, source: Box::new(source) }
 }
 
 /// A removal that finds nothing has nothing to do.
@@ -414,7 +419,7 @@ fn remove(result: Result<(), MapError>, name: &'static str) -> Result<(), Datapl
     match result {
         Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(DataplaneError::Map { doing: "remove", name, source }),
+        Err(source) => Err(map_error("remove", name)(source)),
     }
 }
 

@@ -3,7 +3,13 @@
 //! Which module may use which is written in ARCHITECTURE.md.
 
 pub mod api;
+pub mod base64;
+pub mod config;
 pub mod dataplane;
+pub mod drain;
 pub mod identity;
+pub mod port;
+pub mod readiness;
 pub mod source;
 pub mod store;
+pub mod telemetry;

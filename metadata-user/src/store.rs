@@ -1,2 +1,204 @@
-//! The cache.
+//! The cache: what every instance may read, and which devices its ports claim.
+//!
+//! Promises:
+//! - readers get `Arc`s, never a guard, so no reader holds up a writer or another reader;
+//! - a record that equals the one held changes nothing, so what is rendered stays rendered;
+//! - the claims on a device come from whole records, never from a half-applied change;
+//! - a password that a guest posted is readable at once, and only the first one counts, until the instance goes.
+//!
+//! Left out: where records come from (`source`), and who is asking (`identity`).
+
 pub mod record;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use tokio::sync::mpsc;
+
+use crate::api::{Cloud, Instance};
+use record::{InstanceId, InstanceRecord, PortRecord, ProjectId};
+
+/// A port of a document that names a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The instance that the document is of.
+    pub instance: InstanceId,
+    /// Its project.
+    pub project: ProjectId,
+    /// The port that names the device.
+    pub port: PortRecord,
+}
+
+/// Devices whose claims may have changed. Whoever reads it asks [`Store::claims`] again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreChange {
+    /// Device names, ascending, none twice.
+    pub devices: Vec<String>,
+}
+
+/// What writers share; taken for every change, and for reading claims.
+#[derive(Debug, Default)]
+struct Index {
+    /// Instances with at least one port that names the device, ascending.
+    by_device: HashMap<String, BTreeSet<InstanceId>>,
+    subscribers: Vec<mpsc::UnboundedSender<StoreChange>>,
+}
+
+/// All instances of this node.
+#[derive(Debug)]
+pub struct Store {
+    cloud: Arc<Cloud>,
+    instances: DashMap<InstanceId, Arc<Instance>>,
+    index: Mutex<Index>,
+}
+
+impl Store {
+    /// Returns an empty store whose instances share these settings.
+    #[must_use]
+    pub fn new(cloud: Cloud) -> Self {
+        Self { cloud: Arc::new(cloud), instances: DashMap::new(), index: Mutex::default() }
+    }
+
+    /// Returns the instance's answers, if there is such an instance.
+    #[must_use]
+    pub fn get(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        self.instances.get(&id).map(|instance| Arc::clone(instance.value()))
+    }
+
+    /// Returns the number of instances.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// Tells whether there is no instance.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty()
+    }
+
+    /// Adds or replaces an instance. Returns whether anything changed.
+    pub fn put(&self, record: InstanceRecord) -> bool {
+        let mut index = self.lock();
+        let old = self.get(record.uuid);
+        if old.as_deref().is_some_and(|old| *old.record() == record) {
+            return false;
+        }
+        let id = record.uuid;
+        let changed = changed_devices(old.as_deref().map(Instance::record), Some(&record));
+        index.forget(old.as_deref().map(Instance::record));
+        for port in &record.ports {
+            index.by_device.entry(port.device_name()).or_default().insert(id);
+        }
+        let mut instance = Instance::new(Arc::new(record), Arc::clone(&self.cloud));
+        if let Some(password) = old.as_deref().and_then(Instance::password)
+            && instance.password().is_none()
+        {
+            instance = instance.with_password(Arc::clone(password));
+        }
+        self.instances.insert(id, Arc::new(instance));
+        index.tell(changed);
+        true
+    }
+
+    /// Removes an instance. Returns whether there was one.
+    pub fn remove(&self, id: InstanceId) -> bool {
+        let mut index = self.lock();
+        let Some((_, old)) = self.instances.remove(&id) else {
+            return false;
+        };
+        index.forget(Some(old.record()));
+        index.tell(changed_devices(Some(old.record()), None));
+        true
+    }
+
+    /// Keeps the password that a guest posted, unless the instance has one already or is gone. Returns whether it is
+    /// kept.
+    pub fn set_password(&self, id: InstanceId, password: Arc<str>) -> bool {
+        let _index = self.lock();
+        match self.get(id) {
+            Some(instance) if instance.password().is_none() => {
+                self.instances.insert(id, Arc::new(instance.with_password(password)));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the ports that name this device, in a stable order. More than one is a conflict of documents.
+    #[must_use]
+    pub fn claims(&self, device: &str) -> Vec<Claim> {
+        let index = self.lock();
+        let mut claims = Vec::new();
+        for instance in index.by_device.get(device).into_iter().flatten() {
+            let Some(instance) = self.get(*instance) else {
+                continue;
+            };
+            let record = instance.record();
+            claims.extend(record.ports.iter().filter(|port| port.device_name() == device).map(|port| Claim {
+                instance: record.uuid,
+                project: record.project_id.clone(),
+                port: port.clone(),
+            }));
+        }
+        claims
+    }
+
+    /// Returns a stream that names the devices of every change from here on.
+    #[must_use]
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<StoreChange> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.lock().subscribers.push(sender);
+        receiver
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        // Nothing that runs under the lock leaves it half-changed but a panic in allocation.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    fn forget(&mut self, old: Option<&InstanceRecord>) {
+        let Some(old) = old else { return };
+        for port in &old.ports {
+            let device = port.device_name();
+            if let Some(instances) = self.by_device.get_mut(&device) {
+                instances.remove(&old.uuid);
+                if instances.is_empty() {
+                    self.by_device.remove(&device);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, devices: BTreeSet<String>) {
+        if devices.is_empty() {
+            return;
+        }
+        let change = StoreChange { devices: devices.into_iter().collect() };
+        self.subscribers.retain(|subscriber| subscriber.send(change.clone()).is_ok());
+    }
+}
+
+/// Names the devices on which the two records' claims differ.
+fn changed_devices(old: Option<&InstanceRecord>, new: Option<&InstanceRecord>) -> BTreeSet<String> {
+    let same_project = old.map(|record| &record.project_id) == new.map(|record| &record.project_id);
+    let ports = |record: Option<&InstanceRecord>| {
+        let mut by_device: HashMap<String, Vec<PortRecord>> = HashMap::new();
+        for port in record.into_iter().flat_map(|record| &record.ports) {
+            by_device.entry(port.device_name()).or_default().push(port.clone());
+        }
+        by_device
+    };
+    let (old, new) = (ports(old), ports(new));
+    old.keys()
+        .chain(new.keys())
+        .filter(|device| !same_project || old.get(*device) != new.get(*device))
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

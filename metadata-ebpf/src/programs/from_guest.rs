@@ -223,7 +223,7 @@ fn solicitation(arrival: &Arrival<'_>, frame: &EthIpv6, message: &Neighbour) -> 
         return Err(DropReason::NotAnswered);
     }
     let mut reply = frame.advertisement(METADATA_IPV6, METADATA_MAC);
-    let pseudo_header: [u8; 8] = [0, 0, 0, ADVERTISEMENT_MESSAGE_LEN as u8, 0, 0, 0, PROTOCOL_ICMPV6];
+    let pseudo_header: [u8; 8] = [0, 0, 0, ADVERTISEMENT_MESSAGE_LEN, 0, 0, 0, PROTOCOL_ICMPV6];
     // SAFETY: all buffers are on the stack, of the given sizes (multiples of 4): the addresses are the last 32 bytes
     // of the IPv6 header and the message follows them.
     let sum = unsafe {
@@ -232,7 +232,7 @@ fn solicitation(arrival: &Arrival<'_>, frame: &EthIpv6, message: &Neighbour) -> 
             core::ptr::null_mut(),
             0,
             core::ptr::from_ref(&reply).cast::<u8>().add(ETH_IPV6_LEN - 32).cast_mut().cast(),
-            (32 + ADVERTISEMENT_MESSAGE_LEN) as u32,
+            32 + u32::from(ADVERTISEMENT_MESSAGE_LEN),
             tail as u32,
         )
     };

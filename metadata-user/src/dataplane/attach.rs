@@ -89,8 +89,9 @@ pub enum AttachError {
 
 /// Before every other filter.
 const PRIORITY: u16 = 1;
-/// The one filter that is ours at that priority, in each direction.
-const HANDLE: TcHandle = TcHandle::new(0, 1);
+/// The one filter that is ours at that priority, in each direction. A number that nobody picks by chance: a filter with
+/// this handle is taken to be an earlier daemon's.
+const HANDLE: TcHandle = TcHandle::new(0, 0xa9fe);
 
 /// A place for a program.
 struct Hook<'a> {
@@ -101,22 +102,31 @@ struct Hook<'a> {
 }
 
 impl Dataplane {
-    /// Puts `from_guest` on a tap. `true` if this very device already had it, from before this daemon's start.
+    /// Puts `from_guest` on a tap. `true` if this very device already had it, from before this daemon's start; else
+    /// whatever the maps knew of an earlier device with the same index is forgotten first.
     ///
     /// # Errors
     /// [`DataplaneError::Attach`]; also when the name no longer belongs to the index.
     pub fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<bool, DataplaneError> {
         let hook = Hook { ifindex, name, direction: TcAttachType::Ingress, pin: self.pins.tap(ifindex) };
-        let (kind, adopted) = self.put("from_guest", &hook)?;
+        if let Some(kind) = self.take_over("from_guest", &hook)? {
+            self.attached.insert(ifindex, kind);
+            return Ok(true);
+        }
+        self.forget(ifindex)?;
+        let kind = self.put("from_guest", &hook)?;
         self.attached.insert(ifindex, kind);
-        Ok(adopted)
+        Ok(false)
     }
 
     /// Puts `to_guest` and `from_host` on the pair.
     pub(super) fn attach_pair(&mut self, name: &str) -> Result<(), DataplaneError> {
         let ifindex = self.pair;
         for (program, direction) in [("from_host", TcAttachType::Egress), ("to_guest", TcAttachType::Ingress)] {
-            self.put(program, &Hook { ifindex, name, direction, pin: self.pins.link(program) })?;
+            let hook = Hook { ifindex, name, direction, pin: self.pins.link(program) };
+            if self.take_over(program, &hook)?.is_none() {
+                self.put(program, &hook)?;
+            }
         }
         Ok(())
     }
@@ -141,8 +151,10 @@ impl Dataplane {
                 SchedClassifier::query_tcx(name, TcAttachType::Ingress)
                     .is_ok_and(|(_, programs)| programs.iter().any(|program| program.id() == id))
             }
-            // The filter goes with its device; attaching again finds out.
-            Some(AttachKind::Clsact) => true,
+            // The filter goes with its device: replacing it finds out.
+            Some(AttachKind::Clsact) => self
+                .program("from_guest")
+                .is_ok_and(|program| replace_in_filter(program, name, TcAttachType::Ingress).unwrap_or(false)),
             None => false,
         }
     }
@@ -166,42 +178,50 @@ impl Dataplane {
         self.pins.taps()
     }
 
-    fn put(&mut self, program: &'static str, hook: &Hook<'_>) -> Result<(AttachKind, bool), DataplaneError> {
+    /// Replaces the program of an earlier daemon, if the device still has one of this mode.
+    fn take_over(&mut self, program: &'static str, hook: &Hook<'_>) -> Result<Option<AttachKind>, DataplaneError> {
         let mode = self.mode;
         let classifier = self.program(program)?;
-        put_program(classifier, mode, hook).map_err(|source| DataplaneError::Attach {
-            program,
-            name: hook.name.to_owned(),
-            ifindex: hook.ifindex,
-            source,
-        })
+        match mode {
+            AttachMode::Clsact => {
+                replace_in_filter(classifier, hook.name, hook.direction).map(|there| (there, AttachKind::Clsact))
+            }
+            AttachMode::Auto | AttachMode::Tcx => {
+                replace_in_link(classifier, &hook.pin).map(|there| (there, AttachKind::Tcx))
+            }
+        }
+        .map(|(there, kind)| there.then_some(kind))
+        .map_err(|source| hook.error(program, source))
+    }
+
+    /// Makes a link or filter, and takes off what an earlier daemon of the other mode left.
+    fn put(&mut self, program: &'static str, hook: &Hook<'_>) -> Result<AttachKind, DataplaneError> {
+        let mode = self.mode;
+        let classifier = self.program(program)?;
+        match mode {
+            AttachMode::Clsact => {
+                let made = put_filter(classifier, hook);
+                let _ = std::fs::remove_file(&hook.pin);
+                made.map(|()| AttachKind::Clsact)
+            }
+            AttachMode::Auto | AttachMode::Tcx => {
+                let made = put_link(classifier, hook);
+                remove_filter(hook.name, hook.direction);
+                made.map(|()| AttachKind::Tcx)
+            }
+        }
+        .map_err(|source| hook.error(program, source))
     }
 }
 
-fn put_program(
-    classifier: &mut SchedClassifier,
-    mode: AttachMode,
-    hook: &Hook<'_>,
-) -> Result<(AttachKind, bool), AttachError> {
-    match mode {
-        AttachMode::Clsact => {
-            // A link of a daemon that used tcx would run the old program first.
-            let had_link = std::fs::remove_file(&hook.pin).is_ok();
-            put_filter(classifier, hook).map(|adopted| (AttachKind::Clsact, adopted || had_link))
-        }
-        AttachMode::Auto | AttachMode::Tcx => {
-            let adopted = put_link(classifier, hook)?;
-            let had_filter = !adopted && remove_filter(hook.name, hook.direction);
-            Ok((AttachKind::Tcx, adopted || had_filter))
-        }
+impl Hook<'_> {
+    fn error(&self, program: &'static str, source: AttachError) -> DataplaneError {
+        DataplaneError::Attach { program, name: self.name.to_owned(), ifindex: self.ifindex, source: Box::new(source) }
     }
 }
 
-/// Puts the program into a pinned link that is still alive, else makes a link. `true` in the first case.
-fn put_link(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<bool, AttachError> {
-    if replace_in_link(classifier, &hook.pin)? {
-        return Ok(true);
-    }
+/// Makes a link, ordered before all others, and pins it.
+fn put_link(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<(), AttachError> {
     if !names(hook.name, hook.ifindex) {
         return Err(AttachError::Moved);
     }
@@ -213,7 +233,7 @@ fn put_link(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<bool, A
         return Err(AttachError::Moved);
     }
     FdLink::try_from(link)?.pin(&hook.pin)?;
-    Ok(false)
+    Ok(())
 }
 
 /// Puts the program into the link pinned at `pin`. `false` if there is none, or its device is gone; then there is no
@@ -236,28 +256,25 @@ pub(super) fn replace_in_link(classifier: &mut SchedClassifier, pin: &std::path:
     }
 }
 
-/// Puts the program into our filter, or makes one. `true` if there was one.
-fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<bool, AttachError> {
+/// Makes a filter, before all others.
+fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<(), AttachError> {
     if !names(hook.name, hook.ifindex) {
         return Err(AttachError::Moved);
     }
-    // There may be one already, ours or somebody else's: both will do.
+    // There may be a qdisc already, of an earlier daemon or of somebody else: both will do.
     let _ = tc::qdisc_add_clsact(hook.name);
-    let adopted = replace_in_filter(classifier, hook.name, hook.direction)?;
-    if !adopted {
-        let id = classifier.attach_with_options(
-            hook.name,
-            hook.direction,
-            TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None }),
-        )?;
-        let link = classifier.take_link(id)?;
-        if !names(hook.name, hook.ifindex) {
-            return Err(AttachError::Moved);
-        }
-        // Dropping it would take the filter off.
-        std::mem::forget(link);
+    let id = classifier.attach_with_options(
+        hook.name,
+        hook.direction,
+        TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None }),
+    )?;
+    let link = classifier.take_link(id)?;
+    if !names(hook.name, hook.ifindex) {
+        return Err(AttachError::Moved);
     }
-    Ok(adopted)
+    // Dropping it would take the filter off.
+    std::mem::forget(link);
+    Ok(())
 }
 
 /// Puts the program into our filter on an interface. `false` if there is none.

@@ -9,7 +9,7 @@ use aya::{
 };
 use metadata_ebpf::abi::{ABI_VERSION, Meta};
 
-use super::{AttachMode, Dataplane, DataplaneError, IfIndex, object::OBJECT, pins::Pins};
+use super::{AttachMode, Dataplane, DataplaneError, IfIndex, map_error, object::OBJECT, pins::Pins, program_error};
 
 /// The programs in the object, by name.
 const PROGRAMS: [&str; 3] = ["from_guest", "to_guest", "from_host"];
@@ -29,16 +29,8 @@ impl Dataplane {
         let mut dataplane = Self {
             ports: hash(&mut ebpf, "PORTS")?,
             tags: hash(&mut ebpf, "TAGS")?,
-            counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(|source| DataplaneError::Map {
-                doing: "open",
-                name: "COUNTERS",
-                source,
-            })?,
-            meta: take(&mut ebpf, "META")?.try_into().map_err(|source| DataplaneError::Map {
-                doing: "open",
-                name: "META",
-                source,
-            })?,
+            counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(map_error("open", "COUNTERS"))?,
+            meta: take(&mut ebpf, "META")?.try_into().map_err(map_error("open", "META"))?,
             ebpf,
             pins,
             mode: mode.resolve(),
@@ -50,7 +42,7 @@ impl Dataplane {
             dataplane
                 .meta
                 .set(0, Meta { abi_version: ABI_VERSION, next_tag: 1 }, 0)
-                .map_err(|source| DataplaneError::Map { doing: "write", name: "META", source })?;
+                .map_err(map_error("write", "META"))?;
         }
         dataplane.attach_pair(pair_name)?;
         Ok(dataplane)
@@ -68,14 +60,11 @@ pub(super) fn load_object(pins: &Pins, pair: IfIndex, trace: Option<IfIndex>) ->
     for name in Dataplane::MAPS {
         loader.map_pin_path(name, pins.map(name));
     }
-    let mut ebpf = loader.load(OBJECT)?;
+    let mut ebpf = loader.load(OBJECT).map_err(|source| DataplaneError::Load(Box::new(source)))?;
     for name in PROGRAMS {
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(name)
-            .ok_or(DataplaneError::Missing(name))?
-            .try_into()
-            .map_err(|source| DataplaneError::Program { name, source })?;
-        program.load().map_err(|source| DataplaneError::Program { name, source })?;
+        let program: &mut SchedClassifier =
+            ebpf.program_mut(name).ok_or(DataplaneError::Missing(name))?.try_into().map_err(program_error(name))?;
+        program.load().map_err(program_error(name))?;
     }
     Ok(ebpf)
 }
@@ -107,5 +96,5 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DataplaneError> {
 }
 
 fn hash<V: aya::Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<HashMap<MapData, u32, V>, DataplaneError> {
-    take(ebpf, name)?.try_into().map_err(|source| DataplaneError::Map { doing: "open", name, source })
+    take(ebpf, name)?.try_into().map_err(map_error("open", name))
 }

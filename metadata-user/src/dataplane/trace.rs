@@ -94,22 +94,18 @@ impl Dataplane {
                 .program_mut(program)
                 .ok_or(DataplaneError::Missing(program))?
                 .try_into()
-                .map_err(|source| DataplaneError::Program { name: program, source })?;
+                .map_err(super::program_error(program))?;
             let replaced = match kind {
                 Some(AttachKind::Tcx) => replace_in_link(classifier, &pin),
                 Some(AttachKind::Clsact) => replace_in_filter(classifier, &name, TcAttachType::Ingress),
                 None => Ok(false),
             };
-            match replaced {
-                Ok(true) => {}
-                Ok(false) => {
-                    let source = AttachError::Moved;
-                    return Err(DataplaneError::Attach { program, name, ifindex: at, source });
-                }
-                Err(source) => {
-                    return Err(DataplaneError::Attach { program, name, ifindex: at, source });
-                }
-            }
+            let refused = match replaced {
+                Ok(true) => continue,
+                Ok(false) => AttachError::Moved,
+                Err(error) => error,
+            };
+            return Err(DataplaneError::Attach { program, name, ifindex: at, source: Box::new(refused) });
         }
         Ok(())
     }

@@ -5,10 +5,10 @@ use super::MacAddress;
 /// A disk: a row of Nova's block device mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockDevice {
-    /// Where its content came from: `image`, `volume`, `snapshot`, `blank`.
-    pub source_type: Box<str>,
-    /// What it is: `volume` or `local`.
-    pub destination_type: Box<str>,
+    /// Whether it is a volume, rather than a disk of the node.
+    pub is_volume: bool,
+    /// Whether it was empty at first.
+    pub is_blank: bool,
     /// Its name, for example `/dev/vdb`.
     pub device_name: Option<Box<str>>,
     /// How it is formatted, for example `swap`.
@@ -60,7 +60,7 @@ pub enum DeviceKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bus {
     /// `pci`, `usb`, `scsi`, `ide` or `xen`.
-    pub kind: Box<str>,
+    pub kind: &'static str,
     /// The place.
     pub address: Option<Box<str>>,
 }

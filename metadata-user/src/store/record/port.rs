@@ -50,6 +50,12 @@ impl PortRecord {
         format!("tap{text}")
     }
 
+    /// Returns the guest's addresses in the order of the network's subnets, as Nova walks them.
+    pub fn addresses(&self) -> impl Iterator<Item = &FixedIp> {
+        let indices = self.network.subnets.iter().flat_map(|subnet| &subnet.fixed_ips);
+        indices.filter_map(|&index| self.fixed_ips.get(index))
+    }
+
     /// Returns the addresses from which the guest may send: its fixed addresses with the port's MAC, and the pairs.
     #[must_use]
     pub fn sources(&self) -> Vec<(MacAddress, IpNet)> {
@@ -109,7 +115,7 @@ pub struct SubnetRecord {
     /// Whether a DHCP server's address is recorded: there is one with Neutron's DHCP agent, none with OVN.
     pub dhcp_server: bool,
     /// How an IPv6 guest gets its address: Neutron's word.
-    pub ipv6_address_mode: Option<Box<str>>,
+    pub ipv6_address_mode: Option<&'static str>,
     /// The port's addresses in this subnet: indices into [`PortRecord::fixed_ips`].
     pub fixed_ips: Vec<usize>,
 }

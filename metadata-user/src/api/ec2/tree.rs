@@ -1,0 +1,126 @@
+//! The tree's leaves and the listings of its directories.
+
+use std::collections::BTreeMap;
+
+use super::block_device;
+use crate::store::record::{InstanceRecord, PortRecord};
+
+/// A value, at a path below the version.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub(super) path: String,
+    /// The place of the first version that has it.
+    pub(super) since: u8,
+    pub(super) value: String,
+    /// Whether its directory leaves it out of the listing and shows this value in its own stead.
+    is_name: bool,
+}
+
+/// How Nova prints what is null.
+fn or_none(value: Option<&str>) -> String {
+    value.unwrap_or("None").to_owned()
+}
+
+/// Returns all values of an instance.
+pub(super) fn leaves(record: &InstanceRecord, hostname: &str) -> Vec<Leaf> {
+    let mut leaves = Vec::with_capacity(32);
+    let mut add = |since: u8, name: &str, value: String| {
+        leaves.push(Leaf { path: format!("meta-data/{name}"), since, value, is_name: false });
+    };
+    let ids = &record.ec2_ids;
+    add(0, "ami-id", or_none(ids.ami_id.as_deref()));
+    add(0, "ami-launch-index", record.launch_index.map_or_else(|| or_none(None), |index| index.to_string()));
+    add(0, "ami-manifest-path", "FIXME".to_owned());
+    add(0, "hostname", hostname.to_owned());
+    add(0, "instance-id", ids.instance_id.to_string());
+    add(0, "local-ipv4", or_none(record.local_ipv4.as_deref()));
+    add(0, "reservation-id", or_none(record.reservation_id.as_deref()));
+    add(0, "security-groups", record.security_groups.join("\n"));
+    if record.key_name.is_some() {
+        add(0, "public-keys/0/openssh-key", or_none(record.key_data.as_deref()));
+    }
+    add(1, "local-hostname", hostname.to_owned());
+    add(1, "public-hostname", hostname.to_owned());
+    add(1, "public-ipv4", public_ipv4(record));
+    add(3, "instance-type", or_none(record.flavor.as_deref()));
+    for (name, device) in block_device::mapping(record) {
+        add(5, &format!("block-device-mapping/{name}"), or_none(device.as_deref()));
+    }
+    for (name, id) in [("kernel-id", &ids.kernel_id), ("ramdisk-id", &ids.ramdisk_id)] {
+        if let Some(id) = id {
+            add(5, name, id.to_string());
+        }
+    }
+    add(6, "placement/availability-zone", or_none(record.availability_zone.as_deref()));
+    add(7, "instance-action", "none".to_owned());
+    if let Some(name) = &record.key_name {
+        let path = "meta-data/public-keys/0/_name".to_owned();
+        leaves.push(Leaf { path, since: 0, value: format!("0={name}"), is_name: true });
+    }
+    leaves
+}
+
+/// The first floating address of all; empty if there is none.
+fn public_ipv4(record: &InstanceRecord) -> String {
+    let ports = record.ports.iter().filter(|port| port.listed);
+    let mut floating = ports.flat_map(PortRecord::addresses).flat_map(|ip| &ip.floating_ips);
+    floating.next().map(ToString::to_string).unwrap_or_default()
+}
+
+/// A directory, or a leaf when nothing is in it.
+#[derive(Debug, Default)]
+pub(super) struct Node<'a> {
+    children: BTreeMap<&'a str, Node<'a>>,
+    since: u8,
+    /// What the parent's listing shows instead of the name.
+    shown_as: Option<&'a str>,
+}
+
+impl<'a> Node<'a> {
+    /// Returns the root of the leaves.
+    pub(super) fn of(leaves: &'a [Leaf]) -> Self {
+        let mut root = Self::default();
+        for leaf in leaves {
+            let (path, name) = leaf.path.rsplit_once('/').unwrap_or(("", &leaf.path));
+            let mut node = &mut root;
+            for segment in path.split('/') {
+                node = node
+                    .children
+                    .entry(segment)
+                    .and_modify(|node| node.since = node.since.min(leaf.since))
+                    .or_insert_with(|| Node { since: leaf.since, ..Node::default() });
+            }
+            if leaf.is_name {
+                node.shown_as = Some(&leaf.value);
+            } else {
+                node.children.insert(name, Node { since: leaf.since, ..Node::default() });
+            }
+        }
+        root
+    }
+
+    fn is_directory(&self) -> bool {
+        !self.children.is_empty()
+    }
+
+    /// Returns the directories in this one.
+    pub(super) fn directories(&self) -> impl Iterator<Item = (&'a str, &Self)> {
+        self.children.iter().filter(|(_, node)| node.is_directory()).map(|(name, node)| (*name, node))
+    }
+
+    /// Returns the listing in a version; `None` if the directory is not there yet.
+    pub(super) fn listing(&self, version: u8) -> Option<String> {
+        if version < self.since {
+            return None;
+        }
+        let visible = self.children.iter().filter(|(_, node)| node.since <= version);
+        let names: Vec<String> = visible
+            .map(|(name, node)| match node.shown_as {
+                Some(text) => text.to_owned(),
+                None if node.is_directory() => format!("{name}/"),
+                None => (*name).to_owned(),
+            })
+            .collect();
+        Some(names.join("\n"))
+    }
+}

@@ -1,0 +1,92 @@
+//! What a guest reads when there is no answer: Nova's words in the form that `Accept` asks for.
+
+use bytes::Bytes;
+
+use super::accept::{self, Form};
+use super::{HTML, JSON, PLAIN};
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Complete, and no such path. Also what crashes Nova.
+    NotFound,
+    /// A password is there already.
+    Conflict,
+    /// The password is too long.
+    TooLarge,
+    /// Neither GET nor POST of the password.
+    Method,
+}
+
+/// The three forms of one error, put together when the program is built.
+macro_rules! texts {
+    ($code:literal, $reason:literal, $text:literal) => {
+        Texts {
+            code: $code,
+            plain: concat!($code, " ", $reason, "\n\n", $text, "\n\n   "),
+            html: concat!(
+                "<html>\n <head>\n  <title>",
+                $code,
+                " ",
+                $reason,
+                "</title>\n </head>\n <body>\n  <h1>",
+                $code,
+                " ",
+                $reason,
+                "</h1>\n  ",
+                $text,
+                "<br /><br />\n\n\n\n </body>\n</html>"
+            ),
+            json: concat!(
+                r#"{"message": ""#,
+                $text,
+                r#"<br /><br />\n\n\n", "code": ""#,
+                $code,
+                " ",
+                $reason,
+                r#"", "title": ""#,
+                $reason,
+                r#""}"#
+            ),
+        }
+    };
+}
+
+struct Texts {
+    code: u16,
+    plain: &'static str,
+    html: &'static str,
+    json: &'static str,
+}
+
+const NOT_FOUND: Texts = texts!(404, "Not Found", "The resource could not be found.");
+const CONFLICT: Texts = texts!(409, "Conflict", "There was a conflict when trying to complete your request.");
+const TOO_LARGE: Texts = texts!(400, "Bad Request", "Request is too large.");
+const METHOD: Texts = texts!(400, "Bad Request", "GET and POST only are supported.");
+
+impl Refusal {
+    fn texts(self) -> &'static Texts {
+        match self {
+            Self::NotFound => &NOT_FOUND,
+            Self::Conflict => &CONFLICT,
+            Self::TooLarge => &TOO_LARGE,
+            Self::Method => &METHOD,
+        }
+    }
+
+    /// Returns the HTTP status.
+    pub(super) fn status(self) -> u16 {
+        self.texts().code
+    }
+
+    /// Returns the content type and the body.
+    pub(super) fn body(self, accept: Option<&str>) -> (&'static str, Bytes) {
+        let texts = self.texts();
+        let (content_type, text) = match accept::form(accept) {
+            Form::Plain => (PLAIN, texts.plain),
+            Form::Html => (HTML, texts.html),
+            Form::Json => (JSON, texts.json),
+        };
+        (content_type, Bytes::from_static(text.as_bytes()))
+    }
+}

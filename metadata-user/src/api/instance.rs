@@ -1,0 +1,232 @@
+//! One instance's answers: from a request to a rendered document.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::error::Refusal;
+use super::openstack::meta_data::{self, Tail};
+use super::openstack::vendor_data::{self, DynamicResults};
+use super::openstack::{self, Document, Version, injected, network_data};
+use super::{Answer, Cloud, Effect, HTML, JSON, PASSWORD_LIMIT, PLAIN, Request, ec2, route};
+use crate::store::record::InstanceRecord;
+
+/// An instance's answers. Cheap to clone; clones share what is rendered.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    facts: Arc<Facts>,
+    password: Option<Arc<str>>,
+    dynamic: Arc<DynamicResults>,
+    vendor_data2: Arc<OnceLock<Bytes>>,
+}
+
+/// What does not change as long as the document does not, with its renderings.
+#[derive(Debug)]
+struct Facts {
+    record: Arc<InstanceRecord>,
+    cloud: Arc<Cloud>,
+    meta_data_head: OnceLock<Box<[u8]>>,
+    meta_data_tails: [OnceLock<Box<[u8]>>; Tail::COUNT],
+    network_data: OnceLock<Bytes>,
+    injected: OnceLock<Option<Bytes>>,
+    ec2: OnceLock<ec2::Tree>,
+}
+
+/// What was found.
+struct Found {
+    content_type: &'static str,
+    body: Bytes,
+    effect: Option<Effect>,
+}
+
+impl Found {
+    fn new(content_type: &'static str, body: Bytes) -> Self {
+        Self { content_type, body, effect: None }
+    }
+}
+
+impl Instance {
+    /// Returns the answers for a record. Nothing is rendered yet.
+    #[must_use]
+    pub fn new(record: Arc<InstanceRecord>, cloud: Arc<Cloud>) -> Self {
+        let password = record.password.as_deref().filter(|password| !password.is_empty()).map(Arc::from);
+        let facts = Facts {
+            record,
+            cloud,
+            meta_data_head: OnceLock::new(),
+            meta_data_tails: Default::default(),
+            network_data: OnceLock::new(),
+            injected: OnceLock::new(),
+            ec2: OnceLock::new(),
+        };
+        Self { facts: Arc::new(facts), password, dynamic: Arc::default(), vendor_data2: Arc::default() }
+    }
+
+    /// Returns the record.
+    #[must_use]
+    pub fn record(&self) -> &InstanceRecord {
+        &self.facts.record
+    }
+
+    /// Returns the password that the guest posted.
+    #[must_use]
+    pub fn password(&self) -> Option<&Arc<str>> {
+        self.password.as_ref()
+    }
+
+    /// Returns the same instance with another password; what is rendered already is kept.
+    #[must_use]
+    pub fn with_password(&self, password: Arc<str>) -> Self {
+        Self { password: Some(password), ..self.clone() }
+    }
+
+    /// Returns the same instance with other answers of dynamic vendor data; what else is rendered already is kept.
+    #[must_use]
+    pub fn with_dynamic(&self, dynamic: Arc<DynamicResults>) -> Self {
+        Self { dynamic, vendor_data2: Arc::default(), ..self.clone() }
+    }
+
+    /// Answers a request.
+    #[must_use]
+    pub fn answer(&self, request: &Request<'_>) -> Answer {
+        let path = route::path(request.target);
+        let found = path.as_deref().ok_or(Refusal::NotFound).and_then(|path| self.find(path, request));
+        match (found, request.method) {
+            (Ok(found), method) => {
+                let content_length = found.body.len() as u64;
+                let body = if method == "HEAD" { Bytes::new() } else { found.body };
+                Answer {
+                    status: 200,
+                    content_type: Some(found.content_type),
+                    body,
+                    content_length,
+                    effect: found.effect,
+                }
+            }
+            (Err(refusal), "HEAD") => empty(refusal.status(), Some(HTML)),
+            // Nova's CORS filter takes every OPTIONS that fails for a preflight request.
+            (Err(_), "OPTIONS") => empty(200, None),
+            (Err(refusal), _) => {
+                let (content_type, body) = refusal.body(request.accept);
+                let content_length = body.len() as u64;
+                Answer {
+                    status: refusal.status(),
+                    content_type: Some(content_type),
+                    body,
+                    content_length,
+                    effect: None,
+                }
+            }
+        }
+    }
+
+    fn find(&self, path: &str, request: &Request<'_>) -> Result<Found, Refusal> {
+        let (first, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        match (first, rest) {
+            ("" | "ec2", None) => Ok(Found::new(PLAIN, Bytes::from_static(ec2::VERSION_LIST.as_bytes()))),
+            ("openstack", None) => Ok(Found::new(PLAIN, openstack::versions(request.today))),
+            ("openstack", Some(rest)) => self.find_openstack(rest, request),
+            ("ec2", Some(rest)) => self.find_ec2(rest),
+            _ => self.find_ec2(path),
+        }
+    }
+
+    fn find_openstack(&self, path: &str, request: &Request<'_>) -> Result<Found, Refusal> {
+        let (version, name) = path.split_once('/').unwrap_or((path, ""));
+        let facts = &*self.facts;
+        if version == "content" {
+            let file = (name == "0000").then(|| facts.injected()).flatten();
+            return file.map(|file| Found::new(PLAIN, file)).ok_or(Refusal::NotFound);
+        }
+        let version = Version::named(version).ok_or(Refusal::NotFound)?;
+        let user_data = facts.record.user_data.as_ref();
+        match Document::named(name, version).ok_or(Refusal::NotFound)? {
+            Document::Listing => Ok(Found::new(PLAIN, openstack::listing(version, user_data.is_some()))),
+            Document::MetaData => Ok(Found::new(JSON, facts.meta_data(version, request))),
+            Document::UserData => user_data.map(|data| Found::new(PLAIN, data.clone())).ok_or(Refusal::NotFound),
+            Document::Password => self.find_password(request),
+            Document::VendorData => {
+                vendor_data::render(&facts.cloud).map(|data| Found::new(JSON, data)).ok_or(Refusal::NotFound)
+            }
+            Document::VendorData2 => Ok(Found::new(JSON, self.vendor_data2())),
+            Document::NetworkData => Ok(Found::new(PLAIN, facts.network_data())),
+        }
+    }
+
+    fn find_ec2(&self, path: &str) -> Result<Found, Refusal> {
+        let (version, path) = path.split_once('/').unwrap_or((path, ""));
+        let version = ec2::version(version).ok_or(Refusal::NotFound)?;
+        let body = match (path, &self.facts.record.user_data) {
+            ("user-data", user_data) => user_data.clone(),
+            _ => self.facts.ec2().get(version, path),
+        };
+        body.map(|body| Found::new(PLAIN, body)).ok_or(Refusal::NotFound)
+    }
+
+    fn find_password(&self, request: &Request<'_>) -> Result<Found, Refusal> {
+        match request.method {
+            "GET" => {
+                let password = self.password.as_deref().unwrap_or_default();
+                Ok(Found::new(HTML, Bytes::copy_from_slice(password.as_bytes())))
+            }
+            "POST" if self.password.is_some() => Err(Refusal::Conflict),
+            "POST" => {
+                // A body without a length, or one that is not text, crashes Nova.
+                let length = request.content_length.ok_or(Refusal::NotFound)?;
+                if length > PASSWORD_LIMIT as u64 || request.body.len() > PASSWORD_LIMIT {
+                    return Err(Refusal::TooLarge);
+                }
+                let password = std::str::from_utf8(request.body).map_err(|_| Refusal::NotFound)?;
+                // Nothing posted is nothing stored: a later POST still works.
+                let effect = (!password.is_empty()).then(|| Effect::SetPassword(password.into()));
+                Ok(Found { content_type: HTML, body: Bytes::new(), effect })
+            }
+            _ => Err(Refusal::Method),
+        }
+    }
+
+    fn vendor_data2(&self) -> Bytes {
+        self.vendor_data2.get_or_init(|| vendor_data::render2(&self.facts.cloud, &self.dynamic)).clone()
+    }
+}
+
+impl Facts {
+    fn hostname(&self) -> String {
+        let hostname = &self.record.hostname;
+        match &*self.cloud.dhcp_domain {
+            "" => hostname.to_string(),
+            domain => format!("{hostname}.{domain}"),
+        }
+    }
+
+    fn meta_data(&self, version: Version, request: &Request<'_>) -> Bytes {
+        let record = &*self.record;
+        let head = self
+            .meta_data_head
+            .get_or_init(|| meta_data::head(record, &self.hostname(), self.injected().is_some()).into_boxed_slice());
+        let tail = Tail::of(record, version);
+        let tail = self.meta_data_tails[tail as usize].get_or_init(|| meta_data::tail(record, tail).into_boxed_slice());
+        if version < Version::Grizzly {
+            return meta_data::join(head, None, tail).into();
+        }
+        let mut seed = [0; 512];
+        (request.seed)(&mut seed);
+        meta_data::join(head, Some(&seed), tail).into()
+    }
+
+    fn network_data(&self) -> Bytes {
+        self.network_data.get_or_init(|| network_data::render(&self.record.ports).into()).clone()
+    }
+
+    fn injected(&self) -> Option<Bytes> {
+        self.injected.get_or_init(|| injected::render(&self.record.ports).map(Bytes::from)).clone()
+    }
+
+    fn ec2(&self) -> &ec2::Tree {
+        self.ec2.get_or_init(|| ec2::Tree::render(&self.record, &self.hostname()))
+    }
+}
+
+fn empty(status: u16, content_type: Option<&'static str>) -> Answer {
+    Answer { status, content_type, body: Bytes::new(), content_length: 0, effect: None }
+}

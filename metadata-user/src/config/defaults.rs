@@ -1,0 +1,66 @@
+//! Every default of the configuration, with its reason. deploy/metadatad.toml shows the same values, which a test
+//! checks.
+
+use std::time::Duration;
+
+use super::{Attach, LogFormat, Unbound, VendordataProvider};
+
+/// Where the configuration is read from without `--config`.
+pub const CONFIG_PATH: &str = "/etc/metadatad/metadatad.toml";
+
+/// Network namespace of the responder.
+pub const NAMESPACE: &str = "metadatad";
+
+/// Host's end of the pair. Does not match [`PORT_PATTERN`], so it is never taken for a guest's.
+pub const INTERFACE: &str = "metadatad0";
+
+/// The port that every client of the metadata service asks.
+pub const PORT: u16 = 80;
+
+/// Nova and libvirt name taps `tap` + the start of the port's id.
+pub const PORT_PATTERN: &str = "tap*";
+
+/// A guest that boots before its document arrives waits for it: cloud-init retries a 503 and nothing else.
+pub const UNBOUND: Unbound = Unbound::Hold;
+
+/// The usual mount point of the bpf file system.
+pub const PIN_DIR: &str = "/sys/fs/bpf/metadatad";
+
+/// tcx where there is one: its links are pinned and cannot be removed by accident.
+pub const ATTACH: Attach = Attach::Auto;
+
+/// Folder of the `directory` source.
+pub const DIRECTORY: &str = "/etc/metadatad/instances";
+
+/// Nova's default of `dhcp_domain`.
+pub const DHCP_DOMAIN: &str = "novalocal";
+
+/// Nova's default of `vendordata_providers`.
+pub const VENDORDATA_PROVIDERS: [VendordataProvider; 1] = [VendordataProvider::StaticJson];
+
+/// A guest sends its request in one segment; ten seconds are several retransmissions of it.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Clients read all documents in one go and then leave; a minute keeps their connection through pauses.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A megabyte to a slow guest is done in well under this, and a service manager waits longer.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Far above what boot needs (one or two), and far below what would hurt the other guests.
+pub const CONNECTIONS_PER_PORT: usize = 128;
+
+/// 500 ports at 32 connections each; about 16 KiB of memory per connection in user space.
+pub const CONNECTIONS: usize = 16_384;
+
+/// A request is a look-up, so two threads answer a node's guests, and leave the other CPUs to the guests themselves.
+pub const THREADS: usize = 2;
+
+/// Socket of the admin API.
+pub const ADMIN_SOCKET: &str = "/run/metadatad/admin.sock";
+
+/// What is worth a line on a healthy node.
+pub const LOG_FILTER: &str = "info";
+
+/// The journal shows it as it is.
+pub const LOG_FORMAT: LogFormat = LogFormat::Text;

@@ -1,0 +1,68 @@
+//! What is wrong with a configuration, where, and what to do about it.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("reading the configuration {}: give its path with --config, or start from the example metadatad.toml", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something in the file is not possible.
+    #[error("{}:{line}:{column}: {problem}; {remedy}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+        /// What to write instead.
+        remedy: String,
+    },
+}
+
+impl ConfigError {
+    pub(super) fn at(path: &Path, text: &str, span: Range<usize>, problem: String, remedy: &str) -> Self {
+        let (line, column) = place(text, span.start);
+        Self::Invalid { path: path.to_owned(), line, column, problem, remedy: remedy.to_owned() }
+    }
+}
+
+/// Turns a byte offset into line and column, both from 1; the column counts characters.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let mut end = offset.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let before = &text[..end];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn places_count_lines_and_characters_from_one() {
+        for (text, offset, expected) in [
+            ("", 0, (1, 1)),
+            ("ab", 1, (1, 2)),
+            ("a\nb", 2, (2, 1)),
+            ("é = 1", 3, (1, 3)),
+            ("é", 1, (1, 1)),
+            ("a\n\n", 99, (3, 1)),
+        ] {
+            assert_eq!(place(text, offset), expected, "{text:?} at {offset}");
+        }
+    }
+}

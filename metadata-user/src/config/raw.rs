@@ -1,0 +1,443 @@
+//! The configuration as written, and the checks that turn it into a [`Config`].
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::pattern::NamePattern;
+use super::{Attach, Config, ConfigError, LogFormat, Source, Unbound, VendordataProvider};
+
+type Written<T> = Option<Spanned<T>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    responder: Responder,
+    ports: Ports,
+    bpf: Bpf,
+    source: SourceTable,
+    cloud: Cloud,
+    http: Http,
+    admin: Admin,
+    log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Responder {
+    namespace: Written<String>,
+    interface: Written<String>,
+    port: Written<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Ports {
+    r#match: Written<Vec<Spanned<String>>>,
+    unbound: Written<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Bpf {
+    pin_dir: Written<String>,
+    attach: Written<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SourceTable {
+    kind: Written<String>,
+    path: Written<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Cloud {
+    dhcp_domain: Written<String>,
+    vendordata_providers: Option<Vec<Spanned<String>>>,
+    vendordata_jsonfile_path: Written<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Http {
+    request_timeout: Written<String>,
+    idle_timeout: Written<String>,
+    drain_timeout: Written<String>,
+    connections_per_port: Written<i64>,
+    connections: Written<i64>,
+    threads: Written<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Admin {
+    socket: Written<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Log {
+    filter: Written<String>,
+    format: Written<String>,
+}
+
+/// Most connections in all: what a process may have open files, on a usual system, halved.
+const MOST_CONNECTIONS: i64 = 524_288;
+/// Most threads that answer guests: more than any node has use for.
+const MOST_THREADS: i64 = 256;
+/// Longest name of an interface: the kernel's `IFNAMSIZ` less its final zero.
+const LONGEST_INTERFACE: usize = 15;
+/// Longest name of a namespace: a file name under `/run/netns` (`NAME_MAX`).
+const LONGEST_NAMESPACE: usize = 255;
+/// Longest path of a Unix socket: `sun_path` (unix(7)) less its final zero.
+const LONGEST_SOCKET: usize = 107;
+/// Time-outs are at least this: below, a scheduling delay would cut guests off.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
+/// Time-outs are at most this.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+const SPELLING: &str = "correct the name, or remove it to have the default; the example metadatad.toml shows every key";
+
+/// A text and its name, for errors.
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let file = File { path, text };
+    let raw: Raw = toml::from_str(text)
+        .map_err(|error| file.refuse(error.span().unwrap_or(0..0), error.message().replace('\n', ", "), SPELLING))?;
+    let mut config = Config::default();
+
+    if let Some(namespace) = raw.responder.namespace {
+        config.responder.namespace = file.name(namespace, LONGEST_NAMESPACE)?;
+    }
+    let interface_span = raw.responder.interface.as_ref().map(Spanned::span);
+    if let Some(interface) = raw.responder.interface {
+        config.responder.interface = file.name(interface, LONGEST_INTERFACE)?;
+    }
+    if let Some(port) = raw.responder.port {
+        config.responder.port = file.number(port, 1, 65535)?;
+    }
+
+    let patterns_span = raw.ports.r#match.as_ref().map(Spanned::span);
+    if let Some(patterns) = raw.ports.r#match {
+        config.ports.patterns = file.patterns(patterns)?;
+    }
+    if let Some(unbound) = raw.ports.unbound {
+        config.ports.unbound = file.one_of(unbound, &[("hold", Unbound::Hold), ("pass", Unbound::Pass)])?;
+    }
+    if config.ports.matches(&config.responder.interface) {
+        let problem = format!("responder.interface `{}` matches ports.match", config.responder.interface);
+        let span = interface_span.or(patterns_span).unwrap_or(0..0);
+        return Err(file.refuse(span, problem, "choose a name that no pattern of ports.match fits"));
+    }
+
+    if let Some(pin_dir) = raw.bpf.pin_dir {
+        config.bpf.pin_dir = file.absolute(pin_dir)?;
+    }
+    if let Some(attach) = raw.bpf.attach {
+        let kinds = [("auto", Attach::Auto), ("tcx", Attach::Tcx), ("clsact", Attach::Clsact)];
+        config.bpf.attach = file.one_of(attach, &kinds)?;
+    }
+
+    if let Some(kind) = raw.source.kind {
+        file.one_of(kind, &[("directory", ())])?;
+    }
+    if let Some(path) = raw.source.path {
+        config.source = Source::Directory { path: file.absolute(path)? };
+    }
+
+    if let Some(domain) = raw.cloud.dhcp_domain {
+        config.cloud.dhcp_domain = file.domain(domain)?;
+    }
+    if let Some(providers) = raw.cloud.vendordata_providers {
+        let names = [("StaticJSON", VendordataProvider::StaticJson), ("DynamicJSON", VendordataProvider::DynamicJson)];
+        config.cloud.vendordata_providers =
+            providers.into_iter().map(|provider| file.one_of(provider, &names)).collect::<Result<_, _>>()?;
+    }
+    if let Some(path) = raw.cloud.vendordata_jsonfile_path {
+        config.cloud.vendordata_jsonfile_path = Some(file.absolute(path)?);
+    }
+
+    let http = &mut config.http;
+    for (written, value) in [
+        (raw.http.request_timeout, &mut http.request_timeout),
+        (raw.http.idle_timeout, &mut http.idle_timeout),
+        (raw.http.drain_timeout, &mut http.drain_timeout),
+    ] {
+        if let Some(written) = written {
+            *value = file.timeout(written)?;
+        }
+    }
+    if let Some(connections) = raw.http.connections {
+        http.connections = file.number(connections, 1, MOST_CONNECTIONS)?;
+    }
+    if let Some(connections) = raw.http.connections_per_port {
+        http.connections_per_port = file.number(connections, 1, MOST_CONNECTIONS)?;
+    }
+    if let Some(threads) = raw.http.threads {
+        http.threads = file.number(threads, 1, MOST_THREADS)?;
+    }
+
+    if let Some(socket) = raw.admin.socket {
+        config.admin.socket = file.socket(socket)?;
+    }
+    if let Some(filter) = raw.log.filter {
+        config.log.filter = file.filter(filter)?;
+    }
+    if let Some(format) = raw.log.format {
+        config.log.format = file.one_of(format, &[("text", LogFormat::Text), ("json", LogFormat::Json)])?;
+    }
+    Ok(config)
+}
+
+impl File<'_> {
+    fn refuse(&self, span: Range<usize>, problem: String, remedy: &str) -> ConfigError {
+        ConfigError::at(self.path, self.text, span, problem, remedy)
+    }
+
+    /// A name that becomes a file name or an interface name.
+    fn name(&self, written: Spanned<String>, longest: usize) -> Result<String, ConfigError> {
+        let name = written.get_ref();
+        let possible = !name.is_empty()
+            && name.len() <= longest
+            && name != "."
+            && name != ".."
+            && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':' && byte != b'%');
+        if possible {
+            return Ok(written.into_inner());
+        }
+        let remedy = format!("use 1 to {longest} letters, digits, `-`, `_` or `.`");
+        Err(self.refuse(written.span(), format!("`{name}` is not a possible name"), &remedy))
+    }
+
+    fn number<T: TryFrom<i64>>(&self, written: Spanned<i64>, least: i64, most: i64) -> Result<T, ConfigError> {
+        let number = *written.get_ref();
+        (least..=most).contains(&number).then(|| T::try_from(number).ok()).flatten().ok_or_else(|| {
+            self.refuse(written.span(), format!("{number} is out of range"), &format!("use {least} to {most}"))
+        })
+    }
+
+    fn one_of<T: Copy>(&self, written: Spanned<String>, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+        if let Some((_, value)) = choices.iter().find(|(name, _)| name == written.get_ref()) {
+            return Ok(*value);
+        }
+        let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let remedy = format!("use {}", names.join(" or "));
+        Err(self.refuse(written.span(), format!("`{}` is not known here", written.get_ref()), &remedy))
+    }
+
+    fn patterns(&self, written: Spanned<Vec<Spanned<String>>>) -> Result<Vec<NamePattern>, ConfigError> {
+        if written.get_ref().is_empty() {
+            let problem = "no pattern: no interface would be a guest's".to_owned();
+            return Err(self.refuse(written.span(), problem, "use for example [\"tap*\"]"));
+        }
+        written
+            .into_inner()
+            .into_iter()
+            .map(|pattern| {
+                let text = pattern.get_ref();
+                if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
+                    let problem = format!("`{text}` fits no interface");
+                    return Err(self.refuse(pattern.span(), problem, "use for example \"tap*\""));
+                }
+                if text.bytes().all(|byte| byte == b'*') {
+                    let problem = format!("`{text}` fits every interface, the node's own too");
+                    return Err(self.refuse(pattern.span(), problem, "use for example \"tap*\""));
+                }
+                Ok(NamePattern::of(text))
+            })
+            .collect()
+    }
+
+    fn absolute(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
+        let path = PathBuf::from(written.get_ref());
+        if path.is_absolute() && !written.get_ref().contains('\0') {
+            return Ok(path);
+        }
+        let problem = format!("`{}` is not an absolute path", written.get_ref());
+        Err(self.refuse(written.span(), problem, "write it from `/` on"))
+    }
+
+    fn socket(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
+        if written.get_ref().len() > LONGEST_SOCKET {
+            let problem = format!("a socket's path of {} bytes is too long", written.get_ref().len());
+            return Err(self.refuse(written.span(), problem, &format!("use at most {LONGEST_SOCKET}")));
+        }
+        self.absolute(written)
+    }
+
+    fn domain(&self, written: Spanned<String>) -> Result<String, ConfigError> {
+        let domain = written.get_ref();
+        let possible = domain.len() <= 253
+            && !domain.starts_with('.')
+            && domain.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_'));
+        if possible {
+            return Ok(written.into_inner());
+        }
+        let problem = format!("`{domain}` is not a domain");
+        Err(self.refuse(written.span(), problem, "use for example \"novalocal\", without a dot before it, or \"\""))
+    }
+
+    fn timeout(&self, written: Spanned<String>) -> Result<Duration, ConfigError> {
+        let text = written.get_ref().as_str();
+        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+        let milliseconds = match unit {
+            "ms" => Some(1),
+            "s" => Some(1000),
+            "m" => Some(60_000),
+            _ => None,
+        };
+        let value = digits
+            .parse::<u64>()
+            .ok()
+            .zip(milliseconds)
+            .and_then(|(number, unit)| number.checked_mul(unit))
+            .map(Duration::from_millis)
+            .filter(|value| (SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(value));
+        value.ok_or_else(|| {
+            let problem = format!("`{text}` is not a possible time-out");
+            self.refuse(written.span(), problem, "use \"100ms\" to \"60m\", for example \"10s\"")
+        })
+    }
+
+    fn filter(&self, written: Spanned<String>) -> Result<String, ConfigError> {
+        match tracing_subscriber::EnvFilter::builder().parse(written.get_ref()) {
+            Ok(_) => Ok(written.into_inner()),
+            Err(error) => {
+                let problem = format!("`{}` is not a log filter: {error}", written.get_ref());
+                Err(self.refuse(
+                    written.span(),
+                    problem,
+                    "use for example \"info\" or \"info,metadata_user::http=debug\"",
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../deploy/metadatad.toml");
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("m.toml"), text)
+    }
+
+    #[test]
+    fn nothing_written_means_the_defaults() {
+        assert_eq!(read("").expect("an empty configuration"), Config::default());
+        assert_eq!(read("[ports]\n[http]\n").expect("empty tables"), Config::default());
+    }
+
+    #[test]
+    fn the_example_shows_the_defaults() {
+        assert_eq!(read(EXAMPLE).expect("the example"), Config::default());
+        for key in [
+            "namespace",
+            "interface",
+            "port",
+            "match",
+            "unbound",
+            "pin_dir",
+            "attach",
+            "kind",
+            "path",
+            "dhcp_domain",
+            "vendordata_providers",
+            "vendordata_jsonfile_path",
+            "request_timeout",
+            "idle_timeout",
+            "drain_timeout",
+            "connections_per_port",
+            "connections",
+            "threads",
+            "socket",
+            "filter",
+            "format",
+        ] {
+            assert!(
+                EXAMPLE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))),
+                "{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_are_taken_as_written() {
+        let config = read(concat!(
+            "[responder]\nnamespace = 'ns1'\ninterface = 'pair1'\nport = 8080\n",
+            "[ports]\nmatch = ['tap*', 'vnet?']\nunbound = 'pass'\n",
+            "[bpf]\npin_dir = '/run/bpf'\nattach = 'clsact'\n[source]\nkind = 'directory'\npath = '/srv/docs'\n",
+            "[cloud]\ndhcp_domain = ''\nvendordata_providers = ['DynamicJSON', 'StaticJSON']\n",
+            "vendordata_jsonfile_path = '/etc/vendor.json'\n",
+            "[http]\nrequest_timeout = '500ms'\nidle_timeout = '2m'\ndrain_timeout = '1s'\nconnections = 9\n",
+            "connections_per_port = 3\nthreads = 1\n[admin]\nsocket = '/tmp/a.sock'\n",
+            "[log]\nfilter = 'debug'\nformat = 'json'\n",
+        ))
+        .expect("a configuration");
+        assert_eq!(
+            config.responder,
+            super::super::Responder { namespace: "ns1".into(), interface: "pair1".into(), port: 8080 }
+        );
+        assert!(config.ports.matches("vnet3") && !config.ports.matches("eth0"));
+        assert_eq!((config.ports.unbound, config.bpf.attach), (Unbound::Pass, Attach::Clsact));
+        assert_eq!(config.source, Source::Directory { path: "/srv/docs".into() });
+        assert_eq!(
+            config.cloud.vendordata_providers,
+            [VendordataProvider::DynamicJson, VendordataProvider::StaticJson]
+        );
+        assert_eq!(config.http.request_timeout, Duration::from_millis(500));
+        assert_eq!(config.http.idle_timeout, Duration::from_secs(120));
+        assert_eq!((config.http.connections, config.http.connections_per_port, config.http.threads), (9, 3, 1));
+        assert_eq!(config.log, super::super::Log { filter: "debug".into(), format: LogFormat::Json });
+    }
+
+    #[test]
+    fn refusals_name_place_and_remedy() {
+        for (text, place, problem, remedy) in [
+            ("[responder]\nprot = 80\n", "m.toml:2:1", "unknown field `prot`", "correct the name"),
+            ("\n\n[respnder]\n", "m.toml:3:2", "unknown field `respnder`", "correct the name"),
+            ("[responder]\nport = 'x'\n", "m.toml:2:8", "invalid type", "correct"),
+            ("[responder]\nport = 0\n", "m.toml:2:8", "0 is out of range", "use 1 to 65535"),
+            ("[responder]\nport = 65536", "m.toml:2:8", "65536", "use 1 to 65535"),
+            ("[responder]\ninterface = 'sixteen-letters-'", "m.toml:2:13", "not a possible name", "use 1 to 15"),
+            ("[responder]\nnamespace = 'a/b'", "m.toml:2:13", "not a possible name", "use 1 to 255"),
+            ("[responder]\ninterface = 'tap0'", "m.toml:2:13", "matches ports.match", "choose a name"),
+            ("[ports]\nmatch = []", "m.toml:2:9", "no pattern", "tap*"),
+            ("[ports]\nmatch = ['tap*', '*']", "m.toml:2:18", "every interface", "tap*"),
+            ("[ports]\nmatch = ['meta*']", "m.toml:2:9", "matches ports.match", "choose a name"),
+            ("[ports]\nunbound = 'drop'", "m.toml:2:11", "`drop` is not known", "\"hold\" or \"pass\""),
+            ("[bpf]\nattach = 'xdp'", "m.toml:2:10", "`xdp`", "\"auto\" or \"tcx\" or \"clsact\""),
+            ("[bpf]\npin_dir = 'bpf'", "m.toml:2:11", "not an absolute path", "from `/`"),
+            ("[source]\nkind = 'etcd'", "m.toml:2:8", "`etcd`", "\"directory\""),
+            ("[cloud]\ndhcp_domain = '.x'", "m.toml:2:15", "not a domain", "novalocal"),
+            ("[http]\nidle_timeout = '1 day'", "m.toml:2:16", "not a possible time-out", "10s"),
+            ("[http]\nidle_timeout = '0s'", "m.toml:2:16", "not a possible time-out", "10s"),
+            ("[http]\nconnections = -1", "m.toml:2:15", "-1 is out of range", "use 1 to"),
+            ("[log]\nfilter = 'a=b=c'", "m.toml:2:10", "not a log filter", "info"),
+            ("[log]\nformat = 'xml'", "m.toml:2:10", "`xml`", "\"text\" or \"json\""),
+            ("port = ", "m.toml:1", "", ""),
+        ] {
+            let message = read(text).expect_err(text).to_string();
+            assert!(message.starts_with(place), "{text:?}: {message}");
+            assert!(message.contains(problem) && message.contains(remedy), "{text:?}: {message}");
+            assert!(!message.contains('\n'), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::load(Path::new("/nonexistent/m.toml")).expect_err("no such file");
+        assert!(error.to_string().contains("/nonexistent/m.toml"), "{error}");
+    }
+}

@@ -1,0 +1,469 @@
+//! The taps of this node: found over netlink, bound to instances, told to the kernel.
+//!
+//! Promises:
+//! - every link that the configuration matches gets `from_guest` at once, bound or not;
+//! - a tag is bound to one instance in its life; another instance on the same tap is another tag, and the old one ends in
+//!   the kernel first and in the connections next, before anybody can read through it;
+//! - documents and links may come, go and change in any order: each change makes the tap what it should be now,
+//!   whatever it was before;
+//! - a doubt (two documents for one tap) is a refusal that `metadatad ports` explains.
+//!
+//! One task owns all of this, on a thread of its own: its system calls never delay a guest's answer.
+
+pub mod netlink;
+pub mod reconcile;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::{
+    netlink::{Link, LinkEvent},
+    reconcile::{Wanted, keeps_tag, wanted},
+};
+use crate::{
+    config,
+    dataplane::{AttachKind, Dataplane, DataplaneError, IfIndex, PortEntry, Trace, join_sources},
+    identity::{Identities, Identity, Tag},
+    store::{
+        Store, StoreChange,
+        record::{InstanceId, MacAddress, PortId},
+    },
+};
+
+/// What a tap is, for the daemon's commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortView {
+    /// Name of the interface.
+    pub name: String,
+    /// Its binding's tag; `None` while passed or failed.
+    pub tag: Option<Tag>,
+    /// What it is.
+    pub state: PortState,
+    /// How the program is attached.
+    pub attached: Option<AttachKind>,
+}
+
+/// What a tap can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortState {
+    /// Answered with an instance's data.
+    Bound {
+        /// The instance.
+        instance: InstanceId,
+        /// Its project.
+        project: String,
+        /// The port.
+        port: PortId,
+        /// The port's MAC.
+        mac: MacAddress,
+        /// Allowed sources, joined.
+        sources: Vec<(MacAddress, ipnet::IpNet)>,
+    },
+    /// Answered with 503: no document names it.
+    Held,
+    /// Left to whatever else serves it.
+    Passed,
+    /// Answered with 503: it is not certain whose it is.
+    Refused(String),
+    /// Not served: something could not be done.
+    Failed(String),
+}
+
+/// The taps as they are, for readers.
+#[derive(Clone, Debug, Default)]
+pub struct PortsView(Arc<RwLock<BTreeMap<IfIndex, PortView>>>);
+
+impl PortsView {
+    /// Returns all taps, by interface index.
+    #[must_use]
+    pub fn all(&self) -> Vec<(IfIndex, PortView)> {
+        let ports = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        ports.iter().map(|(ifindex, view)| (*ifindex, view.clone())).collect()
+    }
+
+    /// Returns the interface index of the tap with this name.
+    #[must_use]
+    pub fn ifindex_of(&self, name: &str) -> Option<IfIndex> {
+        let ports = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        ports.iter().find(|(_, view)| view.name == name).map(|(ifindex, _)| *ifindex)
+    }
+
+    fn set(&self, ifindex: IfIndex, view: PortView) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(ifindex, view);
+    }
+
+    fn remove(&self, ifindex: IfIndex) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&ifindex);
+    }
+}
+
+/// Something that a command asks of the task.
+#[derive(Debug)]
+pub enum Request {
+    /// Trace a tap until the receiver of the lines is gone.
+    Trace {
+        /// The tap.
+        ifindex: IfIndex,
+        /// Where the lines go.
+        lines: mpsc::Sender<String>,
+        /// Whether it could be started; the reason if not.
+        started: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// Why the task ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PortsError {
+    /// Links cannot be watched.
+    #[error(transparent)]
+    Netlink(#[from] netlink::NetlinkError),
+    /// The store is gone: the daemon is ending.
+    #[error("the store is gone")]
+    StoreGone,
+}
+
+/// What the task knows of a tap.
+#[derive(Debug)]
+struct Port {
+    name: String,
+    binding: Option<Binding>,
+}
+
+/// A tag, and what the kernel was told with it.
+#[derive(Debug)]
+struct Binding {
+    tag: Tag,
+    /// `None`: held.
+    owner: Option<Owner>,
+    /// `None`: found in the kernel, not yet confirmed.
+    entry: Option<PortEntry>,
+}
+
+/// Whose a tag is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The port; `None` if only the kernel knows of the binding, which keeps no ports.
+    pub port: Option<PortId>,
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub struct Ports {
+    dataplane: Dataplane,
+    identities: Arc<Identities>,
+    store: Arc<Store>,
+    rules: config::Ports,
+    view: PortsView,
+    ports: BTreeMap<IfIndex, Port>,
+    trace: Option<Trace>,
+}
+
+impl Ports {
+    /// Makes the task's state; [`Self::run`] runs it.
+    #[must_use]
+    pub fn new(
+        dataplane: Dataplane,
+        identities: Arc<Identities>,
+        store: Arc<Store>,
+        rules: config::Ports,
+        view: PortsView,
+    ) -> Self {
+        Self { dataplane, identities, store, rules, view, ports: BTreeMap::new(), trace: None }
+    }
+
+    /// Follows links and documents until the store or the netlink socket is gone. `ready` is called when every link that
+    /// was there at the start is attached.
+    ///
+    /// # Errors
+    /// See [`PortsError`]. Failures of single taps are logged and shown, and end nothing.
+    pub async fn run(
+        mut self,
+        mut changes: mpsc::UnboundedReceiver<StoreChange>,
+        mut requests: mpsc::Receiver<Request>,
+        ready: impl FnOnce(),
+    ) -> Result<(), PortsError> {
+        let (mut links, first) = netlink::watch().await?;
+        let started = std::time::Instant::now();
+        self.resync(first);
+        self.forget_leftovers();
+        tracing::info!(
+            ports = self.ports.len(),
+            milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "every tap that was there is attached"
+        );
+        ready();
+        let (trace_over, mut trace_ended) = mpsc::channel(1);
+        loop {
+            tokio::select! {
+                event = links.next() => match event? {
+                    LinkEvent::Changed(link) => self.link_changed(link),
+                    LinkEvent::Gone(ifindex) => self.link_gone(ifindex),
+                    LinkEvent::Resync(links) => self.resync(links),
+                },
+                change = changes.recv() => {
+                    let change = change.ok_or(PortsError::StoreGone)?;
+                    self.claims_changed(&change.devices);
+                }
+                Some(request) = requests.recv() => self.request(request, &trace_over),
+                Some(()) = trace_ended.recv() => self.end_trace(),
+            }
+        }
+    }
+
+    fn link_changed(&mut self, link: Link) {
+        let known = self.ports.get(&link.ifindex);
+        if !self.rules.matches(&link.name) || link.ifindex == self.dataplane.pair() {
+            if known.is_some() {
+                tracing::info!(ifindex = link.ifindex.0, name = link.name, "interface was renamed: no longer a tap");
+                self.link_gone(link.ifindex);
+            }
+            return;
+        }
+        if known.is_some_and(|port| port.name == link.name) {
+            return;
+        }
+        if known.is_some() {
+            tracing::info!(ifindex = link.ifindex.0, name = link.name, "tap was renamed");
+        }
+        self.ports.entry(link.ifindex).or_insert_with(|| Port { name: String::new(), binding: None }).name = link.name;
+        self.settle(link.ifindex);
+    }
+
+    fn link_gone(&mut self, ifindex: IfIndex) {
+        let Some(port) = self.ports.remove(&ifindex) else {
+            return;
+        };
+        if let Err(error) = self.dataplane.forget(ifindex) {
+            report(ifindex, &port.name, &error);
+        }
+        if let Some(binding) = port.binding {
+            // `forget` ends the tag that the map names; should that have failed half-way, this is the one.
+            let _ = self.dataplane.end_tag(binding.tag);
+            self.identities.end(binding.tag);
+        }
+        self.view.remove(ifindex);
+        tracing::info!(ifindex = ifindex.0, name = port.name, "tap is gone");
+    }
+
+    /// Makes the taps those of a complete list: after the start, or when events were lost.
+    fn resync(&mut self, links: Vec<Link>) {
+        let gone: Vec<_> =
+            self.ports.keys().filter(|known| !links.iter().any(|link| link.ifindex == **known)).copied().collect();
+        for ifindex in gone {
+            self.link_gone(ifindex);
+        }
+        for link in links {
+            // Another device may have taken the index, and even the name, while nobody looked.
+            if self.ports.contains_key(&link.ifindex) && !self.dataplane.is_attached(link.ifindex, &link.name) {
+                self.link_gone(link.ifindex);
+            }
+            self.link_changed(link);
+        }
+    }
+
+    /// Removes what an earlier daemon knew of interfaces that are gone by now.
+    fn forget_leftovers(&mut self) {
+        let mut leftovers = self.dataplane.known();
+        leftovers.extend(self.dataplane.pinned_taps());
+        for ifindex in leftovers {
+            if !self.ports.contains_key(&ifindex)
+                && let Err(error) = self.dataplane.forget(ifindex)
+            {
+                report(ifindex, "", &error);
+            }
+        }
+        if let Err(error) = self.dataplane.end_orphaned_tags() {
+            tracing::error!(error = chain(&error), "cannot end tags that no port has");
+        }
+    }
+
+    fn claims_changed(&mut self, devices: &[String]) {
+        let touched: Vec<_> =
+            self.ports.iter().filter(|(_, port)| devices.contains(&port.name)).map(|(ifindex, _)| *ifindex).collect();
+        for ifindex in touched {
+            self.settle(ifindex);
+        }
+    }
+
+    /// Makes a tap what it should be now.
+    fn settle(&mut self, ifindex: IfIndex) {
+        let Some(name) = self.ports.get(&ifindex).map(|port| port.name.clone()) else {
+            return;
+        };
+        let wanted = wanted(&self.store.claims(&name), &self.rules);
+        let state = match self.make(ifindex, &name, &wanted) {
+            Ok(()) => state_of(wanted),
+            Err(error) if is_gone(&error) => {
+                tracing::debug!(ifindex = ifindex.0, name, "tap went away while it was being attached");
+                return;
+            }
+            Err(error) => {
+                report(ifindex, &name, &error);
+                // Better held than passed on to a network, or to an instance with half its rules.
+                if let Err(error) = self.make(ifindex, &name, &Wanted::Held) {
+                    report(ifindex, &name, &error);
+                }
+                PortState::Failed(chain(&error))
+            }
+        };
+        let port = self.ports.get(&ifindex);
+        let tag = port.and_then(|port| port.binding.as_ref()).map(|binding| binding.tag);
+        tracing::info!(ifindex = ifindex.0, name, tag = tag.map(|tag| tag.0), state = ?state, "tap");
+        self.view.set(ifindex, PortView { name, tag, state, attached: self.dataplane.attached(ifindex) });
+    }
+
+    fn make(&mut self, ifindex: IfIndex, name: &str, wanted: &Wanted) -> Result<(), DataplaneError> {
+        let found = self.attach(ifindex, name)?;
+        let Some(port) = self.ports.get_mut(&ifindex) else {
+            return Ok(());
+        };
+        if found.is_some() {
+            port.binding = found;
+        }
+        let current = port.binding.take();
+        let (owner, entry) = match wanted {
+            Wanted::Passed => {
+                self.dataplane.clear_port(ifindex)?;
+                return self.end(current.map(|binding| binding.tag));
+            }
+            Wanted::Held | Wanted::Refused(_) => (None, PortEntry::Held),
+            Wanted::Bound(claim) => (
+                Some(Owner { instance: claim.instance, port: Some(claim.port.id) }),
+                PortEntry::Bound {
+                    instance: claim.instance,
+                    mac: claim.port.mac_address,
+                    sources: join_sources(&claim.port.sources()),
+                    any_address: !claim.port.port_security,
+                },
+            ),
+        };
+        let kept = current.as_ref().filter(|binding| keeps_tag(binding.owner, owner)).map(|binding| binding.tag);
+        let ended = current.as_ref().map(|binding| binding.tag).filter(|tag| Some(*tag) != kept);
+        let tag = match kept {
+            Some(tag) => tag,
+            None => self.dataplane.new_tag()?,
+        };
+        // Who is behind the tag is known before the first packet carries it.
+        let identity = match owner {
+            Some(Owner { instance, port: Some(port) }) => Identity::Bound { instance, port },
+            _ => Identity::Held,
+        };
+        let bound = self.identities.bind(tag, identity);
+        debug_assert!(bound.is_ok(), "keeps_tag keeps a tag for one owner only");
+        let unchanged =
+            current.as_ref().is_some_and(|current| current.tag == tag && current.entry.as_ref() == Some(&entry));
+        let result = if unchanged { Ok(()) } else { self.dataplane.set_port(ifindex, tag, &entry) };
+        if let Some(port) = self.ports.get_mut(&ifindex) {
+            let entry = result.is_ok().then_some(entry);
+            port.binding = Some(Binding { tag, owner, entry });
+        }
+        self.end(ended).and(result)
+    }
+
+    /// Puts the program on a tap that has not got it from this daemon. Returns the binding that an earlier daemon gave
+    /// the same device.
+    fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<Option<Binding>, DataplaneError> {
+        if self.dataplane.attached(ifindex).is_some() || !self.dataplane.attach(ifindex, name)? {
+            return Ok(None);
+        }
+        Ok(self.dataplane.adopted(ifindex).map(|adopted| Binding {
+            tag: adopted.tag,
+            owner: adopted.instance.map(|instance| Owner { instance, port: None }),
+            entry: None,
+        }))
+    }
+
+    /// Ends a tag: first in the kernel, then for the connections.
+    fn end(&mut self, tag: Option<Tag>) -> Result<(), DataplaneError> {
+        let Some(tag) = tag else {
+            return Ok(());
+        };
+        let result = self.dataplane.end_tag(tag);
+        self.identities.end(tag);
+        result
+    }
+
+    fn request(&mut self, request: Request, trace_over: &mpsc::Sender<()>) {
+        let Request::Trace { ifindex, lines, started } = request;
+        if self.trace.is_some() {
+            let _ = started.send(Err("another trace is running; one at a time".into()));
+            return;
+        }
+        match self.dataplane.trace(ifindex, lines.clone()) {
+            Ok((trace, passing)) => {
+                self.trace = Some(trace);
+                let over = trace_over.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = lines.closed() => {}
+                        _ = passing => {}
+                    }
+                    let _ = over.send(()).await;
+                });
+                let _ = started.send(Ok(()));
+            }
+            Err(error) => {
+                let _ = started.send(Err(chain(&error)));
+            }
+        }
+    }
+
+    fn end_trace(&mut self) {
+        if let Some(trace) = self.trace.take()
+            && let Err(error) = self.dataplane.end_trace(trace)
+        {
+            // The tap may have gone while it was traced; its program went with it.
+            tracing::info!(error = chain(&error), "the traced programs stay until the next start");
+        }
+    }
+}
+
+fn state_of(wanted: Wanted) -> PortState {
+    match wanted {
+        Wanted::Passed => PortState::Passed,
+        Wanted::Held => PortState::Held,
+        Wanted::Refused(reason) => PortState::Refused(reason),
+        Wanted::Bound(claim) => PortState::Bound {
+            instance: claim.instance,
+            project: claim.project.to_string(),
+            port: claim.port.id,
+            mac: claim.port.mac_address,
+            sources: join_sources(&claim.port.sources()),
+        },
+    }
+}
+
+/// Tells whether an error only says that the tap has gone meanwhile.
+fn is_gone(error: &DataplaneError) -> bool {
+    matches!(error, DataplaneError::Attach { ifindex, .. } if !is_there(*ifindex))
+}
+
+fn is_there(ifindex: IfIndex) -> bool {
+    nix::net::if_::if_nameindex()
+        .is_ok_and(|interfaces| interfaces.iter().any(|interface| interface.index() == ifindex.0))
+}
+
+fn report(ifindex: IfIndex, name: &str, error: &DataplaneError) {
+    tracing::error!(ifindex = ifindex.0, name, error = chain(error), "tap");
+}
+
+/// Returns an error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

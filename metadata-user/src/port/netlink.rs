@@ -1,0 +1,141 @@
+//! Links, as the kernel tells of them.
+//!
+//! Promises: events come in the kernel's order; where some were lost, a complete list comes instead.
+
+use std::io;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use rtnetlink::{
+    Handle, MulticastGroup, new_multicast_connection,
+    packet_core::NetlinkPayload,
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        link::{LinkAttribute, LinkMessage},
+    },
+    sys::AsyncSocket as _,
+};
+
+use crate::dataplane::IfIndex;
+
+/// Bytes that events may take in the kernel until they are read: some ten thousand of them, a node's whole set of taps
+/// coming up at once.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// A link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub ifindex: IfIndex,
+    /// Its name.
+    pub name: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A link is there, or is not what it was.
+    Changed(Link),
+    /// A link is gone, or has moved to another namespace.
+    Gone(IfIndex),
+    /// Events were lost; these are the links that there are.
+    Resync(Vec<Link>),
+}
+
+/// Why links cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No socket.
+    #[error("cannot open a netlink socket for link events")]
+    Open(#[source] io::Error),
+    /// No list.
+    #[error("cannot list the links")]
+    List(#[source] rtnetlink::Error),
+    /// The socket ended.
+    #[error("the netlink socket for link events ended")]
+    Ended,
+}
+
+/// A watch on this namespace's links.
+pub struct Links {
+    handle: Handle,
+    messages: BoxStream<'static, NetlinkPayload<RouteNetlinkMessage>>,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Links").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Starts watching, and returns the links that there are. What changes in between comes as an event.
+///
+/// # Errors
+/// See [`NetlinkError`].
+pub async fn watch() -> Result<(Links, Vec<Link>), NetlinkError> {
+    let (mut connection, handle, messages) =
+        new_multicast_connection(&[MulticastGroup::Link]).map_err(NetlinkError::Open)?;
+    // Needs CAP_NET_ADMIN to go over the system's limit; less only means an earlier resync.
+    let _ = socket2::SockRef::from(&std::os::fd::AsFd::as_fd(connection.socket_mut().socket_mut()))
+        .set_recv_buffer_size(RECEIVE_BUFFER);
+    let messages = messages.map(|(message, _)| message.payload).boxed();
+    let links = Links { handle, messages, connection: tokio::spawn(connection) };
+    let first = links.list().await?;
+    Ok((links, first))
+}
+
+impl Links {
+    /// Returns the next event. Cancel-safe, but for a resync, which then comes again with the next loss.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn next(&mut self) -> Result<LinkEvent, NetlinkError> {
+        loop {
+            match self.messages.next().await.ok_or(NetlinkError::Ended)? {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
+                    if let Some(link) = link_of(&message) {
+                        return Ok(LinkEvent::Changed(link));
+                    }
+                }
+                // A bridge also says so when a port leaves it, under its own family: then the link itself stays.
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message))
+                    if message.header.interface_family == AddressFamily::Unspec =>
+                {
+                    return Ok(LinkEvent::Gone(IfIndex(message.header.index)));
+                }
+                NetlinkPayload::Overrun(_) => {
+                    tracing::warn!("link events were lost; listing all links anew");
+                    return self.list().await.map(LinkEvent::Resync);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Link>, NetlinkError> {
+        self.handle
+            .link()
+            .get()
+            .execute()
+            .try_filter_map(async |message| Ok(link_of(&message)))
+            .try_collect()
+            .await
+            .map_err(NetlinkError::List)
+    }
+}
+
+fn link_of(message: &LinkMessage) -> Option<Link> {
+    if message.header.interface_family != AddressFamily::Unspec {
+        return None;
+    }
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(Link { ifindex: IfIndex(message.header.index), name: name.clone() }),
+        _ => None,
+    })
+}

@@ -1,0 +1,97 @@
+//! Whether the daemon has everything that it needs before a guest may be answered.
+//!
+//! Promises: it becomes ready when the last [`Blocker`] is dropped, and stays so; what blocks has a name.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+#[derive(Debug, Default)]
+struct Shared {
+    pending: Mutex<Vec<&'static str>>,
+    changed: Notify,
+}
+
+/// The state of readiness. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Shared>);
+
+/// Something that readiness waits for, until it is dropped.
+#[derive(Debug)]
+#[must_use = "readiness waits only while this lives"]
+pub struct Blocker {
+    name: &'static str,
+    shared: Arc<Shared>,
+}
+
+impl Readiness {
+    /// Returns a state that nothing blocks.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds something to wait for. Take all blockers before the first is dropped.
+    pub fn wait_for(&self, name: &'static str) -> Blocker {
+        self.lock().push(name);
+        Blocker { name, shared: Arc::clone(&self.0) }
+    }
+
+    /// Returns the names of what is still waited for, oldest first; none when ready.
+    #[must_use]
+    pub fn pending(&self) -> Vec<&'static str> {
+        self.lock().clone()
+    }
+
+    /// Completes when nothing blocks any more. Cancel-safe.
+    pub async fn ready(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, so that a blocker dropped in between is not missed.
+            changed.as_mut().enable();
+            if self.lock().is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<&'static str>> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Blocker {
+    fn drop(&mut self) {
+        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = pending.iter().position(|name| *name == self.name) {
+            pending.remove(at);
+        }
+        drop(pending);
+        self.shared.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Readiness;
+
+    #[tokio::test]
+    async fn ready_when_the_last_blocker_is_dropped() {
+        let readiness = Readiness::new();
+        let (source, ports) = (readiness.wait_for("source"), readiness.wait_for("ports"));
+        assert_eq!(readiness.pending(), ["source", "ports"]);
+        let waiting = tokio::spawn({
+            let readiness = readiness.clone();
+            async move { readiness.ready().await }
+        });
+        drop(source);
+        tokio::task::yield_now().await;
+        assert_eq!(readiness.pending(), ["ports"]);
+        assert!(!waiting.is_finished());
+        drop(ports);
+        waiting.await.expect("becomes ready");
+        readiness.ready().await;
+    }
+}

@@ -1,0 +1,274 @@
+//! What the files of the folder hold, and which of them serve which instance. No watching, no time: whoever calls
+//! says what to read again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::{info, warn};
+
+use super::{Parse, document_name};
+use crate::source::{BrokenDocument, SourceState};
+use crate::store::Store;
+use crate::store::record::InstanceId;
+
+/// The largest document that is read. User data is at most 64 KiB in Nova; this leaves room for files and for clouds
+/// that allow more, and bounds what a stray file costs.
+pub(super) const MAX_DOCUMENT: u64 = 16 << 20;
+
+#[derive(Debug, Default)]
+struct Document {
+    /// The instance that this file's last good version is served for.
+    serves: Option<InstanceId>,
+    refusal: Option<Refusal>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    /// Digest of what was refused, so that it is reported once.
+    digest: u64,
+    /// The instance that another file serves, if that is why.
+    taken: Option<InstanceId>,
+    line: Option<usize>,
+    column: Option<usize>,
+    problem: String,
+}
+
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("it is not a regular file; remove it or give it another suffix")]
+    Kind,
+    #[error("it is larger than {} MiB; make its user data smaller", MAX_DOCUMENT >> 20)]
+    Size,
+    #[error("it cannot be read: {0}; correct its owner and mode")]
+    Io(#[from] io::Error),
+}
+
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    parse: Parse,
+    store: Arc<Store>,
+    documents: BTreeMap<String, Document>,
+    /// The file that serves each instance.
+    owners: HashMap<InstanceId, String>,
+    synced_at: Option<SystemTime>,
+    error: Option<String>,
+}
+
+impl Folder {
+    pub(super) fn new(path: PathBuf, parse: Parse, store: Arc<Store>) -> Self {
+        Self { path, parse, store, documents: BTreeMap::new(), owners: HashMap::new(), synced_at: None, error: None }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn state(&self) -> SourceState {
+        let broken = self.documents.iter().filter_map(|(name, document)| {
+            let refusal = document.refusal.as_ref()?;
+            Some(BrokenDocument {
+                name: name.clone(),
+                line: refusal.line,
+                column: refusal.column,
+                problem: refusal.problem.clone(),
+                serves_last_good: document.serves.is_some(),
+            })
+        });
+        SourceState {
+            kind: "directory",
+            place: self.path.display().to_string(),
+            synced_at: self.synced_at,
+            instances: self.owners.len(),
+            broken: broken.collect(),
+            error: self.error.clone(),
+        }
+    }
+
+    /// Takes note that the folder cannot be read. Content stays.
+    pub(super) fn unavailable(&mut self, error: &io::Error) {
+        let path = self.path.display();
+        self.fail(match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("the folder {path} does not exist; create it, or correct source.path")
+            }
+            io::ErrorKind::NotADirectory => format!("{path} is not a folder; correct source.path"),
+            _ => format!("the folder {path} cannot be read: {error}; correct its owner and mode"),
+        });
+    }
+
+    /// Takes note that the folder cannot be watched.
+    pub(super) fn unwatched(&mut self, error: &notify::Error) {
+        self.fail(format!(
+            "the folder {} cannot be watched: {error}; raise fs.inotify.max_user_instances and max_user_watches",
+            self.path.display()
+        ));
+    }
+
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.error.is_some()
+    }
+
+    fn fail(&mut self, problem: String) {
+        if self.error.as_ref() != Some(&problem) {
+            warn!(instances = self.owners.len(), "source: {problem}; what was read before stays served");
+            self.error = Some(problem);
+        }
+    }
+
+    /// Reads every document again, and forgets those that are gone.
+    pub(super) fn scan(&mut self) -> io::Result<()> {
+        let mut names = BTreeSet::new();
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            names.extend(document_name(&path).map(str::to_owned));
+        }
+        names.extend(self.documents.keys().cloned());
+        self.load_all(&names);
+        self.synced_at = Some(SystemTime::now());
+        Ok(())
+    }
+
+    /// Takes note that the folder is read and watched.
+    pub(super) fn recovered(&mut self) {
+        if self.error.take().is_some() {
+            info!(path = %self.path.display(), "source: the folder is there again");
+        }
+    }
+
+    /// Reads these documents again. Those that are gone come last, so that an instance whose file was renamed moves
+    /// over without a gap.
+    pub(super) fn load_all<'a>(&mut self, names: impl IntoIterator<Item = &'a String>) {
+        let (there, gone): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.path.join(name).exists());
+        for name in there.into_iter().chain(gone) {
+            self.load(name);
+        }
+    }
+
+    fn load(&mut self, name: &str) {
+        let bytes = match read(&self.path.join(name)) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return self.gone(name),
+            Err(error) => {
+                let digest = digest(error.to_string().as_bytes());
+                return self.refuse(name, digest, None, None, error.to_string());
+            }
+        };
+        let digest = digest(&bytes);
+        let record = match (self.parse)(&bytes) {
+            Ok(record) => record,
+            Err(error) => {
+                let place = Some((error.line, error.column));
+                return self.refuse(name, digest, None, place, error.to_string());
+            }
+        };
+        let id = record.uuid;
+        if let Some(owner) = self.owners.get(&id).filter(|owner| *owner != name).cloned() {
+            if self.path.join(&owner).exists() {
+                let problem = format!(
+                    "instance {id} is described by {owner} already, so {name} is not used; remove one of the two"
+                );
+                return self.refuse(name, digest, Some(id), None, problem);
+            }
+            // The file was renamed: the instance moves over without a gap.
+            if let Some(document) = self.documents.get_mut(&owner) {
+                document.serves = None;
+            }
+        }
+        let document = self.documents.entry(name.to_owned()).or_default();
+        let before = document.serves.replace(id);
+        if document.refusal.take().is_some() {
+            info!(file = name, instance = %id, "the document can be used now");
+        }
+        self.owners.insert(id, name.to_owned());
+        if self.store.put(record) {
+            info!(file = name, instance = %id, "content changed");
+        }
+        if let Some(before) = before.filter(|before| *before != id) {
+            self.release(before);
+        }
+    }
+
+    fn gone(&mut self, name: &str) {
+        if !self.path.is_dir() {
+            // The folder went, which says nothing about the instances.
+            return self.unavailable(&io::ErrorKind::NotFound.into());
+        }
+        if let Some(document) = self.documents.remove(name)
+            && let Some(id) = document.serves
+        {
+            self.release(id);
+        }
+    }
+
+    /// Ends an instance, unless another file has been waiting to describe it.
+    fn release(&mut self, id: InstanceId) {
+        self.owners.remove(&id);
+        let heir = self.documents.iter().find_map(|(name, document)| {
+            let refusal = document.refusal.as_ref()?;
+            (refusal.taken == Some(id)).then(|| name.clone())
+        });
+        if let Some(heir) = heir {
+            self.load(&heir);
+        }
+        if !self.owners.contains_key(&id) && self.store.remove(id) {
+            info!(instance = %id, "content removed");
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        name: &str,
+        digest: u64,
+        taken: Option<InstanceId>,
+        place: Option<(usize, usize)>,
+        problem: String,
+    ) {
+        let document = self.documents.entry(name.to_owned()).or_default();
+        let reported =
+            document.refusal.as_ref().is_some_and(|refusal| refusal.digest == digest && refusal.problem == problem);
+        let (line, column) = place.unzip();
+        if !reported {
+            let kept = document.serves.map(|id| id.to_string());
+            warn!(file = name, line, column, last_good_version_served_for = kept, "document refused: {problem}");
+        }
+        document.refusal = Some(Refusal { digest, taken, line, column, problem });
+    }
+}
+
+/// Reads a file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Unreadable> {
+    // Does not wait for the writer of a FIFO.
+    let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let file = match File::options().read(true).custom_flags(nonblocking).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Unreadable::Kind);
+    }
+    if metadata.len() > MAX_DOCUMENT {
+        return Err(Unreadable::Size);
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_DOCUMENT {
+        return Err(Unreadable::Size);
+    }
+    Ok(Some(bytes))
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,244 @@
+//! From a document to a record: checks between fields, and defaults.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::document::{
+    BlockDeviceDocument, BusType, DestinationType, DeviceDocument, DeviceType, Document, Ec2IdsDocument,
+    Ipv6AddressMode, KeyKindDocument, SourceType,
+};
+use super::error::Fault;
+use super::place::Step;
+use crate::store::record::{
+    BlockDevice, Bus, Device, DeviceKind, Ec2Ids, InstanceId, InstanceRecord, KeyKind, KeyPair, PortRecord, ProjectId,
+};
+
+mod port;
+
+/// Makes a record of a document.
+pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
+    let uuid = document.uuid.0;
+    if document.user_data.is_some() && document.user_data_b64.is_some() {
+        return Err(fault(["user_data_b64"], "the user data is there twice", "keep user_data or user_data_b64"));
+    }
+    if document.ports.is_empty() {
+        return Err(fault(["ports"], "there is no port", "add at least one, by which the guest can be told"));
+    }
+    let mut ports = Vec::with_capacity(document.ports.len());
+    let mut ids = HashSet::new();
+    for (index, port) in document.ports.into_iter().enumerate() {
+        let at = vec![Step::from("ports"), Step::from(index)];
+        if !ids.insert(port.id.0) {
+            let at = [at, vec!["id".into()]].concat();
+            return Err(fault(at, "another port has this id", "list each port once"));
+        }
+        ports.push(port::record(port, &at)?);
+    }
+    let mut devices = Vec::new();
+    for (index, device) in document.device_metadata.unwrap_or_default().into_iter().enumerate() {
+        devices.push(self::device(device, index)?);
+    }
+    let display_name = match document.display_name {
+        Some(name) => name,
+        None => Some(document.hostname.as_ref().map_or_else(|| unnamed(uuid), |hostname| hostname.0.clone())),
+    };
+    let hostname = match document.hostname {
+        Some(hostname) => hostname.0,
+        None => hostname_of(display_name.as_deref()).unwrap_or_else(|| unnamed(uuid)),
+    };
+    let keys = Keys::of(
+        document.key_name,
+        document.key_data,
+        document.keypairs.map(|pairs| {
+            let pairs = pairs.into_iter().map(|pair| KeyPair {
+                name: pair.name,
+                kind: match pair.kind {
+                    KeyKindDocument::Ssh => KeyKind::Ssh,
+                    KeyKindDocument::X509 => KeyKind::X509,
+                },
+                public_key: pair.public_key,
+            });
+            pairs.collect()
+        }),
+    );
+    let mut dedicated_cpus = document.dedicated_cpus;
+    dedicated_cpus.sort_unstable();
+    let security_groups = document
+        .security_groups
+        .unwrap_or_else(|| ports.iter().flat_map(|port| port.security_groups.iter().cloned()).collect());
+    let user_data = match (document.user_data, document.user_data_b64) {
+        (Some(text), _) => Some(text.into_boxed_bytes().into()),
+        (None, data) => data.map(|data| data.0),
+    };
+    Ok(InstanceRecord {
+        uuid: InstanceId(uuid),
+        project_id: ProjectId::from(&*document.project_id.0),
+        display_name,
+        hostname,
+        availability_zone: document.availability_zone,
+        launch_index: document.launch_index.unwrap_or(Some(0)),
+        reservation_id: document.reservation_id.unwrap_or_else(|| Some(format!("r-{:08x}", first_digits(uuid)).into())),
+        flavor: document.flavor,
+        ec2_ids: ec2_ids(
+            document.ec2_ids,
+            uuid,
+            [&document.image_ref, &document.kernel_id, &document.ramdisk_id].map(|id| id.as_deref()),
+        ),
+        image_ref: document.image_ref,
+        key_name: keys.name,
+        key_data: keys.data,
+        keypairs: keys.pairs,
+        metadata: document.metadata.0,
+        user_data,
+        root_device_name: document.root_device_name.unwrap_or_else(|| Some("/dev/vda".into())),
+        default_ephemeral_device: document.default_ephemeral_device,
+        default_swap_device: document.default_swap_device,
+        block_device_mapping: document.block_device_mapping.into_iter().map(block_device).collect(),
+        devices,
+        dedicated_cpus,
+        security_groups,
+        local_ipv4: document.local_ipv4.unwrap_or_else(|| local_ipv4(&ports)),
+        password: document.password,
+        boot_roles: document.boot_roles,
+        ports,
+    })
+}
+
+fn fault<S: Into<Step>>(path: impl IntoIterator<Item = S>, problem: impl Into<String>, remedy: &'static str) -> Fault {
+    Fault { path: path.into_iter().map(Into::into).collect(), problem: problem.into(), remedy }
+}
+
+fn unnamed(uuid: Uuid) -> Box<str> {
+    format!("server-{uuid}").into()
+}
+
+/// Makes a host name of a display name; `None` if nothing of it can stay.
+fn hostname_of(display_name: Option<&str>) -> Option<Box<str>> {
+    let kept = display_name?.chars().filter_map(|c| match c {
+        ' ' | '\t' | '_' => Some('-'),
+        'A'..='Z' | 'a'..='z' | '0'..='9' | '-' | '.' => Some(c.to_ascii_lowercase()),
+        _ => None,
+    });
+    // The longest label that DNS knows.
+    let name: String = kept.skip_while(|c| matches!(c, '-' | '.')).take(63).collect();
+    let name = name.trim_end_matches(['-', '.']);
+    (!name.is_empty()).then(|| name.into())
+}
+
+/// Returns the first 8 hex digits as a number.
+fn first_digits(uuid: Uuid) -> u32 {
+    uuid.as_fields().0
+}
+
+fn ec2_ids(given: Ec2IdsDocument, uuid: Uuid, [image, kernel, ramdisk]: [Option<&str>; 3]) -> Ec2Ids {
+    let of_image = |given: Option<Option<Box<str>>>, prefix: &str, id: Option<&str>| match given {
+        Some(given) => given,
+        None => id.filter(|id| !id.is_empty()).map(|id| format!("{prefix}-{:08x}", image_number(id)).into()),
+    };
+    Ec2Ids {
+        instance_id: given
+            .instance_id
+            .map_or_else(|| format!("i-{:08x}", first_digits(uuid)).into(), |instance_id| instance_id.0),
+        ami_id: of_image(given.ami_id, "ami", image),
+        kernel_id: of_image(given.kernel_id, "aki", kernel),
+        ramdisk_id: of_image(given.ramdisk_id, "ari", ramdisk),
+    }
+}
+
+/// Returns a number for an image: of a UUID its first 8 hex digits, of any other id its FNV-1a hash.
+fn image_number(id: &str) -> u32 {
+    match Uuid::try_parse(id) {
+        Ok(uuid) => first_digits(uuid),
+        Err(_) => id.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)),
+    }
+}
+
+fn local_ipv4(ports: &[PortRecord]) -> Option<Box<str>> {
+    let addresses = || ports.iter().filter(|port| port.listed).flat_map(PortRecord::addresses).map(|ip| ip.ip_address);
+    addresses().find(std::net::IpAddr::is_ipv4).or_else(|| addresses().next()).map(|address| address.to_string().into())
+}
+
+/// The three fields about keys, which complete each other.
+struct Keys {
+    name: Option<Box<str>>,
+    data: Option<Box<str>>,
+    pairs: Vec<KeyPair>,
+}
+
+impl Keys {
+    fn of(name: Option<Option<Box<str>>>, data: Option<Option<Box<str>>>, pairs: Option<Vec<KeyPair>>) -> Self {
+        let first = pairs.as_ref().and_then(|pairs| pairs.first());
+        let name = name.unwrap_or_else(|| first.map(|pair| pair.name.clone())).filter(|name| !name.is_empty());
+        let data = data.unwrap_or_else(|| first.map(|pair| pair.public_key.clone()));
+        let pairs = pairs.unwrap_or_else(|| match (&name, &data) {
+            (Some(name), Some(data)) => {
+                vec![KeyPair { name: name.clone(), kind: KeyKind::Ssh, public_key: data.clone() }]
+            }
+            _ => Vec::new(),
+        });
+        Self { name, data, pairs }
+    }
+}
+
+fn block_device(disk: BlockDeviceDocument) -> BlockDevice {
+    let destination = disk.destination_type.unwrap_or(match disk.source_type {
+        SourceType::Volume | SourceType::Snapshot => DestinationType::Volume,
+        SourceType::Image | SourceType::Blank => DestinationType::Local,
+    });
+    BlockDevice {
+        is_volume: matches!(destination, DestinationType::Volume),
+        is_blank: disk.source_type == SourceType::Blank,
+        device_name: disk.device_name,
+        guest_format: disk.guest_format,
+    }
+}
+
+fn device(device: DeviceDocument, index: usize) -> Result<Device, Fault> {
+    let at = |field: &str| [Step::from("device_metadata"), Step::from(index), Step::from(field)];
+    let missing = |field: &str, kind: &str| fault(at(field), format!("a {kind} without {field:?}"), "add the field");
+    let foreign = [
+        ("mac", device.mac.is_some(), DeviceType::Nic),
+        ("vlan", device.vlan.is_some(), DeviceType::Nic),
+        ("vf_trusted", device.vf_trusted.is_some(), DeviceType::Nic),
+        ("serial", device.serial.is_some(), DeviceType::Disk),
+        ("path", device.path.is_some(), DeviceType::Disk),
+        ("share_id", device.share_id.is_some(), DeviceType::Share),
+        ("tag", device.tag.is_some(), DeviceType::Share),
+    ];
+    if let Some((field, ..)) = foreign.into_iter().find(|(_, is_there, kind)| *is_there && *kind != device.kind) {
+        let problem = format!("{field:?} does not go with this type of device");
+        return Err(fault(at(field), problem, "remove the field or correct the type"));
+    }
+    let kind = match device.kind {
+        DeviceType::Nic => DeviceKind::Nic {
+            mac: device.mac.ok_or_else(|| missing("mac", "nic"))?.0,
+            vlan: device.vlan,
+            vf_trusted: device.vf_trusted.unwrap_or(false),
+        },
+        DeviceType::Disk => DeviceKind::Disk { serial: device.serial, path: device.path },
+        DeviceType::Share => DeviceKind::Share {
+            share_id: device.share_id.ok_or_else(|| missing("share_id", "share"))?,
+            tag: device.tag.ok_or_else(|| missing("tag", "share"))?,
+        },
+    };
+    let bus = device.bus.map(|bus| Bus {
+        kind: match bus.kind {
+            BusType::Pci => "pci",
+            BusType::Usb => "usb",
+            BusType::Scsi => "scsi",
+            BusType::Ide => "ide",
+            BusType::Xen => "xen",
+        },
+        address: bus.address,
+    });
+    Ok(Device { kind, bus, tags: device.tags })
+}
+
+fn mode_name(mode: Ipv6AddressMode) -> &'static str {
+    match mode {
+        Ipv6AddressMode::Slaac => "slaac",
+        Ipv6AddressMode::Dhcpv6Stateful => "dhcpv6-stateful",
+        Ipv6AddressMode::Dhcpv6Stateless => "dhcpv6-stateless",
+    }
+}

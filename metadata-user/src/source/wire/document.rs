@@ -1,0 +1,481 @@
+//! The document's fields. The comments here are the descriptions in the JSON Schema, so they speak to whoever writes a
+//! document.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::value::{
+    AddressOrCidrText, Base64Text, CidrText, IpText, MacText, Metadata, NonEmptyText, UuidText, nullable,
+};
+
+/// What metadatad serves to one instance. Only `uuid`, `project_id` and one port are required. Names follow Nova's and
+/// Neutron's; unknown fields are refused.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Instance document of metadatad")]
+pub(super) struct Document {
+    /// Where the schema is, for editors. Not read.
+    #[serde(rename = "$schema", default)]
+    pub(super) _schema: Option<String>,
+
+    /// The instance's UUID.
+    pub(super) uuid: UuidText,
+
+    /// The id of the instance's project.
+    pub(super) project_id: NonEmptyText,
+
+    /// The instance's ports, in the order of its network interfaces.
+    #[schemars(length(min = 1))]
+    pub(super) ports: Vec<PortDocument>,
+
+    /// The name that the owner gave the instance; any text. Default: the host name.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) display_name: Option<Option<Box<str>>>,
+
+    /// The host name without the domain. Default: `display_name` in lower case, with blanks and underscores as dashes
+    /// and everything but ASCII letters, digits, dashes and dots dropped; `server-` and the UUID if nothing is left.
+    #[serde(default)]
+    pub(super) hostname: Option<NonEmptyText>,
+
+    /// The availability zone. Default: none (null).
+    #[serde(default)]
+    pub(super) availability_zone: Option<Box<str>>,
+
+    /// The instance's place among those that were created by one request. Default: 0.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<i64>")]
+    pub(super) launch_index: Option<Option<i64>>,
+
+    /// The request that created the instance. Default: `r-` and the first 8 hex digits of the UUID.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) reservation_id: Option<Option<Box<str>>>,
+
+    /// The flavor's name. Default: none; the EC2 tree says `None`.
+    #[serde(default)]
+    pub(super) flavor: Option<Box<str>>,
+
+    /// The image's id. Default: none, as for an instance that boots from a volume.
+    #[serde(default)]
+    pub(super) image_ref: Option<Box<str>>,
+
+    /// The id of the image's kernel. Default: none.
+    #[serde(default)]
+    pub(super) kernel_id: Option<Box<str>>,
+
+    /// The id of the image's initial RAM disk. Default: none.
+    #[serde(default)]
+    pub(super) ramdisk_id: Option<Box<str>>,
+
+    /// The names of instance and image in the EC2 tree. Default of each: derived from `uuid`, `image_ref`, `kernel_id`
+    /// and `ramdisk_id`, see there.
+    #[serde(default)]
+    pub(super) ec2_ids: Ec2IdsDocument,
+
+    /// The name of the instance's key. Default: the name of the first of `keypairs`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) key_name: Option<Option<Box<str>>>,
+
+    /// The public key that the EC2 tree shows. Default: the key of the first of `keypairs`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) key_data: Option<Option<Box<str>>>,
+
+    /// The key pairs stored with the instance; guests see the first. Default: one SSH key of `key_name` and `key_data`, if
+    /// both are there.
+    #[serde(default)]
+    pub(super) keypairs: Option<Vec<KeyPairDocument>>,
+
+    /// The owner's keys and values; all are texts, and their order is kept. Default: none.
+    #[serde(default)]
+    pub(super) metadata: Metadata,
+
+    /// User data as plain text. Default: none, which guests can tell from an empty text.
+    #[serde(default)]
+    pub(super) user_data: Option<Box<str>>,
+
+    /// User data in base64, for what is not plain text. Not beside `user_data`.
+    #[serde(default)]
+    pub(super) user_data_b64: Option<Base64Text>,
+
+    /// The root device. Default: `/dev/vda`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) root_device_name: Option<Option<Box<str>>>,
+
+    /// The first ephemeral device. Default: none.
+    #[serde(default)]
+    pub(super) default_ephemeral_device: Option<Box<str>>,
+
+    /// The swap device. Default: none.
+    #[serde(default)]
+    pub(super) default_swap_device: Option<Box<str>>,
+
+    /// The instance's disks, in Nova's order. Default: none.
+    #[serde(default)]
+    pub(super) block_device_mapping: Vec<BlockDeviceDocument>,
+
+    /// Devices with tags, VLANs and the like, in Nova's order. Default: none.
+    #[serde(default)]
+    pub(super) device_metadata: Option<Vec<DeviceDocument>>,
+
+    /// The host CPUs that are this instance's own. Default: none.
+    #[serde(default)]
+    pub(super) dedicated_cpus: Vec<u32>,
+
+    /// The names of the security groups as the EC2 tree lists them. Default: those of the ports, in order, repeats kept.
+    #[serde(default)]
+    pub(super) security_groups: Option<Vec<Box<str>>>,
+
+    /// What the EC2 tree says as `local-ipv4`. Default: the first fixed IPv4 address, else the first fixed address.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) local_ipv4: Option<Option<Box<str>>>,
+
+    /// The password that the guest posted earlier. Default: none yet.
+    #[serde(default)]
+    pub(super) password: Option<Box<str>>,
+
+    /// The roles of the user who booted the instance, with commas between, for dynamic vendor data. Default: none.
+    #[serde(default)]
+    pub(super) boot_roles: Option<Box<str>>,
+}
+
+/// Names in the EC2 tree.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ec2IdsDocument {
+    /// The instance's. Default: `i-` and the first 8 hex digits of `uuid`.
+    #[serde(default)]
+    pub(super) instance_id: Option<NonEmptyText>,
+
+    /// The image's; null is an instance without an image. Default: `ami-` and the first 8 hex digits of `image_ref`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) ami_id: Option<Option<Box<str>>>,
+
+    /// The kernel's; null if there is none. Default: `aki-` and the first 8 hex digits of `kernel_id`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) kernel_id: Option<Option<Box<str>>>,
+
+    /// The RAM disk's; null if there is none. Default: `ari-` and the first 8 hex digits of `ramdisk_id`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) ramdisk_id: Option<Option<Box<str>>>,
+}
+
+/// A key pair.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyPairDocument {
+    /// Its name.
+    pub(super) name: Box<str>,
+
+    /// What kind of key it is. Default: `ssh`.
+    #[serde(rename = "type", default)]
+    pub(super) kind: KeyKindDocument,
+
+    /// The public key, served unchanged.
+    pub(super) public_key: Box<str>,
+}
+
+/// Kinds of key pair.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum KeyKindDocument {
+    /// An SSH key.
+    #[default]
+    Ssh,
+    /// A certificate, for Windows.
+    X509,
+}
+
+/// A disk.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BlockDeviceDocument {
+    /// Where its content came from.
+    pub(super) source_type: SourceType,
+
+    /// What it is. Default: `volume` for a volume or a snapshot, else `local`.
+    #[serde(default)]
+    pub(super) destination_type: Option<DestinationType>,
+
+    /// Its name, for example `/dev/vdb`. Default: unknown (null).
+    #[serde(default)]
+    pub(super) device_name: Option<Box<str>>,
+
+    /// How it is formatted, for example `swap`. Default: unknown (null).
+    #[serde(default)]
+    pub(super) guest_format: Option<Box<str>>,
+}
+
+/// Where a disk's content came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SourceType {
+    /// An image.
+    Image,
+    /// A volume.
+    Volume,
+    /// A snapshot of a volume.
+    Snapshot,
+    /// Nothing.
+    Blank,
+}
+
+/// What a disk is.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum DestinationType {
+    /// A volume.
+    Volume,
+    /// A disk of the compute node.
+    Local,
+}
+
+/// A device with metadata. Which fields go with which type: `mac`, `vlan` and `vf_trusted` with a nic; `serial` and `path`
+/// with a disk; `share_id` and `tag` with a share; `bus` and `tags` with all.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeviceDocument {
+    /// What it is.
+    #[serde(rename = "type")]
+    pub(super) kind: DeviceType,
+
+    /// Where it is plugged. Default: unknown; guests read `none`.
+    #[serde(default)]
+    pub(super) bus: Option<BusDocument>,
+
+    /// Its tags. An empty list is not the same as none.
+    #[serde(default)]
+    pub(super) tags: Option<Vec<Box<str>>>,
+
+    /// A nic's MAC address; required for a nic.
+    #[serde(default)]
+    pub(super) mac: Option<MacText>,
+
+    /// A nic's VLAN. Default: none.
+    #[serde(default)]
+    pub(super) vlan: Option<u32>,
+
+    /// Whether a nic is a trusted virtual function. Default: false.
+    #[serde(default)]
+    pub(super) vf_trusted: Option<bool>,
+
+    /// A disk's serial number. Null is shown as null; without the field nothing is shown.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) serial: Option<Option<Box<str>>>,
+
+    /// A disk's path. Null is shown as null; without the field nothing is shown.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>")]
+    pub(super) path: Option<Option<Box<str>>>,
+
+    /// A share's id; required for a share.
+    #[serde(default)]
+    pub(super) share_id: Option<Box<str>>,
+
+    /// The name to mount a share by; required for a share.
+    #[serde(default)]
+    pub(super) tag: Option<Box<str>>,
+}
+
+/// Kinds of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum DeviceType {
+    /// A network interface.
+    Nic,
+    /// A disk.
+    Disk,
+    /// A shared file system.
+    Share,
+}
+
+/// A place on a bus.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BusDocument {
+    /// The bus.
+    #[serde(rename = "type")]
+    pub(super) kind: BusType,
+
+    /// The place on it, for example `0000:00:03.0`. Default: unknown; guests read `none`.
+    #[serde(default)]
+    pub(super) address: Option<Box<str>>,
+}
+
+/// Buses.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BusType {
+    Pci,
+    Usb,
+    Scsi,
+    Ide,
+    Xen,
+}
+
+/// A port: one network interface.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PortDocument {
+    /// The port's UUID.
+    pub(super) id: UuidText,
+
+    /// The guest's MAC address on this port.
+    pub(super) mac_address: MacText,
+
+    /// The guest's addresses. Default: none.
+    #[serde(default)]
+    pub(super) fixed_ips: Vec<FixedIpDocument>,
+
+    /// The name of the port's tap device, at most 15 bytes. Default: `tap` and the first 11 characters of the port's id.
+    /// Null: that device too, but guests read `interface0` and so on as the link's name.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>", length(min = 1, max = 15))]
+    pub(super) devname: Option<Option<Box<str>>>,
+
+    /// Nova's word for how the port is plugged: `ovs`, `bridge`, `tap` and so on. Default: `tap`.
+    #[serde(default)]
+    pub(super) vif_type: Option<Box<str>>,
+
+    /// Whether the guest is held to its own MAC and IP addresses. Default: true.
+    #[serde(default = "yes")]
+    pub(super) port_security: bool,
+
+    /// Further addresses that the guest may use. Default: none.
+    #[serde(default)]
+    pub(super) allowed_address_pairs: Vec<AddressPairDocument>,
+
+    /// The names of the port's security groups. Default: none.
+    #[serde(default)]
+    pub(super) security_groups: Vec<Box<str>>,
+
+    /// Whether the guest is told of the port. A port that is not listed still identifies the guest. Default: true.
+    #[serde(default = "yes")]
+    pub(super) listed: bool,
+
+    /// The port's network. Default: one whose addresses the guest gets by DHCP.
+    #[serde(default)]
+    pub(super) network: NetworkDocument,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// An address of the guest.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FixedIpDocument {
+    /// The address.
+    pub(super) ip_address: IpText,
+
+    /// The `id` of its subnet. Default: the first subnet of the network that holds the address.
+    #[serde(default)]
+    pub(super) subnet_id: Option<Box<str>>,
+
+    /// Public addresses that lead to it. Default: none.
+    #[serde(default)]
+    pub(super) floating_ips: Vec<IpText>,
+}
+
+/// An address, or a network of them, that the guest may use beside its own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddressPairDocument {
+    /// The address or network.
+    pub(super) ip_address: AddressOrCidrText,
+
+    /// The MAC address that goes with it. Default: the port's.
+    #[serde(default)]
+    pub(super) mac_address: Option<MacText>,
+}
+
+/// A network as one port sees it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NetworkDocument {
+    /// The network's UUID. Default: all zeros.
+    #[serde(default)]
+    pub(super) id: Option<UuidText>,
+
+    /// Its MTU. Default: unknown (null).
+    #[serde(default)]
+    pub(super) mtu: Option<u32>,
+
+    /// Whether guests also get its settings as a Debian interfaces file (Nova's `flat_injected`). Default: false.
+    #[serde(default)]
+    pub(super) injected: bool,
+
+    /// Its subnets; guests are told of the first IPv4 and the first IPv6 one. Default: one with DHCP for each IP version
+    /// that the port has an address of.
+    #[serde(default)]
+    pub(super) subnets: Option<Vec<SubnetDocument>>,
+}
+
+/// A subnet.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SubnetDocument {
+    /// A name for `subnet_id` to refer to. Default: none.
+    #[serde(default)]
+    pub(super) id: Option<Box<str>>,
+
+    /// Its addresses.
+    pub(super) cidr: CidrText,
+
+    /// Its router. Default: none.
+    #[serde(default)]
+    pub(super) gateway_ip: Option<IpText>,
+
+    /// Its name servers, in order. Default: none.
+    #[serde(default)]
+    pub(super) dns_nameservers: Vec<IpText>,
+
+    /// Its further routes, in order. Default: none.
+    #[serde(default)]
+    pub(super) host_routes: Vec<RouteDocument>,
+
+    /// Whether DHCP is on: guests are then told to use it, and not told the address. Default: true.
+    #[serde(default = "yes")]
+    pub(super) enable_dhcp: bool,
+
+    /// The address of the DHCP server, where Neutron has a port for it. With it the MTU is not told. Default: none.
+    #[serde(default)]
+    pub(super) dhcp_server: Option<IpText>,
+
+    /// How an IPv6 guest gets its address. Default: not recorded.
+    #[serde(default)]
+    pub(super) ipv6_address_mode: Option<Ipv6AddressMode>,
+}
+
+/// How an IPv6 guest gets its address.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Ipv6AddressMode {
+    /// From router advertisements.
+    Slaac,
+    /// From a DHCPv6 server.
+    Dhcpv6Stateful,
+    /// From router advertisements, with the rest from a DHCPv6 server.
+    Dhcpv6Stateless,
+}
+
+/// A route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteDocument {
+    /// Where to.
+    pub(super) destination: CidrText,
+
+    /// Through which router. Default: unknown (null).
+    #[serde(default)]
+    pub(super) nexthop: Option<IpText>,
+}

@@ -1,0 +1,163 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use super::record::{Ec2Ids, MacAddress, NetworkRecord, PortId};
+use super::*;
+
+/// A record with one port per device name.
+pub(crate) fn record(number: u128, project: &str, devices: &[&str]) -> InstanceRecord {
+    let ports = (1u8..).zip(devices).map(|(place, device)| PortRecord {
+        id: PortId(Uuid::from_u128(number << 8 | u128::from(place))),
+        mac_address: MacAddress([0xfa, 0x16, 0x3e, 0, 0, place]),
+        devname: Some((*device).into()),
+        port_security: true,
+        listed: true,
+        vif_type: "bridge".into(),
+        fixed_ips: Vec::new(),
+        allowed_address_pairs: Vec::new(),
+        security_groups: Vec::new(),
+        network: NetworkRecord { id: Uuid::from_u128(7), mtu: None, injected: false, subnets: Vec::new() },
+    });
+    InstanceRecord {
+        uuid: id(number),
+        project_id: project.into(),
+        display_name: None,
+        hostname: "host".into(),
+        availability_zone: None,
+        launch_index: None,
+        reservation_id: None,
+        flavor: None,
+        image_ref: None,
+        ec2_ids: Ec2Ids { instance_id: "i-00000001".into(), ami_id: None, kernel_id: None, ramdisk_id: None },
+        key_name: None,
+        key_data: None,
+        keypairs: Vec::new(),
+        metadata: Vec::new(),
+        user_data: None,
+        root_device_name: None,
+        default_ephemeral_device: None,
+        default_swap_device: None,
+        block_device_mapping: Vec::new(),
+        devices: Vec::new(),
+        dedicated_cpus: Vec::new(),
+        security_groups: Vec::new(),
+        local_ipv4: None,
+        password: None,
+        boot_roles: None,
+        ports: ports.collect(),
+    }
+}
+
+pub(crate) fn id(number: u128) -> InstanceId {
+    InstanceId(Uuid::from_u128(number))
+}
+
+fn devices(changes: &mut mpsc::UnboundedReceiver<StoreChange>) -> Vec<Vec<String>> {
+    std::iter::from_fn(|| changes.try_recv().ok()).map(|change| change.devices).collect()
+}
+
+#[test]
+fn an_equal_record_changes_nothing() {
+    let store = Store::new(Cloud::default());
+    let mut changes = store.subscribe();
+    assert!(store.put(record(1, "p", &["tap1"])));
+    let first = store.get(id(1)).expect("there");
+    assert_eq!(devices(&mut changes), [["tap1"]]);
+    assert!(!store.put(record(1, "p", &["tap1"])));
+    assert!(Arc::ptr_eq(&first, &store.get(id(1)).expect("there")));
+    assert!(devices(&mut changes).is_empty());
+}
+
+#[test]
+fn changes_name_the_devices_whose_claims_differ() {
+    let store = Store::new(Cloud::default());
+    let mut changes = store.subscribe();
+    store.put(record(1, "p", &["tap1", "tap2"]));
+    assert_eq!(devices(&mut changes), [["tap1", "tap2"]]);
+
+    let mut content = record(1, "p", &["tap1", "tap2"]);
+    content.hostname = "other".into();
+    assert!(store.put(content));
+    assert!(devices(&mut changes).is_empty(), "content alone moves no port");
+
+    let mut sources = record(1, "p", &["tap1", "tap2"]);
+    sources.ports[1].allowed_address_pairs = vec![super::record::AddressPair {
+        ip_address: IpNet::from(std::net::IpAddr::from([10, 0, 0, 1])),
+        mac_address: None,
+    }];
+    store.put(sources);
+    assert_eq!(devices(&mut changes), [["tap2"]]);
+
+    store.put(record(1, "q", &["tap1", "tap2"]));
+    assert_eq!(devices(&mut changes), [["tap1", "tap2"]], "the project is part of a claim");
+    store.put(record(1, "q", &["tap2", "tap3"]));
+    assert_eq!(devices(&mut changes), [["tap1", "tap2", "tap3"]], "tap2 is another port now");
+    assert!(store.remove(id(1)));
+    assert_eq!(devices(&mut changes), [["tap2", "tap3"]]);
+    assert!(!store.remove(id(1)));
+    assert!(store.is_empty() && store.claims("tap2").is_empty());
+}
+
+#[test]
+fn claims_of_several_documents_on_a_device_are_all_there() {
+    let store = Store::new(Cloud::default());
+    store.put(record(2, "p", &["tap1"]));
+    store.put(record(1, "q", &["tap1", "tap9"]));
+    let claims = store.claims("tap1");
+    let instances: Vec<_> = claims.iter().map(|claim| claim.instance).collect();
+    assert_eq!(instances, [id(1), id(2)]);
+    assert_eq!(claims[0].project, ProjectId::from("q"));
+    store.remove(id(1));
+    assert_eq!(store.claims("tap1").len(), 1);
+    assert!(store.claims("tap9").is_empty());
+}
+
+#[test]
+fn the_first_password_is_kept_until_the_instance_goes() {
+    let store = Store::new(Cloud::default());
+    assert!(!store.set_password(id(1), "x".into()), "no such instance");
+    store.put(record(1, "p", &["tap1"]));
+    assert!(store.set_password(id(1), "first".into()));
+    assert!(!store.set_password(id(1), "second".into()));
+    let mut content = record(1, "p", &["tap1"]);
+    content.hostname = "other".into();
+    store.put(content);
+    let instance = store.get(id(1)).expect("there");
+    assert_eq!(instance.password().map(AsRef::as_ref), Some("first"));
+    store.remove(id(1));
+    store.put(record(1, "p", &["tap1"]));
+    assert!(store.get(id(1)).expect("there").password().is_none());
+}
+
+#[test]
+fn readers_see_whole_records_while_writers_write() {
+    let store = Arc::new(Store::new(Cloud::default()));
+    store.put(record(1, "p0", &["tap-shared", "tap0"]));
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut reads = 0;
+                while !stop.load(Ordering::Relaxed) || reads < 100 {
+                    let instance = store.get(id(1)).expect("never absent");
+                    let record = instance.record();
+                    let number = record.project_id.as_str().trim_start_matches('p').to_owned();
+                    assert_eq!(record.ports[1].device_name(), format!("tap{number}"));
+                    assert_eq!(store.claims("tap-shared").len(), 1);
+                    reads += 1;
+                }
+            })
+        })
+        .collect();
+    for round in 1..500 {
+        let name = format!("tap{round}");
+        store.put(record(1, &format!("p{round}"), &["tap-shared", &name]));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.join().expect("a reader saw a torn state");
+    }
+}

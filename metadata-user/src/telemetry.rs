@@ -1,0 +1,46 @@
+//! Logging: tracing's events as lines on standard error, where the service manager picks them up.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::config::{Log, LogFormat};
+
+/// Logging cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter cannot be read.
+    #[error("reading the log filter `{filter}`: use for example \"info\"")]
+    Filter {
+        /// The filter as configured.
+        filter: String,
+        /// Why.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Another subscriber is there already.
+    #[error("starting the log")]
+    Start(#[source] TryInitError),
+}
+
+/// Starts logging, for the whole process.
+///
+/// # Errors
+/// [`TelemetryError`] if the filter cannot be read, or logging was started before.
+pub fn start(log: &Log) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::builder()
+        .parse(&log.filter)
+        .map_err(|source| TelemetryError::Filter { filter: log.filter.clone(), source })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match log.format {
+        // The journal adds the time itself, and shows escapes as they are.
+        LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            registry.with(lines.without_time().with_ansi(false)).try_init()
+        }
+        LogFormat::Text => {
+            registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init()
+        }
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    }
+    .map_err(TelemetryError::Start)
+}
