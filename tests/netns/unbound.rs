@@ -54,7 +54,7 @@ fn a_broken_document_is_named_and_the_last_good_one_stays() {
     let file = format!("{}.json", guest.uuid());
     std::fs::write(node.instances().join(&file), "{\n  \"uuid\": 17\n}\n").unwrap();
     let told = wait::until("the status names the broken file", || {
-        let status = node.ask(&["status"])?;
+        let status = node.told(&["status"])?;
         Ok(status.contains(&file).then_some(status))
     })
     .unwrap();
@@ -66,7 +66,7 @@ fn a_broken_document_is_named_and_the_last_good_one_stays() {
         Ok((guest.get("/openstack/latest/user_data")?.text() == "mended").then_some(()))
     })
     .unwrap();
-    wait::until("the status has forgotten the error", || Ok((!node.ask(&["status"])?.contains(&file)).then_some(())))
+    wait::until("the status has forgotten the error", || Ok((!node.told(&["status"])?.contains(&file)).then_some(())))
         .unwrap();
 }
 

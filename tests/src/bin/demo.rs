@@ -98,7 +98,7 @@ fn show(options: &Options) -> Result<()> {
     println!("   curl: {}", if spoofed.is_err() { "no answer" } else { "an answer: this is a defect" });
     step()?;
     say("the node's view");
-    print!("{}", node.ask(&["status"])?);
+    print!("{}", node.told(&["status"])?);
     print!("{}", node.ask(&["ports"])?);
     step()?;
     say("the kernel's counters of red's tap and blue's, by bpftool");
