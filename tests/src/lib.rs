@@ -17,11 +17,13 @@ pub mod counters;
 pub mod daemon;
 pub mod document;
 pub mod frame;
+pub mod golden;
 pub mod guard;
 pub mod guest;
 pub mod http;
 pub mod netns;
 pub mod node;
+pub mod vlan;
 pub mod wait;
 
 pub use document::Document;

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use crate::command::{cargo, root, show, show_and_run};
+use crate::command::{cargo, show, show_and_run};
 
 /// What `test` may be told.
 #[derive(Debug, clap::Args)]
@@ -111,7 +111,7 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
             let mut command = package_test("api");
             if let Some(directory) = &options.golden {
                 let directory = env::current_dir().context("finding the current directory")?.join(directory);
-                command.env("METADATAD_GOLDEN", directory);
+                command.env("METADATAD_GOLDEN_DIR", directory);
             }
             tests(&mut command, options, totals)
         }
@@ -123,7 +123,6 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
 fn package_test(name: &str) -> Command {
     let mut command = cargo();
     command.args(["test", "--package", "metadatad-tests", "--test", name]);
-    command.env("METADATAD_ROOT", root());
     command
 }
 
