@@ -30,7 +30,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use error::AppError;
 
@@ -69,9 +69,9 @@ pub fn run(config: &Config) -> Result<(), AppError> {
     let ended = control.block_on(control_thread(config, &guests));
     // Nothing that is still there may delay the end; connections had their time.
     guests.shutdown_background();
-    match &ended {
-        Ok(()) => info!("metadatad ends"),
-        Err(error) => error!(error = crate::cli::chain(error), "metadatad ends"),
+    // An error is told by whoever called.
+    if ended.is_ok() {
+        info!("metadatad ends");
     }
     ended
 }
