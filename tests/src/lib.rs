@@ -17,6 +17,7 @@ pub mod counters;
 pub mod daemon;
 pub mod document;
 pub mod frame;
+pub mod golden;
 pub mod guard;
 pub mod guest;
 pub mod http;

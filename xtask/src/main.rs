@@ -6,6 +6,7 @@
 mod build;
 mod command;
 mod demo;
+mod golden;
 mod setup;
 mod test;
 
@@ -32,6 +33,8 @@ enum Verb {
     Demo(demo::DemoOptions),
     /// Run the daemon in the foreground in a node namespace with two guests, until Ctrl-C
     Run(demo::RunOptions),
+    /// Turn captured facts of an instance into a document and the cloud-wide settings that go with it
+    Golden(golden::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Run(options) => demo::run(&options),
+        Verb::Golden(options) => golden::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,9 +14,11 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use uuid::Uuid;
 
+mod address;
 mod device;
 mod port;
 
+pub use address::Address;
 pub use device::{BlockDevice, Bus, Device, DeviceKind};
 pub use port::{AddressPair, FixedIp, NetworkRecord, PortRecord, Route, SubnetRecord};
 

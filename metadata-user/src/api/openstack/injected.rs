@@ -1,12 +1,11 @@
 //! `/openstack/content/0000`: the settings of injected networks, as a Debian interfaces file.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::network_data::{Family, first_subnet, with_subnets};
-use crate::store::record::{PortRecord, SubnetRecord};
+use crate::store::record::{Address, PortRecord, SubnetRecord};
 
 /// The start of the file: what Nova's template says.
 const OPENING: &str = "\
@@ -48,7 +47,7 @@ fn is_written(port: &PortRecord) -> bool {
             .all(|(subnet, _)| !subnet.dhcp_server)
 }
 
-fn block(out: &mut String, number: usize, port: &PortRecord, subnet: &SubnetRecord, address: IpAddr) {
+fn block(out: &mut String, number: usize, port: &PortRecord, subnet: &SubnetRecord, address: &Address) {
     let mac = port.mac_address;
     let _ = match subnet.cidr {
         IpNet::V4(cidr) => {
@@ -69,7 +68,7 @@ fn block(out: &mut String, number: usize, port: &PortRecord, subnet: &SubnetReco
             )
         }
     };
-    if let Some(gateway) = subnet.gateway_ip {
+    if let Some(gateway) = &subnet.gateway_ip {
         let _ = writeln!(out, "    gateway {gateway}");
     }
     if !subnet.dns_nameservers.is_empty() {

@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::api::json;
-use crate::store::record::{NetworkRecord, PortRecord, SubnetRecord};
+use crate::store::record::{Address, NetworkRecord, PortRecord, SubnetRecord};
 
 /// Nova's `vif_type`s that a link shows; any other is `phy`.
 const LINK_TYPES: [&str; 8] = ["bridge", "dvs", "hw_veb", "hyperv", "ovs", "tap", "vhostuser", "vif"];
@@ -39,8 +39,7 @@ pub(in crate::api) fn render(ports: &[PortRecord]) -> Vec<u8> {
             data.networks.push(network(port, subnet, address, family, &link, data.networks.len()));
             // A server that this very subnet names twice is told twice; one that an earlier subnet named is not.
             let earlier = data.services.len();
-            for &address in &subnet.dns_nameservers {
-                let service = Service { r#type: "dns", address };
+            for service in services(subnet) {
                 if !data.services[..earlier].contains(&service) {
                     data.services.push(service);
                 }
@@ -85,9 +84,9 @@ impl Family {
 }
 
 /// Returns the network's first subnet of a family, with the port's first address in it.
-pub(super) fn first_subnet(port: &PortRecord, family: Family) -> Option<(&SubnetRecord, Option<IpAddr>)> {
+pub(super) fn first_subnet(port: &PortRecord, family: Family) -> Option<(&SubnetRecord, Option<&Address>)> {
     let subnet = port.network.subnets.iter().find(|subnet| Family::of(subnet) == family)?;
-    let address = subnet.fixed_ips.first().and_then(|&index| port.fixed_ips.get(index)).map(|ip| ip.ip_address);
+    let address = subnet.fixed_ips.first().and_then(|&index| port.fixed_ips.get(index)).map(|ip| &ip.ip_address);
     Some((subnet, address))
 }
 
@@ -96,14 +95,18 @@ fn link_mtu(network: &NetworkRecord) -> Option<u32> {
     if network.subnets.iter().any(|subnet| subnet.dhcp_server) { None } else { network.mtu }
 }
 
-fn network(
+fn services(subnet: &SubnetRecord) -> impl Iterator<Item = Service<'_>> {
+    subnet.dns_nameservers.iter().map(|address| Service { r#type: "dns", address: Shown(address) })
+}
+
+fn network<'a>(
     port: &PortRecord,
-    subnet: &SubnetRecord,
-    address: IpAddr,
+    subnet: &'a SubnetRecord,
+    address: &'a Address,
     family: Family,
     link: &str,
     number: usize,
-) -> Network {
+) -> Network<'a> {
     let id = format!("network{number}");
     let network_id = port.network.id.to_string();
     let link = link.to_owned();
@@ -114,33 +117,33 @@ fn network(
         }
         None => family.name().to_owned(),
     };
-    let default = subnet.gateway_ip.map(|gateway| Route {
+    let default = subnet.gateway_ip.as_ref().map(|gateway| Route {
         network: family.unspecified(),
         netmask: family.unspecified(),
-        gateway: Some(gateway),
+        gateway: Some(Shown(gateway)),
     });
     let further = subnet.host_routes.iter().map(|route| Route {
         network: route.destination.network(),
         netmask: route.destination.netmask(),
-        gateway: route.nexthop,
+        gateway: route.nexthop.as_ref().map(Shown),
     });
     Network::Full {
         id,
         r#type,
         link,
-        ip_address: address,
+        ip_address: Shown(address),
         netmask: subnet.cidr.netmask(),
         routes: default.into_iter().chain(further).collect(),
         network_id,
-        services: subnet.dns_nameservers.iter().map(|&address| Service { r#type: "dns", address }).collect(),
+        services: services(subnet).collect(),
     }
 }
 
 #[derive(Serialize)]
-struct NetworkData {
+struct NetworkData<'a> {
     links: Vec<Link>,
-    networks: Vec<Network>,
-    services: Vec<Service>,
+    networks: Vec<Network<'a>>,
+    services: Vec<Service<'a>>,
 }
 
 #[derive(Serialize)]
@@ -154,30 +157,40 @@ struct Link {
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Network {
+enum Network<'a> {
     /// The guest asks a DHCP server for the rest.
     Dhcp { id: String, r#type: String, link: String, network_id: String },
     Full {
         id: String,
         r#type: String,
         link: String,
-        ip_address: IpAddr,
+        ip_address: Shown<'a>,
         netmask: IpAddr,
-        routes: Vec<Route>,
+        routes: Vec<Route<'a>>,
         network_id: String,
-        services: Vec<Service>,
+        services: Vec<Service<'a>>,
     },
 }
 
 #[derive(Serialize)]
-struct Route {
+struct Route<'a> {
     network: IpAddr,
     netmask: IpAddr,
-    gateway: Option<IpAddr>,
+    gateway: Option<Shown<'a>>,
 }
 
 #[derive(PartialEq, Serialize)]
-struct Service {
+struct Service<'a> {
     r#type: &'static str,
-    address: IpAddr,
+    address: Shown<'a>,
+}
+
+/// An address as text.
+#[derive(PartialEq)]
+struct Shown<'a>(&'a Address);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self.0)
+    }
 }

@@ -155,8 +155,11 @@ fn image_number(id: &str) -> u32 {
 }
 
 fn local_ipv4(ports: &[PortRecord]) -> Option<Box<str>> {
-    let addresses = || ports.iter().filter(|port| port.listed).flat_map(PortRecord::addresses).map(|ip| ip.ip_address);
-    addresses().find(std::net::IpAddr::is_ipv4).or_else(|| addresses().next()).map(|address| address.to_string().into())
+    let addresses = || ports.iter().filter(|port| port.listed).flat_map(PortRecord::addresses).map(|ip| &ip.ip_address);
+    addresses()
+        .find(|address| address.ip().is_ipv4())
+        .or_else(|| addresses().next())
+        .map(|address| address.to_string().into())
 }
 
 /// The three fields about keys, which complete each other.

@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use uuid::Uuid;
 
 use crate::base64;
-use crate::store::record::MacAddress;
+use crate::store::record::{Address, MacAddress};
 
 /// A scalar that is written as text.
 macro_rules! text_value {
@@ -77,7 +77,7 @@ text_value! {
 
 text_value! {
     /// An IPv4 or IPv6 address.
-    IpText(IpAddr),
+    IpText(Address),
     "an IP address in quotes",
     {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
     |text| text.parse().map_err(|_| format!(

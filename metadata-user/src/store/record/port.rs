@@ -1,11 +1,9 @@
 //! An instance's ports and the networks they are on.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use uuid::Uuid;
 
-use super::{MacAddress, PortId, host_net};
+use super::{Address, MacAddress, PortId, host_net};
 
 /// A port: one network interface of an instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +57,7 @@ impl PortRecord {
     /// Returns the addresses from which the guest may send: its fixed addresses with the port's MAC, and the pairs.
     #[must_use]
     pub fn sources(&self) -> Vec<(MacAddress, IpNet)> {
-        let fixed = self.fixed_ips.iter().map(|ip| (self.mac_address, host_net(ip.ip_address)));
+        let fixed = self.fixed_ips.iter().map(|ip| (self.mac_address, host_net(ip.ip_address.ip())));
         let pairs = self
             .allowed_address_pairs
             .iter()
@@ -72,9 +70,9 @@ impl PortRecord {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FixedIp {
     /// The address.
-    pub ip_address: IpAddr,
+    pub ip_address: Address,
     /// Public addresses that lead to it.
-    pub floating_ips: Vec<IpAddr>,
+    pub floating_ips: Vec<Address>,
 }
 
 /// An address, or a network of them, that the guest may use beside its own.
@@ -105,9 +103,9 @@ pub struct SubnetRecord {
     /// Its addresses.
     pub cidr: IpNet,
     /// Its router.
-    pub gateway_ip: Option<IpAddr>,
+    pub gateway_ip: Option<Address>,
     /// Its name servers, in order.
-    pub dns_nameservers: Vec<IpAddr>,
+    pub dns_nameservers: Vec<Address>,
     /// Its further routes, in order.
     pub host_routes: Vec<Route>,
     /// Whether DHCP is on.
@@ -126,5 +124,5 @@ pub struct Route {
     /// Where to.
     pub destination: IpNet,
     /// Through which router.
-    pub nexthop: Option<IpAddr>,
+    pub nexthop: Option<Address>,
 }

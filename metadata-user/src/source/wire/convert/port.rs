@@ -30,7 +30,7 @@ pub(super) fn record(port: PortDocument, at: &[Step]) -> Result<PortRecord, Faul
     };
     let mut subnets: Vec<SubnetRecord> = match port.network.subnets {
         Some(subnets) => subnets.into_iter().map(subnet).collect(),
-        None => implied_subnets(port.fixed_ips.iter().map(|ip| ip.ip_address.0)),
+        None => implied_subnets(port.fixed_ips.iter().map(|ip| ip.ip_address.0.ip())),
     };
     let mut fixed_ips = Vec::with_capacity(port.fixed_ips.len());
     for (index, ip) in port.fixed_ips.into_iter().enumerate() {
@@ -46,13 +46,13 @@ pub(super) fn record(port: PortDocument, at: &[Step]) -> Result<PortRecord, Faul
                     )
                 })?
             }
-            (None, false) => subnet_ids.iter().position(|(_, cidr)| cidr.contains(&address)).ok_or_else(|| {
+            (None, false) => subnet_ids.iter().position(|(_, cidr)| cidr.contains(&address.ip())).ok_or_else(|| {
                 let problem = format!("{address} is in none of the network's subnets");
                 fault(at("ip_address"), problem, "correct the address, or add its subnet to network.subnets")
             })?,
             (None, true) => subnets
                 .iter()
-                .position(|subnet| subnet.cidr.addr().is_ipv4() == address.is_ipv4())
+                .position(|subnet| subnet.cidr.addr().is_ipv4() == address.ip().is_ipv4())
                 .ok_or_else(|| {
                     let problem = format!("{address} is in none of the network's subnets");
                     fault(at("ip_address"), problem, "add its subnet to network.subnets, or leave that out")

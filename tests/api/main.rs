@@ -1,0 +1,75 @@
+//! What a guest reads, without privilege: captured answers of Nova, given again; and documents of every shape.
+//!
+//! `METADATAD_GOLDEN_DIR` names a further folder of cases in the format of `tests/golden`.
+
+mod ask;
+mod case;
+mod compare;
+mod expect;
+mod memory;
+mod properties;
+mod schema;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use case::Case;
+
+/// Answers every captured request of every case in a folder. Returns how many were compared.
+fn compare_folder(folder: &Path) -> usize {
+    let mut report = String::new();
+    let mut differences = expect::Tally::default();
+    let (mut compared, mut failed) = (0, 0);
+    let cases = Case::all(folder).unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(!cases.is_empty(), "no case in {}", folder.display());
+    for case in &cases {
+        let mut guest = ask::Guest::boot(case);
+        let mut expectations = expect::Expectations::new(case);
+        for row in &case.rows {
+            let (expected, difference) = expectations.of(row);
+            if let Some(difference) = difference {
+                differences.add(difference);
+            }
+            let given = guest.ask(row);
+            compared += 1;
+            if let Some(what) = compare::difference(row, &expected, &given) {
+                failed += 1;
+                let _ = writeln!(report, "{}: {} {}\n{what}", case.name, row.method, row.shown_path());
+            }
+        }
+    }
+    println!("{}: {compared} responses of {} cases compared, {failed} differ", folder.display(), cases.len());
+    println!("{differences}");
+    assert!(failed == 0, "{report}\n{failed} of {compared} responses differ");
+    compared
+}
+
+#[test]
+fn captured_answers_are_given_again() {
+    let compared = compare_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"));
+    assert!(compared >= 4901, "only {compared} responses were compared");
+}
+
+#[test]
+fn captured_answers_of_another_folder_are_given_again() {
+    if let Some(folder) = std::env::var_os("METADATAD_GOLDEN_DIR") {
+        compare_folder(Path::new(&folder));
+    }
+}
+
+#[test]
+fn dynamic_targets_are_asked_as_nova_asks_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/vendordata");
+    let case = Case::load(&folder).unwrap_or_else(|error| panic!("{error:#}"));
+    let text = std::fs::read(folder.join("vendordata_requests.json")).expect("the captured requests");
+    let requests: Vec<serde_json::Value> = serde_json::from_slice(&text).expect("JSON");
+    let record = case.record();
+    let body = metadata_user::api::vendor_data::request_body(&record);
+    let cloud = case.golden.cloud.settings();
+    let asked = metadata_user::api::vendor_data::targets(&cloud.vendordata_dynamic_targets);
+    assert_eq!(asked.len(), requests.len());
+    for (target, request) in asked.iter().zip(&requests) {
+        assert!(target.url.ends_with(request["path"].as_str().expect("a path")), "{target:?}");
+        assert_eq!(std::str::from_utf8(&body), Ok(request["body"].as_str().expect("a body")));
+    }
+}

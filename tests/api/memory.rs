@@ -1,0 +1,68 @@
+//! What an instance costs in memory, beside its user data.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+
+use crate::ask::Guest;
+use crate::case::Case;
+
+/// The most that an instance may keep, with everything rendered.
+const LIMIT: isize = 64 * 1024;
+
+thread_local! {
+    /// Bytes that this thread has asked for and not given back. Tests run in threads of their own.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counted.
+struct Counted;
+
+#[global_allocator]
+static ALLOCATOR: Counted = Counted;
+
+fn count(size: isize) {
+    // A thread that is ending has no counter any more, and nobody who reads it.
+    let _ = LIVE.try_with(|live| live.set(live.get() + size));
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting neither allocates nor panics.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size().cast_signed());
+        // SAFETY: the caller's promises about the layout are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-layout.size().cast_signed());
+        // SAFETY: the pointer came from `alloc` above with this layout, as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Returns what an instance keeps once a guest has read everything.
+fn kept(case: &Case) -> isize {
+    let before = LIVE.get();
+    let mut guest = Guest::boot(case);
+    for row in &case.rows {
+        drop(guest.ask(row));
+    }
+    let kept = LIVE.get() - before;
+    drop(guest);
+    kept
+}
+
+#[test]
+fn an_instance_keeps_less_than_64_kib_beside_its_user_data() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let cases = Case::all(&folder).unwrap_or_else(|error| panic!("{error:#}"));
+    for case in &cases {
+        // What is made once for all instances is made now.
+        kept(case);
+        let user_data = case.record().user_data.map_or(0, |data| data.len().cast_signed());
+        let kept = kept(case) - user_data;
+        println!("{}: {kept} bytes beside {user_data} bytes of user data", case.name);
+        assert!((1..LIMIT).contains(&kept), "{}: {kept} bytes", case.name);
+    }
+}
