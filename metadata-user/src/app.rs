@@ -21,7 +21,6 @@
 mod error;
 mod view;
 
-use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use error::AppError;
 
@@ -70,9 +69,9 @@ pub fn run(config: &Config) -> Result<(), AppError> {
     let ended = control.block_on(control_thread(config, &guests));
     // Nothing that is still there may delay the end; connections had their time.
     guests.shutdown_background();
-    match &ended {
-        Ok(()) => info!("metadatad ends"),
-        Err(error) => error!(error = crate::cli::chain(error), "metadatad ends"),
+    // An error is told by whoever called.
+    if ended.is_ok() {
+        info!("metadatad ends");
     }
     ended
 }
@@ -228,12 +227,10 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    fn next(&mut self) -> impl Future<Output = &'static str> {
-        async {
-            tokio::select! {
-                _ = self.terminate.recv() => "SIGTERM",
-                _ = self.interrupt.recv() => "SIGINT",
-            }
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }
