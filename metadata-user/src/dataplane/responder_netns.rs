@@ -29,7 +29,10 @@ use nix::{
 };
 use rtnetlink::{
     Handle, LinkUnspec, LinkVeth, RouteMessageBuilder,
-    packet_route::link::{LinkAttribute, LinkMessage},
+    packet_route::{
+        address::AddressHeaderFlags,
+        link::{LinkAttribute, LinkMessage},
+    },
 };
 
 use super::IfIndex;
@@ -333,10 +336,11 @@ fn configure_inside() -> Result<(), NetnsError> {
             link_by_name(&handle, INNER_NAME).await.ok_or_else(|| NetnsError::Vanished(INNER_NAME.to_owned()))?;
         let ifindex = IfIndex(link.header.index);
         up(&handle, ifindex, INNER_NAME).await?;
-        handle
-            .address()
-            .add(ifindex.0, Ipv6Addr::from(RESPONDER_IPV6).into(), 128)
-            .replace()
+        let mut address = handle.address().add(ifindex.0, Ipv6Addr::from(RESPONDER_IPV6).into(), 128).replace();
+        // Without this the address is tentative until a work queue of the kernel has looked at it, probes or not, and a
+        // socket cannot be bound to it so long.
+        address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        address
             .execute()
             .await
             .map_err(netlink("set the responder's address on", INNER_NAME))?;
