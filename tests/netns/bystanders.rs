@@ -44,7 +44,9 @@ impl World {
 
     /// Sends frames one way and expects the very same at the other end, in order.
     fn pass(&self, from: &FrameSocket, to: &FrameSocket, frames: &[Vec<u8>]) {
-        let last = [FAR_MAC.as_slice(), &self.guest.mac(), &[0x88, 0xb5], &[0x5a; 50]].concat();
+        let (source, target) =
+            if std::ptr::eq(from, &self.near) { (self.guest.mac(), FAR_MAC) } else { (FAR_MAC, self.guest.mac()) };
+        let last = [target.as_slice(), &source, &[0x88, 0xb5], &[0x5a; 50]].concat();
         for frame in frames {
             from.send(frame).unwrap();
         }

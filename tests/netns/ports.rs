@@ -111,7 +111,6 @@ fn a_port_given_to_another_instance_closes_the_connections_of_the_first() {
     let heir = "ffffffff-0000-4000-9000-000000000001";
     node.remove_document(guest.uuid()).unwrap();
     node.write(&guest.document().clone().with("uuid", heir)).unwrap();
-    assert_eq!(connection.wait_closed().unwrap(), b"");
     lab::wait::until("the heir's data is served", || {
         let response = guest.get("/openstack/latest/meta_data.json")?;
         if response.status != 200 {
@@ -121,6 +120,7 @@ fn a_port_given_to_another_instance_closes_the_connections_of_the_first() {
         Ok((uuid == heir).then_some(()))
     })
     .unwrap();
+    assert_eq!(connection.wait_closed().unwrap(), b"");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn a_removed_document_ends_what_the_guest_may_read() {
     let mut connection = guest.namespace().run(|| request.connect()).unwrap();
     assert_eq!(connection.exchange(&request).unwrap().status, 200);
     node.remove_document(guest.uuid()).unwrap();
-    assert_eq!(connection.wait_closed().unwrap(), b"");
     node.wait_held(guest.ifindex()).unwrap();
+    assert_eq!(connection.wait_closed().unwrap(), b"");
     assert_eq!(guest.get("/openstack").unwrap().status, 503);
 }

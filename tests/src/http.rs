@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use metadata_ebpf::addr::{METADATA_IPV4, METADATA_IPV6};
+use nix::libc;
 use socket2::{Domain, Socket, Type};
 
 use crate::guard;
@@ -172,6 +173,18 @@ impl Request {
 pub struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
+}
+
+impl Drop for Connection {
+    /// Resets the connection. Closing alone would not do: a process that another thread is just starting holds a copy of
+    /// every descriptor for a moment, and the connection would live on until then, its port with it.
+    fn drop(&mut self) {
+        use std::os::fd::AsRawFd as _;
+        let nowhere = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+        let length = libc::socklen_t::try_from(size_of_val(&nowhere)).unwrap_or(0);
+        // SAFETY: `nowhere` is an initialised sockaddr (family AF_UNSPEC, which dissolves: connect(2)) of that length.
+        unsafe { libc::connect(self.stream.as_raw_fd(), &raw const nowhere, length) };
+    }
 }
 
 impl Connection {

@@ -181,6 +181,10 @@ impl Namespace {
         use std::os::unix::process::CommandExt as _;
         let file = self.open()?;
         let mut command = Command::new(program);
+        if !ends_with_starter {
+            // Ctrl-C is for whoever started it, who ends it in order or leaves it alone.
+            command.process_group(0);
+        }
         // SAFETY: between fork and exec only setns(2) and prctl(2) are called, which are async-signal-safe; `file` was
         // opened before and is owned by the closure.
         unsafe {

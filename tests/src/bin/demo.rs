@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use lab::{Guest, Node, NodePlan, command, wait};
+use lab::{Guest, Namespace, Node, NodePlan, command, wait};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// Set by SIGINT and SIGTERM.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Letters of a line that are shown: `random_seed` alone has nearly 700.
+const WIDTH: usize = 220;
 
 const MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0x0d, 0xec, 0x0d];
 
@@ -109,9 +112,16 @@ fn show(options: &Options) -> Result<()> {
         return keep(node, [red, blue]);
     }
     say("cleaning up");
+    let responder = node.responder();
+    let names = [red.namespace().name(), blue.namespace().name(), node.namespace().name(), responder.name()];
+    let (names, folder) = (names.map(str::to_owned), node.path(""));
     drop([red, blue]);
     node.stop_daemon()?;
     drop(node);
+    let left: Vec<_> = names.iter().filter(|name| Namespace::existing(name).exists()).collect();
+    if !left.is_empty() || folder.exists() {
+        bail!("left behind: {left:?} {}", if folder.exists() { folder.display().to_string() } else { String::new() });
+    }
     println!("   nothing is left");
     Ok(())
 }
@@ -130,7 +140,8 @@ fn curl(guest: &Guest, url: &str) -> Result<String> {
     println!("{}$ curl {url}", guest.name());
     let text = guest.curl(&["--globoff", "--fail", url])?;
     for line in text.lines() {
-        println!("   {line}");
+        let (shown, more) = (line.chars().take(WIDTH).collect::<String>(), line.chars().count() > WIDTH);
+        println!("   {shown}{}", if more { " …" } else { "" });
     }
     Ok(text)
 }
@@ -187,7 +198,7 @@ fn keep(node: Node, mut guests: [Guest; 2]) -> Result<()> {
     let (name, program) = (node.namespace().name().to_owned(), lab::daemon::program()?);
     let folder = node.keep();
     println!("To end it all:");
-    println!("   kill {process}");
+    println!("   kill {process}; while kill -0 {process} 2>/dev/null; do sleep 0.1; done");
     println!("   nsenter --net=/run/netns/{name} {} detach --config {}", program.display(), config.display());
     println!("   umount {}/bpf; rm -r {}", folder.display(), folder.display());
     println!("   for name in {name} {}; do ip netns del $name; done", names.join(" "));
