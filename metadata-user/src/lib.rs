@@ -2,11 +2,16 @@
 //!
 //! Which module may use which is written in ARCHITECTURE.md.
 
+pub mod admin;
 pub mod api;
+pub mod app;
 pub mod base64;
+pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod dataplane;
 pub mod drain;
+pub mod http;
 pub mod identity;
 pub mod port;
 pub mod readiness;

@@ -45,12 +45,21 @@ impl Readiness {
 
     /// Completes when nothing blocks any more. Cancel-safe.
     pub async fn ready(&self) {
+        self.until(|pending| pending.is_empty()).await;
+    }
+
+    /// Completes when nothing with this name blocks any more. Cancel-safe.
+    pub async fn not_waiting_for(&self, name: &'static str) {
+        self.until(|pending| !pending.contains(&name)).await;
+    }
+
+    async fn until(&self, condition: impl Fn(&[&'static str]) -> bool) {
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             // Registered before the look, so that a blocker dropped in between is not missed.
             changed.as_mut().enable();
-            if self.lock().is_empty() {
+            if condition(&self.lock()) {
                 return;
             }
             changed.await;

@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::command;
 use crate::netns::Namespace;
 use crate::wait;
 
@@ -99,11 +98,12 @@ impl Drop for Daemon {
     }
 }
 
-/// Runs a verb of `metadatad` in the namespace and returns what it printed.
+/// Prepares a verb of `metadatad` in the namespace.
 ///
 /// # Errors
-/// If it ends with another status than 0.
-pub fn ask(namespace: &Namespace, config: &Path, words: &[&str]) -> Result<String> {
-    let mut command: Command = namespace.command(program()?)?;
-    command::run(command.args(words).arg("--config").arg(config), "")
+/// If the daemon is not built, or the namespace is gone.
+pub fn verb(namespace: &Namespace, config: &Path, words: &[&str]) -> Result<Command> {
+    let mut command = namespace.command(program()?)?;
+    command.args(words).arg("--config").arg(config);
+    Ok(command)
 }

@@ -36,7 +36,7 @@ impl Document {
         self
     }
 
-    /// Sets the user data; it is written in base64, as Nova stores it.
+    /// Sets the user data; it is written in base64, since it may be anything.
     #[must_use]
     pub fn with_user_data(self, bytes: &[u8]) -> Self {
         self.with("user_data_b64", base64(bytes))

@@ -13,6 +13,7 @@ use crate::frame::FrameSocket;
 use crate::http::{Request, Response};
 use crate::netns::Namespace;
 use crate::node::Node;
+use crate::vlan::VlanLink;
 use crate::wait;
 
 /// How a guest finds its way to 169.254.169.254.
@@ -35,6 +36,17 @@ enum InterfaceId {
     Random,
 }
 
+/// A guest's link and addresses, beside its MAC.
+#[derive(Clone, Debug)]
+struct Wiring {
+    ipv4: Option<String>,
+    route: Route,
+    interface_id: InterfaceId,
+    mtu: u32,
+    vlan: Option<u16>,
+    bridge: Option<String>,
+}
+
 /// What a guest is to be.
 #[derive(Debug)]
 pub struct GuestPlan<'n> {
@@ -42,13 +54,8 @@ pub struct GuestPlan<'n> {
     name: String,
     number: u32,
     mac: [u8; 6],
-    ipv4: Option<String>,
-    route: Route,
-    interface_id: InterfaceId,
-    mtu: u32,
-    vlan: Option<u16>,
-    bridge: Option<String>,
     tap: Option<String>,
+    wiring: Wiring,
     document: Document,
     documented: bool,
     awaited: bool,
@@ -66,13 +73,15 @@ impl<'n> GuestPlan<'n> {
             name: name.to_owned(),
             number,
             mac,
-            ipv4: Some(format!("10.0.{high}.{low}/16")),
-            route: Route::OnLink,
-            interface_id: InterfaceId::Eui64,
-            mtu: 1500,
-            vlan: None,
-            bridge: None,
             tap: None,
+            wiring: Wiring {
+                ipv4: Some(format!("10.0.{high}.{low}/16")),
+                route: Route::OnLink,
+                interface_id: InterfaceId::Eui64,
+                mtu: 1500,
+                vlan: None,
+                bridge: None,
+            },
             document: Document::new(&uuid, name, port),
             documented: true,
             awaited: true,
@@ -90,43 +99,43 @@ impl<'n> GuestPlan<'n> {
     /// This IPv4 address and prefix length.
     #[must_use]
     pub fn ipv4(mut self, address: &str) -> Self {
-        self.ipv4 = Some(address.to_owned());
+        self.wiring.ipv4 = Some(address.to_owned());
         self
     }
 
     /// No IPv4 at all, and a random IPv6 interface identifier that the kernel checks for duplicates.
     #[must_use]
     pub fn ipv6_only(mut self) -> Self {
-        self.ipv4 = None;
-        self.interface_id = InterfaceId::Random;
+        self.wiring.ipv4 = None;
+        self.wiring.interface_id = InterfaceId::Random;
         self
     }
 
     /// This way to the metadata service.
     #[must_use]
     pub fn route(mut self, route: Route) -> Self {
-        self.route = route;
+        self.wiring.route = route;
         self
     }
 
     /// This MTU at both ends.
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
-        self.mtu = mtu;
+        self.wiring.mtu = mtu;
         self
     }
 
     /// Frames are tagged with this VLAN.
     #[must_use]
     pub fn vlan(mut self, vlan: u16) -> Self {
-        self.vlan = Some(vlan);
+        self.wiring.vlan = Some(vlan);
         self
     }
 
     /// The tap is a port of this bridge of the node's.
     #[must_use]
     pub fn bridge(mut self, bridge: &str) -> Self {
-        self.bridge = Some(bridge.to_owned());
+        self.wiring.bridge = Some(bridge.to_owned());
         self
     }
 
@@ -164,31 +173,30 @@ impl<'n> GuestPlan<'n> {
     /// # Errors
     /// If the network cannot be made, or the port is not bound in time.
     pub fn boot(self) -> Result<Guest> {
-        let namespace = Namespace::create("guest")?;
         let tap = self.tap.clone().unwrap_or_else(|| default_tap(self.number));
-        let interface = self.vlan.map_or_else(|| "eth0".to_owned(), |vlan| format!("eth0.{vlan}"));
         let mut document = self.document;
-        if let Some(ipv4) = &self.ipv4 {
+        if let Some(ipv4) = &self.wiring.ipv4 {
             let address = ipv4.split('/').next().unwrap_or_default();
             document = document.with_port("fixed_ips", json!([{"ip_address": address}]));
         }
         if self.tap.is_some() {
             document = document.with_port("devname", tap.as_str());
         }
-        let mut guest = Guest { name: self.name, tap, ifindex: 0, interface, mac: self.mac, namespace, document };
+        let mut guest = Guest {
+            name: self.name,
+            namespace: Namespace::create("guest")?,
+            tap,
+            ifindex: 0,
+            interface: self.wiring.vlan.map_or_else(|| "eth0".to_owned(), |vlan| format!("eth0.{vlan}")),
+            mac: self.mac,
+            wiring: self.wiring,
+            document,
+            vlan: None,
+        };
         if self.documented {
             self.node.write(&guest.document)?;
         }
-        guest.plug(self.node, self.mtu, self.bridge.as_deref())?;
-        let mut lines = String::new();
-        if let Some(vlan) = self.vlan {
-            writeln!(lines, "link add link eth0 name {} type vlan id {vlan}", guest.interface)?;
-        }
-        guest.addresses(&mut lines, self.ipv4.as_deref(), self.route, self.interface_id)?;
-        guest.namespace.ip_batch(&lines)?;
-        if self.interface_id == InterfaceId::Random {
-            guest.wait_address()?;
-        }
+        guest.plug(self.node, None)?;
         if self.awaited {
             self.node.wait_bound(guest.ifindex).with_context(|| format!("booting {}", guest.name))?;
         }
@@ -205,7 +213,9 @@ pub struct Guest {
     ifindex: u32,
     interface: String,
     mac: [u8; 6],
+    wiring: Wiring,
     document: Document,
+    vlan: Option<VlanLink>,
 }
 
 impl Guest {
@@ -317,44 +327,67 @@ impl Guest {
         Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
     }
 
-    /// Makes the link between guest and node, and notes the tap's index.
-    fn plug(&mut self, node: &Node, mtu: u32, bridge: Option<&str>) -> Result<()> {
-        let (tap, guest) = (&self.tap, self.namespace.name());
+    /// Makes the link between guest and node, with this index for the tap if one is given, and the guest's addresses.
+    /// Booting does so; this is for a link that was taken away.
+    ///
+    /// # Errors
+    /// If the kernel refuses, for example because there is still a link.
+    pub fn plug(&mut self, node: &Node, index: Option<u32>) -> Result<()> {
+        let (tap, guest, mtu) = (&self.tap, self.namespace.name(), self.wiring.mtu);
         let mac = mac_text(self.mac);
+        let index = index.map_or_else(String::new, |index| format!("index {index} "));
         let mut lines = format!(
-            "link add {tap} mtu {mtu} type veth peer name eth0 address {mac} mtu {mtu} netns {guest}\n\
+            "link add {tap} {index}mtu {mtu} type veth peer name eth0 address {mac} mtu {mtu} netns {guest}\n\
              link set {tap} addrgenmode none\n"
         );
-        if let Some(bridge) = bridge {
+        if let Some(bridge) = &self.wiring.bridge {
             writeln!(lines, "link set {tap} master {bridge}")?;
         }
         writeln!(lines, "link set {tap} up")?;
         node.namespace().ip_batch(&lines).with_context(|| format!("plugging {}", self.name))?;
         self.ifindex = node.namespace().ifindex(tap)?;
-        Ok(())
+        self.wire_up()
     }
 
-    fn addresses(&self, lines: &mut String, ipv4: Option<&str>, route: Route, id: InterfaceId) -> Result<()> {
-        let interface = &self.interface;
-        let mode = if id == InterfaceId::Random { "random" } else { "none" };
-        writeln!(lines, "link set eth0 addrgenmode {}", if interface == "eth0" { mode } else { "none" })?;
-        writeln!(lines, "link set eth0 up")?;
-        if interface != "eth0" {
-            writeln!(lines, "link set {interface} addrgenmode {mode}\nlink set {interface} up")?;
+    /// Takes the link away; the guest's end goes with the tap.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn unplug(&mut self, node: &Node) -> Result<()> {
+        self.vlan = None;
+        node.namespace().ip(&format!("link del {}", self.tap)).map(drop)
+    }
+
+    /// Gives the guest's end its addresses and routes.
+    fn wire_up(&mut self) -> Result<()> {
+        let Wiring { ipv4, route, interface_id, mtu, vlan, .. } = self.wiring.clone();
+        let interface = self.interface.as_str();
+        let mode = if interface_id == InterfaceId::Random { "random" } else { "none" };
+        let mut lines = String::new();
+        if let Some(vlan) = vlan {
+            self.vlan = Some(VlanLink::start(&self.namespace, interface, vlan)?);
+            writeln!(lines, "link set {interface} address {} mtu {mtu}", mac_text(self.mac))?;
+            writeln!(lines, "link set eth0 addrgenmode none\nlink set eth0 up")?;
         }
-        if id == InterfaceId::Eui64 {
+        writeln!(lines, "link set {interface} addrgenmode {mode}\nlink set {interface} up")?;
+        if interface_id == InterfaceId::Eui64 {
             writeln!(lines, "addr add {}/64 dev {interface} nodad", self.link_local())?;
         }
-        let Some(ipv4) = ipv4 else { return Ok(()) };
-        writeln!(lines, "addr add {ipv4} dev {interface}")?;
-        match route {
-            Route::OnLink => writeln!(lines, "route add 169.254.169.254 dev {interface}")?,
-            Route::DeadGateway => writeln!(
-                lines,
-                "neigh add 10.0.255.254 lladdr 02:de:ad:00:be:ef dev {interface} nud permanent\n\
-                 route add default via 10.0.255.254 dev {interface}"
-            )?,
-            Route::OwnNetwork => {}
+        if let Some(ipv4) = ipv4 {
+            writeln!(lines, "addr add {ipv4} dev {interface}")?;
+            match route {
+                Route::OnLink => writeln!(lines, "route add 169.254.169.254 dev {interface}")?,
+                Route::DeadGateway => writeln!(
+                    lines,
+                    "neigh add 10.0.255.254 lladdr 02:de:ad:00:be:ef dev {interface} nud permanent\n\
+                     route add default via 10.0.255.254 dev {interface}"
+                )?,
+                Route::OwnNetwork => {}
+            }
+        }
+        self.namespace.ip_batch(&lines).with_context(|| format!("giving {} its addresses", self.name))?;
+        if interface_id == InterfaceId::Random {
+            self.wait_address()?;
         }
         Ok(())
     }

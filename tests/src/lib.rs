@@ -23,6 +23,7 @@ pub mod guest;
 pub mod http;
 pub mod netns;
 pub mod node;
+pub mod vlan;
 pub mod wait;
 
 pub use document::Document;

@@ -15,6 +15,7 @@ use aya::maps::{HashMap, Map, MapData};
 use metadata_ebpf::abi::{Counters, PORT_HELD, Port};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::command;
 use crate::counters::{self, Moved};
 use crate::daemon::{self, Daemon};
 use crate::document::Document;
@@ -170,7 +171,7 @@ impl Node {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Starts the daemon and waits until it answers on its admin socket.
+    /// Starts the daemon and waits until it says on its admin socket that it is ready.
     ///
     /// # Errors
     /// If it ends, or does not answer in time; the error holds its log.
@@ -180,14 +181,14 @@ impl Node {
             bail!("metadatad runs already on {}", self.namespace.name());
         }
         *place = Some(Daemon::start(&self.namespace, &self.config, &self.path("daemon.log"), self.lasting)?);
-        let ready = wait::until("metadatad answers on its admin socket", || {
+        let ready = wait::until("metadatad is ready", || {
             if let Some(status) = place.as_mut().map(Daemon::ended).transpose()?.flatten() {
                 bail!("metadatad ended by itself: {status}");
             }
             if !self.path("admin.sock").exists() {
                 return Ok(None);
             }
-            Ok(self.ask(&["status", "--json"]).ok())
+            Ok(self.status().ok().filter(|status| status["ready"] == true))
         });
         ready.map(drop).with_context(|| format!("starting metadatad; its log:\n{}", self.log()))
     }
@@ -224,7 +225,17 @@ impl Node {
     /// # Errors
     /// If it fails.
     pub fn ask(&self, words: &[&str]) -> Result<String> {
-        daemon::ask(&self.namespace, &self.config, words)
+        command::run(&mut daemon::verb(&self.namespace, &self.config, words)?, "")
+    }
+
+    /// Runs a verb of `metadatad` and returns what it printed, whatever status it ends with: some say by that how the
+    /// daemon is.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn told(&self, words: &[&str]) -> Result<String> {
+        let output = daemon::verb(&self.namespace, &self.config, words)?.output().context("starting metadatad")?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Returns what `metadatad status --json` says.
@@ -232,7 +243,7 @@ impl Node {
     /// # Errors
     /// If it fails, or is no JSON.
     pub fn status(&self) -> Result<serde_json::Value> {
-        serde_json::from_str(&self.ask(&["status", "--json"])?).context("reading the status")
+        serde_json::from_str(&self.told(&["status", "--json"])?).context("reading the status")
     }
 
     /// Returns the daemon's log so far.
@@ -375,7 +386,7 @@ impl Drop for Node {
         }
         let _ = umount2(&self.path("bpf"), MntFlags::MNT_DETACH);
         if self.responder().exists() {
-            let _ = crate::command::run(std::process::Command::new("ip").args(["netns", "del", &self.responder]), "");
+            let _ = command::run(std::process::Command::new("ip").args(["netns", "del", &self.responder]), "");
         }
     }
 }

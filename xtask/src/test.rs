@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use crate::command::{cargo, root, show, show_and_run};
+use crate::command::{cargo, show, show_and_run};
 
 /// What `test` may be told.
 #[derive(Debug, clap::Args)]
@@ -123,7 +123,6 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
 fn package_test(name: &str) -> Command {
     let mut command = cargo();
     command.args(["test", "--package", "metadatad-tests", "--test", name]);
-    command.env("METADATAD_ROOT", root());
     command
 }
 

@@ -1,0 +1,59 @@
+//! The admin API: HTTP/1 and JSON over a Unix socket, for the command line and for whoever watches a node.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`wire::Status`] |
+//! | `GET /v1/ports` | list of [`wire::PortStatus`] |
+//! | `GET /v1/counters` | list of [`wire::PortCounters`] |
+//! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
+//!
+//! Promises: only the socket's owner gets in (mode 0600); a socket on which a daemon answers is never taken over;
+//! errors are [`wire::Problem`] with the remedy. Within `/v1` members are only ever added.
+//!
+//! Left out: changing anything. What a node serves is decided by its configuration and its source.
+
+pub mod client;
+pub mod server;
+pub mod socket;
+pub mod wire;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::sync::mpsc;
+
+use wire::{PortCounters, PortStatus, Status};
+
+/// What the admin API shows. The rest of the daemon is behind this.
+pub trait Inspect: Send + Sync + 'static {
+    /// Returns how the daemon is doing.
+    fn status(&self) -> Status;
+
+    /// Returns the ports, by interface index.
+    fn ports(&self) -> Vec<PortStatus>;
+
+    /// Returns each port's packet counters, by interface index.
+    fn counters(&self) -> Vec<PortCounters>;
+
+    /// Traces the port with this interface name, until the receiver of `lines` is gone. Completes when it has begun.
+    fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_>;
+}
+
+/// The start of a trace.
+pub type Tracing<'a> = Pin<Box<dyn Future<Output = Result<(), TraceError>> + Send + 'a>>;
+
+/// A trace that cannot begin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TraceError {
+    /// There is no such port.
+    #[error("no port has the interface {0}; `metadatad ports` lists them")]
+    NoSuchPort(String),
+    /// The kernel half cannot trace it.
+    #[error("tracing {port}: {reason}")]
+    Refused {
+        /// Name of the interface.
+        port: String,
+        /// Why, and the remedy.
+        reason: String,
+    },
+}

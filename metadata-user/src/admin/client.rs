@@ -1,0 +1,179 @@
+//! The command line's side of the admin API.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::wire::{PortCounters, PortStatus, Problem, Status};
+
+/// The daemon did not answer as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers on the socket.
+    #[error("no metadatad answers on {}; start it, or name its configuration with --config", socket.display())]
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The socket belongs to somebody else.
+    #[error("connecting to {}: only its owner may; run this as root", socket.display())]
+    NotPermitted {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The daemon went away during the answer, or did not speak HTTP.
+    #[error("talking to metadatad on {}", socket.display())]
+    Broken {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// The answer is not what this program knows.
+    #[error("reading the answer of {resource}; are the daemon and this program of the same version?")]
+    Answer {
+        /// What was asked for.
+        resource: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// There is no such port.
+    #[error("{0}")]
+    NoSuchPort(String),
+    /// The daemon refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A connection per request to the daemon behind a socket.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Names the socket; nothing is opened yet.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// Asks how the daemon is doing.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// Asks for the ports.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn ports(&self) -> Result<Vec<PortStatus>, ClientError> {
+        self.get("/v1/ports").await
+    }
+
+    /// Asks for the ports' counters.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn counters(&self) -> Result<Vec<PortCounters>, ClientError> {
+        self.get("/v1/counters").await
+    }
+
+    /// Starts a trace of the port with this interface name. It ends when the value is dropped.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn trace(&self, port: &str) -> Result<Trace, ClientError> {
+        let mut resource = "/v1/trace?port=".to_owned();
+        for byte in port.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => resource.push(byte.into()),
+                byte => resource += &format!("%{byte:02X}"),
+            }
+        }
+        let body = self.send(Method::POST, &resource).await?.into_body();
+        Ok(Trace { body, socket: self.socket.clone() })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, resource: &str) -> Result<T, ClientError> {
+        let response = self.send(Method::GET, resource).await?;
+        let body = response.into_body().collect().await.map_err(|source| self.broken(source))?.to_bytes();
+        serde_json::from_slice(&body).map_err(|source| ClientError::Answer { resource: resource.to_owned(), source })
+    }
+
+    async fn send(&self, method: Method, resource: &str) -> Result<Response<Incoming>, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
+            let socket = self.socket.clone();
+            match source.kind() {
+                io::ErrorKind::PermissionDenied => ClientError::NotPermitted { socket, source },
+                _ => ClientError::Unreachable { socket, source },
+            }
+        })?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|source| self.broken(source))?;
+        // Its error is the request's too.
+        tokio::spawn(async move { connection.await.ok() });
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.method_mut() = method;
+        *request.uri_mut() = resource.parse().unwrap_or_default();
+        let response = sender.send_request(request).await.map_err(|source| self.broken(source))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.into_body().collect().await.map_err(|source| self.broken(source))?.to_bytes();
+        let Problem { error } = serde_json::from_slice(&body)
+            .map_err(|source| ClientError::Answer { resource: resource.to_owned(), source })?;
+        Err(if status == StatusCode::NOT_FOUND && resource.starts_with("/v1/trace") {
+            ClientError::NoSuchPort(error)
+        } else {
+            ClientError::Refused(error)
+        })
+    }
+
+    fn broken(&self, source: hyper::Error) -> ClientError {
+        ClientError::Broken { socket: self.socket.clone(), source }
+    }
+}
+
+/// The lines of a trace, as they come.
+#[derive(Debug)]
+pub struct Trace {
+    body: Incoming,
+    socket: PathBuf,
+}
+
+impl Trace {
+    /// Returns the next lines; `None` when the trace has ended.
+    ///
+    /// # Errors
+    /// If the daemon went away.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(source)) => return Err(ClientError::Broken { socket: self.socket.clone(), source }),
+                Some(Ok(frame)) => {
+                    if let Ok(lines) = frame.into_data() {
+                        return Ok(Some(lines));
+                    }
+                }
+            }
+        }
+    }
+}

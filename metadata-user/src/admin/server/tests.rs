@@ -1,0 +1,118 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::*;
+use crate::admin::client::{Client, ClientError};
+use crate::admin::wire::{PortCounters, PortStatus, State, Status};
+use crate::admin::{Tracing, wire};
+
+/// A node with one bound port, one broken document and nobody behind.
+pub(crate) struct Sample;
+
+impl Inspect for Sample {
+    fn status(&self) -> Status {
+        Status {
+            version: "1.2.3".to_owned(),
+            pid: 42,
+            started_at: 1_700_000_000,
+            ready: true,
+            source: wire::Source {
+                kind: "directory".to_owned(),
+                place: "/docs".to_owned(),
+                synced_at: Some(1_700_000_001),
+                instances: 1,
+                broken: vec![wire::Broken {
+                    name: "b.json".to_owned(),
+                    line: Some(3),
+                    column: Some(9),
+                    problem: "line 3, column 9: not so; write it so".to_owned(),
+                    serves_last_good: true,
+                }],
+                error: None,
+            },
+            ports: BTreeMap::from([("bound".to_owned(), 1)]),
+            http: wire::Http { open: 1, accepted: 2, answers: [(200, 5), (503, 1)].into(), ..Default::default() },
+            ..Status::default()
+        }
+    }
+
+    fn ports(&self) -> Vec<PortStatus> {
+        vec![PortStatus {
+            ifindex: 5,
+            name: "tap1".to_owned(),
+            tag: Some(9),
+            state: State::Bound,
+            instance: Some("11111111-0000-0000-0000-000000000001".to_owned()),
+            project: Some("p".to_owned()),
+            port: None,
+            mac: Some("fa:16:3e:00:00:01".to_owned()),
+            sources: vec![wire::Allowed { mac: "fa:16:3e:00:00:01".to_owned(), prefix: "10.0.0.1/32".to_owned() }],
+            attached: Some("tcx".to_owned()),
+            reason: None,
+        }]
+    }
+
+    fn counters(&self) -> Vec<PortCounters> {
+        let packets = [("to_guest", 7), ("spoofed_ip", 0)].map(|(name, count)| (name.to_owned(), count)).into();
+        vec![PortCounters { ifindex: 5, name: "tap1".to_owned(), packets }]
+    }
+
+    fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {
+        Box::pin(async move {
+            match port.as_str() {
+                "tap1" => {
+                    lines.try_send("first".to_owned()).expect("room");
+                    lines.try_send("second".to_owned()).expect("room");
+                    Ok(())
+                }
+                "busy %" => Err(TraceError::Refused { port, reason: "another trace is running".to_owned() }),
+                _ => Err(TraceError::NoSuchPort(port)),
+            }
+        })
+    }
+}
+
+/// Serves [`Sample`] on a socket of its own, on the current runtime.
+pub(crate) fn serve() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("admin.sock");
+    let socket = AdminSocket::open(&path).expect("a socket");
+    tokio::spawn(async move { run(socket, Arc::new(Sample)).await });
+    (folder, path)
+}
+
+#[tokio::test]
+async fn what_the_daemon_says_arrives() {
+    let (_folder, path) = serve();
+    let client = Client::new(&path);
+    assert_eq!(client.status().await.expect("a status"), Sample.status());
+    assert_eq!(client.ports().await.expect("ports"), Sample.ports());
+    assert_eq!(client.counters().await.expect("counters"), Sample.counters());
+    let mut trace = client.trace("tap1").await.expect("a trace");
+    let mut text = String::new();
+    while let Some(lines) = trace.next().await.expect("lines") {
+        text += std::str::from_utf8(&lines).expect("text");
+    }
+    assert_eq!(text, "first\nsecond\n");
+}
+
+#[tokio::test]
+async fn refusals_name_the_thing() {
+    let (_folder, path) = serve();
+    let client = Client::new(&path);
+    let unknown = client.trace("tap9").await.expect_err("no such port");
+    assert!(matches!(&unknown, ClientError::NoSuchPort(text) if text.contains("tap9")), "{unknown}");
+    let busy = client.trace("busy %").await.expect_err("busy");
+    assert_eq!(busy.to_string(), "tracing busy %: another trace is running");
+    let nobody = Client::new(&path.with_extension("none")).status().await.expect_err("no socket");
+    assert!(matches!(nobody, ClientError::Unreachable { .. }), "{nobody}");
+}
+
+#[test]
+fn queries_are_decoded() {
+    for (text, expected) in
+        [("tap1", Some("tap1")), ("a%20b%25", Some("a b%")), ("%2", None), ("%zz", None), ("", None)]
+    {
+        assert_eq!(decode(text).as_deref(), expected, "{text}");
+    }
+}

@@ -1,0 +1,97 @@
+//! The socket's place in the file system.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// The admin socket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another daemon answers there.
+    #[error("another metadatad answers on {}; stop it, or give this one its own admin.socket", .0.display())]
+    InUse(PathBuf),
+    /// Something else is at its place.
+    #[error("{} is not a socket; move it away, or correct admin.socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The system refuses.
+    #[error("{doing} {}", path.display())]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// To which path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The open socket. Dropping it removes it from the file system.
+#[derive(Debug)]
+pub struct AdminSocket {
+    pub(super) listener: UnixListener,
+    path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Opens the socket for its owner only. One that is left from a daemon that is gone is replaced.
+    ///
+    /// # Errors
+    /// See [`SocketError`].
+    pub fn open(path: &Path) -> Result<Self, SocketError> {
+        let system = |doing| move |source| SocketError::System { doing, path: path.to_owned(), source };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(system("creating the folder of"))?;
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
+            Ok(_) => match UnixStream::connect(path) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).map_err(system("removing the left-over socket"))?;
+                }
+                Ok(_) => return Err(SocketError::InUse(path.to_owned())),
+                Err(error) => return Err(system("trying the socket")(error)),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(system("looking for the socket")(error)),
+        }
+        let listener = UnixListener::bind(path).map_err(system("opening the socket"))?;
+        // Until here the umask decides, which lets nobody but the owner write, unless somebody weakened it.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+            .map_err(system("restricting the socket"))?;
+        listener.set_nonblocking(true).map_err(system("using the socket"))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // If it is gone already, somebody else removed it.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_left_over_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep/admin.sock");
+        let first = AdminSocket::open(&path).expect("a free place");
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(matches!(AdminSocket::open(&path), Err(SocketError::InUse(_))));
+        drop(first);
+        assert!(!path.exists());
+
+        drop(UnixListener::bind(&path).expect("a socket"));
+        assert!(path.exists(), "left over");
+        drop(AdminSocket::open(&path).expect("replaced"));
+
+        std::fs::write(&path, "").expect("a file");
+        assert!(matches!(AdminSocket::open(&path), Err(SocketError::NotASocket(_))));
+        assert!(path.exists(), "never removed");
+    }
+}

@@ -1,0 +1,192 @@
+//! What the admin API says, in JSON. Members are only ever added; one that is absent is unknown or does not apply.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How the daemon is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Start of the daemon, in seconds of Unix time.
+    pub started_at: u64,
+    /// Whether every port that was there at the start is attached, and guests are answered.
+    pub ready: bool,
+    /// What is waited for, while not ready.
+    #[serde(default)]
+    pub waiting_for: Vec<String>,
+    /// Whether the daemon is about to end.
+    pub draining: bool,
+    /// Where documents come from.
+    pub source: Source,
+    /// Number of ports by state.
+    pub ports: BTreeMap<String, usize>,
+    /// Guests' connections.
+    pub http: Http,
+}
+
+impl Status {
+    /// Tells whether there is nothing to repair: the source is read, no document is broken, no port refused or failed.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.ready
+            && self.source.error.is_none()
+            && self.source.broken.is_empty()
+            && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))
+    }
+}
+
+/// Where documents come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Kind of source, as in the configuration.
+    pub kind: String,
+    /// Where it reads.
+    pub place: String,
+    /// When all of it was last read, in seconds of Unix time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synced_at: Option<u64>,
+    /// Instances that come from it.
+    pub instances: usize,
+    /// Documents that cannot be used.
+    #[serde(default)]
+    pub broken: Vec<Broken>,
+    /// Why it cannot be read, and the remedy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A document that cannot be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// Name of the document.
+    pub name: String,
+    /// Line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// Column, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// What is wrong, and the remedy.
+    pub problem: String,
+    /// Whether an earlier good version is still served.
+    pub serves_last_good: bool,
+}
+
+/// Guests' connections, since the start but for `open`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Http {
+    /// Connections now.
+    pub open: usize,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Connections refused because nobody is known behind their address.
+    pub refused_unknown: u64,
+    /// Connections refused because their port has too many.
+    pub refused_port_limit: u64,
+    /// Connections refused because there are too many in all.
+    pub refused_total_limit: u64,
+    /// Connections cut because their binding ended.
+    pub binding_ended: u64,
+    /// Connections closed because nothing came, or too slowly.
+    pub timed_out: u64,
+    /// Connections closed because what came was not HTTP.
+    pub malformed: u64,
+    /// Answers by status; 0 stands for all that have no place of their own.
+    pub answers: BTreeMap<u16, u64>,
+}
+
+/// What a port can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Answered with an instance's data.
+    Bound,
+    /// Answered with 503: no document names it.
+    Held,
+    /// Left to whatever else serves it.
+    Passed,
+    /// Answered with 503: it is not certain whose it is.
+    Refused,
+    /// Not served: something could not be done.
+    Failed,
+}
+
+impl State {
+    /// Returns the name that JSON and tables show.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bound => "bound",
+            Self::Held => "held",
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Interface name.
+    pub name: String,
+    /// Tag of its binding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<u32>,
+    /// What it is.
+    pub state: State,
+    /// The instance that it is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// That instance's project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The port's UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// Its MAC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Allowed sources, each a MAC and a prefix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Allowed>,
+    /// How the program is attached: `tcx` or `clsact`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attached: Option<String>,
+    /// Why it is refused or failed, and the remedy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An allowed source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// MAC.
+    pub mac: String,
+    /// Prefix.
+    pub prefix: String,
+}
+
+/// A port's packets, by what became of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortCounters {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Interface name.
+    pub name: String,
+    /// Packets by verdict or drop reason; all that there are, zero or not.
+    pub packets: BTreeMap<String, u64>,
+}
+
+/// Why a request was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong, and the remedy.
+    pub error: String,
+}

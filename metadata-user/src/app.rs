@@ -1,0 +1,239 @@
+//! The daemon: the only module that knows all others, and the only one that starts long-lived tasks.
+//!
+//! The order of start, and why:
+//! 1. the log, so that everything after it can be told;
+//! 2. the admin socket: `status` answers from here on, and a second daemon with the same configuration stops here,
+//!    before it touches anything;
+//! 3. the source, and its first scan is waited for (at most [`FIRST_SCAN`]): ports that an earlier daemon left bound then
+//!    find their claims, and keep their connections;
+//! 4. the responder's namespace and the kernel half, adopted or made;
+//! 5. the listening socket and the guests' threads: what comes in from here on is answered;
+//! 6. the ports: every tap that matches is attached, then bound;
+//! 7. ready: the service manager is told.
+//!
+//! The order of end: no new connection is accepted and requests in flight finish, at most for `http.drain_timeout`. What
+//! is in the kernel stays, for the next daemon.
+//!
+//! Who runs where: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
+//! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
+//! and the main thread has the admin API, the log of drops and the signals.
+
+mod error;
+mod view;
+
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sd_notify::NotifyState;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+pub use error::AppError;
+
+use crate::admin;
+use crate::admin::socket::AdminSocket;
+use crate::api::{self, StaticVendordata};
+use crate::config::{self, Config};
+use crate::dataplane::responder_netns::ResponderNetns;
+use crate::dataplane::{AttachMode, Dataplane, events};
+use crate::drain::Drain;
+use crate::http::{self, Guests};
+use crate::identity::Identities;
+use crate::port::{self, Ports, PortsError, PortsView};
+use crate::readiness::{Blocker, Readiness};
+use crate::source::directory::Directory;
+use crate::source::wire;
+use crate::store::Store;
+use view::{Kernel, View};
+
+/// How long the first scan of the source is waited for. Ten thousand documents take about a second; a folder that hangs
+/// must not keep the node's guests without a 503.
+const FIRST_SCAN: Duration = Duration::from_secs(10);
+
+/// Commands that may wait for the ports' thread.
+const PORT_REQUESTS: usize = 16;
+
+/// Runs the daemon until a signal ends it.
+///
+/// # Errors
+/// [`AppError`] if it cannot start, or a part of it that it cannot do without has ended.
+pub fn run(config: &Config) -> Result<(), AppError> {
+    crate::telemetry::start(&config.log)?;
+    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "metadatad starts");
+    let control = Builder::new_current_thread().enable_all().build().map_err(AppError::Runtime)?;
+    let guests = guest_threads(config.http.threads)?;
+    let ended = control.block_on(control_thread(config, &guests));
+    // Nothing that is still there may delay the end; connections had their time.
+    guests.shutdown_background();
+    match &ended {
+        Ok(()) => info!("metadatad ends"),
+        Err(error) => error!(error = crate::cli::chain(error), "metadatad ends"),
+    }
+    ended
+}
+
+/// Reads what the configuration only names.
+///
+/// # Errors
+/// [`AppError`] if the vendor-data file cannot be read, or is no JSON.
+pub fn cloud(settings: &config::Cloud) -> Result<api::Cloud, AppError> {
+    let vendordata_static = match &settings.vendordata_jsonfile_path {
+        None => StaticVendordata::default(),
+        Some(path) => {
+            let text = std::fs::read(path).map_err(|source| AppError::Vendordata { path: path.clone(), source })?;
+            let value = serde_json::from_slice(&text)
+                .map_err(|source| AppError::VendordataJson { path: path.clone(), source })?;
+            StaticVendordata::from(&value)
+        }
+    };
+    let providers = settings.vendordata_providers.iter().map(|provider| match provider {
+        config::VendordataProvider::StaticJson => api::VendordataProvider::StaticJson,
+        config::VendordataProvider::DynamicJson => api::VendordataProvider::DynamicJson,
+    });
+    Ok(api::Cloud {
+        dhcp_domain: settings.dhcp_domain.clone(),
+        vendordata_providers: providers.collect(),
+        vendordata_static,
+        ..api::Cloud::default()
+    })
+}
+
+async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), AppError> {
+    let mut signals = Signals::new().map_err(AppError::Runtime)?;
+    let readiness = Readiness::new();
+    let (source_read, ports_attached) = (readiness.wait_for("source"), readiness.wait_for("ports"));
+    let drain = Drain::new();
+    let store = Arc::new(Store::new(cloud(&config.cloud)?));
+    let identities = Arc::new(Identities::new());
+    let guests = Arc::new(Guests::new(&config.http, Arc::clone(&identities), Arc::clone(&store)));
+
+    let socket = AdminSocket::open(&config.admin.socket)?;
+    // Subscribed before the source starts, so that the ports miss no change.
+    let changes = store.subscribe();
+    let config::Source::Directory { path } = &config.source;
+    let source =
+        Directory::start(path.clone(), wire::parse, Arc::clone(&store), source_read).map_err(AppError::Runtime)?;
+    let kernel = Kernel::default();
+    let view = Arc::new(View {
+        started_at: SystemTime::now(),
+        readiness: readiness.clone(),
+        drain: drain.clone(),
+        source: source.state(),
+        guests: Arc::clone(&guests),
+        kernel: kernel.clone(),
+    });
+    // The socket's file goes with this task, at the end of the runtime.
+    let mut admin = tokio::spawn(admin::server::run(socket, view));
+
+    if tokio::time::timeout(FIRST_SCAN, readiness.not_waiting_for("source")).await.is_err() {
+        warn!("the source's first scan takes long: going on without it, ports are held until it is done");
+    }
+    info!(instances = store.len(), "source read");
+
+    let netns = ResponderNetns::set_up(&config.responder.namespace, &config.responder.interface)?;
+    let mode = match config.bpf.attach {
+        config::Attach::Auto => AttachMode::Auto,
+        config::Attach::Tcx => AttachMode::Tcx,
+        config::Attach::Clsact => AttachMode::Clsact,
+    };
+    let mut dataplane = Dataplane::load(&config.bpf.pin_dir, mode, netns.pair(), netns.pair_name())?;
+    let drops = tokio::spawn(events::log(dataplane.take_events()?));
+    let counters = dataplane.counters_reader()?;
+    let listener = netns.listen(config.responder.port)?;
+    let mut answering = guest_threads.spawn(answer(listener, Arc::clone(&guests), drain.clone()));
+
+    let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
+    let ports_view = PortsView::default();
+    kernel.is_there(ports_view.clone(), counters, requests);
+    let ports = Ports::new(dataplane, identities, Arc::clone(&store), config.ports.clone(), ports_view);
+    let mut ports = port_thread(ports, changes, inbox, ports_attached)?;
+
+    let ready = async {
+        readiness.ready().await;
+        info!("ready");
+        tell_service_manager(&[NotifyState::Ready]);
+        std::future::pending::<()>().await;
+    };
+    let ended = tokio::select! {
+        name = signals.next() => {
+            info!(signal = name, "draining");
+            Ok(())
+        }
+        ended = &mut ports => Err(AppError::Ports(ended.unwrap_or(Err(PortsError::StoreGone)).err())),
+        ended = &mut answering => Err(AppError::Guests(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
+        ended = &mut admin => Err(AppError::Admin(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
+        () = ready => Ok(()),
+    };
+    tell_service_manager(&[NotifyState::Stopping]);
+    drain.begin();
+    if !drain.finished(config.http.drain_timeout).await {
+        warn!("requests are still in flight: cutting them off");
+    }
+    drops.abort();
+    ended
+}
+
+async fn answer(listener: TcpListener, guests: Arc<Guests>, drain: Drain) -> io::Result<()> {
+    http::run(listener, guests, drain).await
+}
+
+fn guest_threads(threads: usize) -> Result<Runtime, AppError> {
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("guests")
+        .enable_all()
+        .build()
+        .map_err(AppError::Runtime)
+}
+
+/// Starts the ports' thread. The receiver tells how it ended.
+fn port_thread(
+    ports: Ports,
+    changes: mpsc::UnboundedReceiver<crate::store::StoreChange>,
+    inbox: mpsc::Receiver<port::Request>,
+    attached: Blocker,
+) -> Result<oneshot::Receiver<Result<(), PortsError>>, AppError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(AppError::Runtime)?;
+    let (sender, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("ports".to_owned())
+        .spawn(move || {
+            let result = runtime.block_on(ports.run(changes, inbox, move || drop(attached)));
+            // Nobody listens while the daemon ends.
+            let _ = sender.send(result);
+        })
+        .map_err(AppError::Runtime)?;
+    Ok(ended)
+}
+
+fn tell_service_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "cannot tell the service manager");
+    }
+}
+
+/// The signals that end the daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    fn next(&mut self) -> impl Future<Output = &'static str> {
+        async {
+            tokio::select! {
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Why the daemon does not start, or has ended.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::admin::socket::SocketError;
+use crate::dataplane::DataplaneError;
+use crate::dataplane::responder_netns::NetnsError;
+use crate::port::PortsError;
+use crate::telemetry::TelemetryError;
+
+/// Why the daemon does not start, or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The log cannot be started.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Threads or signals cannot be had.
+    #[error("starting the daemon's threads")]
+    Runtime(#[source] io::Error),
+    /// The vendor-data file cannot be read.
+    #[error("reading cloud.vendordata_jsonfile_path {}: correct the path, or remove it", path.display())]
+    Vendordata {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The vendor-data file is no JSON.
+    #[error("{} is not JSON; correct it, or remove cloud.vendordata_jsonfile_path", path.display())]
+    VendordataJson {
+        /// The file.
+        path: PathBuf,
+        /// Why, with the place.
+        source: serde_json::Error,
+    },
+    /// The admin socket cannot be opened.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The responder's namespace cannot be made or adopted.
+    #[error("setting up the responder's namespace")]
+    Netns(#[from] NetnsError),
+    /// The kernel half cannot be loaded.
+    #[error("setting up the kernel half")]
+    Dataplane(#[from] DataplaneError),
+    /// The ports' thread has ended.
+    #[error("following the ports has ended")]
+    Ports(#[source] Option<PortsError>),
+    /// Guests' connections are not accepted any more.
+    #[error("accepting guests' connections has ended")]
+    Guests(#[source] Option<io::Error>),
+    /// The admin API has ended.
+    #[error("the admin API has ended")]
+    Admin(#[source] Option<io::Error>),
+}

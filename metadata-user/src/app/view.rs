@@ -1,0 +1,221 @@
+//! The daemon as the admin API shows it: core types in, wire types out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use metadata_ebpf::abi::Counters;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admin::wire::{Allowed, Broken, Http, PortCounters, PortStatus, Source, State, Status};
+use crate::admin::{Inspect, TraceError, Tracing};
+use crate::dataplane::{CountersReader, IfIndex};
+use crate::drain::Drain;
+use crate::http::Guests;
+use crate::port::{PortState, PortView, PortsView, Request};
+use crate::readiness::Readiness;
+use crate::source::{SourceState, StateView};
+
+/// What there is to see.
+pub(super) struct View {
+    pub(super) started_at: SystemTime,
+    pub(super) readiness: Readiness,
+    pub(super) drain: Drain,
+    pub(super) source: StateView,
+    pub(super) guests: Arc<Guests>,
+    pub(super) kernel: Kernel,
+}
+
+/// The kernel side, which comes after the admin API.
+#[derive(Clone, Default)]
+pub(super) struct Kernel(Arc<OnceLock<Parts>>);
+
+struct Parts {
+    ports: PortsView,
+    counters: CountersReader,
+    requests: mpsc::Sender<Request>,
+}
+
+impl Kernel {
+    /// Shows the kernel side from here on.
+    pub(super) fn is_there(&self, ports: PortsView, counters: CountersReader, requests: mpsc::Sender<Request>) {
+        // There is one kernel side in a daemon's life.
+        let _ = self.0.set(Parts { ports, counters, requests });
+    }
+
+    fn ports(&self) -> Vec<(IfIndex, PortView)> {
+        self.0.get().map(|parts| parts.ports.all()).unwrap_or_default()
+    }
+
+    async fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Result<(), TraceError> {
+        let parts = self.0.get();
+        let Some((parts, ifindex)) = parts.and_then(|parts| Some((parts, parts.ports.ifindex_of(&port)?))) else {
+            return Err(TraceError::NoSuchPort(port));
+        };
+        let (started, answer) = oneshot::channel();
+        let sent = parts.requests.send(Request::Trace { ifindex, lines, started }).await;
+        let result = match sent {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err("the daemon is ending".to_owned())),
+            Err(_) => Err("the daemon is ending".to_owned()),
+        };
+        result.map_err(|reason| TraceError::Refused { port, reason })
+    }
+}
+
+impl Inspect for View {
+    fn status(&self) -> Status {
+        let mut ports = BTreeMap::new();
+        for (_, port) in self.kernel.ports() {
+            *ports.entry(state(&port.state).name().to_owned()).or_insert(0) += 1;
+        }
+        let waiting_for: Vec<_> = self.readiness.pending().into_iter().map(str::to_owned).collect();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: unix(self.started_at),
+            ready: waiting_for.is_empty(),
+            waiting_for,
+            draining: self.drain.has_begun(),
+            source: source(&self.source.get()),
+            ports,
+            http: http(self.guests.counters()),
+        }
+    }
+
+    fn ports(&self) -> Vec<PortStatus> {
+        self.kernel.ports().into_iter().map(|(ifindex, port)| port_status(ifindex, port)).collect()
+    }
+
+    fn counters(&self) -> Vec<PortCounters> {
+        let Some(parts) = self.kernel.0.get() else {
+            return Vec::new();
+        };
+        let counted = parts.ports.all().into_iter().filter_map(|(ifindex, port)| {
+            let counters = parts.counters.get(ifindex)?;
+            Some(PortCounters { ifindex: ifindex.0, name: port.name, packets: packets(&counters) })
+        });
+        counted.collect()
+    }
+
+    fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {
+        Box::pin(self.kernel.trace(port, lines))
+    }
+}
+
+fn packets(counters: &Counters) -> BTreeMap<String, u64> {
+    let named = Counters::NAMES.into_iter().zip(counters.values());
+    named.filter(|(name, _)| !name.is_empty()).map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn source(state: &SourceState) -> Source {
+    let broken = state.broken.iter().map(|document| Broken {
+        name: document.name.clone(),
+        line: document.line,
+        column: document.column,
+        problem: document.problem.clone(),
+        serves_last_good: document.serves_last_good,
+    });
+    Source {
+        kind: state.kind.to_owned(),
+        place: state.place.clone(),
+        synced_at: state.synced_at.map(unix),
+        instances: state.instances,
+        broken: broken.collect(),
+        error: state.error.clone(),
+    }
+}
+
+fn http(counters: crate::http::Snapshot) -> Http {
+    Http {
+        open: counters.open,
+        accepted: counters.accepted,
+        refused_unknown: counters.refused_unknown,
+        refused_port_limit: counters.refused_port_limit,
+        refused_total_limit: counters.refused_total_limit,
+        binding_ended: counters.binding_ended,
+        timed_out: counters.timed_out,
+        malformed: counters.malformed,
+        answers: counters.answers,
+    }
+}
+
+fn state(state: &PortState) -> State {
+    match state {
+        PortState::Bound { .. } => State::Bound,
+        PortState::Held => State::Held,
+        PortState::Passed => State::Passed,
+        PortState::Refused(_) => State::Refused,
+        PortState::Failed(_) => State::Failed,
+    }
+}
+
+fn port_status(ifindex: IfIndex, view: PortView) -> PortStatus {
+    let mut status = PortStatus {
+        ifindex: ifindex.0,
+        name: view.name,
+        tag: view.tag.map(|tag| tag.0),
+        state: state(&view.state),
+        instance: None,
+        project: None,
+        port: None,
+        mac: None,
+        sources: Vec::new(),
+        attached: view.attached.map(|kind| kind.name().to_owned()),
+        reason: None,
+    };
+    match view.state {
+        PortState::Bound { instance, project, port, mac, sources } => {
+            status.instance = Some(instance.to_string());
+            status.project = Some(project);
+            status.port = Some(port.to_string());
+            status.mac = Some(mac.to_string());
+            status.sources = sources
+                .into_iter()
+                .map(|(mac, prefix)| Allowed { mac: mac.to_string(), prefix: prefix.to_string() })
+                .collect();
+        }
+        PortState::Refused(reason) | PortState::Failed(reason) => status.reason = Some(reason),
+        PortState::Held | PortState::Passed => {}
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Tag;
+    use crate::store::record::{MacAddress, PortId};
+    use crate::store::tests::id;
+
+    #[test]
+    fn ports_are_shown_as_they_are() {
+        let bound = PortState::Bound {
+            instance: id(1),
+            project: "p".to_owned(),
+            port: PortId(id(2).0),
+            mac: MacAddress([2, 0, 0, 0, 0, 1]),
+            sources: vec![(MacAddress([2, 0, 0, 0, 0, 1]), "10.0.0.0/24".parse().expect("a prefix"))],
+        };
+        let view = PortView { name: "tap1".to_owned(), tag: Some(Tag(4)), state: bound, attached: None };
+        let shown = port_status(IfIndex(3), view.clone());
+        assert_eq!((shown.ifindex, shown.tag, shown.state), (3, Some(4), State::Bound));
+        assert_eq!(shown.instance, Some(id(1).to_string()));
+        assert_eq!(
+            (shown.sources[0].mac.as_str(), shown.sources[0].prefix.as_str()),
+            ("02:00:00:00:00:01", "10.0.0.0/24")
+        );
+        let refused = PortView { state: PortState::Refused("two documents".to_owned()), ..view };
+        assert_eq!(port_status(IfIndex(3), refused).reason.as_deref(), Some("two documents"));
+    }
+
+    #[test]
+    fn every_named_counter_is_shown() {
+        let shown = packets(&Counters { drop_spoofed_ip: 2, ..Counters::default() });
+        assert_eq!(shown.get("spoofed_ip"), Some(&2));
+        assert_eq!(shown.len(), Counters::NAMES.iter().filter(|name| !name.is_empty()).count());
+    }
+}

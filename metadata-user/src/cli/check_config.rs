@@ -1,0 +1,15 @@
+//! `metadatad check-config`.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::error::CliError;
+use super::exit;
+use crate::app;
+use crate::config::Config;
+
+pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Result<u8, CliError> {
+    app::cloud(&config.cloud)?;
+    writeln!(out, "{}: accepted", path.display())?;
+    Ok(exit::OK)
+}

@@ -1,0 +1,78 @@
+//! Why a verb failed, and the exit status of that.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use super::exit;
+use crate::admin::client::ClientError;
+use crate::admin::socket::SocketError;
+use crate::app::AppError;
+use crate::config::ConfigError;
+use crate::dataplane::detach::DetachError;
+use crate::telemetry::TelemetryError;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Detach(#[from] DetachError),
+    #[error("a daemon runs on this node: {} answers; stop it first", .0.display())]
+    DaemonRuns(PathBuf),
+    #[error("no port has the interface {0}; `metadatad ports` lists them")]
+    NoSuchPort(String),
+    #[error("starting a thread")]
+    Runtime(#[source] io::Error),
+    #[error("writing the output")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// Returns the exit status.
+    pub(super) fn exit(&self) -> u8 {
+        match self {
+            Self::NoSuchPort(_) | Self::Client(ClientError::NoSuchPort(_)) => exit::NO_PORT,
+            Self::Config(ConfigError::Invalid { .. })
+            | Self::App(
+                AppError::VendordataJson { .. }
+                | AppError::Telemetry(TelemetryError::Filter { .. })
+                | AppError::Socket(SocketError::NotASocket(_)),
+            ) => exit::CONFIG,
+            Self::DaemonRuns(_)
+            | Self::App(AppError::Socket(SocketError::InUse(_)))
+            | Self::Client(ClientError::Unreachable { .. }) => exit::UNAVAILABLE,
+            error if is_permission(error) => exit::NO_PERMISSION,
+            Self::Config(ConfigError::Read { .. }) | Self::App(AppError::Vendordata { .. }) => exit::CONFIG,
+            _ => exit::INTERNAL,
+        }
+    }
+}
+
+/// Tells whether the system refused something for lack of privilege.
+fn is_permission(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()).any(|error| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
+}
+
+/// Returns an error and its causes in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = String::new();
+    for error in std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()) {
+        let text = error.to_string();
+        // A transparent error has its cause's text.
+        if !line.ends_with(&text) {
+            if !line.is_empty() {
+                line += ": ";
+            }
+            line += &text;
+        }
+    }
+    line
+}

@@ -1,0 +1,120 @@
+//! `metadatad status`.
+
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::error::CliError;
+use super::table::plain;
+use super::{Form, converse, exit, print_json};
+use crate::admin::client::Client;
+use crate::admin::wire::Status;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Verb {
+    #[command(flatten)]
+    form: Form,
+
+    /// Exit with 1 also if a document is broken, the source cannot be read, or a port is refused or failed
+    #[arg(long)]
+    check: bool,
+}
+
+impl Verb {
+    pub(super) fn execute(&self, client: &Client, out: &mut dyn Write) -> Result<u8, CliError> {
+        let status = converse(async { Ok(client.status().await?) })?;
+        if self.form.json {
+            print_json(&status, out)?;
+        } else {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            out.write_all(describe(&status, now).as_bytes())?;
+        }
+        let well = if self.check { status.is_healthy() } else { status.ready };
+        Ok(if well { exit::OK } else { exit::NOT_WELL })
+    }
+}
+
+fn describe(status: &Status, now: u64) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| text += &format!("{name:<12} {}\n", plain(value));
+    let state = match (status.draining, status.ready) {
+        (true, _) => "draining".to_owned(),
+        (false, true) => "ready".to_owned(),
+        (false, false) => format!("not ready, waiting for {}", status.waiting_for.join(", ")),
+    };
+    line("state", &state);
+    let age = ago(now, status.started_at);
+    line("daemon", &format!("version {}, process {}, started {age} ago", status.version, status.pid));
+    let source = &status.source;
+    line("source", &format!("{} {}", source.kind, source.place));
+    let read = source.synced_at.map_or("never read".to_owned(), |at| format!("read {} ago", ago(now, at)));
+    line("documents", &format!("{} instances, {} broken, {read}", source.instances, source.broken.len()));
+    if let Some(error) = &source.error {
+        line("  error", error);
+    }
+    for broken in &source.broken {
+        let kept = if broken.serves_last_good { "; its last good version is served" } else { "" };
+        line("  broken", &format!("{}: {}{kept}", broken.name, broken.problem));
+    }
+    let ports: Vec<String> = status.ports.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    line("ports", &list(&ports));
+    let http = &status.http;
+    line("connections", &format!("{} open, {} accepted", http.open, http.accepted));
+    for (count, what) in [
+        (http.refused_unknown, "refused: nobody is known behind their address"),
+        (http.refused_port_limit, "refused: http.connections_per_port reached"),
+        (http.refused_total_limit, "refused: http.connections reached"),
+        (http.binding_ended, "cut: their port ended or changed hands"),
+        (http.timed_out, "timed out"),
+        (http.malformed, "closed: not HTTP"),
+    ] {
+        if count > 0 {
+            line("", &format!("{count} {what}"));
+        }
+    }
+    let answers: Vec<String> = http
+        .answers
+        .iter()
+        .map(|(status, count)| match status {
+            0 => format!("{count} other"),
+            status => format!("{count} with {status}"),
+        })
+        .collect();
+    line("answers", &list(&answers));
+    text
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}
+
+fn ago(now: u64, then: u64) -> String {
+    match now.saturating_sub(then) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::Inspect;
+    use crate::admin::server::tests::Sample;
+
+    #[test]
+    fn a_status_is_told_in_words() {
+        let text = describe(&Sample.status(), 1_700_000_061);
+        assert_eq!(
+            text,
+            "state        ready\n\
+             daemon       version 1.2.3, process 42, started 61 s ago\n\
+             source       directory /docs\n\
+             documents    1 instances, 1 broken, read 60 s ago\n  \
+               broken     b.json: line 3, column 9: not so; write it so; its last good version is served\n\
+             ports        1 bound\n\
+             connections  1 open, 2 accepted\n\
+             answers      5 with 200, 1 with 503\n"
+        );
+    }
+}

@@ -1,0 +1,120 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::admin::server::tests::serve;
+
+/// Runs `metadatad WORDS --config CONFIG`; returns exit status, output and error.
+fn run(config: &Path, words: &[&str]) -> (u8, String, String) {
+    let words = ["metadatad"].iter().chain(words).map(OsString::from);
+    let words = words.chain([OsString::from("--config"), config.into()]);
+    let mut out = Vec::new();
+    let (code, error) = match execute(words, &mut out) {
+        Ok(code) => (code, String::new()),
+        Err(error) => (error.exit(), chain(&error)),
+    };
+    (code, String::from_utf8(out).expect("text"), error)
+}
+
+fn config(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("metadatad.toml");
+    fs::write(&path, text).expect("a file");
+    path
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    <Cli as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn exit_statuses_say_what_kind_of_thing_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("nobody.sock");
+    let vendor = folder.path().join("vendor.json");
+    fs::write(&vendor, "{").expect("a file");
+    let good = format!("[admin]\nsocket = {socket:?}\n");
+    for (text, words, code, told) in [
+        (good.as_str(), &["check-config"][..], exit::OK, ""),
+        (&good, &["--version"], exit::OK, ""),
+        (&good, &["--help"], exit::OK, ""),
+        (&good, &["schema"], exit::OK, ""),
+        (&good, &["nonsense"], exit::USAGE, ""),
+        (&good, &[], exit::USAGE, ""),
+        (&good, &["trace"], exit::USAGE, ""),
+        (&good, &["status"], exit::UNAVAILABLE, "nobody.sock; start it"),
+        (&good, &["counters", "tap1"], exit::UNAVAILABLE, "nobody.sock; start it"),
+        ("[ports]\nunbound = 1\n", &["check-config"], exit::CONFIG, "metadatad.toml:2:11"),
+        ("[ports]\nunbound = 1\n", &["run"], exit::CONFIG, "metadatad.toml:2:11"),
+        (
+            &format!("[cloud]\nvendordata_jsonfile_path = {vendor:?}\n"),
+            &["check-config"],
+            exit::CONFIG,
+            "vendor.json is not JSON",
+        ),
+        (
+            "[cloud]\nvendordata_jsonfile_path = '/nonexistent/v.json'\n",
+            &["check-config"],
+            exit::CONFIG,
+            "/nonexistent/v.json: correct the path",
+        ),
+    ] {
+        let (found, _, error) = run(&config(folder.path(), text), words);
+        assert_eq!(found, code, "{words:?}: {error}");
+        assert!(error.contains(told), "{words:?}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+    let (code, _, error) = run(&folder.path().join("none.toml"), &["status"]);
+    assert_eq!(code, exit::CONFIG, "{error}");
+    assert!(error.contains("none.toml"), "{error}");
+}
+
+#[test]
+fn verbs_print_what_the_daemon_says() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+    let (folder, socket) = runtime.block_on(async { serve() });
+    let config = config(folder.path(), &format!("[admin]\nsocket = {socket:?}\n"));
+    for (words, code, told) in [
+        (&["status"][..], exit::OK, "state        ready\n"),
+        (&["status", "--json"], exit::OK, "\"ready\": true"),
+        (&["status", "--check"], exit::NOT_WELL, "b.json: line 3, column 9"),
+        (
+            &["ports"],
+            exit::OK,
+            "INTERFACE  INDEX  STATE  INSTANCE                              PORT  MAC                ATTACHED  REASON\n\
+             tap1       5      bound  11111111-0000-0000-0000-000000000001  -     fa:16:3e:00:00:01  tcx       -\n",
+        ),
+        (&["ports", "--json"], exit::OK, "\"state\": \"bound\""),
+        (&["counters"], exit::OK, "INTERFACE  COUNTER   PACKETS\ntap1       to_guest  7\n"),
+        (&["counters", "tap1", "--all"], exit::OK, "tap1       spoofed_ip  0\n"),
+        (&["counters", "--json"], exit::OK, "\"to_guest\": 7"),
+        (&["trace", "tap1"], exit::OK, "first\nsecond\n"),
+    ] {
+        let (found, out, error) = run(&config, words);
+        assert_eq!(found, code, "{words:?}: {error}");
+        assert!(out.contains(told), "{words:?}: {out}");
+    }
+    for words in [&["counters", "tap9"], &["trace", "tap9"]] {
+        let (code, _, error) = run(&config, words);
+        assert_eq!(code, exit::NO_PORT, "{error}");
+        assert!(error.contains("tap9"), "{error}");
+    }
+    let (code, _, error) = run(&config, &["detach"]);
+    assert_eq!(code, exit::UNAVAILABLE, "{error}");
+    assert!(error.contains("stop it first"), "{error}");
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_error() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = schema::execute(&mut Gone).expect_err("nobody reads");
+    assert!(matches!(&error, CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe), "{error:?}");
+}

@@ -1,0 +1,81 @@
+//! Guests' connections: HTTP/1 in, an instance's answers out.
+//!
+//! Promises to the guest:
+//! - it reads its own instance's data or nothing: who it is comes from the connection's address alone, is looked at
+//!   again for every request, and nothing that it sends takes part in it;
+//! - until its content is there, every path answers 503 with `Retry-After: 1`;
+//! - when its binding ends, its connections end without another byte.
+//!
+//! Promises to the operator: a guest costs a bounded number of connections, bytes and seconds; what is refused is
+//! counted.
+//!
+//! Left out: what the answers are (`api`), TLS, HTTP/2, and compression, none of which Nova has.
+
+pub mod connection;
+mod counters;
+mod error;
+mod limit;
+mod listener;
+mod progress;
+pub mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, defaults};
+use crate::identity::Identities;
+use crate::store::Store;
+
+pub use counters::{Counters, Snapshot};
+pub use error::Refusal;
+pub use listener::run;
+
+use limit::Limits;
+
+/// Everything that guests' connections share.
+#[derive(Debug)]
+pub struct Guests {
+    identities: Arc<Identities>,
+    store: Arc<Store>,
+    limits: Arc<Limits>,
+    counters: Arc<Counters>,
+    times: Times,
+}
+
+/// How long a connection may take for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// From the first byte of a request to the end of its head and body.
+    pub request: Duration,
+    /// Without a byte in either direction.
+    pub idle: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { request: defaults::REQUEST_TIMEOUT, idle: defaults::IDLE_TIMEOUT }
+    }
+}
+
+impl Guests {
+    /// Returns the shared part, without a connection.
+    #[must_use]
+    pub fn new(settings: &config::Http, identities: Arc<Identities>, store: Arc<Store>) -> Self {
+        Self {
+            identities,
+            store,
+            limits: Arc::new(Limits::new(settings.connections, settings.connections_per_port)),
+            counters: Arc::default(),
+            times: Times { request: settings.request_timeout, idle: settings.idle_timeout },
+        }
+    }
+
+    /// Returns what happened so far, and the number of connections now.
+    #[must_use]
+    pub fn counters(&self) -> Snapshot {
+        self.counters.snapshot(self.limits.open())
+    }
+}
+
+#[cfg(test)]
+mod tests;

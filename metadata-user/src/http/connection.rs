@@ -1,0 +1,65 @@
+//! One connection, from its first byte to its end.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::counters::count;
+pub use super::progress::Cut;
+use super::progress::{Progress, Watched};
+use super::service::{Content, Service};
+use super::{Counters, Times};
+use crate::drain::Drain;
+
+/// Most bytes of a request's head, as haproxy before Neutron's agents has it (`tune.bufsize`).
+const MAX_HEAD: usize = 16 << 10;
+
+/// Serves a connection until either side ends it, the binding ends, it is too slow, or the daemon drains. hyper
+/// answers what is not HTTP by itself: 400, or 431 for a head over 16 KiB.
+pub async fn serve<S, C>(stream: S, content: C, times: Times, counters: &Arc<Counters>, drain: &Drain)
+where
+    S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
+    C: Content,
+{
+    let content = Arc::new(content);
+    let progress = Arc::new(Progress::new(times));
+    let service = Service::new(Arc::clone(&content), Arc::clone(counters), Arc::clone(&progress));
+    let mut connection = pin!(
+        http1::Builder::new()
+            .keep_alive(true)
+            .half_close(true)
+            // Nova's answers have no date, and its headers have this case.
+            .auto_date_header(false)
+            .title_case_headers(true)
+            // `progress` watches the time.
+            .header_read_timeout(None)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&progress))), service)
+    );
+    let mut draining = false;
+    let (mut ended, mut begun, mut expired) = (pin!(content.ended()), pin!(drain.begun()), pin!(progress.expired()));
+    loop {
+        tokio::select! {
+            biased;
+            // First, so that a connection whose binding has ended is not polled again.
+            () = &mut ended => {
+                count(&counters.binding_ended);
+                return progress.cut();
+            }
+            () = &mut begun, if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            result = &mut connection => {
+                if result.is_err_and(|error| error.is_parse() || error.is_parse_too_large()) {
+                    count(&counters.malformed);
+                }
+                return;
+            }
+            () = &mut expired => return count(&counters.timed_out),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Why a connection is refused or closed. The operator reads these; the guest sees a closed connection.
+
+use std::net::SocketAddr;
+
+/// Why a connection is closed before its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The address is not one that the kernel half writes.
+    #[error("{0} is not an identity address")]
+    Foreign(SocketAddr),
+    /// The tag is of no binding, or of one that has ended.
+    #[error("nobody is known by tag {0}")]
+    Unknown(u32),
+    /// The port has as many connections as it may have.
+    #[error("the port with tag {0} has too many connections")]
+    PortLimit(u32),
+    /// There are as many connections as there may be.
+    #[error("there are too many connections")]
+    TotalLimit,
+}
+
+/// The binding ended during a request: the connection ends without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the binding has ended")]
+pub(super) struct Ended;

@@ -1,0 +1,147 @@
+//! Accepts guests' connections and says whose each is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metadata_ebpf::addr::IdentityAddress;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, warn};
+
+use super::connection::{self, Cut};
+use super::counters::count;
+use super::limit::Permit;
+use super::service::Guest;
+use super::{Guests, Refusal};
+use crate::drain::Drain;
+use crate::identity::Tag;
+
+/// How long to wait when the process has no file descriptor left: others must be closed first.
+const OUT_OF_FILES: Duration = Duration::from_millis(50);
+
+/// Accepts connections until the drain begins. The socket stays open then, so that what the backlog holds is not
+/// reset before the process ends.
+///
+/// # Errors
+/// If the listener cannot be used with this runtime.
+pub async fn run(listener: std::net::TcpListener, guests: Arc<Guests>, drain: Drain) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.begun() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                failing = false;
+                guests.accept(stream, peer, &drain);
+            }
+            Err(error) => {
+                if !failing {
+                    warn!(%error, "cannot accept guests' connections for now; is LimitNOFILE too small?");
+                }
+                failing = true;
+                tokio::time::sleep(OUT_OF_FILES).await;
+            }
+        }
+    }
+    drain.finished(Duration::MAX).await;
+    Ok(())
+}
+
+impl Guests {
+    fn accept(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, drain: &Drain) {
+        count(&self.counters.accepted);
+        let (guest, permit) = match self.admit(peer) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                debug!(%peer, %refusal, "connection refused");
+                return stream.cut();
+            }
+        };
+        // Answers are written whole: waiting to send could only delay the last segment.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "connection gone before its first request");
+            return;
+        }
+        let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
+        tokio::spawn(async move {
+            connection::serve(stream, guest, guests.times, &guests.counters, &drain).await;
+            drop((permit, in_flight));
+        });
+    }
+
+    /// Says who is behind an address, and takes a place for the connection.
+    fn admit(&self, peer: SocketAddr) -> Result<(Guest, Permit), Refusal> {
+        let admitted = self.identify(peer);
+        match &admitted {
+            Ok(_) => {}
+            Err(Refusal::Foreign(_) | Refusal::Unknown(_)) => count(&self.counters.refused_unknown),
+            Err(Refusal::PortLimit(_)) => count(&self.counters.refused_port_limit),
+            Err(Refusal::TotalLimit) => count(&self.counters.refused_total_limit),
+        }
+        admitted
+    }
+
+    fn identify(&self, peer: SocketAddr) -> Result<(Guest, Permit), Refusal> {
+        let SocketAddr::V6(address) = peer else {
+            return Err(Refusal::Foreign(peer));
+        };
+        let address = IdentityAddress::decode(&address.ip().octets()).ok_or(Refusal::Foreign(peer))?;
+        let tag = Tag(address.tag);
+        let lease = self.identities.lease(tag).ok_or(Refusal::Unknown(address.tag))?;
+        let permit = self.limits.admit(tag)?;
+        Ok((Guest { tag: address.tag, lease, store: Arc::clone(&self.store) }, permit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use metadata_ebpf::addr::{Family, Vlan};
+
+    use super::*;
+    use crate::api::Cloud;
+    use crate::config::Config;
+    use crate::identity::{Identities, Identity};
+    use crate::store::Store;
+
+    fn peer(tag: u32) -> SocketAddr {
+        let address = IdentityAddress { family: Family::Ipv4, vlan: Vlan::default(), tag, guest: [0; 8] };
+        (Ipv6Addr::from(address.encode()), 40000).into()
+    }
+
+    #[test]
+    fn only_a_live_tag_gets_in_and_what_is_refused_is_counted() {
+        let identities = Arc::new(Identities::new());
+        let mut settings = Config::default().http;
+        (settings.connections, settings.connections_per_port) = (2, 1);
+        let store = Arc::new(Store::new(Cloud::default()));
+        let guests = Guests::new(&settings, Arc::clone(&identities), store);
+        for tag in 1..=3 {
+            identities.bind(Tag(tag), Identity::Held).expect("a new tag");
+        }
+        let refusal = |peer| guests.admit(peer).map(|_| ()).expect_err("refused");
+
+        let first = guests.admit(peer(1)).expect("a live tag");
+        assert_eq!(refusal(peer(1)), Refusal::PortLimit(1));
+        let _second = guests.admit(peer(2)).expect("a live tag");
+        assert_eq!(refusal(peer(3)), Refusal::TotalLimit);
+        assert_eq!(refusal(peer(9)), Refusal::Unknown(9));
+        for foreign in ["[fd6d::a9fe:a9fe]:1", "[fe80::1]:1", "[::ffff:10.0.0.1]:1", "10.0.0.1:1"] {
+            let foreign = foreign.parse().expect("an address");
+            assert_eq!(refusal(foreign), Refusal::Foreign(foreign));
+        }
+        drop(first);
+        identities.end(Tag(1));
+        assert_eq!(refusal(peer(1)), Refusal::Unknown(1), "an ended binding");
+        let counters = guests.counters();
+        assert_eq!((counters.refused_unknown, counters.refused_port_limit, counters.refused_total_limit), (6, 1, 1));
+        assert_eq!(counters.open, 1);
+    }
+}

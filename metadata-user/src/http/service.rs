@@ -1,0 +1,314 @@
+//! One request: who is asking, what they may read, the answer.
+//!
+//! Promises: the owner of the connection is looked at for every request; the path that decides is the one on the
+//! request line, percent-encoding and all; where the body is rendered already, answering allocates nothing (the
+//! response takes over the request's header table).
+
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use tracing::debug;
+
+use super::Counters;
+use super::error::Ended;
+use super::progress::Progress;
+use crate::api::{Answer, Date, Effect, Instance, PASSWORD_LIMIT, Request as Asked};
+use crate::clock;
+use crate::identity::{Identity, Lease};
+use crate::store::Store;
+use crate::store::record::InstanceId;
+
+/// What every path answers until the content is there.
+const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.\n";
+
+/// What may be read on a connection.
+pub trait Content: Send + Sync + 'static {
+    /// Says who is asking, now.
+    fn resolve(&self) -> Resolution;
+
+    /// Keeps the password that the guest posted, unless there is one. Returns whether it is kept.
+    fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool;
+
+    /// Returns the date, UTC.
+    fn today(&self) -> Date {
+        clock::today()
+    }
+
+    /// Completes when nothing may be read any more.
+    fn ended(&self) -> impl Future<Output = ()> + Send;
+
+    /// Names the connection in the log.
+    fn name(&self) -> u32;
+}
+
+/// Who is asking.
+#[derive(Clone, Debug)]
+pub enum Resolution {
+    /// Nobody any more: close without an answer.
+    Ended,
+    /// Somebody whose content is not there (yet).
+    NotReady,
+    /// This instance.
+    Ready(Arc<Instance>),
+}
+
+/// What the holder of a lease may read.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) tag: u32,
+    pub(super) lease: Lease,
+    pub(super) store: Arc<Store>,
+}
+
+impl Content for Guest {
+    fn resolve(&self) -> Resolution {
+        let Some(identity) = self.lease.identity() else {
+            return Resolution::Ended;
+        };
+        match &*identity {
+            Identity::Held => Resolution::NotReady,
+            Identity::Bound { instance, .. } => {
+                self.store.get(*instance).map_or(Resolution::NotReady, Resolution::Ready)
+            }
+        }
+    }
+
+    fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool {
+        self.store.set_password(instance, password)
+    }
+
+    async fn ended(&self) {
+        self.lease.ended().await;
+    }
+
+    fn name(&self) -> u32 {
+        self.tag
+    }
+}
+
+/// One instance for ever, on a date of choice: for tests.
+#[derive(Debug)]
+pub struct Fixed {
+    instance: Mutex<Arc<Instance>>,
+    today: Option<Date>,
+}
+
+impl Fixed {
+    /// Returns the content of this instance.
+    #[must_use]
+    pub fn new(instance: Arc<Instance>) -> Self {
+        Self { instance: Mutex::new(instance), today: None }
+    }
+
+    /// Returns it on this date.
+    #[must_use]
+    pub fn on(self, today: Date) -> Self {
+        Self { today: Some(today), ..self }
+    }
+}
+
+impl Content for Fixed {
+    fn resolve(&self) -> Resolution {
+        Resolution::Ready(Arc::clone(&self.instance.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn keep_password(&self, _: InstanceId, password: Arc<str>) -> bool {
+        let mut instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = instance.password().is_none();
+        if first {
+            *instance = Arc::new(instance.with_password(password));
+        }
+        first
+    }
+
+    fn today(&self) -> Date {
+        self.today.unwrap_or_else(clock::today)
+    }
+
+    async fn ended(&self) {
+        std::future::pending().await
+    }
+
+    fn name(&self) -> u32 {
+        0
+    }
+}
+
+/// The service of one connection, as hyper drives it.
+#[derive(Debug)]
+pub(super) struct Service<C> {
+    shared: Arc<Shared<C>>,
+}
+
+#[derive(Debug)]
+struct Shared<C> {
+    content: Arc<C>,
+    counters: Arc<Counters>,
+    progress: Arc<Progress>,
+}
+
+impl<C: Content> Service<C> {
+    pub(super) fn new(content: Arc<C>, counters: Arc<Counters>, progress: Arc<Progress>) -> Self {
+        Self { shared: Arc::new(Shared { content, counters, progress }) }
+    }
+}
+
+type Answered = Result<Response<Full<Bytes>>, Ended>;
+
+/// An answer that is there at once, or after the body was read.
+pub(super) enum Answering {
+    Now(Ready<Answered>),
+    Reading(Pin<Box<dyn Future<Output = Answered> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
+        match self.get_mut() {
+            Self::Now(answer) => Pin::new(answer).poll(cx),
+            Self::Reading(answer) => answer.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<C: Content> hyper::service::Service<Request<Incoming>> for Service<C> {
+    type Response = Response<Full<Bytes>>;
+    type Error = Ended;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let (parts, body) = request.into_parts();
+        if parts.method != Method::POST || body.is_end_stream() {
+            return Answering::Now(ready(self.shared.answer(parts, &[])));
+        }
+        let shared = Arc::clone(&self.shared);
+        Answering::Reading(Box::pin(async move {
+            let body = read(body, content_length(&parts.headers)).await?;
+            shared.answer(parts, &body)
+        }))
+    }
+}
+
+/// Reads a body, at most one byte more than a password may have: `api` refuses it by its length.
+async fn read(body: Incoming, announced: Option<u64>) -> Result<Vec<u8>, Ended> {
+    let limit = PASSWORD_LIMIT + 1;
+    let mut bytes = Vec::new();
+    if announced.is_some_and(|length| length > PASSWORD_LIMIT as u64) {
+        return Ok(bytes);
+    }
+    let mut body = Limited::new(body, limit.max(1 << 16));
+    while bytes.len() < limit {
+        match body.frame().await {
+            None => break,
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    bytes.extend_from_slice(data);
+                }
+            }
+            // The guest left, or its chunks are no chunks.
+            Some(Err(_)) => return Err(Ended),
+        }
+    }
+    bytes.truncate(limit);
+    Ok(bytes)
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+impl<C: Content> Shared<C> {
+    fn answer(&self, parts: Parts, body: &[u8]) -> Answered {
+        self.progress.received();
+        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let asked = Asked {
+            method: parts.method.as_str(),
+            target,
+            accept: parts.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()),
+            content_length: content_length(&parts.headers),
+            body,
+            today: self.content.today(),
+            seed: &clock::seed,
+        };
+        let mut answer = match self.content.resolve() {
+            Resolution::Ended => {
+                self.progress.cut();
+                return Err(Ended);
+            }
+            Resolution::NotReady => None,
+            Resolution::Ready(instance) => Some(instance.answer(&asked)),
+        };
+        if let Some(Answer { effect: Some(Effect::SetPassword(password)), .. }) = &answer {
+            answer = self.set_password(Arc::clone(password), &asked, answer.clone())?;
+        }
+        let status = answer.as_ref().map_or(503, |answer| answer.status);
+        self.counters.answered(status);
+        debug!(tag = self.content.name(), method = asked.method, target, status, "answered");
+        let head = parts.method == Method::HEAD;
+        Ok(match answer {
+            Some(answer) => respond(parts.headers, answer, head),
+            None => not_ready(parts.headers, head),
+        })
+    }
+
+    /// Keeps a password, then returns the answer; where another request was first, that of the changed instance.
+    fn set_password(
+        &self,
+        password: Arc<str>,
+        asked: &Asked<'_>,
+        answer: Option<Answer>,
+    ) -> Result<Option<Answer>, Ended> {
+        let before = match self.content.resolve() {
+            Resolution::Ready(instance) => instance,
+            Resolution::NotReady => return Ok(None),
+            Resolution::Ended => return Err(Ended),
+        };
+        if self.content.keep_password(before.record().uuid, password) {
+            return Ok(answer);
+        }
+        match self.content.resolve() {
+            Resolution::Ready(instance) => Ok(Some(instance.answer(asked))),
+            Resolution::NotReady => Ok(None),
+            Resolution::Ended => Err(Ended),
+        }
+    }
+}
+
+/// Builds a response in the table of the request's headers, which hyper takes back for the next request.
+fn respond(mut headers: HeaderMap, answer: Answer, head: bool) -> Response<Full<Bytes>> {
+    headers.clear();
+    if let Some(content_type) = answer.content_type {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    if head {
+        // Otherwise hyper writes it, from the body, without a detour.
+        headers.insert(CONTENT_LENGTH, answer.content_length.into());
+    }
+    let body = if head { Bytes::new() } else { answer.body };
+    let mut response = Response::new(Full::new(body));
+    *response.headers_mut() = headers;
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
+
+fn not_ready(headers: HeaderMap, head: bool) -> Response<Full<Bytes>> {
+    let answer = Answer {
+        status: 503,
+        content_type: Some("text/plain; charset=UTF-8"),
+        body: Bytes::from_static(NOT_READY.as_bytes()),
+        content_length: NOT_READY.len() as u64,
+        effect: None,
+    };
+    let mut response = respond(headers, answer, head);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}

@@ -1,0 +1,247 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::service::{Content, Fixed, Guest};
+use super::*;
+use crate::api::{Cloud, Instance};
+use crate::drain::Drain;
+use crate::identity::{Identity, Tag};
+use crate::store::record::PortId;
+use crate::store::tests::{id, record};
+
+/// A node with one binding, and a client connected through it.
+struct Node {
+    identities: Arc<Identities>,
+    store: Arc<Store>,
+    counters: Arc<Counters>,
+    drain: Drain,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self {
+            identities: Arc::new(Identities::new()),
+            store: Arc::new(Store::new(Cloud::default())),
+            counters: Arc::default(),
+            drain: Drain::new(),
+        }
+    }
+
+    fn bind(&self, identity: Identity) {
+        self.identities.bind(Tag(7), identity).expect("a new binding");
+    }
+
+    fn bind_to(&self, number: u128) {
+        let instance = id(number);
+        self.bind(Identity::Bound { instance, port: PortId(instance.0) });
+    }
+
+    fn connect(&self) -> (DuplexStream, JoinHandle<()>) {
+        let lease = self.identities.lease(Tag(7)).expect("bound");
+        self.serve(Guest { tag: 7, lease, store: Arc::clone(&self.store) })
+    }
+
+    fn serve(&self, content: impl Content) -> (DuplexStream, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let (counters, drain) = (Arc::clone(&self.counters), self.drain.clone());
+        let served =
+            tokio::spawn(async move { connection::serve(server, content, Times::default(), &counters, &drain).await });
+        (client, served)
+    }
+
+    fn counters(&self) -> Snapshot {
+        self.counters.snapshot(0)
+    }
+}
+
+fn fixed() -> Fixed {
+    Fixed::new(Arc::new(Instance::new(Arc::new(record(1, "p", &["tap1"])), Arc::new(Cloud::default()))))
+}
+
+/// Sends, closes its sending side, and reads all that comes back.
+async fn exchange(mut client: DuplexStream, request: &[u8]) -> String {
+    // The server may have answered and closed before it has read everything.
+    let _ = client.write_all(request).await;
+    let _ = client.shutdown().await;
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.expect("read");
+    String::from_utf8(answer).expect("text")
+}
+
+/// Reads one answer with a body of known length; leaves the connection open.
+async fn one_answer(client: &mut DuplexStream) -> String {
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("a length");
+            if body.len() == length.parse::<usize>().expect("a number") {
+                return text;
+            }
+        }
+        answer.push(client.read_u8().await.expect("more of the answer"));
+    }
+}
+
+#[tokio::test]
+async fn until_content_is_there_every_path_answers_503() {
+    let body = "The metadata of this instance is not ready yet. Ask again in a second.\n";
+    let head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=UTF-8\r\n";
+    for bound in [false, true] {
+        let node = Node::new();
+        if bound {
+            node.bind_to(1)
+        } else {
+            node.bind(Identity::Held)
+        }
+        for target in ["/", "/openstack/latest/meta_data.json", "/nonsense", "*"] {
+            let (client, _) = node.connect();
+            let answer = exchange(client, format!("GET {target} HTTP/1.1\r\n\r\n").as_bytes()).await;
+            assert_eq!(answer, format!("{head}Retry-After: 1\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        }
+        let (client, _) = node.connect();
+        let answer = exchange(client, b"HEAD / HTTP/1.1\r\n\r\n").await;
+        assert_eq!(answer, format!("{head}Content-Length: {}\r\nRetry-After: 1\r\n\r\n", body.len()));
+        assert_eq!(node.counters().answers, [(503, 5)].into());
+    }
+}
+
+#[tokio::test]
+async fn a_connection_follows_its_port_from_held_to_bound() {
+    let node = Node::new();
+    node.bind(Identity::Held);
+    let (mut client, _) = node.connect();
+    let request = b"GET /openstack/nonsense HTTP/1.1\r\n\r\n";
+    client.write_all(request).await.expect("sent");
+    assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 503 "));
+    node.bind_to(1);
+    client.write_all(request).await.expect("sent");
+    assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 503 "), "bound, without content");
+    node.store.put(record(1, "p", &["tap1"]));
+    client.write_all(request).await.expect("sent");
+    assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 404 "));
+    assert_eq!(node.counters().answers, [(404, 1), (503, 2)].into());
+}
+
+#[tokio::test]
+async fn no_byte_leaves_after_the_binding_ended() {
+    let node = Node::new();
+    node.bind_to(1);
+    node.store.put(record(1, "p", &["tap1"]));
+    let (idle, idle_served) = node.connect();
+    let (mut asking, asking_served) = node.connect();
+    asking.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
+    // Neither task has run yet: the request is there, and so is the end.
+    node.identities.end(Tag(7));
+    for (mut client, served) in [(idle, idle_served), (asking, asking_served)] {
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("closed");
+        assert!(answer.is_empty(), "{answer:?}");
+        served.await.expect("ended");
+    }
+    assert_eq!((node.counters().binding_ended, node.counters().answers.len()), (2, 0));
+    assert!(node.identities.lease(Tag(7)).is_none());
+}
+
+#[tokio::test]
+async fn odd_requests_are_answered_as_http_says() {
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(64 << 10));
+    for (request, statuses) in [
+        (&b"GET /nonsense HTTP/1.1\r\n\r\n"[..], &["HTTP/1.1 404"][..]),
+        (b"GET /nonsense HTTP/1.0\r\n\r\n", &["HTTP/1.0 404"]),
+        (b"GET //nonsense?a=b HTTP/1.1\r\nHost: x\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET http://other/nonsense HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET /nonsense%2f%00%ff HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        ("GET /nonsens\u{e9} HTTP/1.1\r\n\r\n".as_bytes(), &["HTTP/1.1 404"]),
+        (b"NONSENSE /nonsense HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET * HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET /nonsense HTTP/1.1\r\n\r\nGET /other HTTP/1.1\r\n\r\n", &["HTTP/1.1 404", "HTTP/1.1 404"]),
+        (b"GET /a HTTP/1.1\r\nConnection: close\r\n\r\nGET /b HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"PUT /nonsense HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", &["HTTP/1.1 404"]),
+        (b"POST /nonsense HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", &["HTTP/1.1 404"]),
+        (b"POST /nonsense HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", &["HTTP/1.1 400"]),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", &["HTTP/1.1 400"]),
+        (b"GET\r\n\r\n", &["HTTP/1.1 400"]),
+        (long.as_bytes(), &["HTTP/1.1 431"]),
+        (b"", &[]),
+    ] {
+        let node = Node::new();
+        let (client, served) = node.serve(fixed());
+        let answer = exchange(client, request).await;
+        let found: Vec<_> = answer.match_indices("HTTP/1.").map(|(at, _)| &answer[at..at + 12]).collect();
+        assert_eq!(found, statuses, "{:?}: {answer}", String::from_utf8_lossy(request));
+        served.await.expect("served");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_counted() {
+    let node = Node::new();
+    let (client, served) = node.serve(fixed());
+    exchange(client, b"\x16\x03\x01\r\n\r\n").await;
+    served.await.expect("served");
+    assert_eq!(node.counters().malformed, 1);
+}
+
+/// Waits, in the runtime's own time, until the server closes; returns how long that took.
+async fn closed_after(client: &mut DuplexStream, start: Instant) -> Duration {
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.expect("closed");
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_and_slowness_end_a_connection() {
+    let node = Node::new();
+    let start = Instant::now();
+    let (mut silent, _) = node.serve(fixed());
+    assert_eq!(closed_after(&mut silent, start).await.as_secs(), 60);
+
+    let start = Instant::now();
+    let (mut slow, served) = node.serve(fixed());
+    let drip = async {
+        // A byte every second is never idle, but never done.
+        for byte in b"GET / HTTP/1.1\r\nX: yyyyyyyyyyyyyyyyyyyyyyy" {
+            if slow.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! { () = drip => panic!("never cut off"), result = served => result.expect("served") }
+    assert!((10..=11).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+
+    let (mut polite, _) = node.serve(fixed());
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    let start = Instant::now();
+    polite.write_all(b"GET /nonsense HTTP/1.1\r\n\r\n").await.expect("sent");
+    assert_eq!(closed_after(&mut polite, start).await.as_secs(), 60, "idle from the last answer on");
+
+    let start = Instant::now();
+    let (mut body, _) = node.serve(fixed());
+    body.write_all(b"POST /openstack/latest/password HTTP/1.1\r\nContent-Length: 9\r\n\r\n").await.expect("sent");
+    assert_eq!(closed_after(&mut body, start).await.as_secs(), 10, "a body that never comes");
+    assert_eq!(node.counters().timed_out, 4);
+}
+
+#[tokio::test]
+async fn a_drain_ends_idle_connections_and_lets_a_request_finish() {
+    let node = Node::new();
+    let (mut idle, idle_served) = node.serve(fixed());
+    let (mut posting, posting_served) = node.serve(fixed());
+    idle.write_all(b"GET /nonsense HTTP/1.1\r\n\r\n").await.expect("sent");
+    one_answer(&mut idle).await;
+    posting.write_all(b"POST /nonsense HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").await.expect("sent");
+    tokio::task::yield_now().await;
+    node.drain.begin();
+    idle_served.await.expect("closed");
+    posting.write_all(b"cd").await.expect("the rest");
+    let answer = one_answer(&mut posting).await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    posting_served.await.expect("closed");
+}

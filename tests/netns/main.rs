@@ -1,0 +1,15 @@
+//! Real packets between namespaces: what a guest gets, what it is refused, and what nobody else notices.
+//!
+//! Each test makes its own node and guests, so they run side by side. They need root and a built daemon:
+//! `cargo xtask test netns`.
+#![allow(clippy::unwrap_used, reason = "tests end where something is not as they need it")]
+
+mod addressing;
+mod bystanders;
+mod identity;
+mod lifecycle;
+mod ports;
+mod refusals;
+mod restart;
+mod scale;
+mod unbound;

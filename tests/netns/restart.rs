@@ -1,0 +1,161 @@
+//! The daemon ends in every way and comes back, and what it leaves is taken over or removed.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use lab::{Guest, Node, NodePlan, command};
+use serde_json::Value;
+
+fn reads_own(guest: &Guest) {
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+    assert_eq!(guest.read_uuid(true).unwrap(), guest.uuid());
+}
+
+fn bpftool(node: &Node, words: &[&str]) -> Value {
+    let mut bpftool = node.namespace().command("bpftool").unwrap();
+    let text = command::run(bpftool.arg("--json").args(words), "").unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn ids(list: &Value) -> Vec<u64> {
+    list.as_array().unwrap().iter().filter_map(|object| object["id"].as_u64()).collect()
+}
+
+/// The ids of the maps that are pinned in the node's folder.
+fn pinned_maps(node: &Node) -> Vec<u64> {
+    let names = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META"];
+    let pins = names.iter().map(|name| node.pins().join(name)).filter(|pin| pin.exists());
+    pins.map(|pin| bpftool(node, &["map", "show", "pinned", pin.to_str().unwrap()])["id"].as_u64().unwrap()).collect()
+}
+
+/// The ids of the programs that use one of these maps.
+fn programs_with(node: &Node, maps: &[u64]) -> Vec<u64> {
+    let all = bpftool(node, &["prog", "show"]);
+    let uses = |program: &&Value| {
+        program["map_ids"]
+            .as_array()
+            .is_some_and(|used| used.iter().filter_map(Value::as_u64).any(|id| maps.contains(&id)))
+    };
+    all.as_array().unwrap().iter().filter(uses).filter_map(|program| program["id"].as_u64()).collect()
+}
+
+/// The ids of the links that hold one of these programs.
+fn links_of(node: &Node, programs: &[u64]) -> Vec<u64> {
+    let all = bpftool(node, &["link", "show"]);
+    let holds = |link: &&Value| link["prog_id"].as_u64().is_some_and(|id| programs.contains(&id));
+    all.as_array().unwrap().iter().filter(holds).filter_map(|link| link["id"].as_u64()).collect()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        names.push(entry.path().display().to_string());
+        if entry.path().is_dir() {
+            names.extend(files(&entry.path()));
+        }
+    }
+    names.sort();
+    names
+}
+
+fn namespace_inode(node: &Node) -> u64 {
+    std::fs::metadata(Path::new("/run/netns").join(node.responder().name())).unwrap().ino()
+}
+
+#[test]
+fn a_killed_daemon_comes_back_and_adopts_what_it_left() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    reads_own(&guest);
+    let (pins, maps, inode) = (files(&node.pins()), pinned_maps(&node), namespace_inode(&node));
+    let links = links_of(&node, &programs_with(&node, &maps)).len();
+    let counted = node.counters(guest.ifindex()).unwrap().to_guest;
+    for _ in 0..3 {
+        node.kill_daemon().unwrap();
+        assert_eq!(files(&node.pins()), pins, "pins do not outlive the daemon");
+        node.start_daemon().unwrap();
+        node.wait_bound(guest.ifindex()).unwrap();
+        reads_own(&guest);
+    }
+    assert_eq!(files(&node.pins()), pins, "pins were left over or lost");
+    assert_eq!(pinned_maps(&node), maps, "maps were replaced instead of adopted");
+    assert_eq!(namespace_inode(&node), inode, "the namespace was replaced instead of adopted");
+    assert_eq!(links_of(&node, &programs_with(&node, &maps)).len(), links, "links were left over or lost");
+    assert!(node.counters(guest.ifindex()).unwrap().to_guest > counted, "counters were lost");
+    let late = node.guest("late").boot().unwrap();
+    reads_own(&late);
+}
+
+#[test]
+fn what_changed_while_the_daemon_was_away_is_noticed() {
+    let node = Node::start().unwrap();
+    let mut gone = node.guest("gone").boot().unwrap();
+    let rebound = node.guest("rebound").boot().unwrap();
+    let index = gone.ifindex();
+    node.kill_daemon().unwrap();
+    gone.unplug(&node).unwrap();
+    let heir = "ffffffff-0000-4000-9000-000000000003";
+    node.remove_document(rebound.uuid()).unwrap();
+    node.write(&rebound.document().clone().with("uuid", heir)).unwrap();
+    let new = node.guest("new").at_once().boot().unwrap();
+    node.start_daemon().unwrap();
+    node.wait_unknown(index).unwrap();
+    node.wait_bound(new.ifindex()).unwrap();
+    reads_own(&new);
+    lab::wait::until("the heir is served", || {
+        Ok((rebound.read_uuid(false).ok().as_deref() == Some(heir)).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_does_so_with_success_and_comes_back() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    reads_own(&guest);
+    node.stop_daemon().unwrap();
+    node.start_daemon().unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    reads_own(&guest);
+}
+
+fn detach_leaves_nothing(attach: &'static str) {
+    let node = NodePlan::default().attach(attach).start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    reads_own(&guest);
+    let maps = pinned_maps(&node);
+    let programs = programs_with(&node, &maps);
+    let links = links_of(&node, &programs);
+    assert!(!maps.is_empty() && !programs.is_empty(), "the test looks for the wrong objects");
+    node.stop_daemon().unwrap();
+    node.ask(&["detach"]).unwrap();
+    assert!(!node.pins().exists(), "pins are left: {:?}", files(&node.pins()));
+    assert!(!node.responder().exists(), "the namespace is left");
+    let interfaces = node.namespace().ip("-o link show").unwrap();
+    assert!(!interfaces.contains("metadatad"), "the pair is left: {interfaces}");
+    let mut tc = node.namespace().command("tc").unwrap();
+    let qdiscs = command::run(tc.args(["qdisc", "show", "dev", guest.tap()]), "").unwrap();
+    assert!(!qdiscs.contains("clsact"), "a queueing discipline is left: {qdiscs}");
+    // The kernel frees programs and maps a moment after their last holder has gone.
+    lab::wait::until("no map, program or link of the daemon is left", || {
+        let left = |now: Vec<u64>, before: &[u64]| now.iter().any(|id| before.contains(id));
+        let any = left(ids(&bpftool(&node, &["map", "show"])), &maps)
+            || left(ids(&bpftool(&node, &["prog", "show"])), &programs)
+            || left(ids(&bpftool(&node, &["link", "show"])), &links);
+        Ok((!any).then_some(()))
+    })
+    .unwrap();
+    node.start_daemon().unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    reads_own(&guest);
+}
+
+#[test]
+fn detach_leaves_no_program_map_link_or_namespace() {
+    detach_leaves_nothing("auto");
+}
+
+#[test]
+fn detach_leaves_nothing_where_clsact_was_forced() {
+    detach_leaves_nothing("clsact");
+}

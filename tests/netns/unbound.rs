@@ -1,0 +1,100 @@
+//! Guests whose document is late, missing or wrong.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use lab::{Namespace, Node, NodePlan, Request, wait};
+
+#[test]
+fn an_unbound_port_is_told_to_ask_again_over_both_families() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.wait_held(guest.ifindex()).unwrap();
+    for response in [guest.get("/openstack"), guest.get6("/latest/meta-data/"), guest.get("/no/such/path")] {
+        let response = response.unwrap();
+        assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
+    }
+    node.write(guest.document()).unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+    assert_eq!(guest.read_uuid(true).unwrap(), guest.uuid());
+}
+
+#[test]
+fn an_unbound_port_is_left_to_others_where_the_operator_says_so() {
+    let node = NodePlan::default().unbound("pass").start().unwrap();
+    let other = Namespace::create("other").unwrap();
+    let lines = format!(
+        "link add br0 type bridge\nlink set br0 up\nlink add other type veth peer name eth0 netns {}\n\
+         link set other master br0\nlink set other up\n",
+        other.name()
+    );
+    node.namespace().ip_batch(&lines).unwrap();
+    other.ip_batch("link set eth0 up\naddr add 169.254.169.254/32 dev eth0\nroute add 10.0.0.0/16 dev eth0\n").unwrap();
+    let listener = other.run(|| Ok(TcpListener::bind("169.254.169.254:80")?)).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        let length = connection.read(&mut request).unwrap();
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nother").unwrap();
+        length
+    });
+    let guest = node.guest("a").bridge("br0").undocumented().boot().unwrap();
+    assert_eq!(guest.get("/openstack").unwrap().text(), "other");
+    assert!(server.join().unwrap() > 0);
+    node.write(guest.document()).unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    assert_eq!(guest.read_uuid(true).unwrap(), guest.uuid(), "a port that has a document is served");
+}
+
+#[test]
+fn a_broken_document_is_named_and_the_last_good_one_stays() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").document(|document| document.with("user_data", "good")).boot().unwrap();
+    let file = format!("{}.json", guest.uuid());
+    std::fs::write(node.instances().join(&file), "{\n  \"uuid\": 17\n}\n").unwrap();
+    let told = wait::until("the status names the broken file", || {
+        let status = node.told(&["status"])?;
+        Ok(status.contains(&file).then_some(status))
+    })
+    .unwrap();
+    assert!(told.contains("line 2") || told.contains(":2:"), "no line in {told}");
+    assert!(node.log().contains(&file), "no word of it in the log");
+    assert_eq!(guest.get("/openstack/latest/user_data").unwrap().text(), "good");
+    node.write(&guest.document().clone().with("user_data", "mended")).unwrap();
+    wait::until("the mended document is served", || {
+        Ok((guest.get("/openstack/latest/user_data")?.text() == "mended").then_some(()))
+    })
+    .unwrap();
+    wait::until("the status has forgotten the error", || Ok((!node.told(&["status"])?.contains(&file)).then_some(())))
+        .unwrap();
+}
+
+#[test]
+fn a_document_written_in_place_is_read() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.wait_held(guest.ifindex()).unwrap();
+    let text = guest.document().text();
+    let (first, second) = text.split_at(text.len() / 2);
+    let mut file = std::fs::File::create(node.instances().join(format!("{}.json", guest.uuid()))).unwrap();
+    file.write_all(first.as_bytes()).unwrap();
+    file.sync_all().unwrap();
+    file.write_all(second.as_bytes()).unwrap();
+    drop(file);
+    node.wait_bound(guest.ifindex()).unwrap();
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+}
+
+#[test]
+fn a_removed_document_ends_what_the_guest_may_read() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    let request = Request::get("/openstack");
+    let mut connection = guest.namespace().run(|| request.connect()).unwrap();
+    assert_eq!(connection.exchange(&request).unwrap().status, 200);
+    node.remove_document(guest.uuid()).unwrap();
+    assert_eq!(connection.wait_closed().unwrap(), b"");
+    node.wait_held(guest.ifindex()).unwrap();
+    assert_eq!(guest.get("/openstack").unwrap().status, 503);
+}
