@@ -75,6 +75,8 @@ pub const PORT_HELD: u16 = 1;
 pub const PORT_ANY_ADDRESS: u16 = 2;
 /// More than one MAC may speak here, so the MAC is learned per guest address, in `NEIGHBOURS`.
 pub const PORT_LEARN: u16 = 4;
+/// The binding has ended, but its connections may still be told so: of replies only resets pass, which carry no data.
+pub const PORT_ENDED: u16 = 8;
 
 /// Value of the map `TAGS` (key: tag): where `to_guest` sends a reply. No entry: the binding has ended, and what is
 /// still under way for it is dropped.

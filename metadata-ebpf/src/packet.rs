@@ -32,6 +32,10 @@ pub const ETH_IPV4_LEN: usize = size_of::<EthIpv4>();
 pub const ETH_IPV6_LEN: usize = size_of::<EthIpv6>();
 /// Offset of the checksum in a TCP header.
 pub const TCP_CHECKSUM: usize = 16;
+/// Offset of the flags in a TCP header (RFC 9293, section 3.1).
+pub const TCP_FLAGS: usize = 13;
+/// The reset flag.
+pub const TCP_RESET: u8 = 0x04;
 /// Length of a TCP header without options.
 pub const TCP_MIN_LEN: u16 = 20;
 /// Length of an ICMP echo header.

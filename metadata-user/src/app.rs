@@ -6,9 +6,10 @@
 //!    before it touches anything;
 //! 3. the source, and its first scan is waited for (at most [`FIRST_SCAN`]): ports that an earlier daemon left bound then
 //!    find their claims, and keep their connections;
-//! 4. the responder's namespace and the kernel half, adopted or made;
-//! 5. the listening socket and the guests' threads: what comes in from here on is answered;
-//! 6. the ports: every tap that matches is attached, then bound;
+//! 4. the responder's namespace with the listening socket, adopted or made: connections wait in the backlog from here on;
+//! 5. the kernel half;
+//! 6. the ports: every tap that matches is attached and bound; only then is it known whose connections they are, so
+//!    only then are they accepted;
 //! 7. ready: the service manager is told.
 //!
 //! The order of end: no new connection is accepted and requests in flight finish, at most for `http.drain_timeout`. What
@@ -21,7 +22,6 @@
 mod error;
 mod view;
 
-use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use error::AppError;
 
@@ -70,9 +70,9 @@ pub fn run(config: &Config) -> Result<(), AppError> {
     let ended = control.block_on(control_thread(config, &guests));
     // Nothing that is still there may delay the end; connections had their time.
     guests.shutdown_background();
-    match &ended {
-        Ok(()) => info!("metadatad ends"),
-        Err(error) => error!(error = crate::cli::chain(error), "metadatad ends"),
+    // An error is told by whoever called.
+    if ended.is_ok() {
+        info!("metadatad ends");
     }
     ended
 }
@@ -136,6 +136,8 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     info!(instances = store.len(), "source read");
 
     let netns = ResponderNetns::set_up(&config.responder.namespace, &config.responder.interface)?;
+    // Before any program can hand it a packet.
+    let listener = netns.listen(config.responder.port)?;
     let mode = match config.bpf.attach {
         config::Attach::Auto => AttachMode::Auto,
         config::Attach::Tcx => AttachMode::Tcx,
@@ -144,8 +146,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     let mut dataplane = Dataplane::load(&config.bpf.pin_dir, mode, netns.pair(), netns.pair_name())?;
     let drops = tokio::spawn(events::log(dataplane.take_events()?));
     let counters = dataplane.counters_reader()?;
-    let listener = netns.listen(config.responder.port)?;
-    let mut answering = guest_threads.spawn(answer(listener, Arc::clone(&guests), drain.clone()));
+    let mut answering = guest_threads.spawn(answer(listener, Arc::clone(&guests), readiness.clone(), drain.clone()));
 
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
     let ports_view = PortsView::default();
@@ -178,7 +179,9 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     ended
 }
 
-async fn answer(listener: TcpListener, guests: Arc<Guests>, drain: Drain) -> io::Result<()> {
+/// Accepts guests' connections once it is known whose they are; the kernel's backlog holds them until then.
+async fn answer(listener: TcpListener, guests: Arc<Guests>, readiness: Readiness, drain: Drain) -> io::Result<()> {
+    readiness.not_waiting_for("ports").await;
     http::run(listener, guests, drain).await
 }
 
@@ -228,12 +231,10 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    fn next(&mut self) -> impl Future<Output = &'static str> {
-        async {
-            tokio::select! {
-                _ = self.terminate.recv() => "SIGTERM",
-                _ = self.interrupt.recv() => "SIGINT",
-            }
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::app;
 use crate::config::{Config, defaults};
 
 use error::CliError;
-pub(crate) use error::chain;
+pub(crate) use error::{chain, one_line};
 
 #[derive(Debug, Parser)]
 #[command(

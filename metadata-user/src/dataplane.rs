@@ -15,6 +15,7 @@ pub mod events;
 mod loader;
 mod object;
 mod pins;
+mod qdisc;
 pub mod responder_netns;
 mod trace;
 
@@ -26,7 +27,7 @@ use aya::{
     programs::SchedClassifier,
 };
 use metadata_ebpf::abi::{
-    Counters, MAX_SOURCES, Meta, PORT_ANY_ADDRESS, PORT_HELD, PORT_LEARN, Port, ReturnPath, Source,
+    Counters, MAX_SOURCES, Meta, PORT_ANY_ADDRESS, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath, Source,
 };
 
 pub use self::{
@@ -212,6 +213,18 @@ impl Dataplane {
         }
         insert(&mut self.tags, "TAGS", tag.0, path)?;
         insert(&mut self.ports, "PORTS", ifindex.0, port)
+    }
+
+    /// Ends a tag but for resets: its connections can still be closed towards the guest, and nothing else passes.
+    ///
+    /// # Errors
+    /// If the map refuses; then the tag is ended altogether.
+    pub fn retire_tag(&mut self, tag: Tag) -> Result<(), DataplaneError> {
+        let Ok(mut path) = self.tags.get(&tag.0, 0) else {
+            return Ok(());
+        };
+        path.flags |= PORT_ENDED;
+        insert(&mut self.tags, "TAGS", tag.0, path).or_else(|_| self.end_tag(tag))
     }
 
     /// Ends a tag: replies that still carry it are dropped from here on.

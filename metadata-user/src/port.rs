@@ -14,11 +14,15 @@ pub mod netlink;
 pub mod reconcile;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
 
 use self::{
     netlink::{Link, LinkEvent},
@@ -162,7 +166,12 @@ pub struct Ports {
     view: PortsView,
     ports: BTreeMap<IfIndex, Port>,
     trace: Option<Trace>,
+    /// Tags that ended, each with its tap and the time from which on not even resets need to pass.
+    retired: VecDeque<(Instant, IfIndex, Tag)>,
 }
+
+/// How long an ended tag lets resets pass: its connections are cut within milliseconds.
+const RETIREMENT: Duration = Duration::from_secs(5);
 
 impl Ports {
     /// Makes the task's state; [`Self::run`] runs it.
@@ -174,7 +183,16 @@ impl Ports {
         rules: config::Ports,
         view: PortsView,
     ) -> Self {
-        Self { dataplane, identities, store, rules, view, ports: BTreeMap::new(), trace: None }
+        Self {
+            dataplane,
+            identities,
+            store,
+            rules,
+            view,
+            ports: BTreeMap::new(),
+            trace: None,
+            retired: VecDeque::new(),
+        }
     }
 
     /// Follows links and documents until the store or the netlink socket is gone. `ready` is called when every link that
@@ -189,7 +207,7 @@ impl Ports {
         ready: impl FnOnce(),
     ) -> Result<(), PortsError> {
         let (mut links, first) = netlink::watch().await?;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         self.resync(first);
         self.forget_leftovers();
         tracing::info!(
@@ -212,6 +230,7 @@ impl Ports {
                 }
                 Some(request) = requests.recv() => self.request(request, &trace_over),
                 Some(()) = trace_ended.recv() => self.end_trace(),
+                () = due(self.retired.front().map(|(due, ..)| *due)) => self.end_retired(|due, _| due <= Instant::now()),
             }
         }
     }
@@ -247,6 +266,8 @@ impl Ports {
             let _ = self.dataplane.end_tag(binding.tag);
             self.identities.end(binding.tag);
         }
+        // Not even a reset may reach another tap with this index.
+        self.end_retired(|_, retired| retired == ifindex);
         self.view.remove(ifindex);
         tracing::info!(ifindex = ifindex.0, name = port.name, "tap is gone");
     }
@@ -330,7 +351,7 @@ impl Ports {
         let (owner, entry) = match wanted {
             Wanted::Passed => {
                 self.dataplane.clear_port(ifindex)?;
-                return self.end(current.map(|binding| binding.tag));
+                return self.retire(ifindex, current.map(|binding| binding.tag));
             }
             Wanted::Held | Wanted::Refused(_) => (None, PortEntry::Held),
             Wanted::Bound(claim) => (
@@ -363,7 +384,7 @@ impl Ports {
             let entry = result.is_ok().then_some(entry);
             port.binding = Some(Binding { tag, owner, entry });
         }
-        self.end(ended).and(result)
+        self.retire(ifindex, ended).and(result)
     }
 
     /// Puts the program on a tap that has not got it from this daemon. Returns the binding that an earlier daemon gave
@@ -379,14 +400,26 @@ impl Ports {
         }))
     }
 
-    /// Ends a tag: first in the kernel, then for the connections.
-    fn end(&mut self, tag: Option<Tag>) -> Result<(), DataplaneError> {
+    /// Ends a tag: first in the kernel, but for resets, then for the connections, which are cut by one.
+    fn retire(&mut self, ifindex: IfIndex, tag: Option<Tag>) -> Result<(), DataplaneError> {
         let Some(tag) = tag else {
             return Ok(());
         };
-        let result = self.dataplane.end_tag(tag);
+        let result = self.dataplane.retire_tag(tag);
         self.identities.end(tag);
+        self.retired.push_back((Instant::now() + RETIREMENT, ifindex, tag));
         result
+    }
+
+    /// Ends the retired tags that `which` picks by due time and tap altogether.
+    fn end_retired(&mut self, which: impl Fn(Instant, IfIndex) -> bool) {
+        for (due, ifindex, tag) in std::mem::take(&mut self.retired) {
+            if !which(due, ifindex) {
+                self.retired.push_back((due, ifindex, tag));
+            } else if let Err(error) = self.dataplane.end_tag(tag) {
+                report(ifindex, "", &error);
+            }
+        }
     }
 
     fn request(&mut self, request: Request, trace_over: &mpsc::Sender<()>) {
@@ -421,6 +454,14 @@ impl Ports {
             // The tap may have gone while it was traced; its program went with it.
             tracing::info!(error = chain(&error), "the traced programs stay until the next start");
         }
+    }
+}
+
+/// Completes at a time; never without one. Cancel-safe.
+async fn due(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

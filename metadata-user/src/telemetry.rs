@@ -6,6 +6,9 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Log, LogFormat};
 
+/// notify tells of watches that the kernel removed before it did, which is no news.
+const QUIET: &str = "notify=warn";
+
 /// Logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -27,8 +30,10 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`] if the filter cannot be read, or logging was started before.
 pub fn start(log: &Log) -> Result<(), TelemetryError> {
+    // First, so that what is configured goes before it.
+    let directives = format!("{QUIET},{}", log.filter);
     let filter = EnvFilter::builder()
-        .parse(&log.filter)
+        .parse(&directives)
         .map_err(|source| TelemetryError::Filter { filter: log.filter.clone(), source })?;
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

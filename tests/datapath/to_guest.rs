@@ -2,7 +2,7 @@
 
 use etherparse::{Ipv4Header, Ipv6Header, PacketBuilder};
 use metadata_ebpf::{
-    abi::{Neighbour, PORT_LEARN, Port},
+    abi::{Neighbour, PORT_ENDED, PORT_LEARN, Port},
     addr::{Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, RESPONDER_IPV6, Vlan},
 };
 
@@ -58,6 +58,23 @@ fn a_reply_to_an_ended_binding_goes_nowhere() {
     let frame = reply(RESPONDER_IPV6, identity(Family::Ipv4, TAG + 1));
     let outcome = Kernel::new().run("to_guest", &frame);
     assert_eq!(outcome, Outcome { verdict: DROP, frame, moved: vec![("tag_ended", 1)] });
+}
+
+#[test]
+fn of_a_retired_binding_only_resets_pass() {
+    let mut kernel = Kernel::with(&Port { flags: PORT_ENDED, ..port() });
+    let frame = reply(RESPONDER_IPV6, identity(Family::Ipv4, TAG));
+    let outcome = kernel.run("to_guest", &frame);
+    assert_eq!(outcome, Outcome { verdict: DROP, frame, moved: vec![("tag_ended", 1)] });
+    let mut reset = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv6(RESPONDER_IPV6, identity(Family::Ipv4, TAG), 64)
+        .tcp(80, 40000, 9, 0)
+        .rst()
+        .write(&mut reset, &[])
+        .expect("the frame fits");
+    let outcome = kernel.run("to_guest", &reset);
+    assert_eq!((outcome.verdict, outcome.moved), (REDIRECT, vec![("to_guest", 1)]));
 }
 
 #[test]

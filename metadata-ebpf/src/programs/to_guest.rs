@@ -8,10 +8,11 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use aya_log_ebpf::info;
 use metadata_ebpf::{
-    abi::{Answered, DropReason, PORT_HELD, PORT_LEARN},
+    abi::{Answered, DropReason, PORT_ENDED, PORT_HELD, PORT_LEARN},
     addr::{Family, IDENTITY_PREFIX, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, RESPONDER_IPV6},
     packet::{
         ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthIpv4, EthIpv6, PROTOCOL_TCP, TCP_CHECKSUM,
+        TCP_FLAGS, TCP_RESET,
     },
 };
 
@@ -58,6 +59,11 @@ fn reply(ctx: &TcContext) -> Result<i32, Refusal> {
     // SAFETY: points to a map element, which stays readable while the program runs. Should it be another binding's by
     // now, the frame still goes to the right tap, with a MAC that nobody there has.
     let (mac, flags) = unsafe { ((*path).mac, (*path).flags) };
+    if flags & PORT_ENDED != 0
+        && ctx.load::<u8>(ETH_IPV6_LEN + TCP_FLAGS).map_err(|_| (ifindex, DropReason::Truncated))? & TCP_RESET == 0
+    {
+        return Err((ifindex, DropReason::TagEnded));
+    }
     let dst_mac = if flags & (PORT_HELD | PORT_LEARN) == 0 {
         mac
     } else {

@@ -58,7 +58,7 @@ impl Kernel {
             Ok(()) => answer.await.unwrap_or_else(|_| Err("the daemon is ending".to_owned())),
             Err(_) => Err("the daemon is ending".to_owned()),
         };
-        result.map_err(|reason| TraceError::Refused { port, reason })
+        result.map_err(|reason| TraceError::Refused { port, reason: crate::cli::one_line(&reason) })
     }
 }
 

@@ -65,7 +65,7 @@ fn is_permission(error: &(dyn Error + 'static)) -> bool {
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
     for error in std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()) {
-        let text = error.to_string();
+        let text = one_line(&error.to_string());
         // A transparent error has its cause's text.
         if !line.ends_with(&text) {
             if !line.is_empty() {
@@ -75,4 +75,29 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         }
     }
     line
+}
+
+/// Keeps the ends of a long text: the verifier's begins with what failed, has thousands of lines, and ends with why and
+/// some statistics.
+pub(crate) fn one_line(text: &str) -> String {
+    let is_statistic =
+        |line: &&str| ["verification time", "stack depth", "processed"].iter().any(|s| line.starts_with(s));
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).filter(|line| !is_statistic(line)).collect();
+    match lines.as_slice() {
+        [first, .., why] if lines.len() > 3 => format!("{first} … {why}"),
+        lines => lines.join(" / "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_however_long_its_cause() {
+        let cause = io::Error::other("refused:\n0: a\n1: b\n2: c\nR1 is not a pointer\nprocessed 3 insns\n");
+        let line = chain(&CliError::Runtime(cause));
+        assert_eq!(line, "starting a thread: refused: … R1 is not a pointer");
+    }
 }

@@ -19,6 +19,7 @@ use aya::{
 use super::{
     Dataplane, DataplaneError, IfIndex,
     pins::{Pins, unpin},
+    qdisc,
 };
 
 /// How the operator wants programs attached.
@@ -99,6 +100,7 @@ struct Hook<'a> {
     name: &'a str,
     direction: TcAttachType,
     pin: std::path::PathBuf,
+    qdisc: std::path::PathBuf,
 }
 
 impl Dataplane {
@@ -108,7 +110,13 @@ impl Dataplane {
     /// # Errors
     /// [`DataplaneError::Attach`]; also when the name no longer belongs to the index.
     pub fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<bool, DataplaneError> {
-        let hook = Hook { ifindex, name, direction: TcAttachType::Ingress, pin: self.pins.tap(ifindex) };
+        let hook = Hook {
+            ifindex,
+            name,
+            direction: TcAttachType::Ingress,
+            pin: self.pins.tap(ifindex),
+            qdisc: self.pins.qdisc(ifindex),
+        };
         if let Some(kind) = self.take_over("from_guest", &hook)? {
             self.attached.insert(ifindex, kind);
             return Ok(true);
@@ -123,7 +131,7 @@ impl Dataplane {
     pub(super) fn attach_pair(&mut self, name: &str) -> Result<(), DataplaneError> {
         let ifindex = self.pair;
         for (program, direction) in [("from_host", TcAttachType::Egress), ("to_guest", TcAttachType::Ingress)] {
-            let hook = Hook { ifindex, name, direction, pin: self.pins.link(program) };
+            let hook = Hook { ifindex, name, direction, pin: self.pins.link(program), qdisc: self.pins.qdisc(ifindex) };
             if self.take_over(program, &hook)?.is_none() {
                 self.put(program, &hook)?;
             }
@@ -169,6 +177,7 @@ impl Dataplane {
         {
             remove_filter(&name, TcAttachType::Ingress);
         }
+        qdisc::remove(ifindex, &self.pins.qdisc(ifindex));
         unpin(&self.pins.tap(ifindex))
     }
 
@@ -207,6 +216,7 @@ impl Dataplane {
             AttachMode::Auto | AttachMode::Tcx => {
                 let made = put_link(classifier, hook);
                 remove_filter(hook.name, hook.direction);
+                qdisc::remove(hook.ifindex, &hook.qdisc);
                 made.map(|()| AttachKind::Tcx)
             }
         }
@@ -261,8 +271,7 @@ fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<(), A
     if !names(hook.name, hook.ifindex) {
         return Err(AttachError::Moved);
     }
-    // There may be a qdisc already, of an earlier daemon or of somebody else: both will do.
-    let _ = tc::qdisc_add_clsact(hook.name);
+    qdisc::make(hook.name, &hook.qdisc);
     let id = classifier.attach_with_options(
         hook.name,
         hook.direction,
@@ -318,6 +327,8 @@ pub(super) fn detach_all(pins: &Pins) -> Result<(), DataplaneError> {
         let name = interface.name().to_string_lossy();
         remove_filter(&name, TcAttachType::Ingress);
         remove_filter(&name, TcAttachType::Egress);
+        let ifindex = IfIndex(interface.index());
+        qdisc::remove(ifindex, &pins.qdisc(ifindex));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! <pin_dir>/links/tap-<ifindex>   a tap's link (tcx only; clsact filters live on their interface)
 //! <pin_dir>/links/to_guest        the pair's links
 //! <pin_dir>/links/from_host
+//! <pin_dir>/links/clsact-<ifindex> a mark: the clsact qdisc was made by the daemon
 //! ```
 
 use std::{
@@ -58,6 +59,11 @@ impl Pins {
         self.link(&format!("tap-{ifindex}"))
     }
 
+    /// The mark of a clsact qdisc that was made here.
+    pub(super) fn qdisc(&self, ifindex: IfIndex) -> PathBuf {
+        self.link(&format!("clsact-{ifindex}"))
+    }
+
     /// Returns the interface indexes of pinned tap links.
     pub(super) fn taps(&self) -> Vec<IfIndex> {
         let Ok(entries) = std::fs::read_dir(self.dir.join("links")) else {
@@ -78,7 +84,10 @@ impl Pins {
     pub(super) fn remove_links(&self) -> Result<(), DataplaneError> {
         let links = self.dir.join("links");
         for entry in std::fs::read_dir(&links).map_err(pin("list", &links))?.flatten() {
-            unpin(&entry.path())?;
+            // Marks of qdiscs are directories; whoever removes the qdisc removes its mark.
+            if !entry.path().is_dir() {
+                unpin(&entry.path())?;
+            }
         }
         Ok(())
     }
@@ -87,7 +96,11 @@ impl Pins {
     pub(super) fn remove_all(&self) -> Result<(), DataplaneError> {
         self.remove_links()?;
         self.remove_maps()?;
-        for dir in [self.dir.join("links"), self.dir.clone()] {
+        let links = self.dir.join("links");
+        for entry in std::fs::read_dir(&links).map_err(pin("list", &links))?.flatten() {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+        for dir in [links, self.dir.clone()] {
             std::fs::remove_dir(&dir).map_err(pin("remove the directory", &dir))?;
         }
         Ok(())

@@ -181,7 +181,7 @@ fn netlink(doing: &'static str, interface: &str) -> impl FnOnce(rtnetlink::Error
 }
 
 /// Runs `work` on a thread of its own, which may change its namespace and then ends.
-fn on_thread<T: Send + 'static>(
+pub(super) fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NetnsError> + Send + 'static,
 ) -> Result<T, NetnsError> {
     let path = PathBuf::from("a thread for the responder's namespace");
@@ -236,7 +236,7 @@ fn enter(namespace: &File) -> Result<(), NetnsError> {
 }
 
 /// Runs `work` with a netlink connection in this thread's namespace.
-fn with_netlink<T>(work: impl AsyncFnOnce(Handle) -> Result<T, NetnsError>) -> Result<T, NetnsError> {
+pub(super) fn with_netlink<T>(work: impl AsyncFnOnce(Handle) -> Result<T, NetnsError>) -> Result<T, NetnsError> {
     let socket = PathBuf::from("a netlink socket");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(system("wait for", &socket))?;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
@@ -199,13 +199,12 @@ impl<C: Content> hyper::service::Service<Request<Incoming>> for Service<C> {
 }
 
 /// Reads a body, at most one byte more than a password may have: `api` refuses it by its length.
-async fn read(body: Incoming, announced: Option<u64>) -> Result<Vec<u8>, Ended> {
+async fn read(mut body: Incoming, announced: Option<u64>) -> Result<Vec<u8>, Ended> {
     let limit = PASSWORD_LIMIT + 1;
     let mut bytes = Vec::new();
     if announced.is_some_and(|length| length > PASSWORD_LIMIT as u64) {
         return Ok(bytes);
     }
-    let mut body = Limited::new(body, limit.max(1 << 16));
     while bytes.len() < limit {
         match body.frame().await {
             None => break,

@@ -245,3 +245,68 @@ async fn a_drain_ends_idle_connections_and_lets_a_request_finish() {
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     posting_served.await.expect("closed");
 }
+
+/// Asks on a connection of its own; returns status and body.
+async fn ask(node: &Node, method: &str, target: &str, body: &str) -> (u16, String) {
+    let (mut client, _) = node.connect();
+    let length = body.len();
+    let request = format!("{method} {target} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}");
+    client.write_all(request.as_bytes()).await.expect("sent");
+    let answer = one_answer(&mut client).await;
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head[9..12].parse().expect("a status"), body.to_owned())
+}
+
+#[tokio::test]
+async fn a_password_is_readable_at_once_and_only_the_first_counts() {
+    let node = Node::new();
+    node.bind_to(1);
+    node.store.put(record(1, "p", &["tap1"]));
+    let target = "/openstack/2013-04-04/password";
+    assert_eq!(ask(&node, "GET", target, "").await, (200, String::new()));
+    assert_eq!(ask(&node, "POST", target, "first").await.0, 200);
+    assert_eq!(ask(&node, "GET", target, "").await, (200, "first".to_owned()));
+    assert_eq!(ask(&node, "POST", target, "second").await.0, 409);
+    assert_eq!(ask(&node, "GET", target, "").await, (200, "first".to_owned()));
+}
+
+#[tokio::test]
+async fn of_posts_at_the_same_time_one_is_kept() {
+    let node = Node::new();
+    node.bind_to(1);
+    node.store.put(record(1, "p", &["tap1"]));
+    let target = "/openstack/latest/password";
+    let answers =
+        tokio::join!(ask(&node, "POST", target, "a"), ask(&node, "POST", target, "b"), ask(&node, "POST", target, "c"));
+    let mut statuses = [answers.0.0, answers.1.0, answers.2.0];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409, 409]);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused_without_being_read() {
+    let node = Node::new();
+    node.bind_to(1);
+    node.store.put(record(1, "p", &["tap1"]));
+    let (mut client, _) = node.connect();
+    let head = b"POST /openstack/latest/password HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n";
+    client.write_all(head).await.expect("sent");
+    assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 400 "));
+    assert!(node.store.get(id(1)).expect("there").password().is_none());
+}
+
+#[tokio::test]
+async fn head_has_the_head_of_get_and_no_body() {
+    let node = Node::new();
+    for target in ["/", "/openstack", "/openstack/latest/network_data.json"] {
+        let mut heads = Vec::new();
+        for method in ["GET", "HEAD"] {
+            let (client, _) = node.serve(fixed());
+            let answer = exchange(client, format!("{method} {target} HTTP/1.1\r\n\r\n").as_bytes()).await;
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            assert_eq!(body.is_empty(), method == "HEAD", "{answer}");
+            heads.push(head.to_owned());
+        }
+        assert_eq!(heads[0], heads[1], "{target}");
+    }
+}

@@ -1,0 +1,53 @@
+//! The clsact qdisc that a filter needs: made where there is none, and removed again only if it was made here and
+//! nobody else has put a filter into it since.
+
+use std::path::Path;
+
+use aya::programs::tc;
+use futures_util::TryStreamExt as _;
+use rtnetlink::packet_route::tc::TcHandle;
+
+use super::{
+    IfIndex,
+    responder_netns::{NetnsError, on_thread, with_netlink},
+};
+
+/// Makes the qdisc unless there is one. `mark` remembers that it was made here: a directory, since a BPF file system
+/// has no files.
+pub(super) fn make(name: &str, mark: &Path) {
+    // That there is one already (or that it cannot be made) shows when the filter is attached.
+    if tc::qdisc_add_clsact(name).is_ok() {
+        let _ = std::fs::create_dir(mark);
+    }
+}
+
+/// Removes the qdisc if it was made here and holds no filter.
+pub(super) fn remove(ifindex: IfIndex, mark: &Path) {
+    if std::fs::remove_dir(mark).is_err() {
+        return;
+    }
+    let removed = on_thread(move || with_netlink(async |handle| remove_if_empty(&handle, ifindex).await));
+    if let Err(error) = removed {
+        tracing::debug!(ifindex = ifindex.0, %error, "the clsact qdisc stays");
+    }
+}
+
+async fn remove_if_empty(handle: &rtnetlink::Handle, ifindex: IfIndex) -> Result<(), NetnsError> {
+    let Ok(index) = i32::try_from(ifindex.0) else {
+        return Ok(());
+    };
+    let filters = handle.traffic_filter(index);
+    let (mut ingress, mut egress) =
+        (Box::pin(filters.clone().get().ingress().execute()), Box::pin(filters.clone().get().egress().execute()));
+    // A filter that cannot be read is a filter all the same.
+    if !matches!(ingress.try_next().await, Ok(None)) || !matches!(egress.try_next().await, Ok(None)) {
+        return Ok(());
+    }
+    let mut request = handle.qdisc().del(index);
+    request.message_mut().header.parent = TcHandle::CLSACT;
+    request.execute().await.map_err(|source| NetnsError::Netlink {
+        doing: "remove the clsact qdisc of",
+        interface: format!("interface {ifindex}"),
+        source,
+    })
+}
