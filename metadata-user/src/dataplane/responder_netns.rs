@@ -340,10 +340,7 @@ fn configure_inside() -> Result<(), NetnsError> {
         // Without this the address is tentative until a work queue of the kernel has looked at it, probes or not, and a
         // socket cannot be bound to it so long.
         address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-        address
-            .execute()
-            .await
-            .map_err(netlink("set the responder's address on", INNER_NAME))?;
+        address.execute().await.map_err(netlink("set the responder's address on", INNER_NAME))?;
         handle
             .neighbours()
             .add(ifindex.0, GATEWAY.into())
