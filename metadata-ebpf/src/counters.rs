@@ -1,6 +1,7 @@
-//! Counting what became of a packet, and sampling the drops.
+//! Counting what became of a packet, sampling the drops, and reporting on a traced tap.
 
 use aya_ebpf::{EbpfContext as _, bindings::TC_ACT_SHOT, helpers::bpf_skb_load_bytes, programs::TcContext};
+use aya_log_ebpf::info;
 use metadata_ebpf::abi::{Answered, Counters, DropReason};
 
 use crate::{
@@ -74,4 +75,13 @@ fn sample(ctx: &TcContext, ifindex: u32, reason: DropReason, count: u64) {
         result == 0
     };
     if loaded { entry.submit(0) } else { entry.discard(0) }
+}
+
+/// Tells whoever traces a tap what became of a packet. `what` ends so that a number may follow.
+///
+/// A call of its own, so that there is one copy of the writing; and with the text as an argument: as a part of the
+/// format it would end up behind a pointer in constant data, which a BPF object cannot have.
+#[inline(never)]
+pub(crate) fn report(ctx: &TcContext, what: &'static str, number: u32) {
+    info!(ctx, "{}{}", what, number);
 }

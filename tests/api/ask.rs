@@ -1,50 +1,139 @@
-//! Asks an instance's answers as a guest would.
+//! Asks as a guest would: bytes into the very service that hyper serves, bytes out of it, in process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use metadata_user::api::{Date, Effect, Instance, Request};
+use metadata_user::api::{Date, Instance};
+use metadata_user::drain::Drain;
+use metadata_user::http::service::{Content, Fixed, Resolution};
+use metadata_user::http::{Counters, Times, connection};
+use metadata_user::store::record::InstanceId;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::case::{Captured, Case, Row};
 
 /// The day on which the cases were captured: every version is in the past.
-const TODAY: Date = Date::new(2026, 11, 23);
+pub(crate) const TODAY: Date = Date::new(2026, 11, 23);
+
+/// What a connection holds on its way: more than any answer, so that nobody waits for a reader.
+const BUFFER: usize = 4 << 20;
 
 /// A guest whose instance is a case's.
 pub(crate) struct Guest {
-    instance: Instance,
+    runtime: Runtime,
+    content: Arc<Fixed>,
+    counters: Arc<Counters>,
+}
+
+/// Returns the case's instance, as the daemon holds it.
+pub(crate) fn instance(case: &Case) -> Instance {
+    let record = case.record();
+    let results = Arc::new(case.golden.cloud.results(&record));
+    let cloud = Arc::new(case.golden.cloud.settings());
+    Instance::new(Arc::new(record), cloud).with_dynamic(results)
+}
+
+/// One content for all connections.
+struct Shared(Arc<Fixed>);
+
+impl Content for Shared {
+    fn resolve(&self) -> Resolution {
+        self.0.resolve()
+    }
+
+    fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool {
+        self.0.keep_password(instance, password)
+    }
+
+    fn today(&self) -> Date {
+        self.0.today()
+    }
+
+    async fn ended(&self) {
+        self.0.ended().await;
+    }
+
+    fn name(&self) -> u32 {
+        self.0.name()
+    }
 }
 
 impl Guest {
     /// Gives the case's instance to a guest.
     pub(crate) fn boot(case: &Case) -> Self {
-        let record = case.record();
-        let results = Arc::new(case.golden.cloud.results(&record));
-        let cloud = Arc::new(case.golden.cloud.settings());
-        Self { instance: Instance::new(Arc::new(record), cloud).with_dynamic(results) }
+        Self {
+            runtime: Builder::new_current_thread().enable_all().build().expect("a runtime"),
+            content: Arc::new(Fixed::new(Arc::new(instance(case))).on(TODAY)),
+            counters: Arc::default(),
+        }
     }
 
-    /// Sends a request.
+    /// Sends a request on a connection of its own.
     pub(crate) fn ask(&mut self, row: &Row) -> Captured {
-        let is_chunked = row.header("transfer-encoding").is_some();
-        let body = row.request_body.as_deref();
-        let content_length = body.filter(|_| !is_chunked).map(|body| body.len() as u64);
-        let answer = self.instance.answer(&Request {
-            method: &row.method,
-            target: &row.path,
-            accept: row.header("accept"),
-            content_length,
-            body: body.unwrap_or_default(),
-            today: TODAY,
-            seed: &|seed| seed.fill(0xa5),
+        let (mut guest, daemon) = tokio::io::duplex(BUFFER);
+        let (content, drain) = (Shared(Arc::clone(&self.content)), Drain::new());
+        let request = request(row);
+        let answer = self.runtime.block_on(async {
+            let exchange = async {
+                guest.write_all(&request).await.expect("the daemon takes it");
+                guest.shutdown().await.expect("the daemon sees the end");
+                let mut answer = Vec::new();
+                guest.read_to_end(&mut answer).await.expect("an answer");
+                answer
+            };
+            let serve = connection::serve(daemon, content, Times::default(), &self.counters, &drain);
+            let both = async { tokio::join!(exchange, serve).0 };
+            tokio::time::timeout(Duration::from_secs(10), both).await.expect("an answer in time")
         });
-        if let Some(Effect::SetPassword(password)) = answer.effect {
-            self.instance = self.instance.with_password(password);
-        }
-        Captured {
-            status: answer.status,
-            content_type: answer.content_type.map(str::to_owned),
-            content_length: Some(answer.content_length),
-            body: answer.body.to_vec(),
-        }
+        parse(&answer).unwrap_or_else(|| panic!("no HTTP: {:?}", String::from_utf8_lossy(&answer)))
     }
+}
+
+/// Writes the request as it was captured: literally.
+fn request(row: &Row) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut line = |text: &str| {
+        // One byte per character, as headers were sent.
+        out.extend(text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')));
+        out.extend_from_slice(b"\r\n");
+    };
+    line(&format!("{} {} {}", row.method, row.path, row.protocol));
+    if let Some(host) = &row.host {
+        line(&format!("Host: {host}"));
+    }
+    for (name, value) in &row.headers {
+        line(&format!("{name}: {value}"));
+    }
+    let body = row.request_body.as_deref();
+    if let Some(body) = body
+        && row.header("transfer-encoding").is_none()
+        && row.header("content-length").is_none()
+    {
+        line(&format!("Content-Length: {}", body.len()));
+    }
+    line("Connection: close");
+    line("");
+    out.extend_from_slice(body.unwrap_or_default());
+    out
+}
+
+/// Reads the answer's status, the compared headers and everything after the head.
+fn parse(answer: &[u8]) -> Option<Captured> {
+    const END: &[u8] = b"\r\n\r\n";
+    let end = answer.windows(END.len()).position(|window| window == END)?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
+    let header = |wanted: &str| {
+        let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    Some(Captured {
+        status,
+        content_type: header("content-type"),
+        content_length: header("content-length").and_then(|length| length.parse().ok()),
+        body: answer[end + END.len()..].to_vec(),
+    })
 }

@@ -24,6 +24,9 @@ pub(crate) struct Row {
     pub(crate) group: String,
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) protocol: String,
+    /// `None`: no `Host` header.
+    pub(crate) host: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) request_body: Option<Vec<u8>>,
     pub(crate) note: String,
@@ -106,6 +109,11 @@ impl Row {
             group: text("group"),
             method: text("method"),
             path: text("path"),
+            protocol: row["protocol"].as_str().unwrap_or("HTTP/1.1").to_owned(),
+            host: match row.get("host") {
+                Some(host) => host.as_str().map(str::to_owned),
+                None => Some("169.254.169.254".to_owned()),
+            },
             headers: if row["request_headers"].is_array() {
                 headers(&row["request_headers"])
             } else {

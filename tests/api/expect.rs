@@ -8,6 +8,9 @@ use crate::case::{Captured, Case, Row};
 /// A deliberate difference from Nova.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Difference {
+    /// The request target is none that HTTP knows (RFC 9112, section 3.2: `latest/x`, `?`): hyper answers 400 before the
+    /// service sees it. Clients cannot send such a thing by giving a URL.
+    NoTarget,
     /// Nova crashes and closes the connection; we answer 404. No client depends on a crash.
     Crash,
     /// Who asks is known from the interface, so headers that claim an identity are ignored: the answer is the one
@@ -52,6 +55,7 @@ impl<'a> Expectations<'a> {
     /// Returns what is expected, and why it is not what Nova answered, if it is not.
     pub(crate) fn of(&mut self, row: &Row) -> (Captured, Option<Difference>) {
         let (expected, difference) = match &*row.group {
+            _ if is_no_target(&row.path) => (refused(), Difference::NoTarget),
             "identity" => (self.without_identity(row), Difference::IdentityHeaders),
             _ if row.answer.status == 0 => (not_found(row), Difference::Crash),
             "password" => (self.without_cache(row), Difference::PasswordCache),
@@ -106,6 +110,14 @@ fn error(status: u16, body: &str) -> Captured {
         content_length: Some(body.len() as u64),
         body: body.as_bytes().to_vec(),
     }
+}
+
+fn is_no_target(target: &str) -> bool {
+    !target.starts_with('/') && target != "*" && !target.contains("://")
+}
+
+fn refused() -> Captured {
+    Captured { status: 400, content_type: None, content_length: Some(0), body: Vec::new() }
 }
 
 fn not_found(row: &Row) -> Captured {

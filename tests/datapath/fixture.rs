@@ -72,10 +72,16 @@ impl Kernel {
 
     /// Loads the programs, with counters but no port.
     pub(crate) fn empty() -> Self {
+        Self::tracing(0)
+    }
+
+    /// Loads the programs, with counters but no port, tracing one interface.
+    pub(crate) fn tracing(ifindex: u32) -> Self {
         assert!(!metadata_user::dataplane::OBJECT.is_empty(), "no eBPF object: run `cargo xtask test datapath`");
         unshare(CloneFlags::CLONE_NEWNET).expect("a namespace of our own: run as root, `cargo xtask test datapath`");
         let mut ebpf = EbpfLoader::new()
             .override_global("PAIR_IFINDEX", &IFINDEX, true)
+            .override_global("TRACE_IFINDEX", &ifindex, true)
             .load(metadata_user::dataplane::OBJECT)
             .expect("the object loads: run as root, `cargo xtask test datapath`");
         for (name, program) in ebpf.programs_mut() {

@@ -351,3 +351,15 @@ fn the_verifier_is_soon_done() {
         assert!(instructions < 100_000, "{program}: {instructions}");
     }
 }
+
+#[test]
+fn the_traced_programs_load_and_decide_the_same() {
+    let mut kernel = Kernel::tracing(IFINDEX);
+    let frame = tcp4(MAC, GUEST, METADATA_IPV4);
+    assert_eq!(kernel.run("from_guest", &frame).verdict, PASS, "no port");
+    let mut ports: aya::maps::HashMap<_, u32, Port> = kernel.map("PORTS");
+    ports.insert(IFINDEX, port(), 0).expect("PORTS takes the port");
+    assert_eq!(kernel.run("from_guest", &frame).verdict, REDIRECT);
+    assert_eq!(kernel.run("from_guest", &udp4(METADATA_IPV4)).verdict, DROP);
+    assert_eq!(kernel.run("from_guest", &arp(1, GUEST, METADATA_IPV4)).verdict, REDIRECT);
+}

@@ -200,8 +200,8 @@ fn ec2_ids(instance: &Value, ints: &Value) -> Value {
 }
 
 fn block_device(facts: &Value) -> Value {
-    let source = facts["source_type"].as_str().filter(|kind| ["volume", "snapshot", "blank"].contains(kind));
-    let source = source.unwrap_or("image");
+    let known = |source: &&str| matches!(*source, "volume" | "snapshot" | "blank");
+    let source = facts["source_type"].as_str().filter(known).unwrap_or("image");
     let destination = if facts["destination_type"] == "volume" { "volume" } else { "local" };
     json!({
         "source_type": source,

@@ -6,7 +6,6 @@
 //! Minimum kernel version: 5.10 (`bpf_redirect_peer`).
 
 use aya_ebpf::{helpers::bpf_csum_diff, macros::classifier, programs::TcContext};
-use aya_log_ebpf::info;
 use metadata_ebpf::{
     abi::{Answered, DropReason, Neighbour as LearnedMac, PORT_HELD, PORT_LEARN, Port},
     addr::{
@@ -21,7 +20,7 @@ use metadata_ebpf::{
 };
 
 use crate::{
-    counters::{answered, dropped},
+    counters::{answered, dropped, report},
     frame::{
         PASS, accept_any_destination, adjust_checksum, ethertype, hand_to_peer, ifindex_of, pop_vlan, pull, send_out,
         view, vlan_of,
@@ -111,7 +110,7 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
         Ok(verdict) => verdict,
         Err(reason) => {
             if traced(ifindex) {
-                info!(ctx, "from_guest: {} bytes dropped: {}", ctx.len(), reason.name());
+                report(ctx, "from_guest: dropped for reason ", reason as u32);
             }
             dropped(ctx, ifindex, reason)
         }
@@ -279,7 +278,7 @@ impl Arrival<'_> {
     #[inline(always)]
     fn answer(&self, what: Answered) -> i32 {
         if traced(self.ifindex) {
-            info!(self.ctx, "from_guest: {} bytes answered in place", self.ctx.len());
+            report(self.ctx, "from_guest: answered in place, bytes: ", self.ctx.len());
         }
         answered(self.ifindex, what);
         send_out(self.ifindex)
@@ -293,7 +292,7 @@ impl Arrival<'_> {
             .and_then(|()| accept_any_destination(self.ctx))
             .map_err(|_| DropReason::KernelError)?;
         if traced(self.ifindex) {
-            info!(self.ctx, "from_guest: {} bytes to the responder, tag {}", self.ctx.len(), self.tag);
+            report(self.ctx, "from_guest: to the responder, bytes: ", self.ctx.len());
         }
         answered(self.ifindex, Answered::ToResponder);
         Ok(hand_to_peer(PAIR_IFINDEX.load()))

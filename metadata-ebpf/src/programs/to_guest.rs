@@ -6,7 +6,6 @@
 //! Minimum kernel version: 5.10.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use aya_log_ebpf::info;
 use metadata_ebpf::{
     abi::{Answered, DropReason, PORT_ENDED, PORT_HELD, PORT_LEARN},
     addr::{Family, IDENTITY_PREFIX, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, RESPONDER_IPV6},
@@ -17,7 +16,7 @@ use metadata_ebpf::{
 };
 
 use crate::{
-    counters::{answered, dropped},
+    counters::{answered, dropped, report},
     frame::{adjust_checksum, ethertype, ifindex_of, pull, push_vlan, send_out, view},
     maps::{NEIGHBOURS, TAGS, traced},
 };
@@ -94,7 +93,7 @@ fn reply(ctx: &TcContext) -> Result<i32, Refusal> {
     .map_err(|_| (ifindex, DropReason::KernelError))?;
 
     if traced(ifindex) {
-        info!(ctx, "to_guest: {} bytes to the guest, tag {}", ctx.len(), identity.tag);
+        report(ctx, "to_guest: to the guest, bytes: ", ctx.len());
     }
     answered(ifindex, Answered::ToGuest);
     Ok(send_out(ifindex))

@@ -337,8 +337,7 @@ fn configure_inside() -> Result<(), NetnsError> {
         let ifindex = IfIndex(link.header.index);
         up(&handle, ifindex, INNER_NAME).await?;
         let mut address = handle.address().add(ifindex.0, Ipv6Addr::from(RESPONDER_IPV6).into(), 128).replace();
-        // Without this the address is tentative until a work queue of the kernel has looked at it, probes or not, and a
-        // socket cannot be bound to it so long.
+        // Usable at once: otherwise the kernel looks for duplicates in its own time, even where it then does not.
         address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         address.execute().await.map_err(netlink("set the responder's address on", INNER_NAME))?;
         handle

@@ -5,6 +5,8 @@
 //!
 //! Left out: where documents come from (`source`'s other modules).
 
+use schemars::{Schema, transform::Transform as _};
+
 use crate::store::record::InstanceRecord;
 
 mod convert;
@@ -27,7 +29,16 @@ pub fn parse(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
 /// Returns the document's JSON Schema (draft 2020-12).
 #[must_use]
 pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(document::Document).to_value()
+    let mut schema = schemars::schema_for!(document::Document);
+    // Descriptions say the defaults: most are derived, and null is a value of its own.
+    schemars::transform::RecursiveTransform(without_null_default).transform(&mut schema);
+    schema.to_value()
+}
+
+fn without_null_default(schema: &mut Schema) {
+    if schema.get("default").is_some_and(serde_json::Value::is_null) {
+        schema.remove("default");
+    }
 }
 
 #[cfg(test)]

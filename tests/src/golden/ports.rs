@@ -79,7 +79,7 @@ fn document(vif: &Value, facts: &Value) -> Value {
         "id": vif["id"],
         "mac_address": vif["address"],
         "devname": devname,
-        "vif_type": vif["type"],
+        "vif_type": vif["type"].as_str().unwrap_or("unbound"),
         "security_groups": security_groups(&vif["id"], facts),
         "fixed_ips": fixed_ips,
         "network": network_document,
