@@ -11,5 +11,4 @@ mod lifecycle;
 mod ports;
 mod refusals;
 mod restart;
-mod scale;
 mod unbound;

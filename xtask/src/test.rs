@@ -116,7 +116,13 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
             tests(&mut command, options, totals)
         }
         Group::Datapath => tests(&mut package_test("datapath"), options, totals),
-        Group::Netns => tests(&mut package_test("netns"), options, totals),
+        Group::Netns => {
+            let netns = tests(&mut package_test("netns"), options, totals);
+            // Measured, so one at a time and with what it prints.
+            let mut alone = package_test("scale");
+            alone.env("RUST_TEST_THREADS", "1").env("RUST_TEST_NOCAPTURE", "1");
+            netns.and(tests(&mut alone, options, totals))
+        }
     }
 }
 
