@@ -4,6 +4,8 @@
 //! - readers get `Arc`s, never a guard, so no reader holds up a writer or another reader;
 //! - a record that equals the one held changes nothing, so what is rendered stays rendered;
 //! - the claims on a device come from whole records, never from a half-applied change;
+//! - what dynamic vendor data was answered for an instance stays, whatever becomes of its document, until the instance
+//!   goes;
 //! - a password that a guest posted is readable at once, and only the first one counts, until the instance goes.
 //!
 //! Left out: where records come from (`source`), and who is asking (`identity`).
@@ -14,8 +16,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::api::vendor_data::DynamicResults;
 use crate::api::{Cloud, Instance};
 use record::{InstanceId, InstanceRecord, PortRecord, ProjectId};
 
@@ -43,6 +47,7 @@ struct Index {
     /// Instances with at least one port that names the device, ascending.
     by_device: HashMap<String, BTreeSet<InstanceId>>,
     subscribers: Vec<mpsc::UnboundedSender<StoreChange>>,
+    content_subscribers: Vec<mpsc::UnboundedSender<InstanceId>>,
 }
 
 /// All instances of this node.
@@ -97,8 +102,12 @@ impl Store {
         {
             instance = instance.with_password(Arc::clone(password));
         }
+        if let Some(old) = old {
+            instance = instance.with_dynamic(Arc::clone(old.dynamic()));
+        }
         self.instances.insert(id, Arc::new(instance));
         index.tell(changed);
+        index.tell_content(id);
         true
     }
 
@@ -110,6 +119,7 @@ impl Store {
         };
         index.forget(Some(old.record()));
         index.tell(changed_devices(Some(old.record()), None));
+        index.tell_content(id);
         true
     }
 
@@ -124,6 +134,19 @@ impl Store {
             }
             _ => false,
         }
+    }
+
+    /// Keeps what a target of dynamic vendor data answered for an instance, unless the instance is gone. Returns whether
+    /// anything changed.
+    pub fn set_dynamic(&self, id: InstanceId, target: &str, answer: Value) -> bool {
+        let _index = self.lock();
+        let Some(instance) = self.get(id).filter(|instance| instance.dynamic().get(target) != Some(&answer)) else {
+            return false;
+        };
+        let mut answers = DynamicResults::clone(instance.dynamic());
+        answers.insert(target.to_owned(), answer);
+        self.instances.insert(id, Arc::new(instance.with_dynamic(Arc::new(answers))));
+        true
     }
 
     /// Returns the ports that name this device, in a stable order. More than one is a conflict of documents.
@@ -153,6 +176,15 @@ impl Store {
         receiver
     }
 
+    /// Returns a stream that names every instance whose document comes, changes or goes from here on. Whoever reads it
+    /// asks [`Store::get`] which of them it was.
+    #[must_use]
+    pub fn subscribe_to_content(&self) -> mpsc::UnboundedReceiver<InstanceId> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.lock().content_subscribers.push(sender);
+        receiver
+    }
+
     fn lock(&self) -> MutexGuard<'_, Index> {
         // Nothing that runs under the lock leaves it half-changed but a panic in allocation.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
@@ -171,6 +203,10 @@ impl Index {
                 }
             }
         }
+    }
+
+    fn tell_content(&mut self, id: InstanceId) {
+        self.content_subscribers.retain(|subscriber| subscriber.send(id).is_ok());
     }
 
     fn tell(&mut self, devices: BTreeSet<String>) {

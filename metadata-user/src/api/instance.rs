@@ -80,6 +80,12 @@ impl Instance {
         Self { password: Some(password), ..self.clone() }
     }
 
+    /// Returns the answers of dynamic vendor data.
+    #[must_use]
+    pub fn dynamic(&self) -> &Arc<DynamicResults> {
+        &self.dynamic
+    }
+
     /// Returns the same instance with other answers of dynamic vendor data; what else is rendered already is kept.
     #[must_use]
     pub fn with_dynamic(&self, dynamic: Arc<DynamicResults>) -> Self {

@@ -132,6 +132,28 @@ fn the_first_password_is_kept_until_the_instance_goes() {
 }
 
 #[test]
+fn answers_of_targets_outlive_a_change_but_not_the_instance() {
+    let store = Store::new(Cloud::default());
+    let mut changes = store.subscribe_to_content();
+    assert!(!store.set_dynamic(id(1), "a", Value::Null), "no such instance");
+    store.put(record(1, "p", &["tap1"]));
+    assert!(store.set_dynamic(id(1), "a", Value::from(1)));
+    assert!(store.set_dynamic(id(1), "b", Value::from(2)));
+    let held = store.get(id(1)).expect("there");
+    assert!(!store.set_dynamic(id(1), "a", Value::from(1)));
+    assert!(Arc::ptr_eq(&held, &store.get(id(1)).expect("there")), "an equal answer changes nothing");
+    let mut content = record(1, "p", &["tap1"]);
+    content.hostname = "other".into();
+    store.put(content);
+    assert_eq!(*store.get(id(1)).expect("there").dynamic(), *held.dynamic());
+    store.remove(id(1));
+    store.put(record(1, "p", &["tap1"]));
+    assert!(store.get(id(1)).expect("there").dynamic().is_empty());
+    let told: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
+    assert_eq!(told, [id(1); 4], "come, changed, gone, come");
+}
+
+#[test]
 fn readers_see_whole_records_while_writers_write() {
     let store = Arc::new(Store::new(Cloud::default()));
     store.put(record(1, "p0", &["tap-shared", "tap0"]));

@@ -68,11 +68,33 @@ pub fn request_body(record: &InstanceRecord) -> Vec<u8> {
     })
 }
 
-/// Reads a target's answer: any JSON of a successful answer; everything else is `{}`.
+/// Why an answer of a target is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The status is one of an error.
+    #[error("answered with status {0}")]
+    Status(u16),
+    /// The body is not JSON.
+    #[error("answered with something that is not JSON")]
+    NotJson(#[source] serde_json::Error),
+}
+
+/// Reads a target's answer: any JSON, and `{}` for an empty body.
+///
+/// # Errors
+/// [`Unusable`]: Nova shows `{}` then.
+pub fn read(status: u16, body: &[u8]) -> Result<Value, Unusable> {
+    match body {
+        _ if status >= 400 => Err(Unusable::Status(status)),
+        [] => Ok(Value::Object(Map::new())),
+        body => serde_json::from_slice(body).map_err(Unusable::NotJson),
+    }
+}
+
+/// Reads a target's answer as Nova shows it: `{}` if it is of no use.
 #[must_use]
 pub fn result(status: u16, body: &[u8]) -> Value {
-    let nothing = || Value::Object(Map::new());
-    if status >= 400 { nothing() } else { serde_json::from_slice(body).unwrap_or_else(|_| nothing()) }
+    read(status, body).unwrap_or_else(|_| Value::Object(Map::new()))
 }
 
 /// The operator's vendor data, the same for all instances of a cloud, rendered.
