@@ -17,7 +17,7 @@
 //!
 //! Who runs where: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! and the main thread has the admin API, the log of drops and the signals.
+//! and the main thread has the admin API, dynamic vendor data, the log of drops and the signals.
 
 mod error;
 mod view;
@@ -47,6 +47,7 @@ use crate::identity::Identities;
 use crate::port::{self, Ports, PortsError, PortsView};
 use crate::readiness::{Blocker, Readiness};
 use crate::source::directory::Directory;
+use crate::source::vendordata::Vendordata;
 use crate::source::wire;
 use crate::store::Store;
 use view::{Kernel, View};
@@ -99,8 +100,16 @@ pub fn cloud(settings: &config::Cloud) -> Result<api::Cloud, AppError> {
         dhcp_domain: settings.dhcp_domain.clone(),
         vendordata_providers: providers.collect(),
         vendordata_static,
-        ..api::Cloud::default()
+        vendordata_dynamic_targets: settings.vendordata_dynamic.targets.clone(),
     })
+}
+
+/// Prepares to ask the targets of dynamic vendor data; `None` if there is none to ask.
+///
+/// # Errors
+/// [`AppError`] if no certificate can be read, and a target needs one.
+pub fn vendordata(settings: &config::Cloud) -> Result<Option<Vendordata>, AppError> {
+    Ok(Vendordata::new(settings)?)
 }
 
 async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), AppError> {
@@ -109,21 +118,30 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     let (source_read, ports_attached) = (readiness.wait_for("source"), readiness.wait_for("ports"));
     let drain = Drain::new();
     let store = Arc::new(Store::new(cloud(&config.cloud)?));
+    let vendordata = vendordata(&config.cloud)?;
     let identities = Arc::new(Identities::new());
     let guests = Arc::new(Guests::new(&config.http, Arc::clone(&identities), Arc::clone(&store)));
 
     let socket = AdminSocket::open(&config.admin.socket)?;
     // Subscribed before the source starts, so that the ports miss no change.
     let changes = store.subscribe();
+    let vendordata_state = vendordata.as_ref().map(Vendordata::state);
+    if let Some(vendordata) = vendordata {
+        tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content()));
+    }
     let config::Source::Directory { path } = &config.source;
     let source =
         Directory::start(path.clone(), wire::parse, Arc::clone(&store), source_read).map_err(AppError::Runtime)?;
+    for warning in config.cloud.warnings() {
+        warn!("{warning}");
+    }
     let kernel = Kernel::default();
     let view = Arc::new(View {
         started_at: SystemTime::now(),
         readiness: readiness.clone(),
         drain: drain.clone(),
         source: source.state(),
+        vendordata: vendordata_state,
         guests: Arc::clone(&guests),
         kernel: kernel.clone(),
     });

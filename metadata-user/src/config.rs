@@ -9,12 +9,14 @@ pub mod defaults;
 mod error;
 pub mod pattern;
 mod raw;
+pub mod target;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::ConfigError;
 use pattern::NamePattern;
+use target::Target;
 
 /// Everything an operator may set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +115,60 @@ pub struct Cloud {
     pub vendordata_providers: Vec<VendordataProvider>,
     /// Nova's `vendordata_jsonfile_path`.
     pub vendordata_jsonfile_path: Option<PathBuf>,
+    /// The options whose names start with `vendordata_dynamic_`.
+    pub vendordata_dynamic: VendordataDynamic,
+}
+
+impl Cloud {
+    /// Returns the targets that are asked: none unless `DynamicJSON` is among the providers.
+    #[must_use]
+    pub fn asked_targets(&self) -> &[Target] {
+        let is_provided = self.vendordata_providers.contains(&VendordataProvider::DynamicJson);
+        if is_provided { &self.vendordata_dynamic.asked } else { &[] }
+    }
+
+    /// Tells in words what is configured and of no use.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let dynamic = &self.vendordata_dynamic;
+        let skipped = dynamic.skipped.iter().map(|target| {
+            format!(
+                "cloud.vendordata_dynamic_targets: `{target}` is skipped, as Nova does: write it as name@url, with a \
+                 name that no other target has"
+            )
+        });
+        let mut warnings: Vec<_> = skipped.collect();
+        if self.asked_targets().len() < dynamic.asked.len() {
+            warnings.push(
+                "cloud.vendordata_dynamic_targets are not asked: add \"DynamicJSON\" to cloud.vendordata_providers"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
+/// The options of `[cloud]` whose names start with `vendordata_dynamic_`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VendordataDynamic {
+    /// Nova's `vendordata_dynamic_targets`, as written, in order.
+    pub targets: Vec<String>,
+    /// Those of them that Nova asks, in order.
+    pub asked: Vec<Target>,
+    /// Those of them that Nova skips: without `@`, or with a name that came before.
+    pub skipped: Vec<String>,
+    /// Nova's `vendordata_dynamic_connect_timeout`: longest time until a request can be sent.
+    pub connect_timeout: Duration,
+    /// Nova's `vendordata_dynamic_read_timeout`: longest time from the request to the end of its answer.
+    pub read_timeout: Duration,
+    /// Nova's `vendordata_dynamic_ssl_certfile`: whom to trust for https instead of the system's authorities.
+    pub ssl_certfile: Option<PathBuf>,
+    /// How old an answer grows until it is asked for again; `None`: until the instance's document changes.
+    pub refresh: Option<Duration>,
+    /// Most bytes of an answer.
+    pub body_limit: usize,
+    /// Most requests in flight, to all targets together.
+    pub requests: usize,
 }
 
 /// A provider of vendor data, as Nova names them.
@@ -202,6 +258,17 @@ impl Default for Config {
                 dhcp_domain: d::DHCP_DOMAIN.to_owned(),
                 vendordata_providers: d::VENDORDATA_PROVIDERS.to_vec(),
                 vendordata_jsonfile_path: None,
+                vendordata_dynamic: VendordataDynamic {
+                    targets: Vec::new(),
+                    asked: Vec::new(),
+                    skipped: Vec::new(),
+                    connect_timeout: d::VENDORDATA_DYNAMIC_TIMEOUT,
+                    read_timeout: d::VENDORDATA_DYNAMIC_TIMEOUT,
+                    ssl_certfile: None,
+                    refresh: Some(d::VENDORDATA_DYNAMIC_REFRESH),
+                    body_limit: d::VENDORDATA_DYNAMIC_BODY_LIMIT,
+                    requests: d::VENDORDATA_DYNAMIC_REQUESTS,
+                },
             },
             http: Http {
                 request_timeout: d::REQUEST_TIMEOUT,

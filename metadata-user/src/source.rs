@@ -4,6 +4,7 @@
 //! source, the last good content stays served and the state says since when.
 
 pub mod directory;
+pub mod vendordata;
 pub mod wire;
 
 use std::sync::Arc;
@@ -52,24 +53,30 @@ impl SourceState {
 }
 
 /// A view of a source's state that is always the latest. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct StateView(Arc<ArcSwap<SourceState>>);
+#[derive(Debug)]
+pub struct StateView<S = SourceState>(Arc<ArcSwap<S>>);
 
-impl StateView {
+impl<S> Clone for StateView<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> StateView<S> {
     /// Returns a view that shows this state until [`Self::publish`].
     #[must_use]
-    pub fn new(state: SourceState) -> Self {
+    pub fn new(state: S) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(state)))
     }
 
     /// Returns the state.
     #[must_use]
-    pub fn get(&self) -> Arc<SourceState> {
+    pub fn get(&self) -> Arc<S> {
         self.0.load_full()
     }
 
     /// Replaces the state.
-    pub fn publish(&self, state: SourceState) {
+    pub fn publish(&self, state: S) {
         self.0.store(Arc::new(state));
     }
 }

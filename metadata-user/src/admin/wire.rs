@@ -22,6 +22,9 @@ pub struct Status {
     pub draining: bool,
     /// Where documents come from.
     pub source: Source,
+    /// Dynamic vendor data; absent if no target is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendordata: Option<Vendordata>,
     /// Number of ports by state.
     pub ports: BTreeMap<String, usize>,
     /// Guests' connections.
@@ -29,12 +32,14 @@ pub struct Status {
 }
 
 impl Status {
-    /// Tells whether there is nothing to repair: the source is read, no document is broken, no port refused or failed.
+    /// Tells whether there is nothing to repair: the source is read, no document is broken, no target of vendor data
+    /// fails, no port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
             && self.source.error.is_none()
             && self.source.broken.is_empty()
+            && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)
             && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))
     }
 }
@@ -74,6 +79,42 @@ pub struct Broken {
     pub problem: String,
     /// Whether an earlier good version is still served.
     pub serves_last_good: bool,
+}
+
+/// Dynamic vendor data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vendordata {
+    /// Targets without a failing instance.
+    pub reachable: usize,
+    /// Targets with one.
+    pub failing: usize,
+    /// All of them, in the order of the configuration.
+    pub targets: Vec<VendordataTarget>,
+}
+
+/// A target of dynamic vendor data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VendordataTarget {
+    /// The key of its answers.
+    pub name: String,
+    /// Where it is, without a query.
+    pub url: String,
+    /// Instances that it is asked for.
+    pub instances: usize,
+    /// Those for which it gave no good answer when it was last asked; guests read the last good one, or `{}`.
+    pub failing: usize,
+    /// Since when there are such, in seconds of Unix time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<u64>,
+    /// When it last gave a good answer, in seconds of Unix time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<u64>,
+    /// When it last gave none, in seconds of Unix time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<u64>,
+    /// What went wrong then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Guests' connections, since the start but for `open`.

@@ -7,6 +7,7 @@ use crate::admin::socket::SocketError;
 use crate::dataplane::DataplaneError;
 use crate::dataplane::responder_netns::NetnsError;
 use crate::port::PortsError;
+use crate::source::vendordata::TlsError;
 use crate::telemetry::TelemetryError;
 
 /// Why the daemon does not start, or has ended.
@@ -34,6 +35,9 @@ pub enum AppError {
         /// Why, with the place.
         source: serde_json::Error,
     },
+    /// No `https` target of dynamic vendor data can be asked.
+    #[error("preparing to ask the targets of dynamic vendor data")]
+    Tls(#[from] TlsError),
     /// The admin socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),

@@ -7,13 +7,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::wire::{Allowed, Broken, Http, PortCounters, PortStatus, Source, State, Status};
+use crate::admin::wire::{
+    Allowed, Broken, Http, PortCounters, PortStatus, Source, State, Status, Vendordata, VendordataTarget,
+};
 use crate::admin::{Inspect, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
 use crate::http::Guests;
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
+use crate::source::vendordata::VendordataState;
 use crate::source::{SourceState, StateView};
 
 /// What there is to see.
@@ -22,6 +25,7 @@ pub(super) struct View {
     pub(super) readiness: Readiness,
     pub(super) drain: Drain,
     pub(super) source: StateView,
+    pub(super) vendordata: Option<StateView<VendordataState>>,
     pub(super) guests: Arc<Guests>,
     pub(super) kernel: Kernel,
 }
@@ -77,6 +81,7 @@ impl Inspect for View {
             waiting_for,
             draining: self.drain.has_begun(),
             source: source(&self.source.get()),
+            vendordata: self.vendordata.as_ref().map(|state| vendordata(&state.get())),
             ports,
             http: http(self.guests.counters()),
         }
@@ -127,6 +132,25 @@ fn source(state: &SourceState) -> Source {
         broken: broken.collect(),
         error: state.error.clone(),
     }
+}
+
+fn vendordata(state: &VendordataState) -> Vendordata {
+    let targets: Vec<_> = state
+        .targets
+        .iter()
+        .map(|target| VendordataTarget {
+            name: target.name.clone(),
+            url: target.url.clone(),
+            instances: target.instances,
+            failing: target.failing,
+            failing_since: target.failing_since.map(unix),
+            answered_at: target.answered_at.map(unix),
+            failed_at: target.error.as_ref().map(|(at, _)| unix(*at)),
+            error: target.error.as_ref().map(|(_, error)| crate::cli::one_line(error)),
+        })
+        .collect();
+    let failing = targets.iter().filter(|target| target.failing > 0).count();
+    Vendordata { reachable: targets.len() - failing, failing, targets }
 }
 
 fn http(counters: crate::http::Snapshot) -> Http {

@@ -10,6 +10,10 @@ use crate::config::Config;
 
 pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Result<u8, CliError> {
     app::cloud(&config.cloud)?;
+    app::vendordata(&config.cloud)?;
+    for warning in config.cloud.warnings() {
+        writeln!(out, "{}: warning: {warning}", path.display())?;
+    }
     writeln!(out, "{}: accepted", path.display())?;
     Ok(exit::OK)
 }

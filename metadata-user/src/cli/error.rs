@@ -10,6 +10,7 @@ use crate::admin::socket::SocketError;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::dataplane::detach::DetachError;
+use crate::source::vendordata::TlsError;
 use crate::telemetry::TelemetryError;
 
 /// Why a verb failed.
@@ -48,7 +49,10 @@ impl CliError {
             | Self::App(AppError::Socket(SocketError::InUse(_)))
             | Self::Client(ClientError::Unreachable { .. }) => exit::UNAVAILABLE,
             error if is_permission(error) => exit::NO_PERMISSION,
-            Self::Config(ConfigError::Read { .. }) | Self::App(AppError::Vendordata { .. }) => exit::CONFIG,
+            Self::Config(ConfigError::Read { .. })
+            | Self::App(
+                AppError::Vendordata { .. } | AppError::Tls(TlsError::Read { .. } | TlsError::NoCertificate { .. }),
+            ) => exit::CONFIG,
             _ => exit::INTERNAL,
         }
     }

@@ -7,14 +7,15 @@ use super::error::CliError;
 use super::table::plain;
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
-use crate::admin::wire::Status;
+use crate::admin::wire::{Status, VendordataTarget};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Verb {
     #[command(flatten)]
     form: Form,
 
-    /// Exit with 1 also if a document is broken, the source cannot be read, or a port is refused or failed
+    /// Exit with 1 also if a document is broken, the source cannot be read, a target of vendor data fails, or a port is
+    /// refused or failed
     #[arg(long)]
     check: bool,
 }
@@ -54,6 +55,15 @@ fn describe(status: &Status, now: u64) -> String {
     for broken in &source.broken {
         let kept = if broken.serves_last_good { "; its last good version is served" } else { "" };
         line("  broken", &format!("{}: {}{kept}", broken.name, broken.problem));
+    }
+    for target in status.vendordata.iter().flat_map(|vendordata| &vendordata.targets) {
+        let answered =
+            target.answered_at.map_or("never answered".to_owned(), |at| format!("answered {} ago", ago(now, at)));
+        let VendordataTarget { name, url, instances, failing, .. } = target;
+        line("vendor data", &format!("{name} {url}, {instances} instances, {failing} failing, {answered}"));
+        if let (Some(since), Some(error)) = (target.failing_since, &target.error) {
+            line("  failing", &format!("for {}: {error}", ago(now, since)));
+        }
     }
     let ports: Vec<String> = status.ports.iter().map(|(state, count)| format!("{count} {state}")).collect();
     line("ports", &list(&ports));
@@ -113,6 +123,8 @@ mod tests {
              source       directory /docs\n\
              documents    1 instances, 1 broken, read 60 s ago\n  \
                broken     b.json: line 3, column 9: not so; write it so; its last good version is served\n\
+             vendor data  join http://x/, 2 instances, 1 failing, answered 60 s ago\n  \
+               failing    for 30 s: connecting: refused\n\
              ports        1 bound\n\
              connections  1 open, 2 accepted\n\
              answers      5 with 200, 1 with 503\n"

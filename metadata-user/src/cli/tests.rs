@@ -28,6 +28,18 @@ fn the_command_line_is_consistent() {
 }
 
 #[test]
+fn check_config_warns_of_targets_that_nobody_asks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = config(folder.path(), "[cloud]\nvendordata_dynamic_targets = ['nameless', 'a@https://x']\n");
+    let (code, told, error) = run(&path, &["check-config"]);
+    assert_eq!((code, error.as_str()), (exit::OK, ""));
+    let lines: Vec<_> = told.lines().collect();
+    assert!(lines[0].contains("warning: ") && lines[0].contains("`nameless` is skipped"), "{told}");
+    assert!(lines[1].contains("warning: ") && lines[1].contains("add \"DynamicJSON\""), "{told}");
+    assert!(lines[2].ends_with(": accepted"), "{told}");
+}
+
+#[test]
 fn exit_statuses_say_what_kind_of_thing_is_wrong() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("nobody.sock");
@@ -51,6 +63,13 @@ fn exit_statuses_say_what_kind_of_thing_is_wrong() {
             &["check-config"],
             exit::CONFIG,
             "vendor.json is not JSON",
+        ),
+        (
+            "[cloud]\nvendordata_providers = ['DynamicJSON']\nvendordata_dynamic_targets = ['a@https://x']\n\
+             vendordata_dynamic_ssl_certfile = '/nonexistent/ca.pem'\n",
+            &["check-config"],
+            exit::CONFIG,
+            "/nonexistent/ca.pem",
         ),
         (
             "[cloud]\nvendordata_jsonfile_path = '/nonexistent/v.json'\n",

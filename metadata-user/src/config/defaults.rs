@@ -38,6 +38,18 @@ pub const DHCP_DOMAIN: &str = "novalocal";
 /// Nova's default of `vendordata_providers`.
 pub const VENDORDATA_PROVIDERS: [VendordataProvider; 1] = [VendordataProvider::StaticJson];
 
+/// Nova's default of `vendordata_dynamic_connect_timeout` and `vendordata_dynamic_read_timeout`.
+pub const VENDORDATA_DYNAMIC_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Guests read vendor data at boot; five minutes keep a service that many nodes ask from being asked all the time.
+pub const VENDORDATA_DYNAMIC_REFRESH: Duration = Duration::from_secs(300);
+
+/// Far above what a guest has use for, and little enough for a node's memory.
+pub const VENDORDATA_DYNAMIC_BODY_LIMIT: usize = 1 << 20;
+
+/// A thousand instances are through in seconds, and a thousand nodes that start together do not drown a service.
+pub const VENDORDATA_DYNAMIC_REQUESTS: usize = 8;
+
 /// A guest sends its request in one segment; ten seconds are several retransmissions of it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::pattern::NamePattern;
-use super::{Attach, Config, ConfigError, LogFormat, Source, Unbound, VendordataProvider};
+use super::target::{Target, TargetUrl};
+use super::{Attach, Config, ConfigError, LogFormat, Source, Unbound, VendordataDynamic, VendordataProvider};
 
 type Written<T> = Option<Spanned<T>>;
 
@@ -60,6 +61,13 @@ struct Cloud {
     dhcp_domain: Written<String>,
     vendordata_providers: Option<Vec<Spanned<String>>>,
     vendordata_jsonfile_path: Written<String>,
+    vendordata_dynamic_targets: Option<Vec<Spanned<String>>>,
+    vendordata_dynamic_connect_timeout: Written<i64>,
+    vendordata_dynamic_read_timeout: Written<i64>,
+    vendordata_dynamic_ssl_certfile: Written<String>,
+    vendordata_dynamic_refresh_interval: Written<i64>,
+    vendordata_dynamic_body_limit: Written<i64>,
+    vendordata_dynamic_requests: Written<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +108,15 @@ const LONGEST_SOCKET: usize = 107;
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 /// Time-outs are at most this.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Longest time-out of a request for vendor data, in seconds: beyond, a place among the requests in flight is lost.
+const LONGEST_TARGET_TIMEOUT: i64 = 600;
+/// Longest refresh interval, in seconds: a day.
+const LONGEST_REFRESH: i64 = 86_400;
+/// Largest limit of an answer: 16 MiB for each instance and target is more than any node has.
+const LARGEST_BODY: i64 = 16 << 20;
+/// Most requests for vendor data in flight: beyond, they wait for the targets anyway.
+const MOST_REQUESTS: i64 = 1024;
 
 const SPELLING: &str = "correct the name, or remove it to have the default; the example metadatad.toml shows every key";
 
@@ -164,6 +181,32 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     }
     if let Some(path) = raw.cloud.vendordata_jsonfile_path {
         config.cloud.vendordata_jsonfile_path = Some(file.absolute(path)?);
+    }
+
+    let dynamic = &mut config.cloud.vendordata_dynamic;
+    if let Some(targets) = raw.cloud.vendordata_dynamic_targets {
+        file.targets(targets, dynamic)?;
+    }
+    for (written, value) in [
+        (raw.cloud.vendordata_dynamic_connect_timeout, &mut dynamic.connect_timeout),
+        (raw.cloud.vendordata_dynamic_read_timeout, &mut dynamic.read_timeout),
+    ] {
+        if let Some(written) = written {
+            *value = Duration::from_secs(file.number(written, 1, LONGEST_TARGET_TIMEOUT)?);
+        }
+    }
+    if let Some(path) = raw.cloud.vendordata_dynamic_ssl_certfile {
+        dynamic.ssl_certfile = Some(file.absolute(path)?);
+    }
+    if let Some(seconds) = raw.cloud.vendordata_dynamic_refresh_interval {
+        let seconds = file.number(seconds, 0, LONGEST_REFRESH)?;
+        dynamic.refresh = (seconds > 0).then(|| Duration::from_secs(seconds));
+    }
+    if let Some(bytes) = raw.cloud.vendordata_dynamic_body_limit {
+        dynamic.body_limit = file.number(bytes, 1, LARGEST_BODY)?;
+    }
+    if let Some(requests) = raw.cloud.vendordata_dynamic_requests {
+        dynamic.requests = file.number(requests, 1, MOST_REQUESTS)?;
     }
 
     let http = &mut config.http;
@@ -255,6 +298,23 @@ impl File<'_> {
                 Ok(NamePattern::of(text))
             })
             .collect()
+    }
+
+    fn targets(&self, written: Vec<Spanned<String>>, dynamic: &mut VendordataDynamic) -> Result<(), ConfigError> {
+        for target in &written {
+            match target.get_ref().split_once('@') {
+                Some((name, url)) if dynamic.asked.iter().all(|asked| asked.name != name) => {
+                    let url = TargetUrl::parse(url).map_err(|problem| {
+                        let problem = format!("`{}` cannot be asked: {problem}", target.get_ref());
+                        self.refuse(target.span(), problem, "write it as \"name@http://host:port/path\"")
+                    })?;
+                    dynamic.asked.push(Target { name: name.to_owned(), url });
+                }
+                _ => dynamic.skipped.push(target.get_ref().clone()),
+            }
+        }
+        dynamic.targets = written.into_iter().map(Spanned::into_inner).collect();
+        Ok(())
     }
 
     fn absolute(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
@@ -355,6 +415,13 @@ mod tests {
             "dhcp_domain",
             "vendordata_providers",
             "vendordata_jsonfile_path",
+            "vendordata_dynamic_targets",
+            "vendordata_dynamic_connect_timeout",
+            "vendordata_dynamic_read_timeout",
+            "vendordata_dynamic_ssl_certfile",
+            "vendordata_dynamic_refresh_interval",
+            "vendordata_dynamic_body_limit",
+            "vendordata_dynamic_requests",
             "request_timeout",
             "idle_timeout",
             "drain_timeout",
@@ -403,6 +470,27 @@ mod tests {
     }
 
     #[test]
+    fn targets_that_nova_skips_are_skipped() {
+        let text =
+            "[cloud]\nvendordata_dynamic_targets = ['a@http://x', 'nameless', 'a@ftp:', 'static@https://[::1]:8/p?q']
+                    vendordata_dynamic_connect_timeout = 3\nvendordata_dynamic_refresh_interval = 0\n";
+        let mut cloud = read(text).expect("a configuration").cloud;
+        let dynamic = &cloud.vendordata_dynamic;
+        assert_eq!(dynamic.asked.iter().map(|target| &*target.name).collect::<Vec<_>>(), ["a", "static"]);
+        assert_eq!(dynamic.skipped, ["nameless", "a@ftp:"]);
+        assert_eq!(
+            crate::api::vendor_data::targets(&dynamic.targets).iter().map(|target| target.name).collect::<Vec<_>>(),
+            ["a", "static"],
+            "as the rendering has it"
+        );
+        assert_eq!((dynamic.connect_timeout, dynamic.refresh), (Duration::from_secs(3), None));
+        assert_eq!(cloud.warnings().len(), 3, "two skipped, and nobody asks: {:?}", cloud.warnings());
+        assert!(cloud.asked_targets().is_empty());
+        cloud.vendordata_providers.push(VendordataProvider::DynamicJson);
+        assert_eq!((cloud.warnings().len(), cloud.asked_targets().len()), (2, 2));
+    }
+
+    #[test]
     fn refusals_name_place_and_remedy() {
         for (text, place, problem, remedy) in [
             ("[responder]\nprot = 80\n", "m.toml:2:1", "unknown field `prot`", "correct the name"),
@@ -421,6 +509,13 @@ mod tests {
             ("[bpf]\npin_dir = 'bpf'", "m.toml:2:11", "not an absolute path", "from `/`"),
             ("[source]\nkind = 'etcd'", "m.toml:2:8", "`etcd`", "\"directory\""),
             ("[cloud]\ndhcp_domain = '.x'", "m.toml:2:15", "not a domain", "novalocal"),
+            ("[cloud]\nvendordata_dynamic_targets = ['a@ftp://x']", "m.toml:2:31", "cannot be asked", "name@http"),
+            ("[cloud]\nvendordata_dynamic_targets = ['', 'a@']", "m.toml:2:35", "cannot be asked", "name@http"),
+            ("[cloud]\nvendordata_dynamic_read_timeout = 0", "m.toml:2:35", "0 is out of range", "use 1 to 600"),
+            ("[cloud]\nvendordata_dynamic_refresh_interval = -1", "m.toml:2:39", "-1 is out", "use 0 to 86400"),
+            ("[cloud]\nvendordata_dynamic_body_limit = 0", "m.toml:2:33", "0 is out", "use 1 to"),
+            ("[cloud]\nvendordata_dynamic_requests = 0", "m.toml:2:31", "0 is out", "use 1 to"),
+            ("[cloud]\nvendordata_dynamic_ssl_certfile = 'x'", "m.toml:2:35", "not an absolute", "from `/`"),
             ("[http]\nidle_timeout = '1 day'", "m.toml:2:16", "not a possible time-out", "10s"),
             ("[http]\nidle_timeout = '0s'", "m.toml:2:16", "not a possible time-out", "10s"),
             ("[http]\nconnections = -1", "m.toml:2:15", "-1 is out of range", "use 1 to"),

@@ -30,6 +30,20 @@ impl Inspect for Sample {
                 }],
                 error: None,
             },
+            vendordata: Some(wire::Vendordata {
+                reachable: 0,
+                failing: 1,
+                targets: vec![wire::VendordataTarget {
+                    name: "join".to_owned(),
+                    url: "http://x/".to_owned(),
+                    instances: 2,
+                    failing: 1,
+                    failing_since: Some(1_700_000_031),
+                    answered_at: Some(1_700_000_001),
+                    failed_at: Some(1_700_000_032),
+                    error: Some("connecting: refused".to_owned()),
+                }],
+            }),
             ports: BTreeMap::from([("bound".to_owned(), 1)]),
             http: wire::Http { open: 1, accepted: 2, answers: [(200, 5), (503, 1)].into(), ..Default::default() },
             ..Status::default()

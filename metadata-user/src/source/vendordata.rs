@@ -1,0 +1,255 @@
+//! Dynamic vendor data: what the operator's services answer for each instance, asked ahead of time.
+//!
+//! Promises:
+//! - nobody waits for a service: guests read what the store holds;
+//! - every target is asked for every instance when its document comes or changes, and again when the answer is old;
+//! - a failure keeps the last good answer; without one, guests read `{}`, as Nova has it;
+//! - requests in flight, their time and the size of their answers are bounded, and no target can take the places of all
+//!   others; back-offs and refreshes are spread by chance;
+//! - one line in the log when a target starts to fail, and one when it has answered for every instance again.
+//!
+//! Left out: answers are not kept across a restart of the daemon.
+
+mod fetch;
+mod queue;
+mod tls;
+
+use std::collections::{BTreeSet, HashMap};
+use std::error::Error;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::StateView;
+use crate::api::vendor_data;
+use crate::config;
+use crate::config::target::TargetUrl;
+use crate::store::Store;
+use crate::store::record::InstanceId;
+use fetch::{Client, FetchError};
+use queue::{Outcome, Queue, Ticket};
+pub use tls::TlsError;
+
+/// How the targets are doing, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VendordataState {
+    /// The targets.
+    pub targets: Vec<TargetState>,
+}
+
+/// How a target is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetState {
+    /// The key of its answers.
+    pub name: String,
+    /// Where it is, without a query.
+    pub url: String,
+    /// Instances that it is asked for.
+    pub instances: usize,
+    /// Those of them for which it gave no good answer when it was last asked.
+    pub failing: usize,
+    /// Since when there are such; `None`: there are none.
+    pub failing_since: Option<SystemTime>,
+    /// When it last gave a good answer.
+    pub answered_at: Option<SystemTime>,
+    /// What went wrong last, and when.
+    pub error: Option<(SystemTime, String)>,
+}
+
+/// What keeps dynamic vendor data fresh. Does nothing until [`Self::run`].
+#[expect(missing_debug_implementations, reason = "holds keys of TLS")]
+pub struct Vendordata {
+    client: Arc<Client>,
+    targets: Vec<Target>,
+    /// Requests in flight, in all and to one target.
+    most: (usize, usize),
+    in_flight: HashMap<task::Id, (usize, Ticket)>,
+    requests: JoinSet<Result<Value, FetchError>>,
+    state: StateView<VendordataState>,
+}
+
+struct Target {
+    url: Arc<TargetUrl>,
+    queue: Queue,
+    state: TargetState,
+}
+
+impl Vendordata {
+    /// Prepares to ask the configured targets; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a target is `https` and there is no certificate to trust.
+    pub fn new(cloud: &config::Cloud) -> Result<Option<Self>, TlsError> {
+        let (asked, dynamic) = (cloud.asked_targets(), &cloud.vendordata_dynamic);
+        if asked.is_empty() {
+            return Ok(None);
+        }
+        let target = |target: &config::target::Target| Target {
+            url: Arc::new(target.url.clone()),
+            queue: Queue::new(dynamic.refresh),
+            state: TargetState {
+                name: target.name.clone(),
+                url: target.url.to_string(),
+                instances: 0,
+                failing: 0,
+                failing_since: None,
+                answered_at: None,
+                error: None,
+            },
+        };
+        // A place for each of the others, so that a slow one cannot take all.
+        let most_of_one = dynamic.requests.saturating_sub(asked.len() - 1).max(1);
+        let new = Self {
+            client: Arc::new(Client::new(cloud)?),
+            targets: asked.iter().map(target).collect(),
+            most: (dynamic.requests, most_of_one),
+            in_flight: HashMap::new(),
+            requests: JoinSet::new(),
+            state: StateView::new(VendordataState::default()),
+        };
+        new.publish();
+        Ok(Some(new))
+    }
+
+    /// Returns a view of how the targets are doing.
+    #[must_use]
+    pub fn state(&self) -> StateView<VendordataState> {
+        self.state.clone()
+    }
+
+    /// Follows the store's changes and writes answers into it, until the store is gone.
+    pub async fn run(mut self, store: Arc<Store>, mut changes: mpsc::UnboundedReceiver<InstanceId>) {
+        loop {
+            let wake = self.start_due(&store);
+            self.publish();
+            tokio::select! {
+                changed = changes.recv() => {
+                    let Some(first) = changed else { return };
+                    let mut changed = BTreeSet::from([first]);
+                    while let Ok(next) = changes.try_recv() {
+                        changed.insert(next);
+                    }
+                    changed.into_iter().for_each(|instance| self.follow(&store, instance));
+                }
+                Some(done) = self.requests.join_next_with_id() => self.done(&store, done),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+            }
+        }
+    }
+
+    fn follow(&mut self, store: &Store, instance: InstanceId) {
+        let (is_there, now) = (store.get(instance).is_some(), Instant::now());
+        for target in &mut self.targets {
+            if is_there {
+                target.queue.touch(instance, now);
+            } else {
+                target.queue.remove(instance);
+                target.count();
+            }
+        }
+    }
+
+    /// Starts what is due and has a place. Returns when there is more to start, if nothing happens before.
+    fn start_due(&mut self, store: &Store) -> Option<Instant> {
+        let (most, most_of_one) = self.most;
+        // In turn, so that a place that becomes free is not always the first target's.
+        let mut has_started = true;
+        while has_started {
+            has_started = false;
+            for index in 0..self.targets.len() {
+                if self.in_flight.len() >= most {
+                    return None;
+                }
+                let target = &mut self.targets[index];
+                let Some(ticket) = target.queue.next(Instant::now(), most_of_one) else {
+                    continue;
+                };
+                has_started = true;
+                let body = store.get(ticket.instance).map(|instance| vendor_data::request_body(instance.record()));
+                let (client, url) = (Arc::clone(&self.client), Arc::clone(&target.url));
+                // One that has just gone is about to be told, and its answer is not wanted.
+                let body = Bytes::from(body.unwrap_or_default());
+                let request = self.requests.spawn(async move { client.ask(&url, body).await });
+                self.in_flight.insert(request.id(), (index, ticket));
+            }
+        }
+        self.targets.iter().filter_map(|target| target.queue.wake(most_of_one)).min()
+    }
+
+    fn done(&mut self, store: &Store, done: Result<(task::Id, Result<Value, FetchError>), JoinError>) {
+        let (id, result) = match done {
+            Ok((id, Ok(answer))) => (id, Ok(answer)),
+            Ok((id, Err(error))) => {
+                let outcome = if error.is_of_service() { Outcome::Unreachable } else { Outcome::Unusable };
+                (id, Err((outcome, told(&error))))
+            }
+            // A panic, which was reported by itself.
+            Err(error) => (error.id(), Err((Outcome::Unusable, error.to_string()))),
+        };
+        let Some((index, ticket)) = self.in_flight.remove(&id) else {
+            return;
+        };
+        let target = &mut self.targets[index];
+        let outcome = result.as_ref().map_or_else(|(outcome, _)| *outcome, |_| Outcome::Answered);
+        // Without randomness nothing is spread, which is no reason to stop.
+        let random = getrandom::u32().unwrap_or_default();
+        let is_wanted = target.queue.done(ticket, outcome, Instant::now(), random);
+        let now = SystemTime::now();
+        match result {
+            Ok(answer) => {
+                target.state.answered_at = Some(now);
+                if is_wanted {
+                    store.set_dynamic(ticket.instance, &target.state.name, answer);
+                }
+            }
+            Err((_, error)) => target.state.error = Some((now, error)),
+        }
+        target.count();
+    }
+
+    fn publish(&self) {
+        let targets =
+            self.targets.iter().map(|target| TargetState { instances: target.queue.len(), ..target.state.clone() });
+        self.state.publish(VendordataState { targets: targets.collect() });
+    }
+}
+
+impl Target {
+    /// Counts failing instances again, and tells when they become some or none.
+    fn count(&mut self) {
+        let state = &mut self.state;
+        state.failing = self.queue.failing();
+        match (state.failing_since, state.failing) {
+            (None, 1..) => {
+                state.failing_since = Some(SystemTime::now());
+                let error = state.error.as_ref().map_or("", |(_, error)| error);
+                warn!(
+                    name = state.name,
+                    url = state.url,
+                    error,
+                    "a target of dynamic vendor data fails: its last good answers stay served"
+                );
+            }
+            (Some(_), 0) => {
+                state.failing_since = None;
+                info!(name = state.name, url = state.url, "a target of dynamic vendor data does not fail any more");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Tells an error with its causes.
+fn told(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests;
