@@ -69,6 +69,8 @@ pub struct Vendordata {
     targets: Vec<Target>,
     /// Requests in flight, in all and to one target.
     most: (usize, usize),
+    /// The target whose turn it is.
+    turn: usize,
     in_flight: HashMap<task::Id, (usize, Ticket)>,
     requests: JoinSet<Result<Value, FetchError>>,
     state: StateView<VendordataState>,
@@ -109,6 +111,7 @@ impl Vendordata {
             client: Arc::new(Client::new(cloud)?),
             targets: asked.iter().map(target).collect(),
             most: (dynamic.requests, most_of_one),
+            turn: 0,
             in_flight: HashMap::new(),
             requests: JoinSet::new(),
             state: StateView::new(VendordataState::default()),
@@ -158,26 +161,29 @@ impl Vendordata {
     /// Starts what is due and has a place. Returns when there is more to start, if nothing happens before.
     fn start_due(&mut self, store: &Store) -> Option<Instant> {
         let (most, most_of_one) = self.most;
-        // In turn, so that a place that becomes free is not always the first target's.
-        let mut has_started = true;
-        while has_started {
-            has_started = false;
-            for index in 0..self.targets.len() {
-                if self.in_flight.len() >= most {
-                    return None;
-                }
-                let target = &mut self.targets[index];
-                let Some(ticket) = target.queue.next(Instant::now(), most_of_one) else {
-                    continue;
-                };
-                has_started = true;
-                let body = store.get(ticket.instance).map(|instance| vendor_data::request_body(instance.record()));
-                let (client, url) = (Arc::clone(&self.client), Arc::clone(&target.url));
-                // One that has just gone is about to be told, and its answer is not wanted.
-                let body = Bytes::from(body.unwrap_or_default());
-                let request = self.requests.spawn(async move { client.ask(&url, body).await });
-                self.in_flight.insert(request.id(), (index, ticket));
+        let mut passed_over = 0;
+        while passed_over < self.targets.len() {
+            if self.in_flight.len() >= most {
+                return None;
             }
+            // In turn, so that a place that becomes free is not always the first target's.
+            let index = self.turn;
+            self.turn = (index + 1) % self.targets.len();
+            let target = &mut self.targets[index];
+            let Some(ticket) = target.queue.next(Instant::now(), most_of_one) else {
+                passed_over += 1;
+                continue;
+            };
+            passed_over = 0;
+            let Some(instance) = store.get(ticket.instance) else {
+                // It has just gone, which is about to be told.
+                target.queue.give_up(ticket);
+                continue;
+            };
+            let body = Bytes::from(vendor_data::request_body(instance.record()));
+            let (client, url) = (Arc::clone(&self.client), Arc::clone(&target.url));
+            let request = self.requests.spawn(async move { client.ask(&url, body).await });
+            self.in_flight.insert(request.id(), (index, ticket));
         }
         self.targets.iter().filter_map(|target| target.queue.wake(most_of_one)).min()
     }

@@ -97,6 +97,12 @@ impl Queue {
         }
     }
 
+    /// Takes back a request that was not made, as its instance is gone.
+    pub(super) fn give_up(&mut self, ticket: Ticket) {
+        self.in_flight -= 1;
+        self.remove(ticket.instance);
+    }
+
     /// Hands out a request that is due, unless as many as `most` are in flight.
     pub(super) fn next(&mut self, now: Instant, most: usize) -> Option<Ticket> {
         if self.wake(most)? > now {
@@ -254,6 +260,10 @@ mod tests {
         assert_eq!(queue.wake(8), Some(now + BACK_OFF));
         queue.remove(id(1));
         assert_eq!((queue.len(), queue.failing(), queue.wake(8)), (1, 0, None));
+        queue.touch(id(3), now);
+        let unmade = queue.next(now, 2).expect("due");
+        queue.give_up(unmade);
+        assert_eq!((queue.len(), queue.in_flight), (1, 1));
     }
 
     #[test]
