@@ -96,8 +96,10 @@ impl PortsView {
         ports.iter().find(|(_, view)| view.name == name).map(|(ifindex, _)| *ifindex)
     }
 
-    fn set(&self, ifindex: IfIndex, view: PortView) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(ifindex, view);
+    /// Returns whether that changes anything.
+    fn set(&self, ifindex: IfIndex, view: &PortView) -> bool {
+        let before = self.0.write().unwrap_or_else(PoisonError::into_inner).insert(ifindex, view.clone());
+        before.as_ref() != Some(view)
     }
 
     fn remove(&self, ifindex: IfIndex) {
@@ -279,6 +281,8 @@ impl Ports {
         for ifindex in gone {
             self.link_gone(ifindex);
         }
+        let new = links.iter().filter(|link| self.rules.matches(&link.name) && !self.ports.contains_key(&link.ifindex));
+        let _short_waits = self.dataplane.expedite(new.count());
         for link in links {
             // Another device may have taken the index, and even the name, while nobody looked.
             if self.ports.contains_key(&link.ifindex) && !self.dataplane.is_attached(link.ifindex, &link.name) {
@@ -335,8 +339,10 @@ impl Ports {
         };
         let port = self.ports.get(&ifindex);
         let tag = port.and_then(|port| port.binding.as_ref()).map(|binding| binding.tag);
-        tracing::info!(ifindex = ifindex.0, name, tag = tag.map(|tag| tag.0), state = ?state, "tap");
-        self.view.set(ifindex, PortView { name, tag, state, attached: self.dataplane.attached(ifindex) });
+        let view = PortView { name, tag, state, attached: self.dataplane.attached(ifindex) };
+        if self.view.set(ifindex, &view) {
+            log(ifindex, &view);
+        }
     }
 
     fn make(&mut self, ifindex: IfIndex, name: &str, wanted: &Wanted) -> Result<(), DataplaneError> {
@@ -488,6 +494,19 @@ fn is_gone(error: &DataplaneError) -> bool {
 fn is_there(ifindex: IfIndex) -> bool {
     nix::net::if_::if_nameindex()
         .is_ok_and(|interfaces| interfaces.iter().any(|interface| interface.index() == ifindex.0))
+}
+
+fn log(ifindex: IfIndex, view: &PortView) {
+    let (ifindex, name, tag) = (ifindex.0, &view.name, view.tag.map(|tag| tag.0));
+    match &view.state {
+        PortState::Bound { instance, project, port, .. } => {
+            tracing::info!(ifindex, name, tag, instance = %instance.0, project, port = %port.0, "tap is bound");
+        }
+        PortState::Held => tracing::info!(ifindex, name, tag, "tap is held: no document names it"),
+        PortState::Passed => tracing::info!(ifindex, name, "tap is passed: no document names it"),
+        PortState::Refused(reason) => tracing::warn!(ifindex, name, tag, reason, "tap is refused"),
+        PortState::Failed(reason) => tracing::error!(ifindex, name, tag, reason, "tap failed"),
+    }
 }
 
 fn report(ifindex: IfIndex, name: &str, error: &DataplaneError) {

@@ -95,6 +95,8 @@ pub struct Http {
     pub timed_out: u64,
     /// Connections closed because what came was not HTTP.
     pub malformed: u64,
+    /// Requests that claimed to be another instance's, by a header that only Neutron's agents send. It is ignored.
+    pub claimed_identity: u64,
     /// Answers by status; 0 stands for all that have no place of their own.
     pub answers: BTreeMap<u16, u64>,
 }

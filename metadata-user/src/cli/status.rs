@@ -66,6 +66,7 @@ fn describe(status: &Status, now: u64) -> String {
         (http.binding_ended, "cut: their port ended or changed hands"),
         (http.timed_out, "timed out"),
         (http.malformed, "closed: not HTTP"),
+        (http.claimed_identity, "requests with an identity header (ignored)"),
     ] {
         if count > 0 {
             line("", &format!("{count} {what}"));

@@ -9,7 +9,10 @@ use aya::{
 };
 use metadata_ebpf::abi::{ABI_VERSION, Meta};
 
-use super::{AttachMode, Dataplane, DataplaneError, IfIndex, map_error, object::OBJECT, pins::Pins, program_error};
+use super::{
+    AttachMode, Dataplane, DataplaneError, IfIndex, expedite::Expedited, map_error, object::OBJECT, pins::Pins,
+    program_error,
+};
 
 /// The programs in the object, by name.
 const PROGRAMS: [&str; 3] = ["from_guest", "to_guest", "from_host"];
@@ -24,6 +27,7 @@ impl Dataplane {
     /// See [`DataplaneError`].
     pub fn load(pin_dir: &Path, mode: AttachMode, pair: IfIndex, pair_name: &str) -> Result<Self, DataplaneError> {
         let pins = Pins::open(pin_dir)?;
+        Expedited::recover(&pins.link("expedited"));
         replace_foreign_pins(&pins)?;
         let mut ebpf = load_object(&pins, pair, None)?;
         let mut dataplane = Self {

@@ -16,6 +16,7 @@ pub struct Counters {
     pub(super) binding_ended: AtomicU64,
     pub(super) timed_out: AtomicU64,
     pub(super) malformed: AtomicU64,
+    pub(super) claimed_identity: AtomicU64,
     answers: [AtomicU64; STATUSES.len() + 1],
 }
 
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub timed_out: u64,
     /// Connections closed because what came was not HTTP.
     pub malformed: u64,
+    /// Requests with a header by which Neutron's agents tell Nova who is asking. From a guest it means nothing.
+    pub claimed_identity: u64,
     /// Answers by status; 0 stands for all statuses that have no place of their own.
     pub answers: BTreeMap<u16, u64>,
 }
@@ -64,6 +67,7 @@ impl Counters {
             binding_ended: value(&self.binding_ended),
             timed_out: value(&self.timed_out),
             malformed: value(&self.malformed),
+            claimed_identity: value(&self.claimed_identity),
             answers: STATUSES
                 .into_iter()
                 .chain([0])

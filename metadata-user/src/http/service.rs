@@ -6,6 +6,7 @@
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -15,7 +16,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::Counters;
 use super::error::Ended;
@@ -28,6 +29,11 @@ use crate::store::record::InstanceId;
 
 /// What every path answers until the content is there.
 const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.\n";
+
+/// Headers by which Neutron's agents and load balancers tell Nova who is asking, in hyper's lower case. Nova trusts
+/// them; here they mean nothing, but a guest that sends one is trying something.
+const IDENTITY_HEADERS: [&str; 5] =
+    ["x-instance-id", "x-instance-id-signature", "x-tenant-id", "x-metadata-provider", "x-metadata-provider-signature"];
 
 /// What may be read on a connection.
 pub trait Content: Send + Sync + 'static {
@@ -228,6 +234,13 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 impl<C: Content> Shared<C> {
     fn answer(&self, parts: Parts, body: &[u8]) -> Answered {
         self.progress.received();
+        if let Some(header) = IDENTITY_HEADERS.iter().find(|header| parts.headers.contains_key(**header)) {
+            let times = self.counters.claimed_identity.fetch_add(1, Ordering::Relaxed) + 1;
+            // The 1st, 2nd, 4th, 8th …: a guest cannot fill the log with it.
+            if times.is_power_of_two() {
+                info!(tag = self.content.name(), header, times, "a guest sent an identity header: ignored");
+            }
+        }
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
         let asked = Asked {
             method: parts.method.as_str(),

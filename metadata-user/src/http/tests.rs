@@ -188,6 +188,19 @@ async fn what_is_not_http_is_counted() {
     assert_eq!(node.counters().malformed, 1);
 }
 
+#[tokio::test]
+async fn an_identity_header_of_a_guest_means_nothing_and_is_counted() {
+    let node = Node::new();
+    let (client, served) = node.serve(fixed());
+    let request = "GET /openstack/latest/meta_data.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                   X-Instance-ID: 00000000-0000-0000-0000-000000000009\r\nX-Tenant-ID: other\r\n\r\n";
+    let answer = exchange(client, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(!answer.contains("000000000009"), "{answer}");
+    served.await.expect("served");
+    assert_eq!(node.counters().claimed_identity, 1);
+}
+
 /// Waits, in the runtime's own time, until the server closes; returns how long that took.
 async fn closed_after(client: &mut DuplexStream, start: Instant) -> Duration {
     let mut rest = Vec::new();
