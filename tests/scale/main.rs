@@ -83,3 +83,44 @@ fn serves_in_time(attach: &'static str) {
     assert_eq!(own, PORTS);
     assert!(served <= LIMIT, "it took {served:?}");
 }
+
+/// Bytes of physical memory that the daemon has.
+fn resident(node: &Node) -> Result<u64> {
+    let id = node.daemon_id().context("the daemon runs")?;
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a line VmRSS")?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kilobytes * 1024)
+}
+
+#[test]
+fn an_instance_takes_little_memory_beside_its_user_data() {
+    const USER_DATA: u64 = 2048;
+    let mut empty = None;
+    for instances in [0, 1_000, 10_000] {
+        let node = NodePlan::default().make().unwrap();
+        let user_data = vec![b'x'; usize::try_from(USER_DATA).unwrap()];
+        for number in 1..=instances {
+            let port = json!({"id": lab::guest::port_id(number), "mac_address": lab::guest::mac_text(mac(number))});
+            let document = Document::new(&uuid(number), &format!("guest-{number}"), port).with_user_data(&user_data);
+            document.write(&node.instances()).unwrap();
+        }
+        let start = Instant::now();
+        node.start_daemon().unwrap();
+        let ready = start.elapsed();
+        assert_eq!(node.status().unwrap()["source"]["instances"], instances);
+        let resident = resident(&node).unwrap();
+        let Some(empty) = empty else {
+            println!("no instances: {} KB resident", resident / 1024);
+            empty = Some(resident);
+            continue;
+        };
+        let each = resident.saturating_sub(empty) / u64::from(instances);
+        println!(
+            "{instances} instances with {USER_DATA} bytes of user data: {} KB resident, {each} bytes for each, ready \
+             after {ready:?}",
+            resident / 1024
+        );
+        assert!(each < USER_DATA + 64 * 1024, "{each} bytes for each instance");
+    }
+}

@@ -66,6 +66,13 @@ impl Document {
     }
 }
 
+/// A whole document, as it is.
+impl From<Value> for Document {
+    fn from(document: Value) -> Self {
+        Self(document)
+    }
+}
+
 /// RFC 4648, section 4.
 fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -4,6 +4,7 @@
 //! what `setup` does first, so that a fresh clone needs no other step.
 
 mod build;
+mod clients;
 mod command;
 mod demo;
 mod golden;
@@ -24,7 +25,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Find or install what building, the demo and the tests need
-    Setup,
+    Setup(setup::Options),
     /// Build the eBPF object, then the daemon
     Build(build::Options),
     /// Run the tests: all of them, or the named groups
@@ -39,7 +40,10 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
-        Verb::Setup => setup::run(true),
+        Verb::Setup(options) => {
+            let clients = if options.clients { clients::setup() } else { Ok(()) };
+            clients.and_then(|()| setup::run(true))
+        }
         Verb::Build(options) => build::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::demo(&options),

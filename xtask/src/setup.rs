@@ -14,6 +14,14 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, cargo_bin, find_program, quiet_output, show_and_run};
 
+/// What `setup` may be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Fetch also the real clients that the tests run in guests
+    #[arg(long)]
+    pub(crate) clients: bool,
+}
+
 /// What builds the kernel half.
 #[derive(Debug)]
 pub(crate) enum Toolchain {
@@ -97,7 +105,8 @@ fn debian_rustc() -> Option<PathBuf> {
     has_core.then_some(rustc)
 }
 
-fn missing_packages<'a>(wanted: &[&'a str]) -> Vec<&'a str> {
+/// Returns those of Debian's packages that are not installed.
+pub(crate) fn missing_packages<'a>(wanted: &[&'a str]) -> Vec<&'a str> {
     // dpkg-query fails when one is unknown, and still prints the others: so its status says nothing here.
     let output =
         Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Abbrev} ${Package}\n"]).args(wanted).output();
@@ -108,7 +117,7 @@ fn missing_packages<'a>(wanted: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Installs Debian packages, after refreshing the lists once if they do not know one.
-fn install(packages: &[&str], toolchain_found: bool) -> Result<()> {
+pub(crate) fn install(packages: &[&str], toolchain_found: bool) -> Result<()> {
     eprintln!("missing: {}", packages.join(" "));
     if find_program("apt-get").is_none() {
         let wanted = if toolchain_found { String::new() } else { format!("; {}", rustup_remedy()) };

@@ -42,6 +42,8 @@ enum Group {
     Datapath,
     /// Real packets between namespaces
     Netns,
+    /// Real clients in guests
+    Clients,
 }
 
 #[derive(Debug, Default)]
@@ -58,8 +60,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if groups.iter().any(|group| !matches!(group, Group::Fmt)) {
         crate::build::object()?;
     }
-    if groups.iter().any(|group| matches!(group, Group::Datapath | Group::Netns)) {
+    if groups.iter().any(|group| matches!(group, Group::Datapath | Group::Netns | Group::Clients)) {
         crate::build::run(&crate::build::Options::default())?;
+    }
+    if groups.contains(&Group::Clients) {
+        crate::clients::setup()?;
     }
     let mut totals = Totals::default();
     let mut bad = Vec::new();
@@ -123,6 +128,7 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
             alone.env("RUST_TEST_THREADS", "1").env("RUST_TEST_NOCAPTURE", "1");
             netns.and(tests(&mut alone, options, totals))
         }
+        Group::Clients => tests(&mut package_test("clients"), options, totals),
     }
 }
 

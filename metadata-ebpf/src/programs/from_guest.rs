@@ -110,7 +110,7 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
         Ok(verdict) => verdict,
         Err(reason) => {
             if traced(ifindex) {
-                report(ctx, "from_guest: dropped for reason ", reason as u32);
+                report(ctx, "from_guest: dropped, reason ", reason as u32);
             }
             dropped(ctx, ifindex, reason)
         }

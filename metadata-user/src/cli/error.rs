@@ -47,7 +47,7 @@ impl CliError {
             ) => exit::CONFIG,
             Self::DaemonRuns(_)
             | Self::App(AppError::Socket(SocketError::InUse(_)))
-            | Self::Client(ClientError::Unreachable { .. }) => exit::UNAVAILABLE,
+            | Self::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => exit::UNAVAILABLE,
             error if is_permission(error) => exit::NO_PERMISSION,
             Self::Config(ConfigError::Read { .. })
             | Self::App(

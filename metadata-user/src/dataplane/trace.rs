@@ -9,6 +9,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
+use metadata_ebpf::abi::DropReason;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::mpsc,
@@ -38,10 +39,21 @@ impl Log for Lines {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let _ = self.0.try_send(record.args().to_string());
+        let _ = self.0.try_send(named(&record.args().to_string()));
     }
 
     fn flush(&self) {}
+}
+
+/// Puts a drop reason's name in place of its number, which is all that a program can tell.
+fn named(line: &str) -> String {
+    match line.rsplit_once(" reason ") {
+        Some((what, number)) => {
+            let reason = number.parse().ok().and_then(DropReason::from_number);
+            format!("{}: {}", what.trim_end_matches(','), reason.map_or(number, |reason| reason.name()))
+        }
+        None => line.to_owned(),
+    }
 }
 
 impl Dataplane {
@@ -108,5 +120,17 @@ impl Dataplane {
             return Err(DataplaneError::Attach { program, name, ifindex: at, source: Box::new(refused) });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_told_by_name() {
+        assert_eq!(named("from_guest: dropped, reason 7"), "from_guest: dropped: not_answered");
+        assert_eq!(named("from_guest: dropped, reason 99"), "from_guest: dropped: 99");
+        assert_eq!(named("to_guest: to the guest, bytes: 74"), "to_guest: to the guest, bytes: 74");
     }
 }

@@ -1,0 +1,59 @@
+//! Running a client in a guest: the machine's programs and files, but the guest's network, its view of `/sys`, no
+//! resolver, and an environment that names no proxy.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use lab::Guest;
+use serde_json::Value;
+
+/// Whose Python runs a script.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Python {
+    /// The distribution's, with its packages of `target/clients/debian`.
+    Debian,
+    /// That of `target/clients/venv`.
+    PyPi,
+}
+
+/// What the shell does first: `/sys` shows the interfaces of the namespace that mounts it, and names are not resolved,
+/// which takes no time as long as nobody is asked.
+const PREPARE: &str = "mount -t sysfs sysfs /sys && { test ! -e /etc/resolv.conf || \
+    mount --bind /dev/null /etc/resolv.conf; } && exec \"$@\"";
+
+/// Prepares a script of this folder to run in the guest.
+pub(crate) fn command(guest: &Guest, python: Python, script: &str, arguments: &[&str]) -> Result<Command> {
+    let clients = directory()?;
+    let (interpreter, library) = match python {
+        Python::Debian => (PathBuf::from("/usr/bin/python3"), clients.join("debian/usr/lib/python3/dist-packages")),
+        Python::PyPi => (clients.join("venv/bin/python"), PathBuf::new()),
+    };
+    let mut command = guest.namespace().command("unshare")?;
+    command.args(["--mount", "sh", "-c", PREPARE, "sh"]).arg(interpreter);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script)).args(arguments);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/nonexistent");
+    command.env("PYTHONPATH", library).env("PYTHONDONTWRITEBYTECODE", "1");
+    Ok(command)
+}
+
+/// Runs a script of this folder in the guest and returns the JSON that it printed.
+pub(crate) fn run(guest: &Guest, python: Python, script: &str, arguments: &[&str]) -> Result<Value> {
+    let output =
+        command(guest, python, script, arguments)?.stdin(Stdio::null()).output().context("starting unshare")?;
+    if !output.status.success() {
+        bail!("{script}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).with_context(|| format!("{script} printed no JSON: {text}"))
+}
+
+/// `target/clients`, which `cargo xtask setup --clients` fills.
+fn directory() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("finding this program's own path")?;
+    let directory = own.ancestors().nth(3).unwrap_or(Path::new("/")).join("clients");
+    if !directory.join("complete").exists() {
+        bail!("{} is not there or not complete: run `cargo xtask setup --clients`", directory.display());
+    }
+    Ok(directory)
+}
