@@ -31,6 +31,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 pub use error::AppError;
@@ -126,9 +127,8 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     // Subscribed before the source starts, so that the ports miss no change.
     let changes = store.subscribe();
     let vendordata_state = vendordata.as_ref().map(Vendordata::state);
-    if let Some(vendordata) = vendordata {
-        tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content()));
-    }
+    let mut fetching =
+        vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content())));
     let config::Source::Directory { path } = &config.source;
     let source =
         Directory::start(path.clone(), wire::parse, Arc::clone(&store), source_read).map_err(AppError::Runtime)?;
@@ -186,6 +186,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
         ended = &mut ports => Err(AppError::Ports(ended.unwrap_or(Err(PortsError::StoreGone)).err())),
         ended = &mut answering => Err(AppError::Guests(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
         ended = &mut admin => Err(AppError::Admin(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
+        _ = ended(fetching.as_mut()) => Err(AppError::VendordataEnded),
         () = ready => Ok(()),
     };
     tell_service_manager(&[NotifyState::Stopping]);
@@ -195,6 +196,14 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     }
     drops.abort();
     ended
+}
+
+/// Completes when a task has ended; never without one.
+async fn ended<T>(task: Option<&mut JoinHandle<T>>) -> Option<T> {
+    match task {
+        Some(task) => task.await.ok(),
+        None => std::future::pending().await,
+    }
 }
 
 /// Accepts guests' connections once it is known whose they are; the kernel's backlog holds them until then.

@@ -53,6 +53,9 @@ pub enum AppError {
     /// Guests' connections are not accepted any more.
     #[error("accepting guests' connections has ended")]
     Guests(#[source] Option<io::Error>),
+    /// Dynamic vendor data is not fetched any more.
+    #[error("fetching dynamic vendor data has ended")]
+    VendordataEnded,
     /// The admin API has ended.
     #[error("the admin API has ended")]
     Admin(#[source] Option<io::Error>),
