@@ -12,10 +12,11 @@
 
 pub mod netlink;
 pub mod reconcile;
+mod view;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,88 +25,20 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub use self::view::{PortState, PortView, PortsView};
 use self::{
     netlink::{Link, LinkEvent},
     reconcile::{Wanted, keeps_tag, wanted},
 };
 use crate::{
     config,
-    dataplane::{AttachKind, Dataplane, DataplaneError, IfIndex, PortEntry, Trace, join_sources},
+    dataplane::{Dataplane, DataplaneError, IfIndex, PortEntry, Trace, join_sources},
     identity::{Identities, Identity, Tag},
     store::{
         Store, StoreChange,
-        record::{InstanceId, MacAddress, PortId},
+        record::{InstanceId, PortId},
     },
 };
-
-/// What a tap is, for the daemon's commands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortView {
-    /// Name of the interface.
-    pub name: String,
-    /// Its binding's tag; `None` while passed or failed.
-    pub tag: Option<Tag>,
-    /// What it is.
-    pub state: PortState,
-    /// How the program is attached.
-    pub attached: Option<AttachKind>,
-}
-
-/// What a tap can be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PortState {
-    /// Answered with an instance's data.
-    Bound {
-        /// The instance.
-        instance: InstanceId,
-        /// Its project.
-        project: String,
-        /// The port.
-        port: PortId,
-        /// The port's MAC.
-        mac: MacAddress,
-        /// Allowed sources, joined.
-        sources: Vec<(MacAddress, ipnet::IpNet)>,
-    },
-    /// Answered with 503: no document names it.
-    Held,
-    /// Left to whatever else serves it.
-    Passed,
-    /// Answered with 503: it is not certain whose it is.
-    Refused(String),
-    /// Not served: something could not be done.
-    Failed(String),
-}
-
-/// The taps as they are, for readers.
-#[derive(Clone, Debug, Default)]
-pub struct PortsView(Arc<RwLock<BTreeMap<IfIndex, PortView>>>);
-
-impl PortsView {
-    /// Returns all taps, by interface index.
-    #[must_use]
-    pub fn all(&self) -> Vec<(IfIndex, PortView)> {
-        let ports = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        ports.iter().map(|(ifindex, view)| (*ifindex, view.clone())).collect()
-    }
-
-    /// Returns the interface index of the tap with this name.
-    #[must_use]
-    pub fn ifindex_of(&self, name: &str) -> Option<IfIndex> {
-        let ports = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        ports.iter().find(|(_, view)| view.name == name).map(|(ifindex, _)| *ifindex)
-    }
-
-    /// Returns whether that changes anything.
-    fn set(&self, ifindex: IfIndex, view: &PortView) -> bool {
-        let before = self.0.write().unwrap_or_else(PoisonError::into_inner).insert(ifindex, view.clone());
-        before.as_ref() != Some(view)
-    }
-
-    fn remove(&self, ifindex: IfIndex) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&ifindex);
-    }
-}
 
 /// Something that a command asks of the task.
 #[derive(Debug)]
@@ -323,7 +256,7 @@ impl Ports {
         };
         let wanted = wanted(&self.store.claims(&name), &self.rules);
         let state = match self.make(ifindex, &name, &wanted) {
-            Ok(()) => state_of(wanted),
+            Ok(()) => PortState::from(wanted),
             Err(error) if is_gone(&error) => {
                 tracing::debug!(ifindex = ifindex.0, name, "tap went away while it was being attached");
                 return;
@@ -341,7 +274,7 @@ impl Ports {
         let tag = port.and_then(|port| port.binding.as_ref()).map(|binding| binding.tag);
         let view = PortView { name, tag, state, attached: self.dataplane.attached(ifindex) };
         if self.view.set(ifindex, &view) {
-            log(ifindex, &view);
+            view::log(ifindex, &view);
         }
     }
 
@@ -471,21 +404,6 @@ async fn due(time: Option<Instant>) {
     }
 }
 
-fn state_of(wanted: Wanted) -> PortState {
-    match wanted {
-        Wanted::Passed => PortState::Passed,
-        Wanted::Held => PortState::Held,
-        Wanted::Refused(reason) => PortState::Refused(reason),
-        Wanted::Bound(claim) => PortState::Bound {
-            instance: claim.instance,
-            project: claim.project.to_string(),
-            port: claim.port.id,
-            mac: claim.port.mac_address,
-            sources: join_sources(&claim.port.sources()),
-        },
-    }
-}
-
 /// Tells whether an error only says that the tap has gone meanwhile.
 fn is_gone(error: &DataplaneError) -> bool {
     matches!(error, DataplaneError::Attach { ifindex, .. } if !is_there(*ifindex))
@@ -494,19 +412,6 @@ fn is_gone(error: &DataplaneError) -> bool {
 fn is_there(ifindex: IfIndex) -> bool {
     nix::net::if_::if_nameindex()
         .is_ok_and(|interfaces| interfaces.iter().any(|interface| interface.index() == ifindex.0))
-}
-
-fn log(ifindex: IfIndex, view: &PortView) {
-    let (ifindex, name, tag) = (ifindex.0, &view.name, view.tag.map(|tag| tag.0));
-    match &view.state {
-        PortState::Bound { instance, project, port, .. } => {
-            tracing::info!(ifindex, name, tag, instance = %instance.0, project, port = %port.0, "tap is bound");
-        }
-        PortState::Held => tracing::info!(ifindex, name, tag, "tap is held: no document names it"),
-        PortState::Passed => tracing::info!(ifindex, name, "tap is passed: no document names it"),
-        PortState::Refused(reason) => tracing::warn!(ifindex, name, tag, reason, "tap is refused"),
-        PortState::Failed(reason) => tracing::error!(ifindex, name, tag, reason, "tap failed"),
-    }
 }
 
 fn report(ifindex: IfIndex, name: &str, error: &DataplaneError) {
