@@ -162,12 +162,13 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
         config::Attach::Clsact => AttachMode::Clsact,
     };
     let mut dataplane = Dataplane::load(&config.bpf.pin_dir, mode, netns.pair(), netns.pair_name())?;
-    let drops = tokio::spawn(events::log(dataplane.take_events()?));
+    let ports_view = PortsView::default();
+    let names = ports_view.clone();
+    let drops = tokio::spawn(events::log(dataplane.take_events()?, move |ifindex| names.name_of(ifindex)));
     let counters = dataplane.counters_reader()?;
     let mut answering = guest_threads.spawn(answer(listener, Arc::clone(&guests), readiness.clone(), drain.clone()));
 
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
-    let ports_view = PortsView::default();
     kernel.is_there(ports_view.clone(), counters, requests);
     let ports = Ports::new(dataplane, identities, Arc::clone(&store), config.ports.clone(), ports_view);
     let mut ports = port_thread(ports, changes, inbox, ports_attached)?;

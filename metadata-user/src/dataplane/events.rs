@@ -7,18 +7,21 @@ use metadata_ebpf::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Logs every event of the ring, for as long as it is polled. Cancel-safe.
+use super::IfIndex;
+
+/// Logs every event of the ring, for as long as it is polled; `name_of` knows the taps' names. Cancel-safe.
 ///
 /// # Errors
 /// If the ring cannot be waited for.
-pub async fn log(ring: RingBuf<MapData>) -> std::io::Result<()> {
+pub async fn log(ring: RingBuf<MapData>, name_of: impl Fn(IfIndex) -> Option<String> + Send) -> std::io::Result<()> {
     // SAFETY: the ring owns its descriptor, always returns the same one and keeps it open until it is dropped.
     let mut ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
     loop {
         let mut ready = ring.readable_mut().await?;
         while let Some(item) = ready.get_inner_mut().next() {
             if let Some(event) = read(&item) {
-                write(&event);
+                let name = name_of(IfIndex(event.ifindex)).unwrap_or_default();
+                write(&event, &name);
             }
         }
         ready.clear_ready();
@@ -31,11 +34,12 @@ fn read(item: &[u8]) -> Option<Event> {
     (item.len() == size_of::<Event>()).then(|| unsafe { item.as_ptr().cast::<Event>().read_unaligned() })
 }
 
-fn write(event: &Event) {
+fn write(event: &Event, name: &str) {
     let reason = DropReason::from_number(event.reason).map_or("unknown", DropReason::name);
     let (mac, source) = addresses(event);
     tracing::warn!(
         ifindex = event.ifindex,
+        name,
         reason,
         count = event.count,
         bytes = event.len,

@@ -70,6 +70,13 @@ impl PortsView {
         ports.iter().find(|(_, view)| view.name == name).map(|(ifindex, _)| *ifindex)
     }
 
+    /// Returns the name of a tap.
+    #[must_use]
+    pub fn name_of(&self, ifindex: IfIndex) -> Option<String> {
+        let ports = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        ports.get(&ifindex).map(|view| view.name.clone())
+    }
+
     /// Returns whether that changes anything.
     pub(super) fn set(&self, ifindex: IfIndex, view: &PortView) -> bool {
         let before = self.0.write().unwrap_or_else(PoisonError::into_inner).insert(ifindex, view.clone());
