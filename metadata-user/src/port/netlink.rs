@@ -60,6 +60,8 @@ pub struct Links {
     handle: Handle,
     messages: BoxStream<'static, NetlinkPayload<RouteNetlinkMessage>>,
     connection: tokio::task::JoinHandle<()>,
+    /// Events were lost, and no list has been returned since.
+    lost: bool,
 }
 
 impl std::fmt::Debug for Links {
@@ -85,18 +87,23 @@ pub async fn watch() -> Result<(Links, Vec<Link>), NetlinkError> {
     let _ = socket2::SockRef::from(&std::os::fd::AsFd::as_fd(connection.socket_mut().socket_mut()))
         .set_recv_buffer_size(RECEIVE_BUFFER);
     let messages = messages.map(|(message, _)| message.payload).boxed();
-    let links = Links { handle, messages, connection: tokio::spawn(connection) };
+    let links = Links { handle, messages, connection: tokio::spawn(connection), lost: false };
     let first = links.list().await?;
     Ok((links, first))
 }
 
 impl Links {
-    /// Returns the next event. Cancel-safe, but for a resync, which then comes again with the next loss.
+    /// Returns the next event. Cancel-safe: a list that was not finished is begun anew by the next call.
     ///
     /// # Errors
     /// See [`NetlinkError`].
     pub async fn next(&mut self) -> Result<LinkEvent, NetlinkError> {
         loop {
+            if self.lost {
+                let links = self.list().await?;
+                self.lost = false;
+                return Ok(LinkEvent::Resync(links));
+            }
             match self.messages.next().await.ok_or(NetlinkError::Ended)? {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
                     if let Some(link) = link_of(&message) {
@@ -111,7 +118,7 @@ impl Links {
                 }
                 NetlinkPayload::Overrun(_) => {
                     tracing::warn!("link events were lost; listing all links anew");
-                    return self.list().await.map(LinkEvent::Resync);
+                    self.lost = true;
                 }
                 _ => {}
             }
