@@ -174,6 +174,52 @@ fn another_way_of_attaching_leaves_one_program_and_nothing_behind() {
 }
 
 #[test]
+fn the_mark_of_a_queueing_discipline_goes_with_its_tap() {
+    let node = NodePlan::default().attach("clsact").start().unwrap();
+    let mut guest = node.guest("a").boot().unwrap();
+    let mark = node.pins().join("links").join(format!("clsact-{}", guest.ifindex()));
+    assert!(mark.exists(), "the test looks in the wrong place");
+    guest.unplug(&node).unwrap();
+    lab::wait::until("the mark is gone", || Ok((!mark.exists()).then_some(()))).unwrap();
+}
+
+#[test]
+fn a_guest_without_offloads_and_behind_a_pair_of_macs_gets_everything_whole() {
+    let node = Node::start().unwrap();
+    let body: Vec<u8> = (0..1_000_000u32).map(|number| b'a' + u8::try_from(number % 23).unwrap()).collect();
+    for (mtu, offload) in [(1280, "off"), (1500, "off"), (9000, "off"), (1280, "on"), (9000, "on"), (65535, "on")] {
+        let pairs = serde_json::json!([{"ip_address": "198.51.100.7", "mac_address": "fa:16:3e:99:99:99"}]);
+        let plan = node
+            .guest("a")
+            .mtu(mtu)
+            .document(|document| document.with_user_data(&body).with_port("allowed_address_pairs", pairs.clone()));
+        let guest = plan.boot().unwrap();
+        for (namespace, interface) in [(guest.namespace(), "eth0"), (node.namespace(), guest.tap())] {
+            let mut ethtool = namespace.command("ethtool").unwrap();
+            ethtool.args(["-K", interface]);
+            for feature in ["tx", "tso", "gso", "gro", "sg"] {
+                ethtool.args([feature, offload]);
+            }
+            command::run(&mut ethtool, "").unwrap();
+        }
+        // The second MAC, with its address, as a guest that took over a virtual address has.
+        for _ in 0..2 {
+            assert!(guest.get("/openstack/latest/user_data").unwrap().body == body, "{mtu} {offload}");
+            assert!(guest.get6("/openstack/latest/user_data").unwrap().body == body, "{mtu} {offload}");
+            guest
+                .namespace()
+                .ip_batch(&format!(
+                    "link set eth0 down\nlink set eth0 address fa:16:3e:99:99:99\nlink set eth0 up\n\
+                     addr flush dev eth0\naddr add 198.51.100.7/24 dev eth0\n\
+                     addr add {}/64 dev eth0 nodad\nroute add 169.254.169.254 dev eth0\n",
+                    guest.link_local()
+                ))
+                .unwrap();
+        }
+    }
+}
+
+#[test]
 fn detach_finds_filters_whose_pins_were_removed_by_hand() {
     let node = NodePlan::default().attach("clsact").start().unwrap();
     let guest = node.guest("a").boot().unwrap();
