@@ -206,15 +206,21 @@ impl Dataplane {
     pub fn set_port(&mut self, ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<(), DataplaneError> {
         let port = port_value(ifindex, tag, entry)?;
         let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
-        if self.counters.get(&ifindex.0, 0).is_err() {
-            let counting = || map_error("make counters", "COUNTERS");
-            let zeros = aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?])
-                .map_err(MapError::IoError)
-                .map_err(counting())?;
-            self.counters.insert(ifindex.0, zeros, 0).map_err(counting())?;
-        }
+        self.make_counters(ifindex)?;
         insert(&mut self.tags, "TAGS", tag.0, path)?;
         insert(&mut self.ports, "PORTS", ifindex.0, port)
+    }
+
+    /// Gives an interface its counters, unless it has them.
+    fn make_counters(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
+        if self.counters.get(&ifindex.0, 0).is_ok() {
+            return Ok(());
+        }
+        let counting = || map_error("make counters", "COUNTERS");
+        let zeros = aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?])
+            .map_err(MapError::IoError)
+            .map_err(counting())?;
+        self.counters.insert(ifindex.0, zeros, 0).map_err(counting())
     }
 
     /// Ends a tag but for resets: its connections can still be closed towards the guest, and nothing else passes.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests end where something is not as they need it")]
 
 mod addressing;
+mod adversity;
 mod bystanders;
 mod identity;
 mod lifecycle;

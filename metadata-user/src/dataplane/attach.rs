@@ -313,9 +313,9 @@ fn remove_filter(name: &str, direction: TcAttachType) -> bool {
     [program, "to_guest"].iter().any(|program| tc::qdisc_detach_program(name, direction, program).is_ok())
 }
 
-/// Takes everything off: the pinned links, and our filters on every interface of this namespace.
-pub(super) fn detach_all(pins: &Pins) -> Result<(), DataplaneError> {
-    pins.remove_links()?;
+/// Takes our filters off every interface of this namespace. `true` if there were any.
+pub(super) fn remove_filters(pins: &Pins) -> Result<bool, DataplaneError> {
+    let mut any = false;
     for interface in nix::net::if_::if_nameindex()
         .map_err(|error| DataplaneError::Pin {
             doing: "list the interfaces for",
@@ -325,12 +325,12 @@ pub(super) fn detach_all(pins: &Pins) -> Result<(), DataplaneError> {
         .iter()
     {
         let name = interface.name().to_string_lossy();
-        remove_filter(&name, TcAttachType::Ingress);
-        remove_filter(&name, TcAttachType::Egress);
+        any |= remove_filter(&name, TcAttachType::Ingress);
+        any |= remove_filter(&name, TcAttachType::Egress);
         let ifindex = IfIndex(interface.index());
         qdisc::remove(ifindex, &pins.qdisc(ifindex));
     }
-    Ok(())
+    Ok(any)
 }
 
 /// Tells whether the name belongs to the index, now.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{
     DataplaneError, attach,
+    expedite::Expedited,
     pins::Pins,
     responder_netns::{NetnsError, ResponderNetns},
 };
@@ -33,10 +34,12 @@ pub enum DetachError {
 /// # Errors
 /// The first failure; what comes after it is tried all the same.
 pub fn detach(pin_dir: &Path, namespace: &str, pair_name: &str) -> Result<Removed, DetachError> {
-    let pins = match Pins::existing(pin_dir) {
-        Some(pins) => attach::detach_all(&pins).and_then(|()| pins.remove_all()).map(|()| true),
-        None => Ok(false),
-    };
+    let pins = Pins::at(pin_dir);
+    Expedited::recover(&pins.link("expedited"));
+    // Filters live on their interfaces: they are there even where somebody removed the pins.
+    let filters = attach::remove_filters(&pins);
+    let pins = if pins.exist() { pins.remove_all().map(|()| true) } else { Ok(false) };
+    let pins = filters.and_then(|filters| Ok(pins? || filters));
     let netns = ResponderNetns::remove(namespace, pair_name);
     Ok(Removed { pins: pins?, namespace: netns? })
 }

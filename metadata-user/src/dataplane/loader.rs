@@ -1,6 +1,6 @@
 //! Loading the object, with the maps of an earlier daemon where they fit.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -8,6 +8,7 @@ use aya::{
     programs::SchedClassifier,
 };
 use metadata_ebpf::abi::{ABI_VERSION, Meta};
+use nix::time::{ClockId, clock_gettime};
 
 use super::{
     AttachMode, Dataplane, DataplaneError, IfIndex, expedite::Expedited, map_error, object::OBJECT, pins::Pins,
@@ -45,12 +46,30 @@ impl Dataplane {
         if meta.abi_version == 0 {
             dataplane
                 .meta
-                .set(0, Meta { abi_version: ABI_VERSION, next_tag: 1 }, 0)
+                .set(0, Meta { abi_version: ABI_VERSION, next_tag: first_tag()? }, 0)
                 .map_err(map_error("write", "META"))?;
         }
+        dataplane.make_counters(pair)?;
         dataplane.attach_pair(pair_name)?;
         Ok(dataplane)
     }
+}
+
+/// Returns the tag that new maps begin with: later than any that was given away before, without knowing those.
+///
+/// The responder's namespace outlives the maps, and in it connections of a daemon that was killed: the kernel sends
+/// what they still hold for minutes. With tags from 1 on again, that would go to whoever gets their tag now. So tags
+/// follow the time since boot, which no namespace outlives, at more of them than taps can be attached in that time.
+fn first_tag() -> Result<u32, DataplaneError> {
+    const TAGS_PER_MILLISECOND: u128 = 16;
+    let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(|error| DataplaneError::Pin {
+        doing: "read the time since boot for",
+        path: "the first tag".into(),
+        source: error.into(),
+    })?;
+    // After three days of uptime the numbers begin again; nothing of that age is under way.
+    let tag = (Duration::from(uptime).as_millis() * TAGS_PER_MILLISECOND) & u128::from(u32::MAX);
+    Ok(u32::try_from(tag).unwrap_or_default().max(1))
 }
 
 /// Loads and verifies the object. `trace`: the tap whose packets the programs report.

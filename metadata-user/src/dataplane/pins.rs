@@ -42,9 +42,14 @@ impl Pins {
         Ok(Self { dir: dir.to_path_buf() })
     }
 
-    /// Returns the directory if it is there already.
-    pub(super) fn existing(dir: &Path) -> Option<Self> {
-        dir.is_dir().then(|| Self { dir: dir.to_path_buf() })
+    /// Names the directory, which may not be there.
+    pub(super) fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf() }
+    }
+
+    /// Tells whether the directory is there.
+    pub(super) fn exist(&self) -> bool {
+        self.dir.is_dir()
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {

@@ -21,31 +21,34 @@ pub(super) fn make(name: &str, mark: &Path) {
     }
 }
 
-/// Removes the qdisc if it was made here and holds no filter.
+/// Removes the qdisc if it was made here and holds no filter. The mark goes with it, or with its interface.
 pub(super) fn remove(ifindex: IfIndex, mark: &Path) {
-    if std::fs::remove_dir(mark).is_err() {
+    if !mark.is_dir() {
         return;
     }
-    let removed = on_thread(move || with_netlink(async |handle| remove_if_empty(&handle, ifindex).await));
-    if let Err(error) = removed {
-        tracing::debug!(ifindex = ifindex.0, %error, "the clsact qdisc stays");
+    match on_thread(move || with_netlink(async |handle| remove_if_empty(&handle, ifindex).await)) {
+        Ok(false) => return,
+        Ok(true) => {}
+        Err(error) => tracing::debug!(ifindex = ifindex.0, %error, "there is no clsact qdisc to remove"),
     }
+    let _ = std::fs::remove_dir(mark);
 }
 
-async fn remove_if_empty(handle: &rtnetlink::Handle, ifindex: IfIndex) -> Result<(), NetnsError> {
+/// `false` if there are filters in it.
+async fn remove_if_empty(handle: &rtnetlink::Handle, ifindex: IfIndex) -> Result<bool, NetnsError> {
     let Ok(index) = i32::try_from(ifindex.0) else {
-        return Ok(());
+        return Ok(true);
     };
     let filters = handle.traffic_filter(index);
     let (mut ingress, mut egress) =
         (Box::pin(filters.clone().get().ingress().execute()), Box::pin(filters.clone().get().egress().execute()));
     // A filter that cannot be read is a filter all the same.
     if !matches!(ingress.try_next().await, Ok(None)) || !matches!(egress.try_next().await, Ok(None)) {
-        return Ok(());
+        return Ok(false);
     }
     let mut request = handle.qdisc().del(index);
     request.message_mut().header.parent = TcHandle::CLSACT;
-    request.execute().await.map_err(|source| NetnsError::Netlink {
+    request.execute().await.map(|()| true).map_err(|source| NetnsError::Netlink {
         doing: "remove the clsact qdisc of",
         interface: format!("interface {ifindex}"),
         source,

@@ -328,7 +328,14 @@ async fn up(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<(), NetnsEr
 /// Sets address, route and neighbour. Called inside the namespace.
 fn configure_inside() -> Result<(), NetnsError> {
     // No link-local address (1: none is generated), no probes for the one that is set, nothing learned from anybody.
-    for (key, value) in [("addr_gen_mode", "1"), ("accept_dad", "0"), ("accept_ra", "0"), ("accept_redirects", "0")] {
+    // And IPv6 on, even where the node was booted without it.
+    for (key, value) in [
+        ("disable_ipv6", "0"),
+        ("addr_gen_mode", "1"),
+        ("accept_dad", "0"),
+        ("accept_ra", "0"),
+        ("accept_redirects", "0"),
+    ] {
         set_sysctl("ipv6", INNER_NAME, key, value)?;
     }
     with_netlink(async |handle| {

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream::BoxStream};
 use rtnetlink::{
     Handle, MulticastGroup, new_multicast_connection,
     packet_core::NetlinkPayload,
@@ -60,6 +60,9 @@ pub struct Links {
     handle: Handle,
     messages: BoxStream<'static, NetlinkPayload<RouteNetlinkMessage>>,
     connection: tokio::task::JoinHandle<()>,
+    /// The list that makes good for lost events. Kept until it is whole: the kernel refuses a second one on this socket
+    /// while one is under way.
+    listing: Option<BoxFuture<'static, Result<Vec<Link>, NetlinkError>>>,
 }
 
 impl std::fmt::Debug for Links {
@@ -85,18 +88,23 @@ pub async fn watch() -> Result<(Links, Vec<Link>), NetlinkError> {
     let _ = socket2::SockRef::from(&std::os::fd::AsFd::as_fd(connection.socket_mut().socket_mut()))
         .set_recv_buffer_size(RECEIVE_BUFFER);
     let messages = messages.map(|(message, _)| message.payload).boxed();
-    let links = Links { handle, messages, connection: tokio::spawn(connection) };
-    let first = links.list().await?;
+    let links = Links { handle, messages, connection: tokio::spawn(connection), listing: None };
+    let first = list(links.handle.clone()).await?;
     Ok((links, first))
 }
 
 impl Links {
-    /// Returns the next event. Cancel-safe, but for a resync, which then comes again with the next loss.
+    /// Returns the next event. Cancel-safe: a list that was not finished is gone on with by the next call.
     ///
     /// # Errors
     /// See [`NetlinkError`].
     pub async fn next(&mut self) -> Result<LinkEvent, NetlinkError> {
         loop {
+            if let Some(listing) = &mut self.listing {
+                let links = listing.await;
+                self.listing = None;
+                return links.map(LinkEvent::Resync);
+            }
             match self.messages.next().await.ok_or(NetlinkError::Ended)? {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
                     if let Some(link) = link_of(&message) {
@@ -111,23 +119,23 @@ impl Links {
                 }
                 NetlinkPayload::Overrun(_) => {
                     tracing::warn!("link events were lost; listing all links anew");
-                    return self.list().await.map(LinkEvent::Resync);
+                    self.listing = Some(list(self.handle.clone()).boxed());
                 }
                 _ => {}
             }
         }
     }
+}
 
-    async fn list(&self) -> Result<Vec<Link>, NetlinkError> {
-        self.handle
-            .link()
-            .get()
-            .execute()
-            .try_filter_map(async |message| Ok(link_of(&message)))
-            .try_collect()
-            .await
-            .map_err(NetlinkError::List)
-    }
+async fn list(handle: Handle) -> Result<Vec<Link>, NetlinkError> {
+    handle
+        .link()
+        .get()
+        .execute()
+        .try_filter_map(async |message| Ok(link_of(&message)))
+        .try_collect()
+        .await
+        .map_err(NetlinkError::List)
 }
 
 fn link_of(message: &LinkMessage) -> Option<Link> {
