@@ -103,7 +103,12 @@ pub struct Ports {
     trace: Option<Trace>,
     /// Tags that ended, each with its tap and the time from which on not even resets need to pass.
     retired: VecDeque<(Instant, IfIndex, Tag)>,
+    /// When taps that failed are tried again.
+    retry: Option<Instant>,
 }
+
+/// How long a tap that failed waits for the next try.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// How long an ended tag lets resets pass: its connections are cut within milliseconds.
 const RETIREMENT: Duration = Duration::from_secs(5);
@@ -127,6 +132,7 @@ impl Ports {
             ports: BTreeMap::new(),
             trace: None,
             retired: VecDeque::new(),
+            retry: None,
         }
     }
 
@@ -165,6 +171,7 @@ impl Ports {
                 }
                 Some(request) = requests.recv() => self.request(request, &trace_over),
                 Some(()) = trace_ended.recv() => self.end_trace(),
+                () = due(self.retry) => self.try_again(),
                 () = due(self.retired.front().map(|(due, ..)| *due)) => self.end_retired(|due, _| due <= Instant::now()),
             }
         }
@@ -262,12 +269,13 @@ impl Ports {
                 return;
             }
             Err(error) => {
-                report(ifindex, &name, &error);
+                let mut reason = chain(&error);
                 // Better held than passed on to a network, or to an instance with half its rules.
                 if let Err(error) = self.make(ifindex, &name, &Wanted::Held) {
-                    report(ifindex, &name, &error);
+                    reason = format!("{reason}; and it cannot be held: {}", chain(&error));
                 }
-                PortState::Failed(chain(&error))
+                self.retry = Some(Instant::now() + RETRY);
+                PortState::Failed(reason)
             }
         };
         let port = self.ports.get(&ifindex);
@@ -275,6 +283,16 @@ impl Ports {
         let view = PortView { name, tag, state, attached: self.dataplane.attached(ifindex) };
         if self.view.set(ifindex, &view) {
             view::log(ifindex, &view);
+        }
+    }
+
+    /// Settles the taps that failed once more.
+    fn try_again(&mut self) {
+        self.retry = None;
+        for (ifindex, view) in self.view.all() {
+            if matches!(view.state, PortState::Failed(_)) {
+                self.settle(ifindex);
+            }
         }
     }
 
