@@ -34,8 +34,9 @@ pub enum DetachError {
 /// The first failure; what comes after it is tried all the same.
 pub fn detach(pin_dir: &Path, namespace: &str, pair_name: &str) -> Result<Removed, DetachError> {
     let pins = match Pins::existing(pin_dir) {
-        Some(pins) => attach::detach_all(&pins).and_then(|()| pins.remove_all()).map(|()| true),
-        None => Ok(false),
+        Ok(Some(pins)) => attach::detach_all(&pins).and_then(|()| pins.remove_all()).map(|()| true),
+        Ok(None) => Ok(false),
+        Err(error) => Err(error),
     };
     let netns = ResponderNetns::remove(namespace, pair_name);
     Ok(Removed { pins: pins?, namespace: netns? })
