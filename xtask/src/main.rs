@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "metadatad's set-up, build, test and demo commands")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "metadatad's set-up, build, test and demo commands")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
