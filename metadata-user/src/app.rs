@@ -248,21 +248,33 @@ fn tell_service_manager(state: &[NotifyState<'_>]) {
     }
 }
 
-/// The signals that end the daemon.
+/// The signals that end the daemon, and the one that other daemons reload on.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
+    /// Waits for a signal that ends the daemon. SIGHUP is only told: out of habit it is sent to every daemon, and must
+    /// not end this one.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {
+                    info!("SIGHUP changes nothing: documents are watched, the configuration is read at the start");
+                }
+            }
         }
     }
 }

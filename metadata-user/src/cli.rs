@@ -28,7 +28,7 @@ use crate::app;
 use crate::config::{Config, defaults};
 
 use error::CliError;
-pub(crate) use error::{chain, one_line};
+pub(crate) use error::one_line;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -87,7 +87,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK.into(),
         Err(error) => {
             // Without a standard error there is nobody to tell.
-            let _ = writeln!(io::stderr(), "metadatad: {}", chain(&error));
+            let _ = writeln!(io::stderr(), "metadatad: {}", error.told());
             error.exit().into()
         }
     }

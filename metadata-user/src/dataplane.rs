@@ -95,6 +95,18 @@ pub enum DataplaneError {
         #[source]
         source: io::Error,
     },
+    /// The pin directory would be on another file system, and mounting one would hide what is there.
+    #[error(
+        "{} holds files and is no BPF file system: correct bpf.pin_dir ({}), for example to /sys/fs/bpf/metadatad",
+        parent.display(),
+        dir.display()
+    )]
+    NotBpffs {
+        /// The pin directory.
+        dir: PathBuf,
+        /// The directory that it is in.
+        parent: PathBuf,
+    },
     /// A program could not be attached.
     #[error("cannot attach {program} to interface {name} (index {ifindex})")]
     Attach {

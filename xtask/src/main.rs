@@ -8,6 +8,7 @@ mod clients;
 mod command;
 mod demo;
 mod golden;
+mod schema;
 mod setup;
 mod test;
 
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "metadatad's set-up, build, test and demo commands")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "metadatad's set-up, build, test and demo commands")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -36,6 +37,8 @@ enum Verb {
     Run(demo::RunOptions),
     /// Turn captured facts of an instance into a document and the cloud-wide settings that go with it
     Golden(golden::Options),
+    /// Write deploy/instance.schema.json anew, from the types that read documents
+    Schema,
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::demo(&options),
         Verb::Run(options) => demo::run(&options),
         Verb::Golden(options) => golden::run(&options),
+        Verb::Schema => schema::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

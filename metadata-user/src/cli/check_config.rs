@@ -6,13 +6,18 @@ use std::path::Path;
 use super::error::CliError;
 use super::exit;
 use crate::app;
-use crate::config::Config;
+use crate::config::{self, Config};
 
 pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Result<u8, CliError> {
     app::cloud(&config.cloud)?;
     app::vendordata(&config.cloud)?;
     for warning in config.cloud.warnings() {
         writeln!(out, "{}: warning: {warning}", path.display())?;
+    }
+    let config::Source::Directory { path: folder } = &config.source;
+    if !folder.is_dir() {
+        let folder = folder.display();
+        writeln!(out, "{}: warning: source.path: there is no folder {folder} yet: create it", path.display())?;
     }
     writeln!(out, "{}: accepted", path.display())?;
     Ok(exit::OK)

@@ -35,6 +35,12 @@ pub(super) enum CliError {
 }
 
 impl CliError {
+    /// Returns the error in one line, with its causes and, if a privilege is missing, the remedy.
+    pub(super) fn told(&self) -> String {
+        let line = chain(self);
+        if self.exit() == exit::NO_PERMISSION && !line.contains("root") { format!("{line}; {PRIVILEGE}") } else { line }
+    }
+
     /// Returns the exit status.
     pub(super) fn exit(&self) -> u8 {
         match self {
@@ -58,6 +64,9 @@ impl CliError {
     }
 }
 
+/// What to do about a missing privilege.
+const PRIVILEGE: &str = "run this as root, or with the capabilities that metadatad.service lists";
+
 /// Tells whether the system refused something for lack of privilege.
 fn is_permission(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()).any(|error| {
@@ -66,7 +75,7 @@ fn is_permission(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Returns an error and its causes in one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
     for error in std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()) {
         let text = one_line(&error.to_string());
@@ -97,6 +106,14 @@ pub(crate) fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_privilege_comes_with_its_remedy() {
+        let error = CliError::Runtime(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert_eq!(error.exit(), exit::NO_PERMISSION);
+        assert!(error.told().ends_with(PRIVILEGE), "{}", error.told());
+        assert!(!CliError::NoSuchPort("tap0".to_owned()).told().contains("root"));
+    }
 
     #[test]
     fn an_error_is_one_line_however_long_its_cause() {

@@ -11,7 +11,7 @@ fn run(config: &Path, words: &[&str]) -> (u8, String, String) {
     let mut out = Vec::new();
     let (code, error) = match execute(words, &mut out) {
         Ok(code) => (code, String::new()),
-        Err(error) => (error.exit(), chain(&error)),
+        Err(error) => (error.exit(), error.told()),
     };
     (code, String::from_utf8(out).expect("text"), error)
 }
@@ -30,13 +30,24 @@ fn the_command_line_is_consistent() {
 #[test]
 fn check_config_warns_of_targets_that_nobody_asks() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = config(folder.path(), "[cloud]\nvendordata_dynamic_targets = ['nameless', 'a@https://x']\n");
+    let targets = "[cloud]\nvendordata_dynamic_targets = ['nameless', 'a@https://x']\n";
+    let path = config(folder.path(), &format!("{targets}[source]\npath = {:?}\n", folder.path()));
     let (code, told, error) = run(&path, &["check-config"]);
     assert_eq!((code, error.as_str()), (exit::OK, ""));
     let lines: Vec<_> = told.lines().collect();
     assert!(lines[0].contains("warning: ") && lines[0].contains("`nameless` is skipped"), "{told}");
     assert!(lines[1].contains("warning: ") && lines[1].contains("add \"DynamicJSON\""), "{told}");
     assert!(lines[2].ends_with(": accepted"), "{told}");
+}
+
+#[test]
+fn check_config_warns_of_a_folder_that_is_not_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = config(folder.path(), "[source]\npath = '/nonexistent/instances'\n");
+    let (code, told, _) = run(&path, &["check-config"]);
+    assert_eq!(code, exit::OK);
+    assert!(told.contains("warning: source.path: there is no folder /nonexistent/instances yet: create it"), "{told}");
+    assert!(told.ends_with(": accepted\n"), "{told}");
 }
 
 #[test]

@@ -120,6 +120,29 @@ const MOST_REQUESTS: i64 = 1024;
 
 const SPELLING: &str = "correct the name, or remove it to have the default; the example metadatad.toml shows every key";
 
+/// What to do about an error of the TOML reader.
+fn remedy(problem: &str) -> &'static str {
+    if problem.starts_with("unknown field") {
+        SPELLING
+    } else if problem.starts_with("invalid type") {
+        "write a value of that kind; the example metadatad.toml shows every key"
+    } else if problem.starts_with("duplicate key") {
+        "keep one of them"
+    } else {
+        "this is not TOML: look for a missing quote, bracket or `=` here or just before"
+    }
+}
+
+/// Says kinds of values as TOML names them.
+fn in_words(problem: String) -> String {
+    match problem.strip_prefix("invalid type").and_then(|rest| rest.rsplit_once("expected ")) {
+        Some((found, "i64")) => format!("invalid type{found}expected a number, without quotes"),
+        Some((found, "a string")) => format!("invalid type{found}expected a text in quotes"),
+        Some((found, "a sequence")) => format!("invalid type{found}expected a list in brackets"),
+        _ => problem,
+    }
+}
+
 /// A text and its name, for errors.
 struct File<'a> {
     path: &'a Path,
@@ -128,8 +151,11 @@ struct File<'a> {
 
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let file = File { path, text };
-    let raw: Raw = toml::from_str(text)
-        .map_err(|error| file.refuse(error.span().unwrap_or(0..0), error.message().replace('\n', ", "), SPELLING))?;
+    let raw: Raw = toml::from_str(text).map_err(|error| {
+        let problem = error.message().replace('\n', ", ");
+        let remedy = remedy(&problem);
+        file.refuse(error.span().unwrap_or(0..0), in_words(problem), remedy)
+    })?;
     let mut config = Config::default();
 
     if let Some(namespace) = raw.responder.namespace {
@@ -291,6 +317,19 @@ impl File<'_> {
                     let problem = format!("`{text}` fits no interface");
                     return Err(self.refuse(pattern.span(), problem, "use for example \"tap*\""));
                 }
+                if text.contains(['[', ']', '{', '}', ',', '^', '$', '|', '\\']) {
+                    let problem = format!("`{text}` has a character that is not special here");
+                    return Err(self.refuse(
+                        pattern.span(),
+                        problem,
+                        "use `*` and `?` only, in as many patterns as needed",
+                    ));
+                }
+                if text.bytes().filter(|byte| *byte != b'*').count() > LONGEST_INTERFACE {
+                    let problem =
+                        format!("`{text}` fits no interface: names have at most {LONGEST_INTERFACE} characters");
+                    return Err(self.refuse(pattern.span(), problem, "use for example \"tap*\""));
+                }
                 if text.bytes().all(|byte| byte == b'*') {
                     let problem = format!("`{text}` fits every interface, the node's own too");
                     return Err(self.refuse(pattern.span(), problem, "use for example \"tap*\""));
@@ -369,6 +408,14 @@ impl File<'_> {
     }
 
     fn filter(&self, written: Spanned<String>) -> Result<String, ConfigError> {
+        // A word alone is a level; EnvFilter takes any other for a crate's name, and logs nothing.
+        let is_level = |word: &str| !word.is_empty() && word.parse::<tracing::level_filters::LevelFilter>().is_ok();
+        let words = written.get_ref().split(',').map(str::trim);
+        if let Some(word) = words.into_iter().find(|word| !word.contains(['=', ':', '[', '_']) && !is_level(word)) {
+            let problem = format!("`{word}` is not a log level");
+            let remedy = "use off, error, warn, info, debug or trace, or target=level, for example \"info\"";
+            return Err(self.refuse(written.span(), problem, remedy));
+        }
         match tracing_subscriber::EnvFilter::builder().parse(written.get_ref()) {
             Ok(_) => Ok(written.into_inner()),
             Err(error) => {
@@ -495,7 +542,7 @@ mod tests {
         for (text, place, problem, remedy) in [
             ("[responder]\nprot = 80\n", "m.toml:2:1", "unknown field `prot`", "correct the name"),
             ("\n\n[respnder]\n", "m.toml:3:2", "unknown field `respnder`", "correct the name"),
-            ("[responder]\nport = 'x'\n", "m.toml:2:8", "invalid type", "correct"),
+            ("[responder]\nport = 'x'\n", "m.toml:2:8", "invalid type", "write a value"),
             ("[responder]\nport = 0\n", "m.toml:2:8", "0 is out of range", "use 1 to 65535"),
             ("[responder]\nport = 65536", "m.toml:2:8", "65536", "use 1 to 65535"),
             ("[responder]\ninterface = 'sixteen-letters-'", "m.toml:2:13", "not a possible name", "use 1 to 15"),
@@ -521,7 +568,18 @@ mod tests {
             ("[http]\nconnections = -1", "m.toml:2:15", "-1 is out of range", "use 1 to"),
             ("[log]\nfilter = 'a=b=c'", "m.toml:2:10", "not a log filter", "info"),
             ("[log]\nformat = 'xml'", "m.toml:2:10", "`xml`", "\"text\" or \"json\""),
-            ("port = ", "m.toml:1", "", ""),
+            ("[log]\nfilter = 'verbose'", "m.toml:2:10", "`verbose` is not a log level", "info"),
+            ("[log]\nfilter = 'info,hyper=debug,loud'", "m.toml:2:10", "`loud` is not a log level", "info"),
+            ("[log]\nfilter = ''", "m.toml:2:10", "not a log level", "info"),
+            ("[ports]\nmatch = ['tap[0-9]']", "m.toml:2:10", "not special", "`*` and `?`"),
+            ("[ports]\nmatch = ['tap-0123456789abc*']", "m.toml:2:10", "at most 15", "tap*"),
+            ("[ports]\nmatch = 'tap*'", "m.toml:2:9", "expected a list", "write a value"),
+            ("[http]\nthreads = '2'", "m.toml:2:11", "expected a number", "write a value"),
+            ("[http]\nidle_timeout = 10", "m.toml:2:16", "expected a text in quotes", "write a value"),
+            ("[http]\nthreads = 1\nthreads = 2", "m.toml:3:1", "duplicate key", "keep one"),
+            ("[http]\n[log]\n[http]\n", "m.toml:3:2", "duplicate key", "keep one"),
+            ("[http\n", "m.toml:1:6", "unclosed table", "not TOML"),
+            ("port = ", "m.toml:1", "", "not TOML"),
         ] {
             let message = read(text).expect_err(text).to_string();
             assert!(message.starts_with(place), "{text:?}: {message}");

@@ -38,7 +38,7 @@ pub fn detach(pin_dir: &Path, namespace: &str, pair_name: &str) -> Result<Remove
     Expedited::recover(&pins.link("expedited"));
     // Filters live on their interfaces: they are there even where somebody removed the pins.
     let filters = attach::remove_filters(&pins);
-    let pins = if pins.exist() { pins.remove_all().map(|()| true) } else { Ok(false) };
+    let pins = pins.exist().and_then(|there| if there { pins.remove_all().map(|()| true) } else { Ok(false) });
     let pins = filters.and_then(|filters| Ok(pins? || filters));
     let netns = ResponderNetns::remove(namespace, pair_name);
     Ok(Removed { pins: pins?, namespace: netns? })

@@ -27,11 +27,15 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    /// Makes the directory, and mounts a BPF file system on its parent where there is none.
+    /// Makes the directory, and mounts a BPF file system on its parent where there is none: only if nothing is in there
+    /// (but the pin directory, empty), as a mount hides what is below it from everyone.
     pub(super) fn open(dir: &Path) -> Result<Self, DataplaneError> {
         let parent = dir.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(parent).map_err(pin("make the directory", parent))?;
         if !is_bpffs(parent).map_err(pin("look at", parent))? {
+            if holds_anything_but(dir, parent).map_err(pin("look into", parent))? {
+                return Err(DataplaneError::NotBpffs { dir: dir.to_path_buf(), parent: parent.to_path_buf() });
+            }
             tracing::info!(path = %parent.display(), "mounting a BPF file system");
             mount(Some("bpf"), parent, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
                 .map_err(io::Error::from)
@@ -47,9 +51,15 @@ impl Pins {
         Self { dir: dir.to_path_buf() }
     }
 
-    /// Tells whether the directory is there.
-    pub(super) fn exist(&self) -> bool {
-        self.dir.is_dir()
+    /// Tells whether the directory is there, with pins in it; one that may not be looked at is an error.
+    pub(super) fn exist(&self) -> Result<bool, DataplaneError> {
+        let dir = &self.dir;
+        match dir.metadata() {
+            // Nothing is ever pinned on another file system.
+            Ok(found) => Ok(found.is_dir() && is_bpffs(dir).map_err(pin("look at", dir))?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(pin("look at", dir)(error)),
+        }
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -127,4 +137,48 @@ fn pin(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataplaneE
 
 fn is_bpffs(path: &Path) -> io::Result<bool> {
     Ok(statfs(path)?.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Tells whether a mount on `parent` would hide anything but an empty `dir`.
+fn holds_anything_but(dir: &Path, parent: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(parent)? {
+        let path = entry?.path();
+        if path != dir || !path.is_dir() || std::fs::read_dir(&path)?.next().is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_mounted_over_files_of_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("mine"), "").expect("a file");
+        let refused = Pins::open(&folder.path().join("metadatad")).expect_err("not empty");
+        assert!(matches!(refused, DataplaneError::NotBpffs { .. }), "{refused}");
+        assert!(folder.path().join("mine").exists());
+    }
+
+    #[test]
+    fn an_empty_pin_directory_is_nothing_to_hide() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("metadatad");
+        assert!(!holds_anything_but(&dir, folder.path()).expect("looked"));
+        std::fs::create_dir(&dir).expect("a folder");
+        assert!(!holds_anything_but(&dir, folder.path()).expect("looked"));
+        std::fs::create_dir(dir.join("links")).expect("a folder");
+        assert!(holds_anything_but(&dir, folder.path()).expect("looked"));
+    }
+
+    #[test]
+    fn pins_are_on_a_bpf_file_system_or_not_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for dir in [folder.path(), Path::new("/nonexistent/pins")] {
+            assert!(!Pins::at(dir).exist().expect("looked"));
+        }
+    }
 }

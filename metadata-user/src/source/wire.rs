@@ -22,6 +22,10 @@ pub use error::DocumentError;
 /// # Errors
 /// [`DocumentError`] with the place, the field and the remedy.
 pub fn parse(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        // serde would take its elements for the fields, in their order.
+        return Err(DocumentError::of_list(bytes));
+    }
     let document = serde_json::from_slice(bytes).map_err(|error| DocumentError::of_json(bytes, &error))?;
     convert::record(document).map_err(|fault| fault.located(bytes))
 }

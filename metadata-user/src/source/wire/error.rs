@@ -21,6 +21,18 @@ pub struct DocumentError {
 }
 
 impl DocumentError {
+    /// Refuses a text that begins with a list.
+    pub(super) fn of_list(text: &[u8]) -> Self {
+        let (line, column) = position_of(text, &[]);
+        Self {
+            line,
+            column,
+            path: Shown(&[]).to_string(),
+            problem: "this is a list".to_owned(),
+            remedy: "write one object {…} in a file of its own for each instance".to_owned(),
+        }
+    }
+
     /// Puts serde's message, the field and a remedy together.
     pub(super) fn of_json(text: &[u8], error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());

@@ -92,6 +92,7 @@ fn addresses_find_their_subnets() {
 #[test]
 fn errors_name_place_field_and_remedy() {
     for (document, expected) in [
+        (format!("\n [{SHORT}]"), "line 2, column 2, at document: this is a list; write one object"),
         (with("\"nonsense\": 1"), "line 3, column 34, at nonsense: unknown field `nonsense`"),
         (with("\"user_data\": 1"), "line 3, column 38, at user_data: invalid type: integer `1`, expected a string"),
         (
