@@ -11,6 +11,7 @@
 
 mod attach;
 pub mod detach;
+mod entry;
 pub mod events;
 mod expedite;
 mod loader;
@@ -27,20 +28,17 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, RingBuf},
     programs::SchedClassifier,
 };
-use metadata_ebpf::abi::{
-    Counters, MAX_SOURCES, Meta, PORT_ANY_ADDRESS, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath, Source,
-};
+use metadata_ebpf::abi::{Counters, MAX_SOURCES, Meta, PORT_ENDED, Port, ReturnPath};
 
+use self::entry::port_value;
 pub use self::{
     attach::{AttachKind, AttachMode},
+    entry::{PortEntry, join_sources},
     expedite::Expedited,
     object::OBJECT,
     trace::Trace,
 };
-use crate::{
-    identity::Tag,
-    store::record::{InstanceId, MacAddress},
-};
+use crate::{identity::Tag, store::record::InstanceId};
 
 /// An interface index of the node's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,24 +128,6 @@ pub enum DataplaneError {
         ifindex: IfIndex,
         /// How many there are.
         count: usize,
-    },
-}
-
-/// What `from_guest` and `to_guest` shall know of a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PortEntry {
-    /// Let any source through to the responder, which answers 503.
-    Held,
-    /// Belongs to an instance.
-    Bound {
-        /// The instance.
-        instance: InstanceId,
-        /// The port's own MAC.
-        mac: MacAddress,
-        /// Allowed pairs of MAC and prefix, already joined: see [`join_sources`].
-        sources: Vec<(MacAddress, ipnet::IpNet)>,
-        /// Any source address, with the own MAC.
-        any_address: bool,
     },
 }
 
@@ -371,70 +351,6 @@ impl CountersReader {
     }
 }
 
-/// Joins sources: for each MAC, prefixes inside others go and neighbours become one.
-#[must_use]
-pub fn join_sources(sources: &[(MacAddress, ipnet::IpNet)]) -> Vec<(MacAddress, ipnet::IpNet)> {
-    let mut by_mac: BTreeMap<[u8; 6], Vec<ipnet::IpNet>> = BTreeMap::new();
-    for (mac, prefix) in sources {
-        by_mac.entry(mac.0).or_default().push(prefix.trunc());
-    }
-    by_mac
-        .into_iter()
-        .flat_map(|(mac, prefixes)| {
-            ipnet::IpNet::aggregate(&prefixes).into_iter().map(move |prefix| (MacAddress(mac), prefix))
-        })
-        .collect()
-}
-
-fn port_value(ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<Port, DataplaneError> {
-    let mut port = Port {
-        tag: tag.0,
-        ifindex: ifindex.0,
-        mac: [0; 6],
-        flags: PORT_HELD,
-        source_count: 0,
-        reserved: 0,
-        instance: [0; 16],
-        sources: [Source::EMPTY; MAX_SOURCES],
-    };
-    let PortEntry::Bound { instance, mac, sources, any_address } = entry else {
-        return Ok(port);
-    };
-    let count = sources.len();
-    if count > MAX_SOURCES {
-        return Err(DataplaneError::TooManySources { ifindex, count });
-    }
-    port.mac = mac.0;
-    port.instance = instance.0.into_bytes();
-    port.flags = 0;
-    if *any_address {
-        port.flags |= PORT_ANY_ADDRESS;
-    }
-    if sources.iter().any(|(other, _)| other != mac) {
-        port.flags |= PORT_LEARN;
-    }
-    for (place, (mac, prefix)) in port.sources.iter_mut().zip(sources) {
-        *place = source_value(*mac, prefix);
-        port.source_count += 1;
-    }
-    Ok(port)
-}
-
-fn source_value(mac: MacAddress, prefix: &ipnet::IpNet) -> Source {
-    let mut addr = [0; 16];
-    let family = match prefix.network() {
-        std::net::IpAddr::V4(network) => {
-            addr[..4].copy_from_slice(&network.octets());
-            4
-        }
-        std::net::IpAddr::V6(network) => {
-            addr = network.octets();
-            6
-        }
-    };
-    Source::new(mac.0, family, addr, prefix.prefix_len())
-}
-
 fn possible_cpus() -> Result<usize, DataplaneError> {
     aya::util::nr_cpus().map_err(|(path, source)| DataplaneError::Pin { doing: "read", path: path.into(), source })
 }
@@ -462,62 +378,5 @@ fn remove(result: Result<(), MapError>, name: &'static str) -> Result<(), Datapl
         Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(map_error("remove", name)(source)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mac(last: u8) -> MacAddress {
-        MacAddress([0xfa, 0x16, 0x3e, 0, 0, last])
-    }
-
-    fn net(text: &str) -> ipnet::IpNet {
-        text.parse().expect("a prefix")
-    }
-
-    #[test]
-    fn sources_are_joined_for_each_mac_alone() {
-        let joined = join_sources(&[
-            (mac(1), net("10.0.0.0/25")),
-            (mac(1), net("10.0.0.128/25")),
-            (mac(1), net("10.0.0.7/32")),
-            (mac(2), net("10.0.0.7/32")),
-            (mac(1), net("2001:db8::5/64")),
-        ]);
-        assert_eq!(
-            joined,
-            [(mac(1), net("10.0.0.0/24")), (mac(1), net("2001:db8::/64")), (mac(2), net("10.0.0.7/32"))]
-        );
-    }
-
-    #[test]
-    fn a_second_mac_makes_the_port_learn() {
-        let bound = |sources| PortEntry::Bound {
-            instance: InstanceId(uuid::Uuid::from_u128(7)),
-            mac: mac(1),
-            sources,
-            any_address: false,
-        };
-        let one = port_value(IfIndex(3), Tag(9), &bound(vec![(mac(1), net("10.0.0.5/32"))])).expect("fits");
-        assert_eq!((one.flags, one.source_count, one.tag, one.ifindex), (0, 1, 9, 3));
-        let two = port_value(IfIndex(3), Tag(9), &bound(vec![(mac(2), net("10.0.0.5/32"))])).expect("fits");
-        assert_eq!(two.flags, PORT_LEARN);
-        let held = port_value(IfIndex(3), Tag(9), &PortEntry::Held).expect("fits");
-        assert_eq!((held.flags, held.instance), (PORT_HELD, [0; 16]));
-    }
-
-    #[test]
-    fn too_many_sources_are_refused_by_number() {
-        let sources = (0..=64).map(|last| (mac(1), net(&format!("10.0.{last}.1/32")))).collect();
-        let entry = PortEntry::Bound {
-            instance: InstanceId(uuid::Uuid::from_u128(7)),
-            mac: mac(1),
-            sources,
-            any_address: false,
-        };
-        let error = port_value(IfIndex(3), Tag(9), &entry).expect_err("65 do not fit");
-        assert!(error.to_string().contains("65"), "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! The configuration as written, and the checks that turn it into a [`Config`].
+//! The configuration as written, and the checks that turn it into a [`Config`]. One long file, since every key has its place
+//! here twice, side by side: as it may be written, and what it must be.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
