@@ -43,13 +43,13 @@ use crate::config::{self, Config};
 use crate::dataplane::responder_netns::ResponderNetns;
 use crate::dataplane::{AttachMode, Dataplane, events};
 use crate::drain::Drain;
+use crate::facts::Facts;
 use crate::http::{self, Guests};
 use crate::identity::Identities;
 use crate::port::{self, Ports, PortsError, PortsView};
 use crate::readiness::{Blocker, Readiness};
-use crate::source::directory::Directory;
+use crate::source::Source;
 use crate::source::vendordata::Vendordata;
-use crate::source::wire;
 use crate::store::Store;
 use view::{Kernel, View};
 
@@ -129,9 +129,8 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     let vendordata_state = vendordata.as_ref().map(Vendordata::state);
     let mut fetching =
         vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content())));
-    let config::Source::Directory { path } = &config.source;
-    let source =
-        Directory::start(path.clone(), wire::parse, Arc::clone(&store), source_read).map_err(AppError::Runtime)?;
+    let facts = Facts::new();
+    let source = Source::start(&config.source, Arc::clone(&store), facts, source_read).map_err(AppError::Runtime)?;
     for warning in config.cloud.warnings() {
         warn!("{warning}");
     }

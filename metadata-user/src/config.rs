@@ -7,15 +7,23 @@
 
 pub mod defaults;
 mod error;
+pub mod etcd;
+pub mod facts;
+pub mod nova;
 pub mod pattern;
 mod raw;
+pub mod snapshot;
 pub mod target;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::ConfigError;
+use etcd::Etcd;
+use facts::Facts;
+use nova::Nova;
 use pattern::NamePattern;
+use snapshot::Snapshot;
 use target::Target;
 
 /// Everything an operator may set, checked.
@@ -29,6 +37,10 @@ pub struct Config {
     pub bpf: Bpf,
     /// `[source]`: where documents come from.
     pub source: Source,
+    /// `[facts]`: who on this node says whose a device is.
+    pub facts: Facts,
+    /// `[snapshot]`: what the node keeps on disk.
+    pub snapshot: Snapshot,
     /// `[cloud]`: what all instances have in common.
     pub cloud: Cloud,
     /// `[http]`: time-outs and limits towards guests.
@@ -104,6 +116,10 @@ pub enum Source {
         /// The folder.
         path: PathBuf,
     },
+    /// `kind = "etcd"`: keys of an etcd cluster.
+    Etcd(Etcd),
+    /// `kind = "nova"`: an unchanged OpenStack's metadata API.
+    Nova(Nova),
 }
 
 /// `[cloud]`. Keys are named as Nova's options.
@@ -254,6 +270,8 @@ impl Default for Config {
             ports: Ports { patterns: vec![NamePattern::of(d::PORT_PATTERN)], unbound: d::UNBOUND },
             bpf: Bpf { pin_dir: d::PIN_DIR.into(), attach: d::ATTACH },
             source: Source::Directory { path: d::DIRECTORY.into() },
+            facts: Facts::default(),
+            snapshot: Snapshot::default(),
             cloud: Cloud {
                 dhcp_domain: d::DHCP_DOMAIN.to_owned(),
                 vendordata_providers: d::VENDORDATA_PROVIDERS.to_vec(),

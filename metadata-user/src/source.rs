@@ -4,13 +4,58 @@
 //! source, the last good content stays served and the state says since when.
 
 pub mod directory;
+pub mod etcd;
+pub mod nova;
 pub mod vendordata;
 pub mod wire;
 
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+
+use crate::config;
+use crate::facts::Facts;
+use crate::readiness::Blocker;
+use crate::store::Store;
+
+/// The source that the configuration names. Dropping it ends it.
+#[derive(Debug)]
+pub enum Source {
+    /// A folder.
+    Directory(directory::Directory),
+    /// An etcd cluster.
+    Etcd(etcd::Etcd),
+    /// A Nova.
+    Nova(nova::Nova),
+}
+
+impl Source {
+    /// Starts it. `first_scan` is dropped when everything was read once, or cannot be read at present.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(settings: &config::Source, store: Arc<Store>, facts: Facts, first_scan: Blocker) -> io::Result<Self> {
+        Ok(match settings.clone() {
+            config::Source::Directory { path } => {
+                Self::Directory(directory::Directory::start(path, wire::parse, store, first_scan)?)
+            }
+            config::Source::Etcd(settings) => Self::Etcd(etcd::Etcd::start(settings, store, facts, first_scan)?),
+            config::Source::Nova(settings) => Self::Nova(nova::Nova::start(settings, store, facts, first_scan)?),
+        })
+    }
+
+    /// Returns a view of its state.
+    #[must_use]
+    pub fn state(&self) -> StateView {
+        match self {
+            Self::Directory(source) => source.state(),
+            Self::Etcd(source) => source.state(),
+            Self::Nova(source) => source.state(),
+        }
+    }
+}
 
 /// How a source is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +72,31 @@ pub struct SourceState {
     pub broken: Vec<BrokenDocument>,
     /// Why it cannot be read at present, and the remedy.
     pub error: Option<String>,
+    /// Since when it is not known to be in step with its controller; `None`: it is in step.
+    pub lagging_since: Option<SystemTime>,
+    /// When a change of it last came into the store.
+    pub changed_at: Option<SystemTime>,
+    /// Which of its controller's states the content is; what that is differs by kind.
+    pub revision: Option<i64>,
+    /// Identity of the controller that the content is from; what that is differs by kind.
+    pub cluster: Option<String>,
+    /// Where it can be asked, in the configuration's order. None for a folder.
+    pub endpoints: Vec<EndpointState>,
+    /// How often all of it was read again since the start.
+    pub resyncs: u64,
+}
+
+/// How an endpoint of a controller is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointState {
+    /// Its URL, without anything secret.
+    pub url: String,
+    /// Whether it is the one that is used now.
+    pub in_use: bool,
+    /// When it last answered.
+    pub answered_at: Option<SystemTime>,
+    /// Why it did not when it was last asked, and since when.
+    pub error: Option<(SystemTime, String)>,
 }
 
 /// A document that cannot be used.
@@ -45,6 +115,25 @@ pub struct BrokenDocument {
 }
 
 impl SourceState {
+    /// Returns the state of a source that has not read anything yet.
+    #[must_use]
+    pub fn new(kind: &'static str, place: String) -> Self {
+        Self {
+            kind,
+            place,
+            synced_at: None,
+            instances: 0,
+            broken: Vec::new(),
+            error: None,
+            lagging_since: None,
+            changed_at: None,
+            revision: None,
+            cluster: None,
+            endpoints: Vec::new(),
+            resyncs: 0,
+        }
+    }
+
     /// Tells whether there is nothing to repair.
     #[must_use]
     pub fn is_healthy(&self) -> bool {

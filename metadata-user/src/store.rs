@@ -123,6 +123,15 @@ impl Store {
         true
     }
 
+    /// Removes every instance that `keep` does not name, as a source does when it has read everything. Returns those that
+    /// went, ascending.
+    pub fn keep_only(&self, keep: impl Fn(InstanceId) -> bool) -> Vec<InstanceId> {
+        let mut gone: Vec<_> = self.instances.iter().map(|entry| *entry.key()).filter(|id| !keep(*id)).collect();
+        gone.sort_unstable();
+        gone.retain(|id| self.remove(*id));
+        gone
+    }
+
     /// Keeps the password that a guest posted, unless the instance has one already or is gone. Returns whether it is
     /// kept.
     pub fn set_password(&self, id: InstanceId, password: Arc<str>) -> bool {

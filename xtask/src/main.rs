@@ -6,7 +6,9 @@
 mod build;
 mod clients;
 mod command;
+mod controllers;
 mod demo;
+mod fetch;
 mod golden;
 mod schema;
 mod setup;
@@ -44,8 +46,9 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Setup(options) => {
-            let clients = if options.clients { clients::setup() } else { Ok(()) };
-            clients.and_then(|()| setup::run(true))
+            let wanted = [(options.clients, clients::CLIENTS), (options.controllers, controllers::CONTROLLERS)];
+            let fetched = wanted.iter().filter(|(asked, _)| *asked).try_for_each(|(_, collection)| collection.setup());
+            fetched.and_then(|()| setup::run(true))
         }
         Verb::Build(options) => build::run(&options),
         Verb::Test(options) => test::run(&options),

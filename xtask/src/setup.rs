@@ -20,6 +20,9 @@ pub(crate) struct Options {
     /// Fetch also the real clients that the tests run in guests
     #[arg(long)]
     pub(crate) clients: bool,
+    /// Fetch also the real controllers that the tests run: etcd, ovsdb-server, Nova
+    #[arg(long)]
+    pub(crate) controllers: bool,
 }
 
 /// What builds the kernel half.
@@ -43,6 +46,10 @@ const TOOLCHAIN_PACKAGES: &[&str] =
 /// The one release of bpf-linker that is known to go with the compilers above.
 const BPF_LINKER: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+/// What turns etcd's protocol into code, and the files that it includes.
+const PROTOC_PACKAGES: &[&str] = &["protobuf-compiler", "libprotobuf-dev"];
+/// One of these files. A protoc that was not installed by the distribution has them elsewhere, and `PROTOC_INCLUDE` for it.
+const PROTOBUF_TYPES: &str = "/usr/include/google/protobuf/descriptor.proto";
 /// Programs that the demo and the tests run, and Debian's package of each.
 const PROGRAMS: &[(&str, &str)] =
     &[("bpftool", "bpftool"), ("ip", "iproute2"), ("curl", "curl"), ("ethtool", "ethtool"), ("mount", "mount")];
@@ -52,6 +59,9 @@ pub(crate) fn run(verbose: bool) -> Result<()> {
     let mut packages: Vec<&str> =
         PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none()).map(|&(_, package)| package).collect();
     let found = toolchain();
+    if find_program("protoc").is_none() || !Path::new(PROTOBUF_TYPES).exists() {
+        packages.extend(missing_packages(PROTOC_PACKAGES));
+    }
     if found.is_none() {
         packages.extend(missing_packages(TOOLCHAIN_PACKAGES));
     }

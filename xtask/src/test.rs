@@ -44,6 +44,8 @@ enum Group {
     Netns,
     /// Real clients in guests
     Clients,
+    /// Real controllers: etcd, Nova, ovsdb-server
+    Controllers,
 }
 
 #[derive(Debug, Default)]
@@ -60,11 +62,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if groups.iter().any(|group| !matches!(group, Group::Fmt)) {
         crate::build::object()?;
     }
-    if groups.iter().any(|group| matches!(group, Group::Datapath | Group::Netns | Group::Clients)) {
+    if groups.iter().any(|group| matches!(group, Group::Datapath | Group::Netns | Group::Clients | Group::Controllers))
+    {
         crate::build::run(&crate::build::Options::default())?;
     }
     if groups.contains(&Group::Clients) {
-        crate::clients::setup()?;
+        crate::clients::CLIENTS.setup()?;
+    }
+    if groups.contains(&Group::Controllers) {
+        crate::controllers::CONTROLLERS.setup()?;
     }
     let mut totals = Totals::default();
     let mut bad = Vec::new();
@@ -129,6 +135,7 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
             netns.and(tests(&mut alone, options, totals))
         }
         Group::Clients => tests(&mut package_test("clients"), options, totals),
+        Group::Controllers => tests(&mut package_test("controllers"), options, totals),
     }
 }
 

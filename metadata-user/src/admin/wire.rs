@@ -62,6 +62,42 @@ pub struct Source {
     /// Why it cannot be read, and the remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Since when it is not known to be in step with its controller, in seconds of Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lagging_since: Option<u64>,
+    /// When a change of it last came, in seconds of Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<u64>,
+    /// Which of its controller's states the content is: etcd's revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// Identity of the controller that the content is from: etcd's cluster id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Where it can be asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
+    /// How often all of it was read again since the start.
+    #[serde(default)]
+    pub resyncs: u64,
+}
+
+/// An endpoint of a controller.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its URL.
+    pub url: String,
+    /// Whether it is the one that is used now.
+    pub in_use: bool,
+    /// When it last answered, in seconds of Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<u64>,
+    /// Since when it does not, in seconds of Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<u64>,
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A document that cannot be used.

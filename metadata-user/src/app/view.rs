@@ -8,7 +8,7 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
-    Allowed, Broken, Http, PortCounters, PortStatus, Source, State, Status, Vendordata, VendordataTarget,
+    Allowed, Broken, Endpoint, Http, PortCounters, PortStatus, Source, State, Status, Vendordata, VendordataTarget,
 };
 use crate::admin::{Inspect, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
@@ -17,7 +17,7 @@ use crate::http::Guests;
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
 use crate::source::vendordata::VendordataState;
-use crate::source::{SourceState, StateView};
+use crate::source::{EndpointState, SourceState, StateView};
 
 /// What there is to see.
 pub(super) struct View {
@@ -131,6 +131,22 @@ fn source(state: &SourceState) -> Source {
         instances: state.instances,
         broken: broken.collect(),
         error: state.error.clone(),
+        lagging_since: state.lagging_since.map(unix),
+        changed_at: state.changed_at.map(unix),
+        revision: state.revision,
+        cluster: state.cluster.clone(),
+        endpoints: state.endpoints.iter().map(endpoint).collect(),
+        resyncs: state.resyncs,
+    }
+}
+
+fn endpoint(state: &EndpointState) -> Endpoint {
+    Endpoint {
+        url: state.url.clone(),
+        in_use: state.in_use,
+        answered_at: state.answered_at.map(unix),
+        failing_since: state.error.as_ref().map(|(since, _)| unix(*since)),
+        error: state.error.as_ref().map(|(_, error)| crate::cli::one_line(error)),
     }
 }
 

@@ -14,8 +14,9 @@ pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Resu
     for warning in config.cloud.warnings() {
         writeln!(out, "{}: warning: {warning}", path.display())?;
     }
-    let config::Source::Directory { path: folder } = &config.source;
-    if !folder.is_dir() {
+    if let config::Source::Directory { path: folder } = &config.source
+        && !folder.is_dir()
+    {
         let folder = folder.display();
         writeln!(out, "{}: warning: source.path: there is no folder {folder} yet: create it", path.display())?;
     }

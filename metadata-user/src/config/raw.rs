@@ -10,9 +10,12 @@ use toml::Spanned;
 
 use super::pattern::NamePattern;
 use super::target::{Target, TargetUrl};
-use super::{Attach, Config, ConfigError, LogFormat, Source, Unbound, VendordataDynamic, VendordataProvider};
+use super::{
+    Attach, Config, ConfigError, LogFormat, Source, Unbound, VendordataDynamic, VendordataProvider, etcd, facts, nova,
+    snapshot,
+};
 
-type Written<T> = Option<Spanned<T>>;
+pub(super) type Written<T> = Option<Spanned<T>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +24,8 @@ struct Raw {
     ports: Ports,
     bpf: Bpf,
     source: SourceTable,
+    facts: facts::Raw,
+    snapshot: snapshot::Raw,
     cloud: Cloud,
     http: Http,
     admin: Admin,
@@ -54,6 +59,16 @@ struct Bpf {
 struct SourceTable {
     kind: Written<String>,
     path: Written<String>,
+    etcd: Written<etcd::Raw>,
+    nova: Written<nova::Raw>,
+}
+
+/// Kinds of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    Etcd,
+    Nova,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -145,7 +160,7 @@ fn in_words(problem: String) -> String {
 }
 
 /// A text and its name, for errors.
-struct File<'a> {
+pub(super) struct File<'a> {
     path: &'a Path,
     text: &'a str,
 }
@@ -191,12 +206,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         config.bpf.attach = file.one_of(attach, &kinds)?;
     }
 
-    if let Some(kind) = raw.source.kind {
-        file.one_of(kind, &[("directory", ())])?;
-    }
-    if let Some(path) = raw.source.path {
-        config.source = Source::Directory { path: file.absolute(path)? };
-    }
+    config.source = file.source(raw.source)?;
+    config.facts = raw.facts.check(&file)?;
+    config.snapshot = raw.snapshot.check(&file)?;
 
     if let Some(domain) = raw.cloud.dhcp_domain {
         config.cloud.dhcp_domain = file.domain(domain)?;
@@ -269,12 +281,35 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
 }
 
 impl File<'_> {
-    fn refuse(&self, span: Range<usize>, problem: String, remedy: &str) -> ConfigError {
+    pub(super) fn refuse(&self, span: Range<usize>, problem: String, remedy: &str) -> ConfigError {
         ConfigError::at(self.path, self.text, span, problem, remedy)
     }
 
+    fn source(&self, table: SourceTable) -> Result<Source, ConfigError> {
+        let kinds = [("directory", Kind::Directory), ("etcd", Kind::Etcd), ("nova", Kind::Nova)];
+        let kind = table.kind.map_or(Ok(Kind::Directory), |kind| self.one_of(kind, &kinds))?;
+        for (name, of, span) in [
+            ("path", Kind::Directory, table.path.as_ref().map(Spanned::span)),
+            ("etcd", Kind::Etcd, table.etcd.as_ref().map(Spanned::span)),
+            ("nova", Kind::Nova, table.nova.as_ref().map(Spanned::span)),
+        ] {
+            if let Some(span) = span.filter(|_| of != kind) {
+                let problem = format!("source.{name} is there, and source.kind is not of it");
+                return Err(self.refuse(span, problem, "remove it, or correct source.kind"));
+            }
+        }
+        Ok(match kind {
+            Kind::Directory => match table.path {
+                Some(path) => Source::Directory { path: self.absolute(path)? },
+                None => Config::default().source,
+            },
+            Kind::Etcd => Source::Etcd(table.etcd.map(Spanned::into_inner).unwrap_or_default().check(self)?),
+            Kind::Nova => Source::Nova(table.nova.map(Spanned::into_inner).unwrap_or_default().check(self)?),
+        })
+    }
+
     /// A name that becomes a file name or an interface name.
-    fn name(&self, written: Spanned<String>, longest: usize) -> Result<String, ConfigError> {
+    pub(super) fn name(&self, written: Spanned<String>, longest: usize) -> Result<String, ConfigError> {
         let name = written.get_ref();
         let possible = !name.is_empty()
             && name.len() <= longest
@@ -288,14 +323,19 @@ impl File<'_> {
         Err(self.refuse(written.span(), format!("`{name}` is not a possible name"), &remedy))
     }
 
-    fn number<T: TryFrom<i64>>(&self, written: Spanned<i64>, least: i64, most: i64) -> Result<T, ConfigError> {
+    pub(super) fn number<T: TryFrom<i64>>(
+        &self,
+        written: Spanned<i64>,
+        least: i64,
+        most: i64,
+    ) -> Result<T, ConfigError> {
         let number = *written.get_ref();
         (least..=most).contains(&number).then(|| T::try_from(number).ok()).flatten().ok_or_else(|| {
             self.refuse(written.span(), format!("{number} is out of range"), &format!("use {least} to {most}"))
         })
     }
 
-    fn one_of<T: Copy>(&self, written: Spanned<String>, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+    pub(super) fn one_of<T: Copy>(&self, written: Spanned<String>, choices: &[(&str, T)]) -> Result<T, ConfigError> {
         if let Some((_, value)) = choices.iter().find(|(name, _)| name == written.get_ref()) {
             return Ok(*value);
         }
@@ -357,7 +397,7 @@ impl File<'_> {
         Ok(())
     }
 
-    fn absolute(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
+    pub(super) fn absolute(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
         let path = PathBuf::from(written.get_ref());
         if path.is_absolute() && !written.get_ref().contains('\0') {
             return Ok(path);
@@ -366,7 +406,7 @@ impl File<'_> {
         Err(self.refuse(written.span(), problem, "write it from `/` on"))
     }
 
-    fn socket(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
+    pub(super) fn socket(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
         if written.get_ref().len() > LONGEST_SOCKET {
             let problem = format!("a socket's path of {} bytes is too long", written.get_ref().len());
             return Err(self.refuse(written.span(), problem, &format!("use at most {LONGEST_SOCKET}")));
@@ -386,7 +426,7 @@ impl File<'_> {
         Err(self.refuse(written.span(), problem, "use for example \"novalocal\", without a dot before it, or \"\""))
     }
 
-    fn timeout(&self, written: Spanned<String>) -> Result<Duration, ConfigError> {
+    pub(super) fn timeout(&self, written: Spanned<String>) -> Result<Duration, ConfigError> {
         let text = written.get_ref().as_str();
         let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
         let milliseconds = match unit {
@@ -555,7 +595,8 @@ mod tests {
             ("[ports]\nunbound = 'drop'", "m.toml:2:11", "`drop` is not known", "\"hold\" or \"pass\""),
             ("[bpf]\nattach = 'xdp'", "m.toml:2:10", "`xdp`", "\"auto\" or \"tcx\" or \"clsact\""),
             ("[bpf]\npin_dir = 'bpf'", "m.toml:2:11", "not an absolute path", "from `/`"),
-            ("[source]\nkind = 'etcd'", "m.toml:2:8", "`etcd`", "\"directory\""),
+            ("[source]\nkind = 'consul'", "m.toml:2:8", "`consul`", "\"directory\" or \"etcd\""),
+            ("[source]\nkind = 'etcd'\npath = '/x'", "m.toml:3:8", "source.path", "correct source.kind"),
             ("[cloud]\ndhcp_domain = '.x'", "m.toml:2:15", "not a domain", "novalocal"),
             ("[cloud]\nvendordata_dynamic_targets = ['a@ftp://x']", "m.toml:2:31", "cannot be asked", "name@http"),
             ("[cloud]\nvendordata_dynamic_targets = ['', 'a@']", "m.toml:2:35", "cannot be asked", "name@http"),

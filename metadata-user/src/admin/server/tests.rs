@@ -28,7 +28,7 @@ impl Inspect for Sample {
                     problem: "line 3, column 9: not so; write it so".to_owned(),
                     serves_last_good: true,
                 }],
-                error: None,
+                ..wire::Source::default()
             },
             vendordata: Some(wire::Vendordata {
                 reachable: 0,

@@ -60,11 +60,28 @@ pub(super) struct Folder {
     owners: HashMap<InstanceId, String>,
     synced_at: Option<SystemTime>,
     error: Option<String>,
+    unavailable_since: Option<SystemTime>,
+    changed_at: Option<SystemTime>,
+    scans: u64,
+    /// Whether the store holds nothing but what documents describe.
+    swept: bool,
 }
 
 impl Folder {
     pub(super) fn new(path: PathBuf, parse: Parse, store: Arc<Store>) -> Self {
-        Self { path, parse, store, documents: BTreeMap::new(), owners: HashMap::new(), synced_at: None, error: None }
+        Self {
+            path,
+            parse,
+            store,
+            documents: BTreeMap::new(),
+            owners: HashMap::new(),
+            synced_at: None,
+            error: None,
+            unavailable_since: None,
+            changed_at: None,
+            scans: 0,
+            swept: false,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -83,12 +100,14 @@ impl Folder {
             })
         });
         SourceState {
-            kind: "directory",
-            place: self.path.display().to_string(),
             synced_at: self.synced_at,
             instances: self.owners.len(),
             broken: broken.collect(),
             error: self.error.clone(),
+            lagging_since: self.unavailable_since,
+            changed_at: self.changed_at,
+            resyncs: self.scans.saturating_sub(1),
+            ..SourceState::new("directory", self.path.display().to_string())
         }
     }
 
@@ -117,6 +136,7 @@ impl Folder {
     }
 
     fn fail(&mut self, problem: String) {
+        self.unavailable_since.get_or_insert_with(SystemTime::now);
         if self.error.as_ref() != Some(&problem) {
             warn!(instances = self.owners.len(), "source: {problem}; what was read before stays served");
             self.error = Some(problem);
@@ -133,11 +153,27 @@ impl Folder {
         names.extend(self.documents.keys().cloned());
         self.load_all(&names);
         self.synced_at = Some(SystemTime::now());
+        self.scans += 1;
+        self.sweep();
         Ok(())
+    }
+
+    /// Removes, once, what the store had before anything was read and no document describes. While a document cannot be
+    /// used, any of that may be its last good version.
+    fn sweep(&mut self) {
+        let unknown = |document: &Document| document.refusal.is_some() && document.serves.is_none();
+        if self.swept || self.scans == 0 || self.documents.values().any(unknown) {
+            return;
+        }
+        self.swept = true;
+        for id in self.store.keep_only(|id| self.owners.contains_key(&id)) {
+            info!(instance = %id, "content removed: it has no document");
+        }
     }
 
     /// Takes note that the folder is read and watched.
     pub(super) fn recovered(&mut self) {
+        self.unavailable_since = None;
         if self.error.take().is_some() {
             info!(path = %self.path.display(), "source: the folder is there again");
         }
@@ -150,6 +186,7 @@ impl Folder {
         for name in there.into_iter().chain(gone) {
             self.load(name);
         }
+        self.sweep();
     }
 
     fn load(&mut self, name: &str) {
@@ -189,6 +226,7 @@ impl Folder {
         }
         self.owners.insert(id, name.to_owned());
         if self.store.put(record) {
+            self.changed_at = Some(SystemTime::now());
             info!(file = name, instance = %id, "content changed");
         }
         if let Some(before) = before.filter(|before| *before != id) {
@@ -219,6 +257,7 @@ impl Folder {
             self.load(&heir);
         }
         if !self.owners.contains_key(&id) && self.store.remove(id) {
+            self.changed_at = Some(SystemTime::now());
             info!(instance = %id, "content removed");
         }
     }

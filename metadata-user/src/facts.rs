@@ -1,0 +1,227 @@
+//! Local facts: what programs on this node say about whose a device is.
+//!
+//! Promises: a fact is about a device by its name, and comes from one witness; what a witness said stays until it says
+//! otherwise, so that a witness that is restarted moves no port; whoever follows is told the devices that changed.
+//!
+//! Left out: where facts come from (`port`), what becomes of them (`port` binds devices, `source` reads ahead for the
+//! instances that live here).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::store::record::{InstanceId, MacAddress, PortId, ProjectId};
+
+/// A program on this node that knows devices. In order of trust, most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Witness {
+    /// Open vSwitch's database: `external_ids` of an interface.
+    OpenVswitch,
+    /// libvirt's domain XML.
+    Libvirt,
+}
+
+impl Witness {
+    /// Returns its name, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenVswitch => "Open vSwitch",
+            Self::Libvirt => "libvirt",
+        }
+    }
+}
+
+/// What a witness says of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// The instance that has the device.
+    pub instance: InstanceId,
+    /// Its project, where the witness knows it.
+    pub project: Option<ProjectId>,
+    /// The port that the device is, where the witness knows it.
+    pub port: Option<PortId>,
+    /// The MAC that the instance uses on it.
+    pub mac: Option<MacAddress>,
+    /// The addresses that the instance has on it, where the witness knows them; ascending.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Devices whose facts may have changed. Whoever reads it asks [`Facts::of`] again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactsChange {
+    /// Device names, ascending, none twice.
+    pub devices: Vec<String>,
+}
+
+/// An instance that some witness says has a device on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// Its project, where a witness knows it.
+    pub project: Option<ProjectId>,
+    /// Its addresses on all devices, where a witness knows them.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Its devices.
+    pub devices: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By device, then by witness.
+    facts: BTreeMap<String, BTreeMap<Witness, Fact>>,
+    subscribers: Vec<mpsc::UnboundedSender<FactsChange>>,
+}
+
+/// Everything that witnesses say. Cheap to clone; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Facts(Arc<Mutex<Table>>);
+
+impl Facts {
+    /// Returns a table in which no witness has said anything.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Replaces all that a witness has said.
+    pub fn replace(&self, witness: Witness, facts: impl IntoIterator<Item = (String, Fact)>) {
+        let mut table = self.lock();
+        let mut facts: BTreeMap<String, Fact> = facts.into_iter().collect();
+        let known: Vec<String> = table.facts.iter().filter(|(_, by)| by.contains_key(&witness)).map(name).collect();
+        let mut changed = BTreeSet::new();
+        for device in known {
+            let fact = facts.remove(&device);
+            if table.put(witness, &device, fact) {
+                changed.insert(device);
+            }
+        }
+        for (device, fact) in facts {
+            table.put(witness, &device, Some(fact));
+            changed.insert(device);
+        }
+        table.tell(changed);
+    }
+
+    /// Replaces what a witness has said of one device; `None`: it knows no such device.
+    pub fn set(&self, witness: Witness, device: &str, fact: Option<Fact>) {
+        let mut table = self.lock();
+        if table.put(witness, device, fact) {
+            table.tell(BTreeSet::from([device.to_owned()]));
+        }
+    }
+
+    /// Returns what is said of a device, most trusted witness first.
+    #[must_use]
+    pub fn of(&self, device: &str) -> Vec<(Witness, Fact)> {
+        let table = self.lock();
+        table.facts.get(device).into_iter().flatten().map(|(witness, fact)| (*witness, fact.clone())).collect()
+    }
+
+    /// Returns the instances that live on this node, according to any witness.
+    #[must_use]
+    pub fn residents(&self) -> BTreeMap<InstanceId, Resident> {
+        let table = self.lock();
+        let mut residents: BTreeMap<InstanceId, Resident> = BTreeMap::new();
+        for (device, by) in &table.facts {
+            for fact in by.values() {
+                let resident = residents.entry(fact.instance).or_default();
+                resident.devices.insert(device.clone());
+                resident.addresses.extend(&fact.addresses);
+                if resident.project.is_none() {
+                    resident.project.clone_from(&fact.project);
+                }
+            }
+        }
+        residents
+    }
+
+    /// Returns a stream that names the devices of every change from here on.
+    #[must_use]
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<FactsChange> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.lock().subscribers.push(sender);
+        receiver
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name<T>((name, _): (&String, T)) -> String {
+    name.clone()
+}
+
+impl Table {
+    /// Returns whether that changes anything.
+    fn put(&mut self, witness: Witness, device: &str, fact: Option<Fact>) -> bool {
+        let Some(fact) = fact else {
+            let Some(by) = self.facts.get_mut(device) else {
+                return false;
+            };
+            let changed = by.remove(&witness).is_some();
+            if by.is_empty() {
+                self.facts.remove(device);
+            }
+            return changed;
+        };
+        let by = self.facts.entry(device.to_owned()).or_default();
+        if by.get(&witness) == Some(&fact) {
+            return false;
+        }
+        by.insert(witness, fact);
+        true
+    }
+
+    fn tell(&mut self, devices: BTreeSet<String>) {
+        if devices.is_empty() {
+            return;
+        }
+        let change = FactsChange { devices: devices.into_iter().collect() };
+        self.subscribers.retain(|subscriber| subscriber.send(change.clone()).is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::id;
+
+    fn fact(instance: u128, project: Option<&str>) -> Fact {
+        Fact { instance: id(instance), project: project.map(Into::into), port: None, mac: None, addresses: Vec::new() }
+    }
+
+    #[test]
+    fn each_witness_replaces_its_own_word_only() {
+        let facts = Facts::new();
+        let mut changes = facts.subscribe();
+        let mut told = || std::iter::from_fn(|| changes.try_recv().ok()).flat_map(|change| change.devices).collect();
+        facts.replace(Witness::Libvirt, [("tap1".to_owned(), fact(1, None)), ("tap2".to_owned(), fact(2, None))]);
+        let first: Vec<String> = told();
+        assert_eq!(first, ["tap1", "tap2"]);
+        facts.set(Witness::OpenVswitch, "tap1", Some(fact(3, None)));
+        facts.replace(Witness::Libvirt, [("tap2".to_owned(), fact(2, None))]);
+        let second: Vec<String> = told();
+        assert_eq!(second, ["tap1", "tap1"], "tap2 is as it was");
+        assert_eq!(facts.of("tap1"), [(Witness::OpenVswitch, fact(3, None))]);
+        facts.set(Witness::OpenVswitch, "tap1", None);
+        facts.set(Witness::OpenVswitch, "tap1", None);
+        let third: Vec<String> = told();
+        assert_eq!(third, ["tap1"]);
+        assert!(facts.of("tap1").is_empty());
+    }
+
+    #[test]
+    fn residents_are_put_together_from_all_witnesses() {
+        let facts = Facts::new();
+        facts.set(Witness::OpenVswitch, "tap1", Some(fact(1, None)));
+        facts.set(Witness::Libvirt, "tap1", Some(fact(1, Some("p"))));
+        facts.set(Witness::Libvirt, "tap2", Some(fact(1, Some("p"))));
+        let residents = facts.residents();
+        assert_eq!(residents.len(), 1);
+        assert_eq!(residents[&id(1)].project, Some("p".into()));
+        assert_eq!(residents[&id(1)].devices.len(), 2);
+    }
+}

@@ -1,0 +1,1 @@
+//! Operators' commands on documents, in a folder and in etcd.

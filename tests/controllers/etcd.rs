@@ -1,0 +1,1 @@
+//! The `etcd` source, with a real etcd.

@@ -1,0 +1,1 @@
+//! The `nova` source, with Nova's own metadata application.

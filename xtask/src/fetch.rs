@@ -1,0 +1,82 @@
+//! Programs that tests run, put into a folder of their own under `target`.
+//!
+//! Promises: nothing of them is installed on the machine, so no service of theirs can ever start there: Debian's packages
+//! are unpacked, not installed, and PyPI's are in a virtual environment. What is complete is not fetched again.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{find_program, show_and_run, target_directory};
+use crate::setup;
+
+/// A folder under `target`, and what belongs into it.
+#[derive(Debug)]
+pub(crate) struct Collection {
+    /// Its name: that of the folder, and of the option of `setup` that asks for it.
+    pub(crate) name: &'static str,
+    /// What it is, for people.
+    pub(crate) what: &'static str,
+    /// Debian's packages, unpacked into `debian`.
+    pub(crate) debian: &'static [&'static str],
+    /// PyPI's packages, in the virtual environment `venv`.
+    pub(crate) pypi: &'static [&'static str],
+    /// Debian's packages that are installed, since fetching and running the others takes them.
+    pub(crate) needed: &'static [&'static str],
+}
+
+impl Collection {
+    /// Fetches what is not there yet.
+    pub(crate) fn setup(&self) -> Result<()> {
+        let folder = target_directory().join(self.name);
+        let complete = folder.join("complete");
+        let wanted = [self.debian, self.pypi].concat().join("\n");
+        if fs::read_to_string(&complete).is_ok_and(|found| found == wanted) {
+            return Ok(());
+        }
+        let missing = setup::missing_packages(self.needed);
+        if !missing.is_empty() {
+            setup::install(&missing, true)?;
+        }
+        if find_program("dpkg-deb").is_none() {
+            bail!("{} are Debian's: `cargo xtask setup --{}` needs apt-get and dpkg-deb", self.what, self.name);
+        }
+        eprintln!("fetching {} into {}", self.what, folder.display());
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+        }
+        self.unpack(&folder)?;
+        let venv = folder.join("venv");
+        show_and_run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))?;
+        show_and_run(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(self.pypi))?;
+        fs::write(&complete, wanted).with_context(|| format!("writing {}", complete.display()))
+    }
+
+    /// Downloads Debian's packages and unpacks them.
+    fn unpack(&self, folder: &Path) -> Result<()> {
+        let packages = folder.join("packages");
+        fs::create_dir_all(&packages).with_context(|| format!("making {}", packages.display()))?;
+        let download = || {
+            let mut command = Command::new("apt-get");
+            // Without the sandbox's user, who may not write here.
+            command.current_dir(&packages).args(["--quiet", "--option", "APT::Sandbox::User=root", "download"]);
+            show_and_run(command.args(self.debian))
+        };
+        if download().is_err() {
+            eprintln!("the lists may be missing or older than the archive: refreshing them, then once more");
+            show_and_run(Command::new("apt-get").arg("update"))?;
+            download()?;
+        }
+        for entry in fs::read_dir(&packages).with_context(|| format!("reading {}", packages.display()))? {
+            let package = entry?.path();
+            let mut command = Command::new("dpkg-deb");
+            let status = command.arg("--extract").arg(&package).arg(folder.join("debian")).status();
+            if !status.context("starting dpkg-deb")?.success() {
+                bail!("unpacking {} failed", package.display());
+            }
+        }
+        Ok(())
+    }
+}
