@@ -130,7 +130,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     let mut fetching =
         vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content())));
     let facts = Facts::new();
-    let source = Source::start(&config.source, Arc::clone(&store), facts, source_read).map_err(AppError::Runtime)?;
+    let source = Source::start(&config.source, Arc::clone(&store), facts, None, source_read)?;
     for warning in config.cloud.warnings() {
         warn!("{warning}");
     }

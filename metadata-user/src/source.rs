@@ -4,6 +4,7 @@
 //! source, the last good content stays served and the state says since when.
 
 pub mod directory;
+#[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod nova;
 pub mod vendordata;
@@ -26,22 +27,38 @@ pub enum Source {
     /// A folder.
     Directory(directory::Directory),
     /// An etcd cluster.
+    #[cfg(feature = "etcd")]
     Etcd(etcd::Etcd),
     /// A Nova.
     Nova(nova::Nova),
 }
 
 impl Source {
-    /// Starts it. `first_scan` is dropped when everything was read once, or cannot be read at present.
+    /// Starts it. `first_scan` is dropped when everything was read once, or cannot be read at present. `restored` is what
+    /// is known of the controller that the store's content came from, if there is content.
     ///
     /// # Errors
-    /// If no thread can be started.
-    pub fn start(settings: &config::Source, store: Arc<Store>, facts: Facts, first_scan: Blocker) -> io::Result<Self> {
+    /// If no thread can be started, or this program was built without the kind.
+    pub fn start(
+        settings: &config::Source,
+        store: Arc<Store>,
+        facts: Facts,
+        restored: Option<Restored>,
+        first_scan: Blocker,
+    ) -> Result<Self, StartError> {
         Ok(match settings.clone() {
             config::Source::Directory { path } => {
                 Self::Directory(directory::Directory::start(path, wire::parse, store, first_scan)?)
             }
-            config::Source::Etcd(settings) => Self::Etcd(etcd::Etcd::start(settings, store, facts, first_scan)?),
+            #[cfg(feature = "etcd")]
+            config::Source::Etcd(settings) => {
+                Self::Etcd(etcd::Etcd::start(settings, store, facts, restored, first_scan)?)
+            }
+            #[cfg(not(feature = "etcd"))]
+            config::Source::Etcd(_) => {
+                drop(restored);
+                return Err(StartError::WithoutEtcd);
+            }
             config::Source::Nova(settings) => Self::Nova(nova::Nova::start(settings, store, facts, first_scan)?),
         })
     }
@@ -51,10 +68,34 @@ impl Source {
     pub fn state(&self) -> StateView {
         match self {
             Self::Directory(source) => source.state(),
+            #[cfg(feature = "etcd")]
             Self::Etcd(source) => source.state(),
             Self::Nova(source) => source.state(),
         }
     }
+}
+
+/// What is known of the controller that content on disk came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// [`SourceState::cluster`] of then.
+    pub cluster: Option<String>,
+    /// [`SourceState::revision`] of then.
+    pub revision: Option<i64>,
+}
+
+/// A source that cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No thread can be had.
+    #[error("starting the source's thread")]
+    Thread(#[from] io::Error),
+    /// The kind is not part of this program.
+    #[error(
+        "source.kind = \"etcd\", and this metadatad was built without the feature `etcd`: build it with the default \
+         features, or use another kind"
+    )]
+    WithoutEtcd,
 }
 
 /// How a source is doing.

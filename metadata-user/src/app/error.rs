@@ -7,6 +7,7 @@ use crate::admin::socket::SocketError;
 use crate::dataplane::DataplaneError;
 use crate::dataplane::responder_netns::NetnsError;
 use crate::port::PortsError;
+use crate::source::StartError;
 use crate::source::vendordata::TlsError;
 use crate::telemetry::TelemetryError;
 
@@ -35,6 +36,9 @@ pub enum AppError {
         /// Why, with the place.
         source: serde_json::Error,
     },
+    /// The source cannot be started.
+    #[error(transparent)]
+    Source(#[from] StartError),
     /// No `https` target of dynamic vendor data can be asked.
     #[error("preparing to ask the targets of dynamic vendor data")]
     Tls(#[from] TlsError),

@@ -10,6 +10,7 @@ use crate::admin::socket::SocketError;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::dataplane::detach::DetachError;
+use crate::source::StartError;
 use crate::source::vendordata::TlsError;
 use crate::telemetry::TelemetryError;
 
@@ -49,7 +50,8 @@ impl CliError {
             | Self::App(
                 AppError::VendordataJson { .. }
                 | AppError::Telemetry(TelemetryError::Filter { .. })
-                | AppError::Socket(SocketError::NotASocket(_)),
+                | AppError::Socket(SocketError::NotASocket(_))
+                | AppError::Source(StartError::WithoutEtcd),
             ) => exit::CONFIG,
             Self::DaemonRuns(_)
             | Self::App(AppError::Socket(SocketError::InUse(_)))

@@ -287,6 +287,7 @@ impl File<'_> {
 
     fn source(&self, table: SourceTable) -> Result<Source, ConfigError> {
         let kinds = [("directory", Kind::Directory), ("etcd", Kind::Etcd), ("nova", Kind::Nova)];
+        let kind_span = table.kind.as_ref().map_or(0..0, Spanned::span);
         let kind = table.kind.map_or(Ok(Kind::Directory), |kind| self.one_of(kind, &kinds))?;
         for (name, of, span) in [
             ("path", Kind::Directory, table.path.as_ref().map(Spanned::span)),
@@ -303,7 +304,10 @@ impl File<'_> {
                 Some(path) => Source::Directory { path: self.absolute(path)? },
                 None => Config::default().source,
             },
-            Kind::Etcd => Source::Etcd(table.etcd.map(Spanned::into_inner).unwrap_or_default().check(self)?),
+            Kind::Etcd => {
+                let span = table.etcd.as_ref().map_or(kind_span, Spanned::span);
+                Source::Etcd(table.etcd.map(Spanned::into_inner).unwrap_or_default().check(self, span)?)
+            }
             Kind::Nova => Source::Nova(table.nova.map(Spanned::into_inner).unwrap_or_default().check(self)?),
         })
     }

@@ -1,9 +1,12 @@
 //! The `etcd` source: the documents of this node, under its own prefix of an etcd cluster.
 
+pub(crate) mod connect;
+pub(crate) mod trouble;
+
 use std::io;
 use std::sync::Arc;
 
-use super::{SourceState, StateView};
+use super::{Restored, SourceState, StateView};
 use crate::config;
 use crate::facts::Facts;
 use crate::readiness::Blocker;
@@ -25,6 +28,7 @@ impl Etcd {
         _settings: config::etcd::Etcd,
         _store: Arc<Store>,
         _facts: Facts,
+        _restored: Option<Restored>,
         first_scan: Blocker,
     ) -> io::Result<Self> {
         drop(first_scan);
