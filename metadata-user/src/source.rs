@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config;
 use crate::facts::Facts;
 use crate::readiness::Blocker;
 use crate::store::Store;
+use crate::store::record::InstanceId;
 
 /// The source that the configuration names. Dropping it ends it.
 #[derive(Debug)]
@@ -73,7 +75,47 @@ impl Source {
             Self::Nova(source) => source.state(),
         }
     }
+
+    /// Returns the way to accept what the controller says.
+    #[must_use]
+    pub fn accepts(&self) -> Accepts {
+        match self {
+            #[cfg(feature = "etcd")]
+            Self::Etcd(source) => Accepts(Some(source.accepts())),
+            Self::Directory(_) | Self::Nova(_) => Accepts(None),
+        }
+    }
 }
+
+/// Asks a source to take what its controller says at present for true. The answer is how many instances went, or `None`
+/// if there was no question.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "no other source asks"))]
+pub(crate) struct Accept(oneshot::Sender<Option<usize>>);
+
+/// The way to [`Source`]s that ask the operator something. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Accepts(Option<mpsc::UnboundedSender<Accept>>);
+
+impl Accepts {
+    /// Takes what the controller says at present for true, as the operator's word. Returns how many instances went.
+    ///
+    /// # Errors
+    /// If the source has no question.
+    pub async fn accept(&self) -> Result<usize, AcceptError> {
+        let (sender, answer) = oneshot::channel();
+        let asked = self.0.as_ref().is_some_and(|source| source.send(Accept(sender)).is_ok());
+        if !asked {
+            return Err(AcceptError);
+        }
+        answer.await.ok().flatten().ok_or(AcceptError)
+    }
+}
+
+/// A source that has no question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is nothing to accept: the source has no unconfirmed instances; `metadatad source` shows them")]
+pub struct AcceptError;
 
 /// What is known of the controller that content on disk came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,6 +167,9 @@ pub struct SourceState {
     pub endpoints: Vec<EndpointState>,
     /// How often all of it was read again since the start.
     pub resyncs: u64,
+    /// Instances that are served, though the controller that is there now lacks them: it is not the one that content is
+    /// from, and the operator was not heard yet.
+    pub unconfirmed: Vec<InstanceId>,
 }
 
 /// How an endpoint of a controller is doing.
@@ -172,6 +217,7 @@ impl SourceState {
             cluster: None,
             endpoints: Vec::new(),
             resyncs: 0,
+            unconfirmed: Vec::new(),
         }
     }
 

@@ -83,6 +83,12 @@ impl Store {
         self.instances.is_empty()
     }
 
+    /// Returns all instances, in no order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<InstanceId> {
+        self.instances.iter().map(|entry| *entry.key()).collect()
+    }
+
     /// Adds or replaces an instance. Returns whether anything changed.
     pub fn put(&self, record: InstanceRecord) -> bool {
         let mut index = self.lock();

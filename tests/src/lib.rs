@@ -12,10 +12,12 @@
 //! # anyhow::Ok(())
 //! ```
 
+pub mod asker;
 pub mod command;
 pub mod counters;
 pub mod daemon;
 pub mod document;
+pub mod etcd;
 pub mod frame;
 pub mod golden;
 pub mod guard;
@@ -26,7 +28,9 @@ pub mod node;
 pub mod vlan;
 pub mod wait;
 
+pub use asker::Asker;
 pub use document::Document;
+pub use etcd::{Etcd, EtcdPlan};
 pub use frame::FrameSocket;
 pub use guest::{Guest, GuestPlan, Route};
 pub use http::{Request, Response};

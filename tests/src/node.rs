@@ -29,12 +29,13 @@ pub struct NodePlan {
     unbound: &'static str,
     attach: &'static str,
     lasting: bool,
+    source: Option<String>,
     further: String,
 }
 
 impl Default for NodePlan {
     fn default() -> Self {
-        Self { unbound: "hold", attach: "auto", lasting: false, further: String::new() }
+        Self { unbound: "hold", attach: "auto", lasting: false, source: None, further: String::new() }
     }
 }
 
@@ -50,6 +51,13 @@ impl NodePlan {
     #[must_use]
     pub fn attach(mut self, attach: &'static str) -> Self {
         self.attach = attach;
+        self
+    }
+
+    /// The keys of `[source]` and its tables, as TOML, instead of the folder of documents.
+    #[must_use]
+    pub fn source(mut self, toml: &str) -> Self {
+        self.source = Some(toml.to_owned());
         self
     }
 
@@ -357,14 +365,15 @@ impl Node {
     }
 
     fn config_text(&self, plan: &NodePlan) -> String {
+        let folder = || format!("kind = \"directory\"\npath = \"{}\"", self.instances().display());
         format!(
             "[responder]\nnamespace = \"{}\"\n\n[ports]\nunbound = \"{}\"\n\n[bpf]\npin_dir = \"{}\"\nattach = \"{}\"\n\n\
-             [source]\nkind = \"directory\"\npath = \"{}\"\n\n[admin]\nsocket = \"{}\"\n\n{}",
+             [source]\n{}\n\n[admin]\nsocket = \"{}\"\n\n{}",
             self.responder,
             plan.unbound,
             self.pins().display(),
             plan.attach,
-            self.instances().display(),
+            plan.source.clone().unwrap_or_else(folder),
             self.path("admin.sock").display(),
             plan.further
         )

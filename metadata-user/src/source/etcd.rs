@@ -1,21 +1,47 @@
 //! The `etcd` source: the documents of this node, under its own prefix of an etcd cluster.
+//!
+//! Promises:
+//! - everything under the prefix is read at one revision, and every change from the next revision on is followed, in
+//!   order; a change is in the store as soon as the member tells of it;
+//! - any member may die, hang or lose its cluster: the next one is asked, and goes on at the revision where the former
+//!   ended; only when that is compacted, everything is read again;
+//! - whatever happens to etcd, what was read last stays served, and the state says since when and why;
+//! - an answer of another cluster, or of an earlier state of this one, takes nothing away without the operator's word.
+//!
+//! Left out: writing. Fragments of one large change: more than 24 MiB at once is read again in full.
+//!
+//! It runs on a thread of its own, since parsing many documents would hold up others.
 
 pub(crate) mod connect;
+mod follow;
+mod mirror;
+mod rotation;
 pub(crate) mod trouble;
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use super::{Restored, SourceState, StateView};
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+use super::{Accept, Restored, StateView, wire};
 use crate::config;
 use crate::facts::Facts;
 use crate::readiness::Blocker;
 use crate::store::Store;
+use follow::Follower;
+use mirror::Mirror;
 
-/// The running source. Dropping it ends it.
+/// The running source. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Etcd {
     state: StateView,
+    accept: mpsc::UnboundedSender<Accept>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Etcd {
@@ -25,19 +51,65 @@ impl Etcd {
     /// # Errors
     /// If no thread can be started.
     pub fn start(
-        _settings: config::etcd::Etcd,
-        _store: Arc<Store>,
+        settings: config::etcd::Etcd,
+        store: Arc<Store>,
         _facts: Facts,
-        _restored: Option<Restored>,
+        restored: Option<Restored>,
         first_scan: Blocker,
     ) -> io::Result<Self> {
-        drop(first_scan);
-        Ok(Self { state: StateView::new(SourceState::new("etcd", String::new())) })
+        for warning in settings.warnings() {
+            warn!("{warning}");
+        }
+        let prefix = settings.node_prefix(&settings.node);
+        let mirror = Mirror::new(prefix.clone(), wire::parse, store, restored, &settings.endpoints);
+        let state = StateView::new(mirror.state());
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let (accept, accepts) = mpsc::unbounded_channel();
+        let view = state.clone();
+        let thread = std::thread::Builder::new().name("source".to_owned()).spawn(move || {
+            let follower = Follower { settings, prefix, mirror: RefCell::new(mirror), state: view };
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stopped => {}
+                    never = follower.run(first_scan) => match never {},
+                    () = answer(accepts, &follower) => {}
+                }
+            });
+            // A name that is being resolved must not delay the end.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { state, accept, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Returns a view of its state.
     #[must_use]
     pub fn state(&self) -> StateView {
         self.state.clone()
+    }
+
+    pub(super) fn accepts(&self) -> mpsc::UnboundedSender<Accept> {
+        self.accept.clone()
+    }
+}
+
+/// Answers whoever accepts, also while no member does.
+async fn answer(mut accepts: mpsc::UnboundedReceiver<Accept>, follower: &Follower) {
+    while let Some(Accept(answer)) = accepts.recv().await {
+        // Whoever asked may have gone.
+        let _ = answer.send(follower.accept());
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // It may have ended by itself.
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by itself.
+            let _ = thread.join();
+        }
     }
 }

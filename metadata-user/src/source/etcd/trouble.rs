@@ -51,10 +51,17 @@ impl Trouble {
                 error => Self::Other(error.to_string()),
             };
         };
-        // etcd's own texts; its codes say less.
-        let message = status.message();
-        let says = |text: &str| message.contains(text);
-        if says("authentication failed") || says("user name or password") {
+        match Self::of_text(status.message(), prefix) {
+            Self::Other(_) if is_timeout(error) => Self::Silent,
+            Self::Other(_) if status.source().is_some() => Self::Unreachable(innermost(status)),
+            trouble => trouble,
+        }
+    }
+
+    /// Finds out what etcd's own texts mean; its codes say less.
+    pub(crate) fn of_text(text: &str, prefix: &str) -> Self {
+        let says = |part: &str| text.contains(part);
+        if says("authentication failed") {
             Self::WrongPassword
         } else if says("user name is empty") {
             Self::NoUser
@@ -70,12 +77,10 @@ impl Trouble {
             Self::Compacted
         } else if says("message length too large") || says("message larger than max") {
             Self::TooLarge
-        } else if says("timed out") || says("imeout expired") || is_timeout(error) {
+        } else if says("timed out") || says("imeout expired") {
             Self::Silent
-        } else if status.source().is_some() || says("transport error") {
-            Self::Unreachable(innermost(status))
         } else {
-            Self::Other(message.to_owned())
+            Self::Other(text.to_owned())
         }
     }
 }

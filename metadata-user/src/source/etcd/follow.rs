@@ -1,0 +1,306 @@
+//! Following etcd: one session after another, each with one member.
+//!
+//! A session logs in, asks for the cluster's state, reads everything if it cannot go on from where it was, and watches
+//! from the next revision on. It ends when anything fails, and the next begins with the next member. So each member that
+//! is dead, hangs (pings on the connection go unanswered), has lost its cluster (`hasleader`), has forgotten the login or
+//! belongs to another cluster is met in one and the same way. Nothing is polled: a member tells.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::time::{Duration, Instant, SystemTime};
+
+use etcd_client::{
+    Client, EventType, GetOptions, GetResponse, KvClient, ResponseHeader, WatchOptions, WatchResponse, WatchStream,
+};
+use tracing::debug;
+
+use super::connect::{self, Credentials};
+use super::mirror::{Mirror, Position};
+use super::rotation::Rotation;
+use super::trouble::Trouble;
+use crate::config::etcd::Etcd;
+use crate::readiness::Blocker;
+use crate::source::StateView;
+
+/// Largest answer that is received: a document of the largest size, with room for what is around it.
+const LARGEST_ANSWER: usize = 24 << 20;
+/// Documents of the first page. The following ones have as many as come to about [`PAGE`].
+const FIRST_PAGE: i64 = 64;
+const MOST_IN_PAGE: i64 = 1000;
+/// Bytes of documents that a page should have. Far below what delays other users of the member.
+const PAGE: usize = 2 << 20;
+/// A session that lasted this long was a success, however it ended.
+const LASTED: Duration = Duration::from_secs(3);
+
+/// What a session works with.
+pub(super) struct Follower {
+    pub(super) settings: Etcd,
+    pub(super) prefix: String,
+    pub(super) mirror: RefCell<Mirror>,
+    pub(super) state: StateView,
+}
+
+impl Follower {
+    /// Follows etcd for good. `first_scan` is dropped when everything was read, or no member could be.
+    pub(super) async fn run(&self, first_scan: Blocker) -> Infallible {
+        let mut first_scan = Some(first_scan);
+        let members = self.settings.endpoints.len();
+        let mut rotation = Rotation::new(members, random());
+        let mut troubles: Vec<Option<String>> = vec![None; members];
+        loop {
+            let member = rotation.at();
+            let mut established = None;
+            let trouble = match self.session(member, &mut established, &mut first_scan).await {
+                Ok(never) => match never {},
+                Err(trouble) => trouble,
+            };
+            debug!(endpoint = self.settings.endpoints[member], "session with etcd ended: {trouble}");
+            if established.is_some_and(|at: Instant| at.elapsed() >= LASTED) {
+                rotation.succeeded();
+                troubles.fill(None);
+            }
+            let wait = rotation.failed(random());
+            self.failed(member, &trouble);
+            troubles[member] = Some(trouble);
+            if rotation.is_exhausted() || rotation.all_failed() {
+                self.mirror.borrow_mut().unavailable(self.told(&troubles));
+                drop(first_scan.take());
+            }
+            self.publish();
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Takes the operator's word.
+    pub(super) fn accept(&self) -> Option<usize> {
+        let count = self.mirror.borrow_mut().accept();
+        self.publish();
+        count
+    }
+
+    fn publish(&self) {
+        let state = self.mirror.borrow().state();
+        self.state.publish(state);
+    }
+
+    /// Says each trouble once, with the members that have it.
+    fn told(&self, troubles: &[Option<String>]) -> String {
+        let mut told: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (url, trouble) in self.settings.endpoints.iter().zip(troubles) {
+            let Some(trouble) = trouble else { continue };
+            match told.iter_mut().find(|(known, _)| known == trouble) {
+                Some((_, urls)) => urls.push(url),
+                None => told.push((trouble, vec![url])),
+            }
+        }
+        let told = told.iter().map(|(trouble, urls)| format!("{}: {trouble}", urls.join(", ")));
+        format!("etcd cannot be read: {}", told.collect::<Vec<_>>().join("; "))
+    }
+
+    fn failed(&self, member: usize, trouble: &str) {
+        let mut mirror = self.mirror.borrow_mut();
+        mirror.abort_load();
+        mirror.lags();
+        let endpoint = &mut mirror.endpoints[member];
+        endpoint.in_use = false;
+        let since = endpoint.error.as_ref().map_or_else(SystemTime::now, |(since, _)| *since);
+        endpoint.error = Some((since, trouble.to_owned()));
+    }
+
+    fn answered(&self, member: usize) {
+        let endpoint = &mut self.mirror.borrow_mut().endpoints[member];
+        endpoint.answered_at = Some(SystemTime::now());
+    }
+
+    /// One session with a member; returns what ended it.
+    async fn session(
+        &self,
+        member: usize,
+        established: &mut Option<Instant>,
+        first_scan: &mut Option<Blocker>,
+    ) -> Result<Infallible, String> {
+        let url = &self.settings.endpoints[member];
+        let credentials = Credentials::read(&self.settings).map_err(|error| error.told())?;
+        let connected = connect::connect_to(&self.settings, url, &credentials).await;
+        // The member is named by whoever tells it.
+        let client = connected.map_err(|error| match error {
+            connect::ConnectError::Endpoint { trouble, .. } => trouble.to_string(),
+            error => error.told(),
+        })?;
+        loop {
+            match self.read_and_watch(&client, member, established, first_scan).await {
+                Ok(never) => match never {},
+                // Once more, in full.
+                Err(Trouble::Compacted | Trouble::TooLarge) => {
+                    let mut mirror = self.mirror.borrow_mut();
+                    mirror.abort_load();
+                    mirror.lags();
+                    mirror.read_again();
+                }
+                Err(trouble) => return Err(trouble.to_string()),
+            }
+        }
+    }
+
+    async fn read_and_watch(
+        &self,
+        client: &Client,
+        member: usize,
+        established: &mut Option<Instant>,
+        first_scan: &mut Option<Blocker>,
+    ) -> Result<Infallible, Trouble> {
+        let mut kv = client.kv_client().max_decoding_message_size(LARGEST_ANSWER);
+        // A member that has a leader answers this with the cluster's present state.
+        let answer = self.get(&mut kv, self.prefix.as_str(), self.range().with_limit(1).with_keys_only()).await?;
+        self.answered(member);
+        let now = position(answer.header())?;
+        let resumes_at = self.mirror.borrow().resumes_at(now);
+        let revision = match resumes_at {
+            Some(revision) => revision,
+            None => self.load(&mut kv, member).await?,
+        };
+        let mut watch = self.watch(client, revision + 1).await?;
+        loop {
+            let message = watch.message().await.map_err(|error| Trouble::of(&error, &self.prefix))?;
+            let message = message.ok_or_else(|| Trouble::Unreachable("the member ended the watch".to_owned()))?;
+            self.answered(member);
+            self.take(&message)?;
+            if message.created() {
+                *established = Some(Instant::now());
+                let mut mirror = self.mirror.borrow_mut();
+                mirror.in_step();
+                mirror.endpoints[member].in_use = true;
+                mirror.endpoints[member].error = None;
+                drop(first_scan.take());
+            }
+            self.publish();
+        }
+    }
+
+    /// Reads everything at one revision, which is returned.
+    async fn load(&self, kv: &mut KvClient, member: usize) -> Result<i64, Trouble> {
+        let (mut limit, mut start, mut revision) = (FIRST_PAGE, self.prefix.clone().into_bytes(), None);
+        loop {
+            let mut options = self.range().with_limit(limit);
+            if let Some(revision) = revision {
+                // What was asked first has gone through the leader, so this member has the revision itself.
+                options = options.with_revision(revision).with_serializable();
+            }
+            let (mut page, names_only) = match self.get(kv, start.clone(), options.clone()).await {
+                Err(Trouble::TooLarge) if limit > 1 => {
+                    limit = (limit / 4).max(1);
+                    continue;
+                }
+                // One document alone is too large.
+                Err(Trouble::TooLarge) => {
+                    let names = self.get(kv, start.clone(), options.with_keys_only()).await?;
+                    (names, true)
+                }
+                page => (page?, false),
+            };
+            self.answered(member);
+            let position = position(page.header())?;
+            let at = *revision.get_or_insert_with(|| {
+                self.mirror.borrow_mut().begin_load(position);
+                position.revision
+            });
+            let more = page.more();
+            let mut bytes = 0;
+            for entry in page.take_kvs() {
+                let (key, value) = entry.into_key_value();
+                bytes += value.len();
+                let mut mirror = self.mirror.borrow_mut();
+                if names_only {
+                    mirror.put_unreceived(&key);
+                } else {
+                    mirror.put(&key, &value);
+                }
+                start = key;
+                start.push(0);
+            }
+            if !more {
+                self.mirror.borrow_mut().end_load();
+                return Ok(at);
+            }
+            self.publish();
+            limit = match bytes {
+                bytes if bytes > PAGE => (limit / 2).max(1),
+                bytes if bytes < PAGE / 2 => (limit * 2).min(MOST_IN_PAGE),
+                _ => limit,
+            };
+        }
+    }
+
+    fn range(&self) -> GetOptions {
+        GetOptions::new().with_range(after(&self.prefix))
+    }
+
+    async fn get(
+        &self,
+        kv: &mut KvClient,
+        key: impl Into<Vec<u8>>,
+        options: GetOptions,
+    ) -> Result<GetResponse, Trouble> {
+        self.in_time(kv.get(key, Some(options))).await
+    }
+
+    async fn watch(&self, client: &Client, revision: i64) -> Result<WatchStream, Trouble> {
+        let mut client = client.watch_client().max_decoding_message_size(LARGEST_ANSWER);
+        let options =
+            WatchOptions::new().with_range(after(&self.prefix)).with_start_revision(revision).with_progress_notify();
+        self.in_time(client.watch(self.prefix.as_str(), Some(options))).await
+    }
+
+    /// The client's own time-out does not cover an answer's body.
+    async fn in_time<T>(&self, request: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Trouble> {
+        match tokio::time::timeout(self.settings.connect_timeout + self.settings.request_timeout, request).await {
+            Ok(answer) => answer.map_err(|error| Trouble::of(&error, &self.prefix)),
+            Err(_) => Err(Trouble::Silent),
+        }
+    }
+
+    /// Takes what a watch tells.
+    fn take(&self, message: &WatchResponse) -> Result<(), Trouble> {
+        if message.canceled() {
+            return Err(match message.compact_revision() {
+                0 => Trouble::of_text(message.cancel_reason(), &self.prefix),
+                _ => Trouble::Compacted,
+            });
+        }
+        let mut mirror = self.mirror.borrow_mut();
+        let mut reached = 0;
+        for event in message.events() {
+            let Some(entry) = event.kv() else { continue };
+            match event.event_type() {
+                EventType::Put => mirror.put(entry.key(), entry.value()),
+                EventType::Delete => mirror.delete(entry.key()),
+            }
+            reached = reached.max(entry.mod_revision());
+        }
+        // A notice of progress says that everything up to its revision has come; but not one that answers a request (it
+        // names no watch), and not the first message, which may come before what it refers to.
+        let is_progress = message.events().is_empty() && !message.created() && message.watch_id() >= 0;
+        if let Some(header) = message.header().filter(|_| is_progress) {
+            reached = header.revision();
+        }
+        mirror.reached(reached);
+        Ok(())
+    }
+}
+
+fn position(header: Option<&ResponseHeader>) -> Result<Position, Trouble> {
+    let header = header.ok_or_else(|| Trouble::Other("an answer without a header".to_owned()))?;
+    Ok(Position { cluster: header.cluster_id(), revision: header.revision() })
+}
+
+/// Returns the first key after all that start with `prefix`, which ends with a slash.
+fn after(prefix: &str) -> Vec<u8> {
+    let mut key = prefix.trim_end_matches('/').as_bytes().to_vec();
+    key.push(b'/' + 1);
+    key
+}
+
+/// Randomness only spreads load: without it, nothing is spread.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or(0)
+}
