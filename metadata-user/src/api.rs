@@ -9,21 +9,27 @@
 //! Ours, not Nova's: `meta-data/meta-data/` in the EC2 tree (see `ec2`), a password that is readable at once, and a
 //! second POST of one that is 409 at once.
 //!
+//! An instance of an unchanged OpenStack has no record: its answers are Nova's own, copied ([`Copied`]).
+//!
 //! Left out: who asks (`http`), whether there is an instance yet (`http`: 503), fetching of dynamic vendor data.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 mod accept;
+mod copied;
 mod date;
 mod ec2;
 mod error;
+mod found;
 mod instance;
 mod json;
 mod openstack;
 mod route;
 
+pub use copied::{Copied, NOT_FOUND_TEXT, Page, Reply};
 pub use date::Date;
 pub use instance::Instance;
 pub use openstack::vendor_data::{self, StaticVendordata};
@@ -96,7 +102,7 @@ pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// The `Content-Type` header.
-    pub content_type: Option<&'static str>,
+    pub content_type: Option<Cow<'static, str>>,
     /// The body; empty for HEAD.
     pub body: Bytes,
     /// The `Content-Length` header: for HEAD, that of the GET answer.

@@ -131,6 +131,9 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
         vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content())));
     let facts = Facts::new();
     let source = Source::start(&config.source, Arc::clone(&store), facts, None, source_read)?;
+    if let Some(origin) = source.origin() {
+        guests.ask_at(origin);
+    }
     for warning in config.cloud.warnings() {
         warn!("{warning}");
     }

@@ -19,11 +19,12 @@ mod listener;
 mod progress;
 pub mod service;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::config::{self, defaults};
 use crate::identity::Identities;
+use crate::origin::Origin;
 use crate::store::Store;
 
 pub use counters::{Counters, Snapshot};
@@ -40,6 +41,7 @@ pub struct Guests {
     limits: Arc<Limits>,
     counters: Arc<Counters>,
     times: Times,
+    origin: OnceLock<Origin>,
 }
 
 /// How long a connection may take for what.
@@ -67,7 +69,14 @@ impl Guests {
             limits: Arc::new(Limits::new(settings.connections, settings.connections_per_port)),
             counters: Arc::default(),
             times: Times { request: settings.request_timeout, idle: settings.idle_timeout },
+            origin: OnceLock::new(),
         }
+    }
+
+    /// From here on, connections ask there for what an instance of an unchanged OpenStack lacks.
+    pub fn ask_at(&self, origin: Origin) {
+        // There is one source in a daemon's life.
+        let _ = self.origin.set(origin);
     }
 
     /// Returns what happened so far, and the number of connections now.

@@ -14,6 +14,7 @@ pub mod drain;
 pub mod facts;
 pub mod http;
 pub mod identity;
+pub mod origin;
 pub mod port;
 pub mod readiness;
 pub mod secret;

@@ -1,6 +1,7 @@
 //! Where content comes from.
 //!
-//! Promises: a source only writes the store, and nothing that answers guests waits for one; whatever happens to a
+//! Promises: a source only writes the store, and nothing that answers guests waits for one (but for the two requests of
+//! [`crate::origin`]); whatever happens to a
 //! source, the last good content stays served and the state says since when.
 
 pub mod directory;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config;
 use crate::facts::Facts;
+use crate::origin::Origin;
 use crate::readiness::Blocker;
 use crate::store::Store;
 use crate::store::record::InstanceId;
@@ -63,6 +65,15 @@ impl Source {
             }
             config::Source::Nova(settings) => Self::Nova(nova::Nova::start(settings, store, facts, first_scan)?),
         })
+    }
+
+    /// Returns where guests' requests ask for what was not read ahead; `None`: everything is.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Nova(source) => Some(source.origin()),
+            Self::Directory(_) | Self::Etcd(_) => None,
+        }
     }
 
     /// Returns a view of its state.

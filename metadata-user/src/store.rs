@@ -11,6 +11,7 @@
 //! Left out: where records come from (`source`), and who is asking (`identity`).
 
 pub mod record;
+mod served;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +21,9 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::api::vendor_data::DynamicResults;
-use crate::api::{Cloud, Instance};
+use crate::api::{Cloud, Copied, Instance};
 use record::{InstanceId, InstanceRecord, PortRecord, ProjectId};
+pub use served::Served;
 
 /// A port of a document that names a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +56,7 @@ struct Index {
 #[derive(Debug)]
 pub struct Store {
     cloud: Arc<Cloud>,
-    instances: DashMap<InstanceId, Arc<Instance>>,
+    instances: DashMap<InstanceId, Served>,
     index: Mutex<Index>,
 }
 
@@ -67,8 +69,20 @@ impl Store {
 
     /// Returns the instance's answers, if there is such an instance.
     #[must_use]
+    pub fn served(&self, id: InstanceId) -> Option<Served> {
+        self.instances.get(&id).map(|instance| instance.value().clone())
+    }
+
+    /// Returns the answers from the instance's document, if there is such an instance and it has one.
+    #[must_use]
     pub fn get(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.instances.get(&id).map(|instance| Arc::clone(instance.value()))
+        self.served(id)?.record()
+    }
+
+    /// Returns the instance's answers that are copied, if there is such an instance and they are.
+    #[must_use]
+    pub fn copied(&self, id: InstanceId) -> Option<Arc<Copied>> {
+        self.served(id)?.copied()
     }
 
     /// Returns the number of instances.
@@ -111,8 +125,24 @@ impl Store {
         if let Some(old) = old {
             instance = instance.with_dynamic(Arc::clone(old.dynamic()));
         }
-        self.instances.insert(id, Arc::new(instance));
+        self.instances.insert(id, Served::Record(Arc::new(instance)));
         index.tell(changed);
+        index.tell_content(id);
+        true
+    }
+
+    /// Adds or replaces an instance whose answers are copied. Returns whether anything changed.
+    pub fn put_copied(&self, copied: Copied) -> bool {
+        let mut index = self.lock();
+        let id = copied.uuid();
+        let old = match self.served(id) {
+            Some(Served::Copied(old)) if *old == copied => return false,
+            old => old.and_then(Served::record),
+        };
+        let old = old.as_deref().map(Instance::record);
+        index.forget(old);
+        self.instances.insert(id, Served::Copied(Arc::new(copied)));
+        index.tell(changed_devices(old, None));
         index.tell_content(id);
         true
     }
@@ -123,8 +153,10 @@ impl Store {
         let Some((_, old)) = self.instances.remove(&id) else {
             return false;
         };
-        index.forget(Some(old.record()));
-        index.tell(changed_devices(Some(old.record()), None));
+        let old = old.record();
+        let old = old.as_deref().map(Instance::record);
+        index.forget(old);
+        index.tell(changed_devices(old, None));
         index.tell_content(id);
         true
     }
@@ -144,7 +176,7 @@ impl Store {
         let _index = self.lock();
         match self.get(id) {
             Some(instance) if instance.password().is_none() => {
-                self.instances.insert(id, Arc::new(instance.with_password(password)));
+                self.instances.insert(id, Served::Record(Arc::new(instance.with_password(password))));
                 true
             }
             _ => false,
@@ -160,7 +192,7 @@ impl Store {
         };
         let mut answers = DynamicResults::clone(instance.dynamic());
         answers.insert(target.to_owned(), answer);
-        self.instances.insert(id, Arc::new(instance.with_dynamic(Arc::new(answers))));
+        self.instances.insert(id, Served::Record(Arc::new(instance.with_dynamic(Arc::new(answers)))));
         true
     }
 

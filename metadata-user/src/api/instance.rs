@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::error::Refusal;
+use super::found::{self, Found};
 use super::openstack::meta_data::{self, Tail};
 use super::openstack::vendor_data::{self, DynamicResults};
 use super::openstack::{self, Document, Version, injected, network_data};
@@ -30,19 +31,6 @@ struct Facts {
     network_data: OnceLock<Bytes>,
     injected: OnceLock<Option<Bytes>>,
     ec2: OnceLock<ec2::Tree>,
-}
-
-/// What was found.
-struct Found {
-    content_type: &'static str,
-    body: Bytes,
-    effect: Option<Effect>,
-}
-
-impl Found {
-    fn new(content_type: &'static str, body: Bytes) -> Self {
-        Self { content_type, body, effect: None }
-    }
 }
 
 impl Instance {
@@ -97,33 +85,7 @@ impl Instance {
     pub fn answer(&self, request: &Request<'_>) -> Answer {
         let path = route::path(request.target);
         let found = path.as_deref().ok_or(Refusal::NotFound).and_then(|path| self.find(path, request));
-        match (found, request.method) {
-            (Ok(found), method) => {
-                let content_length = found.body.len() as u64;
-                let body = if method == "HEAD" { Bytes::new() } else { found.body };
-                Answer {
-                    status: 200,
-                    content_type: Some(found.content_type),
-                    body,
-                    content_length,
-                    effect: found.effect,
-                }
-            }
-            (Err(refusal), "HEAD") => empty(refusal.status(), Some(HTML)),
-            // Nova's CORS filter takes every OPTIONS that fails for a preflight request.
-            (Err(_), "OPTIONS") => empty(200, None),
-            (Err(refusal), _) => {
-                let (content_type, body) = refusal.body(request.accept);
-                let content_length = body.len() as u64;
-                Answer {
-                    status: refusal.status(),
-                    content_type: Some(content_type),
-                    body,
-                    content_length,
-                    effect: None,
-                }
-            }
-        }
+        found::answer(found, request)
     }
 
     fn find(&self, path: &str, request: &Request<'_>) -> Result<Found, Refusal> {
@@ -185,7 +147,7 @@ impl Instance {
                 let password = std::str::from_utf8(request.body).map_err(|_| Refusal::NotFound)?;
                 // Nothing posted is nothing stored: a later POST still works.
                 let effect = (!password.is_empty()).then(|| Effect::SetPassword(password.into()));
-                Ok(Found { content_type: HTML, body: Bytes::new(), effect })
+                Ok(Found { effect, ..Found::new(HTML, Bytes::new()) })
             }
             _ => Err(Refusal::Method),
         }
@@ -231,8 +193,4 @@ impl Facts {
     fn ec2(&self) -> &ec2::Tree {
         self.ec2.get_or_init(|| ec2::Tree::render(&self.record, &self.hostname()))
     }
-}
-
-fn empty(status: u16, content_type: Option<&'static str>) -> Answer {
-    Answer { status, content_type, body: Bytes::new(), content_length: 0, effect: None }
 }

@@ -95,7 +95,10 @@ impl Guests {
         let tag = Tag(address.tag);
         let lease = self.identities.lease(tag).ok_or(Refusal::Unknown(address.tag))?;
         let permit = self.limits.admit(tag)?;
-        Ok((Guest { tag: address.tag, lease, store: Arc::clone(&self.store) }, permit))
+        Ok((
+            Guest { tag: address.tag, lease, store: Arc::clone(&self.store), origin: self.origin.get().cloned() },
+            permit,
+        ))
     }
 }
 

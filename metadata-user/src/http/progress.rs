@@ -58,6 +58,11 @@ impl Progress {
         self.receiving.store(0, Ordering::Relaxed);
     }
 
+    /// Returns how long a complete request may wait for its answer.
+    pub(super) fn patience(&self) -> Duration {
+        self.times.request.min(self.times.idle)
+    }
+
     /// Whatever is unsent must not leave.
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);

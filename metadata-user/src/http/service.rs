@@ -3,7 +3,11 @@
 //! Promises: the owner of the connection is looked at for every request; the path that decides is the one on the
 //! request line, percent-encoding and all; where the body is rendered already, answering allocates nothing (the
 //! response takes over the request's header table).
+//!
+//! Nothing here waits for a source, but for two requests to an instance of an unchanged OpenStack: a path that was not
+//! read ahead, and the POST of a password. They wait no longer than a request may take, and are 503 then.
 
+use std::borrow::Cow;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -16,16 +20,18 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
 use super::Counters;
 use super::error::Ended;
 use super::progress::Progress;
-use crate::api::{Answer, Date, Effect, Instance, PASSWORD_LIMIT, Request as Asked};
+use crate::api::{Answer, Copied, Date, Effect, Instance, PASSWORD_LIMIT, Reply, Request as Asked};
 use crate::clock;
 use crate::identity::{Identity, Lease};
-use crate::store::Store;
+use crate::origin::{Origin, Outcome, Want};
 use crate::store::record::InstanceId;
+use crate::store::{Served, Store};
 
 /// What every path answers until the content is there.
 const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.\n";
@@ -42,6 +48,11 @@ pub trait Content: Send + Sync + 'static {
 
     /// Keeps the password that the guest posted, unless there is one. Returns whether it is kept.
     fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool;
+
+    /// Asks the controller, and waits for what becomes of it.
+    fn ask(&self, _: InstanceId, _: Want) -> impl Future<Output = Outcome> + Send {
+        ready(Outcome::Unavailable)
+    }
 
     /// Returns the date, UTC.
     fn today(&self) -> Date {
@@ -63,7 +74,7 @@ pub enum Resolution {
     /// Somebody whose content is not there (yet).
     NotReady,
     /// This instance.
-    Ready(Arc<Instance>),
+    Ready(Served),
 }
 
 /// What the holder of a lease may read.
@@ -72,6 +83,7 @@ pub(super) struct Guest {
     pub(super) tag: u32,
     pub(super) lease: Lease,
     pub(super) store: Arc<Store>,
+    pub(super) origin: Option<Origin>,
 }
 
 impl Content for Guest {
@@ -82,13 +94,20 @@ impl Content for Guest {
         match &*identity {
             Identity::Held => Resolution::NotReady,
             Identity::Bound { instance, .. } => {
-                self.store.get(*instance).map_or(Resolution::NotReady, Resolution::Ready)
+                self.store.served(*instance).map_or(Resolution::NotReady, Resolution::Ready)
             }
         }
     }
 
     fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool {
         self.store.set_password(instance, password)
+    }
+
+    async fn ask(&self, instance: InstanceId, want: Want) -> Outcome {
+        match &self.origin {
+            Some(origin) => origin.ask(instance, want).await,
+            None => Outcome::Unavailable,
+        }
     }
 
     async fn ended(&self) {
@@ -123,7 +142,7 @@ impl Fixed {
 
 impl Content for Fixed {
     fn resolve(&self) -> Resolution {
-        Resolution::Ready(Arc::clone(&self.instance.lock().unwrap_or_else(PoisonError::into_inner)))
+        Resolution::Ready(Served::Record(Arc::clone(&self.instance.lock().unwrap_or_else(PoisonError::into_inner))))
     }
 
     fn keep_password(&self, _: InstanceId, password: Arc<str>) -> bool {
@@ -169,10 +188,10 @@ impl<C: Content> Service<C> {
 
 type Answered = Result<Response<Full<Bytes>>, Ended>;
 
-/// An answer that is there at once, or after the body was read.
+/// An answer that is there at once, or after the body was read or the controller asked.
 pub(super) enum Answering {
     Now(Ready<Answered>),
-    Reading(Pin<Box<dyn Future<Output = Answered> + Send>>),
+    Later(Pin<Box<dyn Future<Output = Answered> + Send>>),
 }
 
 impl Future for Answering {
@@ -181,7 +200,7 @@ impl Future for Answering {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
         match self.get_mut() {
             Self::Now(answer) => Pin::new(answer).poll(cx),
-            Self::Reading(answer) => answer.as_mut().poll(cx),
+            Self::Later(answer) => answer.as_mut().poll(cx),
         }
     }
 }
@@ -194,14 +213,34 @@ impl<C: Content> hyper::service::Service<Request<Incoming>> for Service<C> {
     fn call(&self, request: Request<Incoming>) -> Answering {
         let (parts, body) = request.into_parts();
         if parts.method != Method::POST || body.is_end_stream() {
-            return Answering::Now(ready(self.shared.answer(parts, &[])));
+            self.shared.received(&parts);
+            match self.shared.step(&parts, &[]) {
+                Ok(Step::Ask(instance, want)) => {
+                    let shared = Arc::clone(&self.shared);
+                    return Answering::Later(Box::pin(async move { shared.ask(parts, &[], instance, want).await }));
+                }
+                Ok(Step::Answer(answer)) => return Answering::Now(ready(Ok(self.shared.respond(parts, answer)))),
+                Err(Ended) => return Answering::Now(ready(Err(Ended))),
+            }
         }
         let shared = Arc::clone(&self.shared);
-        Answering::Reading(Box::pin(async move {
+        Answering::Later(Box::pin(async move {
             let body = read(body, content_length(&parts.headers)).await?;
-            shared.answer(parts, &body)
+            shared.received(&parts);
+            match shared.step(&parts, &body)? {
+                Step::Answer(answer) => Ok(shared.respond(parts, answer)),
+                Step::Ask(instance, want) => shared.ask(parts, &body, instance, want).await,
+            }
         }))
     }
+}
+
+/// What to do next about a request.
+enum Step {
+    /// Answer it; `None`: the content is not there.
+    Answer(Option<Answer>),
+    /// Ask the controller first.
+    Ask(InstanceId, Want),
 }
 
 /// Reads a body, at most one byte more than a password may have: `api` refuses it by its length.
@@ -232,7 +271,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 impl<C: Content> Shared<C> {
-    fn answer(&self, parts: Parts, body: &[u8]) -> Answered {
+    fn received(&self, parts: &Parts) {
         self.progress.received();
         if let Some(header) = IDENTITY_HEADERS.iter().find(|header| parts.headers.contains_key(**header)) {
             let times = self.counters.claimed_identity.fetch_add(1, Ordering::Relaxed) + 1;
@@ -241,65 +280,119 @@ impl<C: Content> Shared<C> {
                 info!(tag = self.content.name(), header, times, "a guest sent an identity header: ignored");
             }
         }
-        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-        let asked = Asked {
+    }
+
+    fn asked<'a>(&self, parts: &'a Parts, body: &'a [u8]) -> Asked<'a> {
+        Asked {
             method: parts.method.as_str(),
-            target,
+            target: target(parts),
             accept: parts.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()),
             content_length: content_length(&parts.headers),
             body,
             today: self.content.today(),
             seed: &clock::seed,
-        };
-        let mut answer = match self.content.resolve() {
+        }
+    }
+
+    fn step(&self, parts: &Parts, body: &[u8]) -> Result<Step, Ended> {
+        let asked = self.asked(parts, body);
+        let instance = match self.content.resolve() {
             Resolution::Ended => {
                 self.progress.cut();
                 return Err(Ended);
             }
-            Resolution::NotReady => None,
-            Resolution::Ready(instance) => Some(instance.answer(&asked)),
+            Resolution::NotReady => return Ok(Step::Answer(None)),
+            Resolution::Ready(Served::Record(instance)) => instance,
+            Resolution::Ready(Served::Copied(copied)) => {
+                return Ok(match copied.reply(&asked) {
+                    Reply::Answer(answer) => Step::Answer(Some(answer)),
+                    Reply::Missing(path) => Step::Ask(copied.uuid(), Want::Page(path)),
+                    Reply::Password { path, password } => Step::Ask(copied.uuid(), Want::Password { path, password }),
+                });
+            }
         };
+        let mut answer = Some(instance.answer(&asked));
         if let Some(Answer { effect: Some(Effect::SetPassword(password)), .. }) = &answer {
-            answer = self.set_password(Arc::clone(password), &asked, answer.clone())?;
+            answer = self.set_password(instance.record().uuid, Arc::clone(password), &asked, answer.clone())?;
         }
+        Ok(Step::Answer(answer))
+    }
+
+    /// Waits for the controller, then answers. Who is asking is looked at again after it.
+    async fn ask(&self, parts: Parts, body: &[u8], instance: InstanceId, want: Want) -> Answered {
+        let deadline = Instant::now() + self.progress.patience();
+        let mut next = (instance, want);
+        loop {
+            let is_page = matches!(next.1, Want::Page(_));
+            let outcome =
+                timeout_at(deadline, self.content.ask(next.0, next.1.clone())).await.unwrap_or(Outcome::Unavailable);
+            if let Outcome::Posted(status) = outcome {
+                let answer = match self.content.resolve() {
+                    Resolution::Ended => {
+                        self.progress.cut();
+                        return Err(Ended);
+                    }
+                    Resolution::Ready(now) if now.uuid() == next.0 => Copied::posted(status, &self.asked(&parts, body)),
+                    _ => None,
+                };
+                return Ok(self.respond(parts, answer));
+            }
+            match self.step(&parts, body)? {
+                Step::Answer(answer) => return Ok(self.respond(parts, answer)),
+                // The page was read first, to know whether there is a password.
+                Step::Ask(instance, want @ Want::Password { .. }) if is_page && outcome == Outcome::Kept => {
+                    next = (instance, want);
+                }
+                Step::Ask(..) => return Ok(self.respond(parts, None)),
+            }
+        }
+    }
+
+    fn respond(&self, parts: Parts, answer: Option<Answer>) -> Response<Full<Bytes>> {
         let status = answer.as_ref().map_or(503, |answer| answer.status);
         self.counters.answered(status);
-        debug!(tag = self.content.name(), method = asked.method, target, status, "answered");
+        debug!(tag = self.content.name(), method = parts.method.as_str(), target = target(&parts), status, "answered");
         let head = parts.method == Method::HEAD;
-        Ok(match answer {
+        match answer {
             Some(answer) => respond(parts.headers, answer, head),
             None => not_ready(parts.headers, head),
-        })
+        }
     }
 
     /// Keeps a password, then returns the answer; where another request was first, that of the changed instance.
     fn set_password(
         &self,
+        instance: InstanceId,
         password: Arc<str>,
         asked: &Asked<'_>,
         answer: Option<Answer>,
     ) -> Result<Option<Answer>, Ended> {
-        let before = match self.content.resolve() {
-            Resolution::Ready(instance) => instance,
-            Resolution::NotReady => return Ok(None),
-            Resolution::Ended => return Err(Ended),
-        };
-        if self.content.keep_password(before.record().uuid, password) {
+        if self.content.keep_password(instance, password) {
             return Ok(answer);
         }
         match self.content.resolve() {
-            Resolution::Ready(instance) => Ok(Some(instance.answer(asked))),
-            Resolution::NotReady => Ok(None),
+            Resolution::Ready(Served::Record(instance)) => Ok(Some(instance.answer(asked))),
+            Resolution::Ready(Served::Copied(_)) | Resolution::NotReady => Ok(None),
             Resolution::Ended => Err(Ended),
         }
     }
+}
+
+fn target(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("", |target| target.as_str())
 }
 
 /// Builds a response in the table of the request's headers, which hyper takes back for the next request.
 fn respond(mut headers: HeaderMap, answer: Answer, head: bool) -> Response<Full<Bytes>> {
     headers.clear();
     if let Some(content_type) = answer.content_type {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let value = match content_type {
+            Cow::Borrowed(text) => Some(HeaderValue::from_static(text)),
+            Cow::Owned(text) => HeaderValue::from_str(&text).ok(),
+        };
+        if let Some(value) = value {
+            headers.insert(CONTENT_TYPE, value);
+        }
     }
     if head {
         // Otherwise hyper writes it, from the body, without a detour.
@@ -315,7 +408,7 @@ fn respond(mut headers: HeaderMap, answer: Answer, head: bool) -> Response<Full<
 fn not_ready(headers: HeaderMap, head: bool) -> Response<Full<Bytes>> {
     let answer = Answer {
         status: 503,
-        content_type: Some("text/plain; charset=UTF-8"),
+        content_type: Some(Cow::Borrowed("text/plain; charset=UTF-8")),
         body: Bytes::from_static(NOT_READY.as_bytes()),
         content_length: NOT_READY.len() as u64,
         effect: None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{SourceState, StateView};
 use crate::config;
 use crate::facts::Facts;
+use crate::origin::{self, Origin};
 use crate::readiness::Blocker;
 use crate::store::Store;
 
@@ -13,6 +14,7 @@ use crate::store::Store;
 #[derive(Debug)]
 pub struct Nova {
     state: StateView,
+    origin: Origin,
 }
 
 impl Nova {
@@ -28,7 +30,14 @@ impl Nova {
         first_scan: Blocker,
     ) -> io::Result<Self> {
         drop(first_scan);
-        Ok(Self { state: StateView::new(SourceState::new("nova", String::new())) })
+        let (origin, _) = origin::channel();
+        Ok(Self { origin, state: StateView::new(SourceState::new("nova", String::new())) })
+    }
+
+    /// Returns where guests' requests ask for what was not read ahead.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin.clone()
     }
 
     /// Returns a view of its state.

@@ -183,3 +183,22 @@ fn readers_see_whole_records_while_writers_write() {
         reader.join().expect("a reader saw a torn state");
     }
 }
+
+#[test]
+fn copied_answers_stand_beside_records_and_replace_them() {
+    let store = Store::new(Cloud::default());
+    let copied = |number| Copied::new(id(number), [("".to_owned(), crate::api::Page::not_found())]);
+    store.put(record(1, "p", &["tap1"]));
+    store.put(record(2, "p", &["tap2"]));
+    let (mut changes, mut content) = (store.subscribe(), store.subscribe_to_content());
+    assert!(store.put_copied(copied(1)) && !store.put_copied(copied(1)));
+    assert_eq!(devices(&mut changes), [["tap1"]], "a copy claims no device");
+    assert!(store.claims("tap1").is_empty() && store.get(id(1)).is_none() && store.copied(id(1)).is_some());
+    assert_eq!(content.try_recv(), Ok(id(1)));
+    assert!(!store.set_password(id(1), "x".into()));
+    assert!(store.put(record(1, "p", &["tap1"])));
+    assert_eq!(devices(&mut changes), [["tap1"]]);
+    store.put_copied(copied(3));
+    assert_eq!(store.keep_only(|id| id == self::id(2)), [id(1), id(3)]);
+    assert!(store.served(id(3)).is_none());
+}

@@ -1,0 +1,460 @@
+//! An instance whose answers are Nova's own, kept byte for byte by path.
+//!
+//! Promises:
+//! - what is kept is what Nova said: status, content type, body; a path that Nova said is not there is kept as that;
+//! - spellings of a path, methods and errors are those of [`super::Instance`], which are Nova's;
+//! - `random_seed` is fresh in every answer: a copy would hand out one seed for ever. All other bytes are Nova's;
+//! - equal bodies of one instance are one piece of memory;
+//! - a path that is not kept is asked for only if Nova could have it: nothing is looked up below a leaf (Nova crashes
+//!   there), in an unknown version, or by an overlong name.
+//!
+//! Ours, not Nova's: a second POST of a password is 409 as soon as the first is kept.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::Refusal;
+use super::found::{self, Found};
+use super::{Answer, HTML, JSON, PASSWORD_LIMIT, PLAIN, Request, route};
+use crate::base64;
+use crate::store::record::InstanceId;
+
+/// What Nova says without an `Accept` header where there is no such path, or no such instance.
+pub const NOT_FOUND_TEXT: &str = "404 Not Found\n\nThe resource could not be found.\n\n   ";
+
+/// Longest path that is asked for: every name in Nova's trees is far shorter.
+const LONGEST_PATH: usize = 255;
+
+/// What comes before the seed in `meta_data.json`, as Python writes it.
+const SEED_KEY: &[u8] = b"\"random_seed\": \"";
+/// Length of 512 bytes in base64. Metadata, the only other values of that key, has at most 255 characters.
+const SEED_LENGTH: usize = 684;
+
+/// Nova's answer for one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    status: u16,
+    content_type: Option<Cow<'static, str>>,
+    body: Bytes,
+    /// Where in the body the seed is.
+    seed: Option<usize>,
+}
+
+impl Page {
+    /// Keeps an answer with status 200. The seed in it is forgotten, so that answers that differ in nothing else are
+    /// equal.
+    #[must_use]
+    pub fn found(content_type: Option<&str>, body: Bytes) -> Self {
+        let content_type = content_type.map(|text| {
+            let known = [PLAIN, HTML, JSON].into_iter().find(|known| *known == text);
+            known.map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed)
+        });
+        let seed = seed_in(&body);
+        let body = match seed {
+            None => body,
+            Some(at) => {
+                let mut masked = body.to_vec();
+                masked[at..at + SEED_LENGTH - 1].fill(b'A');
+                masked.into()
+            }
+        };
+        Self { status: 200, content_type, body, seed }
+    }
+
+    /// Keeps that there is no such path.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self { status: 404, content_type: None, body: Bytes::new(), seed: None }
+    }
+
+    /// Returns the status: 200 or 404.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Returns the `Content-Type` header; none with status 404, whose answer is made anew for each request.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
+    }
+
+    /// Returns the body, with a seed that is none.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    fn is_found(&self) -> bool {
+        self.status == 200
+    }
+
+    fn lists(&self, name: &str) -> bool {
+        self.body.split(|byte| *byte == b'\n').any(|line| line == name.as_bytes())
+    }
+
+    fn answer(&self, request: &Request<'_>) -> Found {
+        let body = match self.seed {
+            None => self.body.clone(),
+            Some(at) => {
+                let mut seed = [0; 512];
+                (request.seed)(&mut seed);
+                let mut body = Vec::with_capacity(self.body.len());
+                body.extend_from_slice(&self.body[..at]);
+                base64::encode_into(&seed, &mut body);
+                body.extend_from_slice(&self.body[at + SEED_LENGTH..]);
+                body.into()
+            }
+        };
+        Found { content_type: self.content_type.clone(), body, effect: None }
+    }
+}
+
+/// Returns where Nova's seed is: the last value of that key with its length, since an instance's own metadata comes
+/// before it.
+fn seed_in(body: &[u8]) -> Option<usize> {
+    let keys = body.windows(SEED_KEY.len()).enumerate().filter(|(_, window)| *window == SEED_KEY);
+    let mut values = keys.map(|(at, _)| at + SEED_KEY.len());
+    values.rfind(|at| {
+        let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+        let value = body.get(*at..*at + SEED_LENGTH);
+        value.is_some_and(|value| value.iter().all(is_base64)) && body.get(*at + SEED_LENGTH) == Some(&b'"')
+    })
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// This answer.
+    Answer(Answer),
+    /// Only Nova knows: read this path, then ask again.
+    Missing(String),
+    /// Nova decides: post this password to this path. Its status is the answer's ([`Copied::posted`]).
+    Password {
+        /// The path.
+        path: String,
+        /// What the guest posted.
+        password: Bytes,
+    },
+}
+
+/// An instance's answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    uuid: InstanceId,
+    pages: Arc<BTreeMap<Box<str>, Page>>,
+}
+
+impl Copied {
+    /// Returns the answers of these pages, by path: segments joined by single slashes, without a leading or trailing one.
+    #[must_use]
+    pub fn new(uuid: InstanceId, pages: impl IntoIterator<Item = (String, Page)>) -> Self {
+        let mut bodies: HashSet<Bytes> = HashSet::new();
+        let shared = pages.into_iter().map(|(path, mut page)| {
+            match bodies.get(&page.body) {
+                Some(body) => page.body = body.clone(),
+                None => {
+                    bodies.insert(page.body.clone());
+                }
+            }
+            (path.into_boxed_str(), page)
+        });
+        Self { uuid, pages: Arc::new(shared.collect()) }
+    }
+
+    /// Returns the instance's id.
+    #[must_use]
+    pub fn uuid(&self) -> InstanceId {
+        self.uuid
+    }
+
+    /// Returns the pages by path, ascending.
+    pub fn pages(&self) -> impl Iterator<Item = (&str, &Page)> {
+        self.pages.iter().map(|(path, page)| (&**path, page))
+    }
+
+    /// Returns the page of a path.
+    #[must_use]
+    pub fn page(&self, path: &str) -> Option<&Page> {
+        self.pages.get(path)
+    }
+
+    /// Returns the password that the guest posted; empty if it has not.
+    #[must_use]
+    pub fn password(&self) -> Bytes {
+        let mut pages = self.pages.iter().filter(|(path, page)| is_password(path) && page.is_found());
+        pages.next_back().map(|(_, page)| page.body.clone()).unwrap_or_default()
+    }
+
+    /// Returns the same instance with this password in every version that has one.
+    #[must_use]
+    pub fn with_password(&self, password: &Bytes) -> Self {
+        let pages = self.pages().map(|(path, page)| {
+            let mut page = page.clone();
+            if is_password(path) && page.is_found() {
+                page.body = password.clone();
+            }
+            (path.to_owned(), page)
+        });
+        Self::new(self.uuid, pages)
+    }
+
+    /// Answers a request, or says what must be known for that.
+    #[must_use]
+    pub fn reply(&self, request: &Request<'_>) -> Reply {
+        let found = match route::path(request.target) {
+            None => Err(Refusal::NotFound),
+            Some(path) => {
+                let path = without_alias(&path);
+                match self.pages.get(path) {
+                    None if self.may_exist(path) => return Reply::Missing(path.to_owned()),
+                    None => Err(Refusal::NotFound),
+                    Some(page) if !page.is_found() => Err(Refusal::NotFound),
+                    Some(page) if is_password(path) => match self.post(page, request) {
+                        Ok(Some(password)) => return Reply::Password { path: path.to_owned(), password },
+                        Ok(None) => Ok(page.answer(request)),
+                        Err(refusal) => Err(refusal),
+                    },
+                    Some(page) => Ok(page.answer(request)),
+                }
+            }
+        };
+        Reply::Answer(found::answer(found, request))
+    }
+
+    /// Returns the answer to a posted password, by Nova's status; `None` for a status that is none of Nova's.
+    #[must_use]
+    pub fn posted(status: u16, request: &Request<'_>) -> Option<Answer> {
+        let found = match status {
+            200 => Ok(Found::new(HTML, Bytes::new())),
+            400 | 413 => Err(Refusal::TooLarge),
+            404 => Err(Refusal::NotFound),
+            409 => Err(Refusal::Conflict),
+            _ => return None,
+        };
+        Some(found::answer(found, request))
+    }
+
+    /// Returns what is posted as a password; `None` if it is only read.
+    fn post(&self, page: &Page, request: &Request<'_>) -> Result<Option<Bytes>, Refusal> {
+        match request.method {
+            "GET" => Ok(None),
+            "POST" if !page.body.is_empty() => Err(Refusal::Conflict),
+            "POST" => {
+                // A body without a length, or one that is not text, crashes Nova.
+                let length = request.content_length.ok_or(Refusal::NotFound)?;
+                if length > PASSWORD_LIMIT as u64 || request.body.len() > PASSWORD_LIMIT {
+                    return Err(Refusal::TooLarge);
+                }
+                std::str::from_utf8(request.body).map_err(|_| Refusal::NotFound)?;
+                Ok(Some(Bytes::copy_from_slice(request.body)))
+            }
+            _ => Err(Refusal::Method),
+        }
+    }
+
+    /// Tells whether Nova could have a path, as far as the pages show.
+    fn may_exist(&self, path: &str) -> bool {
+        if path.len() > LONGEST_PATH {
+            return false;
+        }
+        let Some(rest) = path.strip_prefix("openstack") else {
+            return path.is_empty() || self.may_exist_in_ec2(path);
+        };
+        let Some((version, name)) = rest.strip_prefix('/').map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+        else {
+            return rest.is_empty();
+        };
+        match (version, name) {
+            ("content", name) => !name.is_empty() && !name.contains('/'),
+            // Nova crashes.
+            (_, "content") => false,
+            (version, name) => !name.contains('/') && self.is_version("openstack", version),
+        }
+    }
+
+    fn may_exist_in_ec2(&self, path: &str) -> bool {
+        let (version, rest) = path.split_once('/').unwrap_or((path, ""));
+        let ends = rest.match_indices('/').map(|(end, _)| end);
+        self.is_version("", version) && ends.map(|end| &rest[..end]).all(|above| !self.is_leaf(version, above))
+    }
+
+    fn is_version(&self, list: &str, version: &str) -> bool {
+        self.pages.get(list).is_some_and(|list| list.lists(version))
+    }
+
+    /// Tells whether a listing has the name without a slash. What is a leaf in one version is one in all.
+    fn is_leaf(&self, version: &str, path: &str) -> bool {
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        [version, "latest"].into_iter().any(|version| {
+            let above = if above.is_empty() { version.to_owned() } else { format!("{version}/{above}") };
+            self.pages.get(&*above).is_some_and(|list| list.lists(name))
+        })
+    }
+}
+
+/// Takes off the first segment `ec2`, which Nova ignores.
+fn without_alias(path: &str) -> &str {
+    match path.strip_prefix("ec2") {
+        Some("") => "",
+        Some(rest) => match rest.strip_prefix('/') {
+            // In there, `openstack` would be a version.
+            Some(rest) if rest != "openstack" && !rest.starts_with("openstack/") => rest,
+            _ => path,
+        },
+        None => path,
+    }
+}
+
+fn is_password(path: &str) -> bool {
+    let version = path.strip_prefix("openstack/").and_then(|rest| rest.strip_suffix("/password"));
+    version.is_some_and(|version| !version.contains('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Date;
+    use crate::store::tests::id;
+
+    fn text(body: &'static str) -> Page {
+        Page::found(Some(PLAIN), Bytes::from_static(body.as_bytes()))
+    }
+
+    fn copied() -> Copied {
+        let seed = "z".repeat(SEED_LENGTH - 1);
+        let meta_data =
+            format!(r#"{{"meta": {{"random_seed": "mine"}}, "random_seed": "{seed}=", "project_id": "p"}}"#);
+        let pages = [
+            ("", text("2009-04-04\nlatest")),
+            ("openstack", text("2018-08-27\nlatest")),
+            ("openstack/latest/meta_data.json", Page::found(Some(JSON), meta_data.clone().into())),
+            ("openstack/2018-08-27/meta_data.json", Page::found(Some(JSON), meta_data.into())),
+            ("openstack/latest/user_data", Page::not_found()),
+            ("openstack/latest/password", Page::found(Some(HTML), Bytes::new())),
+            ("latest", text("meta-data/\nuser-data")),
+            ("latest/meta-data", text("hostname\npublic-keys/")),
+            ("latest/meta-data/public-keys", text("0=k")),
+            ("latest/odd", Page::found(Some("x/odd"), Bytes::from_static(b"odd"))),
+        ];
+        Copied::new(id(1), pages.map(|(path, page)| (path.to_owned(), page)))
+    }
+
+    fn ask(copied: &Copied, method: &str, target: &str, body: &[u8]) -> Reply {
+        copied.reply(&Request {
+            method,
+            target,
+            accept: None,
+            content_length: Some(body.len() as u64),
+            body,
+            today: Date::new(2026, 1, 1),
+            seed: &|seed| *seed = [1; 512],
+        })
+    }
+
+    fn answer(copied: &Copied, method: &str, target: &str, body: &[u8]) -> Answer {
+        match ask(copied, method, target, body) {
+            Reply::Answer(answer) => answer,
+            other => panic!("{method} {target}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn spellings_methods_and_errors_are_novas() {
+        let copied = copied();
+        for (method, target, status, content_type, length) in [
+            ("GET", "//openstack/x/../latest", 0, "", 0),
+            ("GET", "/openstack//", 200, PLAIN, 17),
+            ("BREW", "/ec2", 200, PLAIN, 17),
+            ("GET", "/ec2/latest/meta%2Ddata/", 200, PLAIN, 21),
+            ("HEAD", "/latest/odd?x", 200, "x/odd", 3),
+            ("GET", "/openstack/latest/user_data", 404, PLAIN, NOT_FOUND_TEXT.len()),
+            ("HEAD", "/openstack/latest/user_data", 404, HTML, 0),
+            ("OPTIONS", "/openstack/latest/user_data", 200, "", 0),
+            ("GET", "*", 404, PLAIN, NOT_FOUND_TEXT.len()),
+            ("GET", "/openstack/latest/password", 200, HTML, 0),
+            (
+                "PUT",
+                "/openstack/latest/password",
+                400,
+                PLAIN,
+                "400 Bad Request\n\nGET and POST only are supported.\n\n   ".len(),
+            ),
+        ] {
+            if status == 0 {
+                assert_eq!(ask(&copied, method, target, b""), Reply::Missing("openstack/latest".to_owned()));
+                continue;
+            }
+            let answer = answer(&copied, method, target, b"");
+            let found = (answer.status, answer.content_type.as_deref().unwrap_or(""), answer.content_length);
+            assert_eq!(found, (status, content_type, length as u64), "{method} {target}");
+        }
+        assert_eq!(answer(&copied, "GET", "/openstack/latest/user_data", b"").body, NOT_FOUND_TEXT);
+    }
+
+    #[test]
+    fn seeds_are_fresh_and_all_else_is_novas() {
+        let copied = copied();
+        let body = answer(&copied, "GET", "/openstack/latest/meta_data.json", b"").body;
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.starts_with(r#"{"meta": {"random_seed": "mine"}, "random_seed": "AQEBAQ"#), "{text}");
+        assert!(text.ends_with(r#"AQEBAQE=", "project_id": "p"}"#), "{text}");
+        let kept = |path: &str| copied.page(path).unwrap().body().clone();
+        let (one, other) = (kept("openstack/latest/meta_data.json"), kept("openstack/2018-08-27/meta_data.json"));
+        assert_eq!(one.as_ptr(), other.as_ptr(), "equal bodies are one");
+        assert!(!one.windows(2).any(|bytes| bytes == b"zz"), "Nova's seed is forgotten");
+        let again = Copied::new(id(1), copied.pages().map(|(path, page)| (path.to_owned(), page.clone())));
+        assert_eq!(again, copied);
+        let page = copied.page("openstack/latest/meta_data.json").unwrap();
+        assert_eq!(Page::found(page.content_type(), page.body().clone()), *page, "as read from a disk");
+    }
+
+    #[test]
+    fn only_what_nova_could_have_is_asked_for() {
+        let copied = copied();
+        for path in [
+            "openstack/latest",
+            "openstack/2018-08-27/version",
+            "openstack/latest/anything",
+            "openstack/content/0000",
+            "2009-04-04/user-data",
+            "2009-04-04/meta-data/public-keys/0/openssh-key",
+            "latest/unlisted/x",
+        ] {
+            assert_eq!(ask(&copied, "GET", &format!("/{path}"), b""), Reply::Missing(path.to_owned()));
+        }
+        let long = format!("/latest/{}", "x".repeat(255));
+        for target in [
+            "/openstack/2012-08-10/meta_data.json",
+            "/openstack/content",
+            "/openstack/latest/content",
+            "/openstack/latest/content/0000",
+            "/openstackx",
+            "/ec2/openstack/latest",
+            "/nonsense",
+            "/latest/meta-data/hostname/x",
+            "/2009-04-04/meta-data/hostname/x/y",
+            "/2009-04-04/user-data/x",
+            &long,
+        ] {
+            assert_eq!(answer(&copied, "GET", target, b"").status, 404, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_novas_to_take_once() {
+        let copied = copied();
+        let (path, key) = ("/openstack/latest/password", Bytes::from_static(b"cipher"));
+        let posted = Reply::Password { path: path[1..].to_owned(), password: key.clone() };
+        assert_eq!(ask(&copied, "POST", path, &key), posted);
+        assert_eq!(answer(&copied, "POST", path, &[b'x'; PASSWORD_LIMIT + 1]).status, 400);
+        assert_eq!(answer(&copied, "POST", path, b"\xff").status, 404);
+        assert!(copied.password().is_empty());
+        let copied = copied.with_password(&key);
+        assert_eq!((copied.password(), answer(&copied, "GET", path, b"").body), (key.clone(), key));
+        assert_eq!(answer(&copied, "POST", path, b"other").status, 409);
+    }
+}
