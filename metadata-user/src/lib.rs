@@ -17,6 +17,7 @@ pub mod identity;
 pub mod port;
 pub mod readiness;
 pub mod secret;
+pub mod snapshot;
 pub mod source;
 pub mod store;
 pub mod telemetry;
