@@ -5,12 +5,15 @@
 //! | `GET /v1/status` | [`wire::Status`] |
 //! | `GET /v1/ports` | list of [`wire::PortStatus`] |
 //! | `GET /v1/counters` | list of [`wire::PortCounters`] |
+//! | `GET /v1/source` | [`wire::Source`] |
+//! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that is there now is the right one |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
 //!
 //! Promises: only the socket's owner gets in (mode 0600); a socket on which a daemon answers is never taken over;
 //! errors are [`wire::Problem`] with the remedy. Within `/v1` members are only ever added.
 //!
-//! Left out: changing anything. What a node serves is decided by its configuration and its source.
+//! Left out: changing what a node serves. That is decided by its configuration and its source; only whether an answer of
+//! another controller is to be believed is the operator's to say.
 
 pub mod client;
 pub mod server;
@@ -22,7 +25,7 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
-use wire::{PortCounters, PortStatus, Status};
+use wire::{PortCounters, PortStatus, Source, Status};
 
 /// What the admin API shows. The rest of the daemon is behind this.
 pub trait Inspect: Send + Sync + 'static {
@@ -35,9 +38,18 @@ pub trait Inspect: Send + Sync + 'static {
     /// Returns each port's packet counters, by interface index.
     fn counters(&self) -> Vec<PortCounters>;
 
+    /// Returns how the source of documents is doing.
+    fn source(&self) -> Source;
+
+    /// Takes the controller that is there now for the right one. Completes with the number of instances that went.
+    fn accept_source(&self) -> Accepting<'_>;
+
     /// Traces the port with this interface name, until the receiver of `lines` is gone. Completes when it has begun.
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_>;
 }
+
+/// The end of the source's question; or why there was none.
+pub type Accepting<'a> = Pin<Box<dyn Future<Output = Result<usize, String>> + Send + 'a>>;
 
 /// The start of a trace.
 pub type Tracing<'a> = Pin<Box<dyn Future<Output = Result<(), TraceError>> + Send + 'a>>;

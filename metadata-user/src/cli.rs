@@ -11,6 +11,7 @@ mod error;
 pub mod exit;
 mod ports;
 mod schema;
+mod source;
 mod status;
 mod table;
 mod trace;
@@ -53,6 +54,8 @@ enum Verb {
     Run,
     /// Show how the daemon is doing: readiness, source with its broken documents, ports, connections
     Status(status::Verb),
+    /// Show where documents come from: revision, age, endpoints, errors; or accept another controller
+    Source(source::Verb),
     /// List the ports: whose each is, and why not where it is nobody's
     Ports(Form),
     /// Count each port's packets, by verdict and drop reason
@@ -115,6 +118,7 @@ fn execute(words: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Re
     match cli.verb {
         Verb::Run => app::run(&config).map(|()| exit::OK).map_err(CliError::from),
         Verb::Status(verb) => verb.execute(&client, out),
+        Verb::Source(verb) => verb.execute(&client, out),
         Verb::Ports(form) => ports::execute(form, &client, out),
         Verb::Counters(verb) => verb.execute(&client, out),
         Verb::Trace(verb) => verb.execute(&client, out),

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::wire::{PortCounters, PortStatus, Problem, Status};
+use super::wire::{Accepted, PortCounters, PortStatus, Problem, Source, Status};
 
 /// The daemon did not answer as asked.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,22 @@ impl Client {
         self.get("/v1/counters").await
     }
 
+    /// Asks how the source of documents is doing.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn source(&self) -> Result<Source, ClientError> {
+        self.get("/v1/source").await
+    }
+
+    /// Takes the controller that is there now for the right one.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn accept_source(&self) -> Result<Accepted, ClientError> {
+        self.ask(Method::POST, "/v1/source/accept").await
+    }
+
     /// Starts a trace of the port with this interface name. It ends when the value is dropped.
     ///
     /// # Errors
@@ -111,7 +127,11 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, resource: &str) -> Result<T, ClientError> {
-        let response = self.send(Method::GET, resource).await?;
+        self.ask(Method::GET, resource).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, resource: &str) -> Result<T, ClientError> {
+        let response = self.send(method, resource).await?;
         let body = response.into_body().collect().await.map_err(|source| self.broken(source))?.to_bytes();
         serde_json::from_slice(&body).map_err(|source| ClientError::Answer { resource: resource.to_owned(), source })
     }

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::socket::AdminSocket;
-use super::wire::Problem;
+use super::wire::{Accepted, Problem};
 use super::{Inspect, TraceError};
 
 /// Lines of a trace that may wait for a slow reader; what comes while it is full is lost.
@@ -59,8 +59,8 @@ pub async fn run(socket: AdminSocket, inspect: Arc<dyn Inspect>) -> io::Result<(
 
 async fn answer(inspect: &dyn Inspect, request: &Request<Incoming>) -> Response<Body> {
     let allowed = match request.uri().path() {
-        "/v1/status" | "/v1/ports" | "/v1/counters" => Method::GET,
-        "/v1/trace" => Method::POST,
+        "/v1/status" | "/v1/ports" | "/v1/counters" | "/v1/source" => Method::GET,
+        "/v1/trace" | "/v1/source/accept" => Method::POST,
         path => return problem(StatusCode::NOT_FOUND, format!("no such resource: {path}")),
     };
     if request.method() != allowed {
@@ -74,6 +74,11 @@ async fn answer(inspect: &dyn Inspect, request: &Request<Incoming>) -> Response<
         "/v1/status" => json(StatusCode::OK, &inspect.status()),
         "/v1/ports" => json(StatusCode::OK, &inspect.ports()),
         "/v1/counters" => json(StatusCode::OK, &inspect.counters()),
+        "/v1/source" => json(StatusCode::OK, &inspect.source()),
+        "/v1/source/accept" => match inspect.accept_source().await {
+            Ok(removed) => json(StatusCode::OK, &Accepted { removed }),
+            Err(reason) => problem(StatusCode::CONFLICT, reason),
+        },
         _ => trace(inspect, request.uri().query().unwrap_or_default()).await,
     }
 }

@@ -80,6 +80,17 @@ pub struct Source {
     /// How often all of it was read again since the start.
     #[serde(default)]
     pub resyncs: u64,
+    /// Instances that are served, though the controller that is there now lacks them: it is not the one that content is
+    /// from, and the operator was not heard yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unconfirmed: Vec<String>,
+}
+
+/// What became of the source's question.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Instances that are not served any more.
+    pub removed: usize,
 }
 
 /// An endpoint of a controller.

@@ -10,14 +10,14 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::wire::{
     Allowed, Broken, Endpoint, Http, PortCounters, PortStatus, Source, State, Status, Vendordata, VendordataTarget,
 };
-use crate::admin::{Inspect, TraceError, Tracing};
+use crate::admin::{Accepting, Inspect, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
 use crate::http::Guests;
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
 use crate::source::vendordata::VendordataState;
-use crate::source::{EndpointState, SourceState, StateView};
+use crate::source::{Accepts, EndpointState, SourceState, StateView};
 
 /// What there is to see.
 pub(super) struct View {
@@ -25,6 +25,7 @@ pub(super) struct View {
     pub(super) readiness: Readiness,
     pub(super) drain: Drain,
     pub(super) source: StateView,
+    pub(super) accepts: Accepts,
     pub(super) vendordata: Option<StateView<VendordataState>>,
     pub(super) guests: Arc<Guests>,
     pub(super) kernel: Kernel,
@@ -102,6 +103,14 @@ impl Inspect for View {
         counted.collect()
     }
 
+    fn source(&self) -> Source {
+        source(&self.source.get())
+    }
+
+    fn accept_source(&self) -> Accepting<'_> {
+        Box::pin(async { self.accepts.accept().await.map_err(|error| error.to_string()) })
+    }
+
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {
         Box::pin(self.kernel.trace(port, lines))
     }
@@ -137,6 +146,7 @@ fn source(state: &SourceState) -> Source {
         cluster: state.cluster.clone(),
         endpoints: state.endpoints.iter().map(endpoint).collect(),
         resyncs: state.resyncs,
+        unconfirmed: state.unconfirmed.iter().map(ToString::to_string).collect(),
     }
 }
 

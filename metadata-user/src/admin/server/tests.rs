@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire::{PortCounters, PortStatus, State, Status};
-use crate::admin::{Tracing, wire};
+use crate::admin::{Accepting, Tracing, wire};
 
 /// A node with one bound port, one broken document and nobody behind.
 pub(crate) struct Sample;
@@ -48,6 +48,14 @@ impl Inspect for Sample {
             http: wire::Http { open: 1, accepted: 2, answers: [(200, 5), (503, 1)].into(), ..Default::default() },
             ..Status::default()
         }
+    }
+
+    fn source(&self) -> wire::Source {
+        self.status().source
+    }
+
+    fn accept_source(&self) -> Accepting<'_> {
+        Box::pin(async { Err("there is nothing to accept".to_owned()) })
     }
 
     fn ports(&self) -> Vec<PortStatus> {
