@@ -3,7 +3,10 @@
 //! Promises: a [`Secret`] shows nothing of itself in `Debug`, has no `Display`, and overwrites its memory when it is
 //! dropped. Only this module names the crypto library.
 //!
-//! Left out: swap and core dumps, which are the process's to forbid.
+//! Left out: swap, which is the node's to encrypt or to do without.
+
+pub mod process;
+pub mod sign;
 
 pub mod seal;
 

@@ -7,10 +7,13 @@
 pub mod directory;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+mod fetch;
 pub mod nova;
+mod tls;
 pub mod vendordata;
 pub mod wire;
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -143,6 +146,9 @@ pub enum StartError {
     /// No thread can be had.
     #[error("starting the source's thread")]
     Thread(#[from] io::Error),
+    /// Nova cannot be asked with these settings.
+    #[error("setting up the source `nova`")]
+    Nova(#[from] nova::NovaError),
     /// The kind is not part of this program.
     #[error(
         "source.kind = \"etcd\", and this metadatad was built without the feature `etcd`: build it with the default \
@@ -266,4 +272,10 @@ impl<S> StateView<S> {
     pub fn publish(&self, state: S) {
         self.0.store(Arc::new(state));
     }
+}
+
+/// Tells an error with its causes.
+fn told(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -17,6 +17,9 @@ pub enum AppError {
     /// The log cannot be started.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// The process may leave a core dump.
+    #[error("forbidding core dumps, which would hold secrets")]
+    CoreDumps(#[source] io::Error),
     /// Threads or signals cannot be had.
     #[error("starting the daemon's threads")]
     Runtime(#[source] io::Error),

@@ -1,37 +1,132 @@
 //! The `nova` source: what an unchanged OpenStack's metadata API answers, for each instance that lives here.
+//!
+//! Promises:
+//! - an instance that a witness knows is read ahead of its guest's first request (`ahead` says what), and again when it
+//!   is older than `refresh_interval`, spread by chance; what changed is swapped in whole, once two reads agree on it;
+//! - what was not read ahead is read when it is first asked for, once, and kept; the guest waits for that, and no other;
+//! - whatever fails, the last good content stays. It goes when no witness knows the instance any more (at once), or when
+//!   Nova has said [`WORDS`] times, [`BETWEEN_WORDS`] apart, in its own words, that there is no such instance: that is also
+//!   what it says to a wrong project;
+//! - a posted password is Nova's to take; the copy shows it at once, and Nova's own answer later;
+//! - a wrong secret, an instance that Nova does not know and a Nova that is down are three different states.
+//!
+//! Left out: who lives here (`facts`), and how long a guest waits (`http`).
+//!
+//! It has a thread of its own: nothing here is on the way of an answer that is kept.
 
+mod ahead;
+mod client;
+mod endpoints;
+mod pass;
+mod resident;
+
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use super::{SourceState, StateView};
+use tokio::runtime::Builder;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::tls::{self, Named, TlsError};
+use super::{BrokenDocument, SourceState, StateView};
+use crate::api::{Copied, Page};
 use crate::config;
 use crate::facts::Facts;
-use crate::origin::{self, Origin};
+use crate::origin::{self, Ask, Origin, Outcome, Want};
 use crate::readiness::Blocker;
+use crate::secret::sign::Signer;
+use crate::secret::{Secret, SecretError};
 use crate::store::Store;
+use crate::store::record::InstanceId;
+use client::{Client, Silence, Urgency, Who};
+use pass::Pages;
+use resident::{Resident, Standing, Turn};
+
+/// How often Nova must say that there is no such instance until its content goes.
+const WORDS: u32 = 3;
+/// How long after such a word Nova is asked again.
+const BETWEEN_WORDS: Duration = Duration::from_secs(5);
+/// The longest time until an unknown instance is looked for again: it may be about to be made.
+const LONGEST_UNKNOWN: Duration = Duration::from_secs(60);
+/// How long after a failure an instance is read again. The endpoints' own rests keep that cheap.
+const AGAIN: Duration = Duration::from_secs(2);
+/// A page that was read for a guest may show that the others are old: they are read again, unless they are younger than
+/// this, which is as long as Nova's own cache lasts.
+const FRESH: Duration = Duration::from_secs(15);
+/// Waits between reads that do not agree: Nova's workers have a cache each.
+const UNSETTLED: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(10)];
+/// How long witnesses get after the first word of any until content of instances that nobody knows goes.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Why the source cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum NovaError {
+    /// No thread can be had.
+    #[error("starting the source's thread")]
+    Thread(#[from] io::Error),
+    /// The secret cannot be had.
+    #[error("reading source.nova.shared_secret_file")]
+    Secret(#[from] SecretError),
+    /// TLS cannot be set up.
+    #[error("preparing to ask Nova over https")]
+    Tls(#[from] TlsError),
+}
 
 /// The running source. Dropping it ends it.
 #[derive(Debug)]
 pub struct Nova {
     state: StateView,
     origin: Origin,
+    /// Dropped first, which ends the thread.
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Nova {
-    /// Starts to follow the controller. `first_scan` is dropped when everything was read once, or the controller cannot
-    /// be reached.
+    /// Starts to read. `first_scan` is dropped when every instance that is known at the start was read or cannot be.
     ///
     /// # Errors
-    /// If no thread can be started.
+    /// [`NovaError`] if the secret or a certificate cannot be read.
     pub fn start(
-        _settings: config::nova::Nova,
-        _store: Arc<Store>,
-        _facts: Facts,
+        settings: config::nova::Nova,
+        store: Arc<Store>,
+        facts: Facts,
         first_scan: Blocker,
-    ) -> io::Result<Self> {
-        drop(first_scan);
-        let (origin, _) = origin::channel();
-        Ok(Self { origin, state: StateView::new(SourceState::new("nova", String::new())) })
+    ) -> Result<Self, NovaError> {
+        let signer = Signer::new(&Secret::read(&settings.shared_secret_file)?);
+        let tls = settings.endpoints.iter().any(|url| url.tls).then(|| connector(&settings)).transpose()?;
+        let client = Client::new(&settings, Client::http(&settings, tls), signer);
+        let place = settings.endpoints.first().map(ToString::to_string).unwrap_or_default();
+        let state =
+            StateView::new(SourceState { endpoints: client.endpoints.states(), ..SourceState::new("nova", place) });
+        let (origin, asks) = origin::channel();
+        let shared = Arc::new(Shared {
+            store,
+            client,
+            refresh: settings.refresh_interval,
+            residents: Mutex::default(),
+            view: state.clone(),
+            synced: Mutex::default(),
+            moved: Notify::new(),
+        });
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("source".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    // Dropped, or sent: the same.
+                    _ = ended => {}
+                    () = run(shared, facts, asks, first_scan) => {}
+                }
+            });
+            // A name that is being looked up must not hold up the end.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { state, origin, end: Some(end), thread: Some(thread) })
     }
 
     /// Returns where guests' requests ask for what was not read ahead.
@@ -45,4 +140,351 @@ impl Nova {
     pub fn state(&self) -> StateView {
         self.state.clone()
     }
+}
+
+impl Drop for Nova {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn connector(settings: &config::nova::Nova) -> Result<tokio_rustls::TlsConnector, TlsError> {
+    let (cert, key) = settings.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path())).unzip();
+    tls::connector(
+        Named { key: "source.nova.ca_file", path: settings.ca_file.as_deref() },
+        Named { key: "source.nova.cert_file", path: cert },
+        Named { key: "source.nova.key_file", path: key },
+    )
+}
+
+/// What all instances share.
+struct Shared {
+    store: Arc<Store>,
+    client: Client,
+    refresh: Duration,
+    residents: Mutex<HashMap<InstanceId, Arc<Resident>>>,
+    view: StateView,
+    synced: Mutex<Synced>,
+    /// An instance's first read has come to some end.
+    moved: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Synced {
+    at: Option<SystemTime>,
+    lagging_since: Option<SystemTime>,
+    changed_at: Option<SystemTime>,
+}
+
+async fn run(shared: Arc<Shared>, facts: Facts, mut asks: mpsc::Receiver<Ask>, first_scan: Blocker) {
+    let mut changes = facts.subscribe();
+    shared.follow(&facts);
+    let mut first_scan = Some(first_scan);
+    let mut settle_at = None;
+    loop {
+        if first_scan.is_some() && shared.is_through() {
+            first_scan = None;
+        }
+        let is_settled = settle_at.is_none_or(|at| at > Instant::now() + SETTLED);
+        tokio::select! {
+            change = changes.recv() => {
+                if change.is_none() {
+                    return;
+                }
+                while changes.try_recv().is_ok() {}
+                shared.follow(&facts);
+                settle_at.get_or_insert_with(|| Instant::now() + SETTLED);
+            }
+            Some(ask) = asks.recv() => shared.ask(ask),
+            () = shared.moved.notified() => {}
+            () = tokio::time::sleep_until(settle_at.unwrap_or_else(Instant::now)), if !is_settled => {
+                // What an earlier daemon kept of instances that are gone.
+                let here: Vec<_> = shared.lock().keys().copied().collect();
+                shared.store.keep_only(|id| here.contains(&id));
+                settle_at = Some(Instant::now() + Duration::from_secs(u64::from(u32::MAX)));
+            }
+        }
+        shared.publish();
+    }
+}
+
+impl Shared {
+    /// Takes in who lives here.
+    fn follow(self: &Arc<Self>, facts: &Facts) {
+        let here = facts.residents();
+        let mut residents = self.lock();
+        residents.retain(|id, resident| {
+            let stays = here.contains_key(id);
+            if !stays {
+                info!(instance = %id, "an instance does not live here any more");
+                resident.go();
+                self.store.remove(*id);
+            }
+            stays
+        });
+        for (id, fact) in here {
+            let address = fact.addresses.iter().find(|address| address.is_ipv4()).or(fact.addresses.first()).copied();
+            let who = fact.project.map(|project| Who { instance: id, project, address });
+            match residents.get(&id) {
+                Some(resident) => resident.is(who),
+                None => {
+                    let resident = Arc::new(Resident::new(who));
+                    residents.insert(id, Arc::clone(&resident));
+                    tokio::spawn(Arc::clone(self).keep_current(id, resident));
+                }
+            }
+        }
+    }
+
+    /// Reads an instance again and again, as long as it lives here.
+    async fn keep_current(self: Arc<Self>, id: InstanceId, resident: Arc<Resident>) {
+        while !resident.is_gone() {
+            let standing = match resident.who() {
+                None => Standing::WithoutProject,
+                Some(who) => match self.read(&who, &resident).await {
+                    Ok(()) => Standing::Current,
+                    Err(Silence::Unknown) => match resident.standing() {
+                        Standing::Unknown(times) => Standing::Unknown(times.saturating_add(1)),
+                        _ => Standing::Unknown(1),
+                    },
+                    Err(Silence::Unavailable | Silence::Broken) => Standing::Unavailable,
+                },
+            };
+            if resident.is_gone() {
+                return;
+            }
+            if standing == Standing::Unknown(WORDS) && self.store.remove(id) {
+                warn!(instance = %id, "Nova does not know the instance any more: its content is removed");
+            }
+            resident.stands(standing.clone());
+            self.moved.notify_one();
+            self.publish();
+            let delay = match standing {
+                Standing::Current | Standing::New => self.refresh,
+                Standing::Unavailable => AGAIN,
+                Standing::Unknown(times) => BETWEEN_WORDS.saturating_mul(times).min(LONGEST_UNKNOWN),
+                // Its change is told.
+                Standing::WithoutProject => LONGEST_UNKNOWN,
+            };
+            let changed = tokio::time::timeout(spread(delay), resident.changed.notified());
+            let _ = changed.await;
+        }
+    }
+
+    /// Reads all of an instance and puts it into the store, whole.
+    async fn read(&self, who: &Who, resident: &Resident) -> Result<(), Silence> {
+        let old = self.store.copied(who.instance);
+        if old.is_none() {
+            // The guest can begin; what it asks for before the rest is there is read for it.
+            let first = pass::first(&self.client, who).await?;
+            self.put(who, resident, first);
+        }
+        let mut last: Option<Pages> = None;
+        for wait in UNSETTLED {
+            tokio::time::sleep(wait).await;
+            let pages = pass::whole(&self.client, who, &resident.kept(), old.as_deref()).await?;
+            let as_before = old.as_ref().is_none_or(|old| {
+                let old: Pages = old.pages().map(|(path, page)| (path.to_owned(), page.clone())).collect();
+                pass::agree(&old, &pages)
+            });
+            let is_settled = as_before || last.as_ref().is_some_and(|last| pass::agree(last, &pages));
+            last = Some(pages);
+            if is_settled {
+                break;
+            }
+        }
+        if let Some(pages) = last {
+            self.put(who, resident, pages);
+        }
+        Ok(())
+    }
+
+    /// Puts pages into the store, with those that were read for the guest meanwhile.
+    fn put(&self, who: &Who, resident: &Resident, mut pages: Pages) {
+        if resident.is_gone() || resident.who().is_none_or(|now| now.project != who.project) {
+            return;
+        }
+        if let Some(now) = self.store.copied(who.instance) {
+            for path in resident.kept() {
+                if let Some(page) = now.page(&path).filter(|_| !pages.contains_key(&path)) {
+                    pages.insert(path, page.clone());
+                }
+            }
+        }
+        let mut copied = Copied::new(who.instance, pages);
+        if let Some(password) = resident.fresh_password().filter(|_| copied.password().is_empty()) {
+            copied = copied.with_password(&password);
+        }
+        self.keep(copied);
+    }
+
+    fn keep(&self, copied: Copied) {
+        if self.store.put_copied(copied) {
+            self.lock_synced().changed_at = Some(SystemTime::now());
+        }
+    }
+
+    /// Takes a guest's request on.
+    fn ask(self: &Arc<Self>, ask: Ask) {
+        let Ask { instance, want, done } = ask;
+        let Some(resident) = self.lock().get(&instance).cloned() else { return };
+        let Some(who) = resident.who() else { return };
+        let shared = Arc::clone(self);
+        match want {
+            Want::Page(path) => match resident.ask(&path, done) {
+                Turn::Read => drop(tokio::spawn(async move { shared.read_through(&who, &resident, &path).await })),
+                Turn::Wait => {}
+                Turn::Refuse => debug!(%instance, path, "a guest asks for too many paths: refused"),
+            },
+            Want::Password { path, password } => drop(tokio::spawn(async move {
+                let outcome = match shared.client.post(&who, &path, password.clone()).await {
+                    Ok(status) => {
+                        if status == 200 {
+                            resident.posted(password.clone());
+                        }
+                        shared.follow_password(&who, &resident, &password, status);
+                        Outcome::Posted(status)
+                    }
+                    Err(_) => Outcome::Unavailable,
+                };
+                shared.publish();
+                // A guest that went has its password kept all the same.
+                let _ = done.send(outcome);
+            })),
+        }
+    }
+
+    /// Shows a password at once, and reads it back when Nova's cache is over. After a conflict, the copy is old.
+    fn follow_password(self: &Arc<Self>, who: &Who, resident: &Arc<Resident>, password: &bytes::Bytes, status: u16) {
+        if resident.is_gone() {
+            return;
+        }
+        if status == 200
+            && !password.is_empty()
+            && let Some(now) = self.store.copied(who.instance)
+        {
+            self.keep(now.with_password(password));
+        }
+        match status {
+            200 => {
+                let resident = Arc::clone(resident);
+                tokio::spawn(async move {
+                    tokio::time::sleep(FRESH).await;
+                    resident.changed.notify_one();
+                });
+            }
+            409 => resident.changed.notify_one(),
+            _ => {}
+        }
+    }
+
+    async fn read_through(&self, who: &Who, resident: &Resident, path: &str) {
+        let outcome = match self.client.page(who, path, Urgency::Guest).await {
+            Ok(page) if !resident.is_gone() => self.keep_page(who, resident, path, page),
+            _ => Outcome::Unavailable,
+        };
+        resident.tell(path, outcome);
+        self.publish();
+    }
+
+    fn keep_page(&self, who: &Who, resident: &Resident, path: &str, page: Page) -> Outcome {
+        let Some(now) = self.store.copied(who.instance) else {
+            return Outcome::Unavailable;
+        };
+        let is_found = page.status() == 200;
+        let room = resident.keep(path);
+        let pages = now.pages().filter(|(known, _)| Some(*known) != room.as_deref() && *known != path);
+        let pages = pages.map(|(path, page)| (path.to_owned(), page.clone()));
+        let mut copied = Copied::new(who.instance, pages.chain([(path.to_owned(), page)]));
+        if let Some(password) = resident.fresh_password() {
+            copied = copied.with_password(&password);
+        }
+        self.keep(copied);
+        if is_found && resident.age().is_some_and(|age| age > FRESH) {
+            resident.changed.notify_one();
+        }
+        Outcome::Kept
+    }
+
+    /// Tells whether each instance was read, or cannot be.
+    fn is_through(&self) -> bool {
+        self.lock().values().all(|resident| resident.standing() != Standing::New)
+    }
+
+    fn publish(&self) {
+        let mut broken = Vec::new();
+        let mut is_current = true;
+        {
+            let residents = self.lock();
+            for (id, resident) in residents.iter() {
+                let standing = resident.standing();
+                is_current &= standing == Standing::Current;
+                if let Some(problem) = problem(&standing) {
+                    let serves_last_good = self.store.copied(*id).is_some();
+                    broken.push(BrokenDocument {
+                        name: id.to_string(),
+                        line: None,
+                        column: None,
+                        problem,
+                        serves_last_good,
+                    });
+                }
+            }
+        }
+        broken.sort_by(|one, other| one.name.cmp(&other.name));
+        let error = self.client.endpoints.trouble();
+        let mut synced = self.lock_synced();
+        let now = SystemTime::now();
+        if is_current && error.is_none() {
+            synced.at = Some(now);
+            synced.lagging_since = None;
+        } else {
+            synced.lagging_since.get_or_insert(now);
+        }
+        self.view.publish(SourceState {
+            synced_at: synced.at,
+            instances: self.store.len(),
+            broken,
+            error,
+            lagging_since: synced.lagging_since,
+            changed_at: synced.changed_at,
+            endpoints: self.client.endpoints.states(),
+            ..SourceState::new("nova", self.view.get().place.clone())
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<Resident>>> {
+        self.residents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_synced(&self) -> MutexGuard<'_, Synced> {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says what is wrong with one instance alone, and the remedy.
+fn problem(standing: &Standing) -> Option<String> {
+    match standing {
+        Standing::New | Standing::Current | Standing::Unavailable => None,
+        Standing::Unknown(_) => Some(
+            "Nova does not know this instance, or not in the project that local facts say: if it exists, compare \
+             nova:project in its libvirt domain with its project in Nova"
+                .to_owned(),
+        ),
+        Standing::WithoutProject => Some(
+            "no witness knows its project, without which Nova does not answer: libvirt's domain XML has it; set \
+             facts.libvirt to its folder"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Returns a duration that is shorter by up to a fifth, by chance.
+fn spread(duration: Duration) -> Duration {
+    let random = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+    duration - (duration / 5).mul_f64(random)
 }

@@ -12,10 +12,8 @@
 
 mod fetch;
 mod queue;
-mod tls;
 
 use std::collections::{BTreeSet, HashMap};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -26,7 +24,8 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::StateView;
+pub use super::tls::TlsError;
+use super::{StateView, told};
 use crate::api::vendor_data;
 use crate::config;
 use crate::config::target::TargetUrl;
@@ -34,7 +33,6 @@ use crate::store::Store;
 use crate::store::record::InstanceId;
 use fetch::{Client, FetchError};
 use queue::{Outcome, Queue, Ticket};
-pub use tls::TlsError;
 
 /// How the targets are doing, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -249,12 +247,6 @@ impl Target {
             _ => {}
         }
     }
-}
-
-/// Tells an error with its causes.
-fn told(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,265 @@
+//! Asks Nova for one instance's pages, as Neutron's agents do.
+//!
+//! Promises:
+//! - what counts as Nova's word is only what Nova says: status 200, or 404 in its own words; anything else is a failure of
+//!   the endpoint, and the next one is asked;
+//! - a path on which Nova crashes is told from a Nova that is down by asking for a page that every instance has;
+//! - requests in flight are bounded, in turn by who waited longest, with places of their own for those that a guest
+//!   waits for;
+//! - nothing of the secret leaves but signatures.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::debug;
+
+use super::ahead::PROOF;
+use super::endpoints::{Endpoints, Failure};
+use crate::api::{NOT_FOUND_TEXT, Page};
+use crate::config;
+use crate::secret::sign::Signer;
+use crate::source::fetch;
+use crate::store::record::{InstanceId, ProjectId};
+
+/// Most bytes of an answer: user data has at most 64 KiB, vendor data is the operator's.
+const BODY_LIMIT: usize = 16 << 20;
+
+/// What Nova says to a signature that is not of its secret.
+const WRONG_SECRET: &str = "Invalid proxy request signature.";
+
+/// Whom is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Who {
+    pub(super) instance: InstanceId,
+    pub(super) project: ProjectId,
+    /// `X-Forwarded-For`: Nova shows it as `local-ipv4` where it knows no better.
+    pub(super) address: Option<IpAddr>,
+}
+
+/// For whom is asked: decides who has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Ahead of time.
+    Background,
+    /// A guest waits.
+    Guest,
+}
+
+/// Nova says nothing of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// No endpoint answers, or all refuse the signature.
+    Unavailable,
+    /// Nova does not know the instance, or not in this project.
+    Unknown,
+    /// Nova crashes on this path alone.
+    Broken,
+}
+
+/// What asks Nova.
+pub(super) struct Client {
+    http: fetch::Client,
+    pub(super) endpoints: Endpoints,
+    signer: Signer,
+    all: Semaphore,
+    background: Semaphore,
+}
+
+impl Client {
+    pub(super) fn new(settings: &config::nova::Nova, http: fetch::Client, signer: Signer) -> Self {
+        let kept = (settings.requests / 4).max(1);
+        Self {
+            http: http.keeping(settings.requests),
+            endpoints: Endpoints::new(settings.endpoints.clone(), getrandom::u32().unwrap_or_default()),
+            signer,
+            all: Semaphore::new(settings.requests),
+            background: Semaphore::new(settings.requests.saturating_sub(kept).max(1)),
+        }
+    }
+
+    /// Returns the HTTP client for the settings' endpoints.
+    pub(super) fn http(settings: &config::nova::Nova, tls: Option<tokio_rustls::TlsConnector>) -> fetch::Client {
+        fetch::Client::new(settings.connect_timeout, settings.read_timeout, BODY_LIMIT, tls)
+    }
+
+    /// Reads a page. A path that is not there is a page too, if the instance is.
+    pub(super) async fn page(&self, who: &Who, path: &str, urgency: Urgency) -> Result<Page, Silence> {
+        let page = self.look(who, path, urgency).await?;
+        if page.status() == 404 && urgency == Urgency::Guest {
+            // Nova says the same of an instance that it does not know.
+            self.look(who, PROOF, urgency).await?;
+        }
+        Ok(page)
+    }
+
+    async fn look(&self, who: &Who, path: &str, urgency: Urgency) -> Result<Page, Silence> {
+        let _places = self.places(urgency).await;
+        for endpoint in self.endpoints.awake() {
+            match self.ask(endpoint, who, Method::GET, path, None).await {
+                Ok(answer) => match read(&answer) {
+                    Some(page) => {
+                        self.endpoints.answered(endpoint);
+                        return if page.status() == 404 && path == PROOF { Err(Silence::Unknown) } else { Ok(page) };
+                    }
+                    None if answer.status() == 500 && self.is_known(endpoint, who, path).await => return crash(path),
+                    None => self.refused(endpoint, &answer),
+                },
+                Err(error) if error.is_unanswered() && self.is_known(endpoint, who, path).await => return crash(path),
+                Err(error) => self.failed(endpoint, Failure::Down, error.told()),
+            }
+        }
+        Err(Silence::Unavailable)
+    }
+
+    /// Posts a password and returns Nova's status.
+    pub(super) async fn post(&self, who: &Who, path: &str, password: Bytes) -> Result<u16, Silence> {
+        let _places = self.places(Urgency::Guest).await;
+        for endpoint in self.endpoints.awake() {
+            match self.ask(endpoint, who, Method::POST, path, Some(password.clone())).await {
+                Ok(answer) => match answer.status().as_u16() {
+                    status @ (200 | 400 | 409 | 413) => {
+                        self.endpoints.answered(endpoint);
+                        return Ok(status);
+                    }
+                    404 if answer.body() == NOT_FOUND_TEXT => return Err(Silence::Unknown),
+                    _ => self.refused(endpoint, &answer),
+                },
+                // It may have been taken: asking another would turn that into a conflict.
+                Err(error)
+                    if !matches!(error, fetch::FetchError::Connect(_) | fetch::FetchError::ConnectTimeout(_)) =>
+                {
+                    self.failed(endpoint, Failure::Down, error.told());
+                    return Err(Silence::Unavailable);
+                }
+                Err(error) => self.failed(endpoint, Failure::Down, error.told()),
+            }
+        }
+        Err(Silence::Unavailable)
+    }
+
+    /// Tells whether the endpoint answers for the instance, so that only `path` is broken.
+    async fn is_known(&self, endpoint: usize, who: &Who, path: &str) -> bool {
+        let asked = path != PROOF;
+        asked && self.ask(endpoint, who, Method::GET, PROOF, None).await.is_ok_and(|answer| read(&answer).is_some())
+    }
+
+    async fn ask(
+        &self,
+        endpoint: usize,
+        who: &Who,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Response<Bytes>, fetch::FetchError> {
+        let url = self.endpoints.url(endpoint);
+        let id = who.instance.to_string();
+        let target = format!("{}/{}", url.path, encoded(path));
+        let request = || {
+            let mut request = Request::builder()
+                .method(&method)
+                .uri(&target)
+                .header(HOST, &url.authority)
+                .header("X-Instance-ID", &id)
+                .header("X-Tenant-ID", who.project.to_string())
+                .header("X-Instance-ID-Signature", self.signer.sign(&id));
+            if let Some(address) = who.address {
+                request = request.header("X-Forwarded-For", address.to_string());
+            }
+            if body.is_some() {
+                request = request.header(CONTENT_TYPE, "application/octet-stream");
+            }
+            request.body(Full::new(body.clone().unwrap_or_default()))
+        };
+        let answer = self.http.send(url, request, method == Method::GET).await;
+        let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+        debug!(%url, instance = %who.instance, %method, path, status, "Nova asked");
+        answer
+    }
+
+    fn refused(&self, endpoint: usize, answer: &Response<Bytes>) {
+        let text = String::from_utf8_lossy(answer.body());
+        if answer.status() == 403 && text.contains(WRONG_SECRET) {
+            return self.failed(
+                endpoint,
+                Failure::Secret,
+                "refuses the signature: the shared secret is another".to_owned(),
+            );
+        }
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words: String = words.chars().take(120).collect();
+        self.failed(endpoint, Failure::Down, format!("answered {}, which is not Nova's: {words}", answer.status()));
+    }
+
+    fn failed(&self, endpoint: usize, failure: Failure, error: String) {
+        self.endpoints.failed(endpoint, failure, error, getrandom::u32().unwrap_or_default());
+    }
+
+    async fn places(&self, urgency: Urgency) -> [Option<SemaphorePermit<'_>>; 2] {
+        // Neither is ever closed.
+        let background = match urgency {
+            Urgency::Background => self.background.acquire().await.ok(),
+            Urgency::Guest => None,
+        };
+        [background, self.all.acquire().await.ok()]
+    }
+}
+
+/// Returns Nova's word, if it is.
+fn read(answer: &Response<Bytes>) -> Option<Page> {
+    match answer.status().as_u16() {
+        200 => {
+            let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            Some(Page::found(content_type, answer.body().clone()))
+        }
+        404 if answer.body() == NOT_FOUND_TEXT => Some(Page::not_found()),
+        _ => None,
+    }
+}
+
+/// In the EC2 tree, Nova crashes on what is not there; a document of the OpenStack tree should be there.
+fn crash(path: &str) -> Result<Page, Silence> {
+    if path.starts_with("openstack") { Err(Silence::Broken) } else { Ok(Page::not_found()) }
+}
+
+/// Writes a path for a request line: every byte that could mean something else is escaped.
+fn encoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'=' | b':' | b'@' => {
+                out.push(char::from(byte));
+            }
+            byte => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_novas_own_words_count() {
+        let answer = |status: u16, body: &'static str| {
+            Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap()
+        };
+        assert_eq!(read(&answer(404, NOT_FOUND_TEXT)), Some(Page::not_found()));
+        assert_eq!(read(&answer(200, "x")), Some(Page::found(None, Bytes::from_static(b"x"))));
+        for (status, body) in [(404, "<html>nginx</html>"), (500, ""), (403, WRONG_SECRET), (301, ""), (206, "x")] {
+            assert_eq!(read(&answer(status, body)), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn paths_are_written_so_that_they_mean_themselves() {
+        assert_eq!(
+            encoded("latest/meta-data/public-keys/0=a b?%€"),
+            "latest/meta-data/public-keys/0=a%20b%3F%25%E2%82%AC"
+        );
+    }
+}

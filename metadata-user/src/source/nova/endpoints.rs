@@ -1,0 +1,164 @@
+//! Nova's endpoints and their health.
+//!
+//! Promises: all requests go to one endpoint as long as it answers, then to the next in the configuration's order; one
+//! that failed rests, the longer the more often it did, and is tried again by the next request after that. Which is the
+//! first is up to chance, so that the nodes of a cloud spread.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::config::target::TargetUrl;
+use crate::source::EndpointState;
+
+/// The first rest; it doubles with every failure. Short, as a guest may wait for the next try.
+const REST: Duration = Duration::from_millis(500);
+/// The longest rest: a Nova that is back is noticed within this.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
+/// How an endpoint failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It refuses the signature.
+    Secret,
+    /// It does not answer, or not as Nova does.
+    Down,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    answered_at: Option<SystemTime>,
+    failing: Option<Failing>,
+}
+
+#[derive(Clone, Debug)]
+struct Failing {
+    since: SystemTime,
+    failure: Failure,
+    error: String,
+    times: u32,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Table {
+    health: Vec<Health>,
+    preferred: usize,
+}
+
+/// All endpoints.
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    urls: Vec<TargetUrl>,
+    table: Mutex<Table>,
+}
+
+impl Endpoints {
+    pub(super) fn new(urls: Vec<TargetUrl>, random: u32) -> Self {
+        let preferred = usize::try_from(random).unwrap_or(0) % urls.len().max(1);
+        let health = urls.iter().map(|_| Health::default()).collect();
+        Self { urls, table: Mutex::new(Table { health, preferred }) }
+    }
+
+    pub(super) fn url(&self, index: usize) -> &TargetUrl {
+        &self.urls[index]
+    }
+
+    /// Returns those that do not rest, in the order in which they are to be tried.
+    pub(super) fn awake(&self) -> Vec<usize> {
+        let (table, now) = (self.lock(), Instant::now());
+        let order = (0..self.urls.len()).map(|step| (table.preferred + step) % self.urls.len());
+        order.filter(|index| table.health[*index].failing.as_ref().is_none_or(|failing| failing.until <= now)).collect()
+    }
+
+    pub(super) fn answered(&self, index: usize) {
+        let mut table = self.lock();
+        table.preferred = index;
+        let health = &mut table.health[index];
+        health.answered_at = Some(SystemTime::now());
+        if health.failing.take().is_some() {
+            info!(url = %self.urls[index], "Nova answers again");
+        }
+    }
+
+    pub(super) fn failed(&self, index: usize, failure: Failure, error: String, random: u32) {
+        let mut table = self.lock();
+        let health = &mut table.health[index];
+        let before = health.failing.take();
+        if before.as_ref().map(|before| before.failure) != Some(failure) {
+            warn!(url = %self.urls[index], error, "Nova fails: the last good content stays served");
+        }
+        // Requests that were in flight together failed once.
+        let now = Instant::now();
+        let times = before.as_ref().map_or(1, |before| before.times.saturating_add(u32::from(before.until <= now)));
+        let rest = REST.saturating_mul(2u32.saturating_pow(times - 1)).min(LONGEST_REST);
+        let rest = rest - (rest / 4).mul_f64(f64::from(random) / f64::from(u32::MAX));
+        let since = before.map_or_else(SystemTime::now, |before| before.since);
+        health.failing = Some(Failing { since, failure, error, times, until: now + rest });
+    }
+
+    /// Returns why nothing can be asked, if all endpoints fail, and the remedy.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let table = self.lock();
+        let failing: Option<Vec<_>> = table.health.iter().map(|health| health.failing.as_ref()).collect();
+        let failing = failing?;
+        let refused = failing.iter().any(|failing| failing.failure == Failure::Secret);
+        let error = failing.first().map_or("", |failing| &failing.error);
+        Some(if refused {
+            "Nova refuses the signature: write metadata_proxy_shared_secret of its nova.conf into \
+             source.nova.shared_secret_file, and start metadatad again"
+                .to_owned()
+        } else {
+            format!("Nova cannot be asked: {error}; look at source.nova.endpoints, and whether nova-api-metadata runs")
+        })
+    }
+
+    pub(super) fn states(&self) -> Vec<EndpointState> {
+        let table = self.lock();
+        let states = self.urls.iter().zip(&table.health).enumerate().map(|(index, (url, health))| EndpointState {
+            url: url.to_string(),
+            in_use: index == table.preferred && health.failing.is_none() && health.answered_at.is_some(),
+            answered_at: health.answered_at,
+            error: health.failing.as_ref().map(|failing| (failing.since, failing.error.clone())),
+        });
+        states.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_rests_and_the_next_is_asked() {
+        let urls = ["http://a", "http://b", "http://c"].map(|url| TargetUrl::parse(url).unwrap());
+        let endpoints = Endpoints::new(urls.to_vec(), 4);
+        assert_eq!(endpoints.awake(), [1, 2, 0], "the first is up to chance");
+        endpoints.failed(1, Failure::Down, "gone".to_owned(), 0);
+        assert_eq!(endpoints.awake(), [2, 0]);
+        endpoints.answered(0);
+        assert_eq!((endpoints.awake(), endpoints.trouble()), (vec![0, 2], None));
+        tokio::time::advance(REST).await;
+        assert_eq!(endpoints.awake(), [0, 1, 2], "it is tried again, and is not the first");
+        for times in 0..9 {
+            tokio::time::advance(LONGEST_REST).await;
+            endpoints.failed(1, Failure::Down, "gone".to_owned(), 0);
+            let _ = times;
+        }
+        tokio::time::advance(LONGEST_REST).await;
+        assert!(endpoints.awake().contains(&1));
+        endpoints.failed(0, Failure::Down, "no".to_owned(), 0);
+        endpoints.failed(1, Failure::Down, "no".to_owned(), 0);
+        endpoints.failed(2, Failure::Down, "no".to_owned(), 0);
+        assert!(endpoints.trouble().unwrap().starts_with("Nova cannot be asked: no"));
+        endpoints.failed(2, Failure::Secret, "403".to_owned(), 0);
+        assert!(endpoints.trouble().unwrap().contains("shared_secret_file"), "somebody answers, and refuses");
+        assert!(endpoints.states().iter().all(|state| state.error.is_some() && !state.in_use));
+    }
+}

@@ -1,0 +1,210 @@
+//! One instance that lives here, and what is going on for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::client::Who;
+use crate::origin::Outcome;
+
+/// Paths that a guest asked for and that stay read. Clients ask for a dozen; the oldest makes room.
+const KEPT: usize = 64;
+/// Paths that a guest may ask Nova for at once, and one more every second: a crawl of everything is through at once, and
+/// endless names cost Nova no more than that.
+const BURST: f64 = 64.0;
+/// How long a posted password counts, though Nova does not show it yet: its cache lasts 15 s by default.
+pub(super) const POSTED: Duration = Duration::from_secs(60);
+
+/// How an instance is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Not read yet.
+    New,
+    /// Read.
+    Current,
+    /// Nova cannot be asked.
+    Unavailable,
+    /// Nova says 404, so many times.
+    Unknown(u32),
+    /// No witness knows its project.
+    WithoutProject,
+}
+
+/// An instance.
+#[derive(Debug)]
+pub(super) struct Resident {
+    inner: Mutex<Inner>,
+    /// Something of it changed: read it again.
+    pub(super) changed: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    who: Option<Who>,
+    standing: Standing,
+    gone: bool,
+    read_at: Option<Instant>,
+    kept: VecDeque<String>,
+    waiting: HashMap<String, Vec<oneshot::Sender<Outcome>>>,
+    allowance: f64,
+    counted_at: Instant,
+    posted: Option<(Bytes, Instant)>,
+}
+
+/// What to do about a guest that asks for a page.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Read it.
+    Read,
+    /// Somebody reads it.
+    Wait,
+    /// It asked for too many.
+    Refuse,
+}
+
+impl Resident {
+    pub(super) fn new(who: Option<Who>) -> Self {
+        let inner = Inner {
+            who,
+            standing: Standing::New,
+            gone: false,
+            read_at: None,
+            kept: VecDeque::new(),
+            waiting: HashMap::new(),
+            allowance: BURST,
+            counted_at: Instant::now(),
+            posted: None,
+        };
+        Self { inner: Mutex::new(inner), changed: Notify::new() }
+    }
+
+    pub(super) fn who(&self) -> Option<Who> {
+        self.lock().who.clone()
+    }
+
+    /// Takes in what the facts say now.
+    pub(super) fn is(&self, who: Option<Who>) {
+        let mut inner = self.lock();
+        if inner.who != who {
+            inner.who = who;
+            drop(inner);
+            self.changed.notify_one();
+        }
+    }
+
+    /// It lives here no longer: nothing of it is to be kept from here on.
+    pub(super) fn go(&self) {
+        let mut inner = self.lock();
+        inner.gone = true;
+        inner.waiting.clear();
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.lock().gone
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.lock().standing.clone()
+    }
+
+    pub(super) fn stands(&self, standing: Standing) {
+        let mut inner = self.lock();
+        if standing == Standing::Current {
+            inner.read_at = Some(Instant::now());
+        }
+        inner.standing = standing;
+    }
+
+    /// How long ago all of it was read.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.lock().read_at.map(|at| at.elapsed())
+    }
+
+    /// A guest asks for a page. Concurrent requests for one are one.
+    pub(super) fn ask(&self, path: &str, done: oneshot::Sender<Outcome>) -> Turn {
+        let mut inner = self.lock();
+        if let Some(waiting) = inner.waiting.get_mut(path) {
+            waiting.push(done);
+            return Turn::Wait;
+        }
+        let now = Instant::now();
+        let earned = now.duration_since(inner.counted_at).as_secs_f64();
+        inner.allowance = (inner.allowance + earned).min(BURST);
+        inner.counted_at = now;
+        if inner.allowance < 1.0 {
+            return Turn::Refuse;
+        }
+        inner.allowance -= 1.0;
+        inner.waiting.insert(path.to_owned(), vec![done]);
+        Turn::Read
+    }
+
+    /// Tells those who wait for a page.
+    pub(super) fn tell(&self, path: &str, outcome: Outcome) {
+        for done in self.lock().waiting.remove(path).into_iter().flatten() {
+            // Whoever went does not want to know.
+            let _ = done.send(outcome);
+        }
+    }
+
+    /// Remembers a path to be read with the others. Returns the one that makes room.
+    pub(super) fn keep(&self, path: &str) -> Option<String> {
+        let mut inner = self.lock();
+        if inner.kept.iter().any(|kept| kept == path) {
+            return None;
+        }
+        inner.kept.push_back(path.to_owned());
+        if inner.kept.len() > KEPT { inner.kept.pop_front() } else { None }
+    }
+
+    pub(super) fn kept(&self) -> Vec<String> {
+        self.lock().kept.iter().cloned().collect()
+    }
+
+    pub(super) fn posted(&self, password: Bytes) {
+        self.lock().posted = (!password.is_empty()).then(|| (password, Instant::now()));
+    }
+
+    /// Returns the password that was posted a moment ago.
+    pub(super) fn fresh_password(&self) -> Option<Bytes> {
+        let inner = self.lock();
+        inner.posted.as_ref().filter(|(_, at)| at.elapsed() < POSTED).map(|(password, _)| password.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn endless_paths_are_bounded_and_equal_ones_are_one() {
+        let resident = Resident::new(None);
+        let ask = |path: &str| resident.ask(path, oneshot::channel().0);
+        assert_eq!((ask("a"), ask("a")), (Turn::Read, Turn::Wait));
+        let read = (0..100).filter(|number| ask(&format!("x{number}")) == Turn::Read).count();
+        assert_eq!(read, 63);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!([ask("y1"), ask("y2"), ask("y3")], [Turn::Read, Turn::Read, Turn::Refuse]);
+        let room = (0..70).filter_map(|number| resident.keep(&format!("x{number}"))).collect::<Vec<_>>();
+        assert_eq!((room.len(), room[0].as_str(), resident.kept().len()), (6, "x0", KEPT));
+        assert_eq!(resident.keep("x69"), None);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_for_a_page_are_told() {
+        let resident = Resident::new(None);
+        let (first, second) = (oneshot::channel(), oneshot::channel());
+        resident.ask("a", first.0);
+        resident.ask("a", second.0);
+        resident.tell("a", Outcome::Kept);
+        assert_eq!((first.1.await, second.1.await), (Ok(Outcome::Kept), Ok(Outcome::Kept)));
+    }
+}
