@@ -13,6 +13,7 @@
 
 pub mod libvirt;
 pub mod netlink;
+pub mod ovs;
 pub mod reconcile;
 mod view;
 pub mod witness;

@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::libvirt;
+use super::{libvirt, ovs};
 use crate::config;
 use crate::facts::{Fact, Facts, Witness};
 use crate::readiness::Blocker;
@@ -87,15 +87,22 @@ impl Witnesses {
         let first = Arc::new(first);
         let stand =
             |witness, place: String| Stand::new(witness, place, rules.clone(), facts.clone(), Arc::clone(&first));
+        let ovs = settings.openvswitch.clone().map(|socket| {
+            let stand = stand(Witness::OpenVswitch, socket.display().to_string());
+            (socket, stand)
+        });
         let libvirt = settings.libvirt.clone().map(|dir| {
             let stand = stand(Witness::Libvirt, dir.display().to_string());
             (dir, stand)
         });
-        let views = libvirt.iter().map(|(_, stand)| stand.view.clone()).collect();
+        let views = ovs.iter().chain(&libvirt).map(|(_, stand)| stand.view.clone()).collect();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel::<()>();
         std::thread::Builder::new().name("facts".to_owned()).spawn(move || {
             runtime.block_on(async {
+                if let Some((socket, stand)) = ovs {
+                    tokio::spawn(ovs::run(socket, stand));
+                }
                 if let Some((dir, stand)) = libvirt {
                     tokio::spawn(libvirt::run(dir, stand));
                 }
