@@ -4,8 +4,9 @@
 //! 1. the log, so that everything after it can be told;
 //! 2. the admin socket: `status` answers from here on, and a second daemon with the same configuration stops here,
 //!    before it touches anything;
-//! 3. the source, and its first scan is waited for (at most [`FIRST_SCAN`]): ports that an earlier daemon left bound then
-//!    find their claims, and keep their connections;
+//! 3. the source, and its first scan is waited for (at most [`FIRST_SCAN`]), and the first word of Open vSwitch and
+//!    libvirt where they are (at most [`FIRST_FACTS`]): ports that an earlier daemon left bound then find their facts and
+//!    claims, and keep their connections;
 //! 4. the responder's namespace with the listening socket, adopted or made: connections wait in the backlog from here on;
 //! 5. the kernel half;
 //! 6. the ports: every tap that matches is attached and bound; only then is it known whose connections they are, so
@@ -17,7 +18,7 @@
 //!
 //! Who runs where: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! and the main thread has the admin API, dynamic vendor data, the log of drops and the signals.
+//! Open vSwitch and libvirt are heard on one, and the main thread has the admin API, dynamic vendor data, the log of drops and the signals.
 
 mod error;
 mod view;
@@ -46,6 +47,7 @@ use crate::drain::Drain;
 use crate::facts::Facts;
 use crate::http::{self, Guests};
 use crate::identity::Identities;
+use crate::port::witness::Witnesses;
 use crate::port::{self, Ports, PortsError, PortsView};
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
@@ -57,6 +59,9 @@ use view::{Kernel, View};
 /// How long the first scan of the source is waited for. Ten thousand documents take about a second; a folder that hangs
 /// must not keep the node's guests without a 503.
 const FIRST_SCAN: Duration = Duration::from_secs(10);
+
+/// How long the first word of witnesses is waited for: they are on this node, and answer within milliseconds.
+const FIRST_FACTS: Duration = Duration::from_secs(5);
 
 /// Commands that may wait for the ports' thread.
 const PORT_REQUESTS: usize = 16;
@@ -121,6 +126,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     let mut signals = Signals::new().map_err(AppError::Runtime)?;
     let readiness = Readiness::new();
     let (source_read, ports_attached) = (readiness.wait_for("source"), readiness.wait_for("ports"));
+    let facts_heard = readiness.wait_for("facts");
     let drain = Drain::new();
     let store = Arc::new(Store::new(cloud(&config.cloud)?));
     let vendordata = vendordata(&config.cloud)?;
@@ -128,13 +134,14 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     let guests = Arc::new(Guests::new(&config.http, Arc::clone(&identities), Arc::clone(&store)));
 
     let socket = AdminSocket::open(&config.admin.socket)?;
-    // Subscribed before the source starts, so that the ports miss no change.
-    let changes = store.subscribe();
+    let facts = Facts::new();
+    // Subscribed before source and witnesses start, so that the ports miss no change.
+    let changes = port::Changes::of(&store, &facts);
     let vendordata_state = vendordata.as_ref().map(Vendordata::state);
     let mut fetching =
         vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content())));
-    let facts = Facts::new();
-    let source = Source::start(&config.source, Arc::clone(&store), facts, None, source_read)?;
+    let witnesses = Witnesses::start(&config.facts, &config.ports, &facts, facts_heard).map_err(AppError::Runtime)?;
+    let source = Source::start(&config.source, Arc::clone(&store), facts.clone(), None, source_read)?;
     if let Some(origin) = source.origin() {
         guests.ask_at(origin);
     }
@@ -149,6 +156,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
         source: source.state(),
         accepts: source.accepts(),
         vendordata: vendordata_state,
+        witnesses: witnesses.views(),
         guests: Arc::clone(&guests),
         kernel: kernel.clone(),
     });
@@ -157,6 +165,9 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
 
     if tokio::time::timeout(FIRST_SCAN, readiness.not_waiting_for("source")).await.is_err() {
         warn!("the source's first scan takes long: going on without it, ports are held until it is done");
+    }
+    if tokio::time::timeout(FIRST_FACTS, readiness.not_waiting_for("facts")).await.is_err() {
+        warn!("the first word of Open vSwitch or libvirt takes long: going on without it");
     }
     info!(instances = store.len(), "source read");
 
@@ -177,7 +188,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
 
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
     kernel.is_there(ports_view.clone(), counters, requests);
-    let ports = Ports::new(dataplane, identities, Arc::clone(&store), config.ports.clone(), ports_view);
+    let ports = Ports::new(dataplane, identities, Arc::clone(&store), facts, config.ports.clone(), ports_view);
     let mut ports = port_thread(ports, changes, inbox, ports_attached)?;
 
     let ready = async {
@@ -232,7 +243,7 @@ fn guest_threads(threads: usize) -> Result<Runtime, AppError> {
 /// Starts the ports' thread. The receiver tells how it ended.
 fn port_thread(
     ports: Ports,
-    changes: mpsc::UnboundedReceiver<crate::store::StoreChange>,
+    changes: port::Changes,
     inbox: mpsc::Receiver<port::Request>,
     attached: Blocker,
 ) -> Result<oneshot::Receiver<Result<(), PortsError>>, AppError> {

@@ -1,7 +1,8 @@
 //! Local facts: what programs on this node say about whose a device is.
 //!
 //! Promises: a fact is about a device by its name, and comes from one witness; what a witness said stays until it says
-//! otherwise, so that a witness that is restarted moves no port; whoever follows is told the devices that changed.
+//! otherwise, so that a witness that is restarted moves no port; a witness that contradicts itself is heard in full,
+//! so that nobody takes half of its word; whoever follows is told the devices that changed.
 //!
 //! Left out: where facts come from (`port`), what becomes of them (`port` binds devices, `source` reads ahead for the
 //! instances that live here).
@@ -69,8 +70,8 @@ pub struct Resident {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// By device, then by witness.
-    facts: BTreeMap<String, BTreeMap<Witness, Fact>>,
+    /// By device, then by witness. More than one fact, and no two alike: the witness contradicts itself.
+    facts: BTreeMap<String, BTreeMap<Witness, Vec<Fact>>>,
     subscribers: Vec<mpsc::UnboundedSender<FactsChange>>,
 }
 
@@ -85,20 +86,26 @@ impl Facts {
         Self::default()
     }
 
-    /// Replaces all that a witness has said.
+    /// Replaces all that a witness has said. A device may come more than once.
     pub fn replace(&self, witness: Witness, facts: impl IntoIterator<Item = (String, Fact)>) {
         let mut table = self.lock();
-        let mut facts: BTreeMap<String, Fact> = facts.into_iter().collect();
+        let mut by_device: BTreeMap<String, Vec<Fact>> = BTreeMap::new();
+        for (device, fact) in facts {
+            let said = by_device.entry(device).or_default();
+            if !said.contains(&fact) {
+                said.push(fact);
+            }
+        }
         let known: Vec<String> = table.facts.iter().filter(|(_, by)| by.contains_key(&witness)).map(name).collect();
         let mut changed = BTreeSet::new();
         for device in known {
-            let fact = facts.remove(&device);
-            if table.put(witness, &device, fact) {
+            let said = by_device.remove(&device).unwrap_or_default();
+            if table.put(witness, &device, said) {
                 changed.insert(device);
             }
         }
-        for (device, fact) in facts {
-            table.put(witness, &device, Some(fact));
+        for (device, said) in by_device {
+            table.put(witness, &device, said);
             changed.insert(device);
         }
         table.tell(changed);
@@ -107,7 +114,7 @@ impl Facts {
     /// Replaces what a witness has said of one device; `None`: it knows no such device.
     pub fn set(&self, witness: Witness, device: &str, fact: Option<Fact>) {
         let mut table = self.lock();
-        if table.put(witness, device, fact) {
+        if table.put(witness, device, fact.into_iter().collect()) {
             table.tell(BTreeSet::from([device.to_owned()]));
         }
     }
@@ -116,7 +123,17 @@ impl Facts {
     #[must_use]
     pub fn of(&self, device: &str) -> Vec<(Witness, Fact)> {
         let table = self.lock();
-        table.facts.get(device).into_iter().flatten().map(|(witness, fact)| (*witness, fact.clone())).collect()
+        let by = table.facts.get(device).into_iter().flatten();
+        by.flat_map(|(witness, said)| said.iter().map(|fact| (*witness, fact.clone()))).collect()
+    }
+
+    /// Returns the devices that some witness says one of these instances has, ascending.
+    #[must_use]
+    pub fn devices_of(&self, instances: &BTreeSet<InstanceId>) -> Vec<String> {
+        let table = self.lock();
+        let has =
+            |by: &BTreeMap<Witness, Vec<Fact>>| by.values().flatten().any(|fact| instances.contains(&fact.instance));
+        table.facts.iter().filter(|(_, by)| has(by)).map(name).collect()
     }
 
     /// Returns the instances that live on this node, according to any witness.
@@ -125,7 +142,7 @@ impl Facts {
         let table = self.lock();
         let mut residents: BTreeMap<InstanceId, Resident> = BTreeMap::new();
         for (device, by) in &table.facts {
-            for fact in by.values() {
+            for fact in by.values().flatten() {
                 let resident = residents.entry(fact.instance).or_default();
                 resident.devices.insert(device.clone());
                 resident.addresses.extend(&fact.addresses);
@@ -156,8 +173,8 @@ fn name<T>((name, _): (&String, T)) -> String {
 
 impl Table {
     /// Returns whether that changes anything.
-    fn put(&mut self, witness: Witness, device: &str, fact: Option<Fact>) -> bool {
-        let Some(fact) = fact else {
+    fn put(&mut self, witness: Witness, device: &str, said: Vec<Fact>) -> bool {
+        if said.is_empty() {
             let Some(by) = self.facts.get_mut(device) else {
                 return false;
             };
@@ -166,12 +183,12 @@ impl Table {
                 self.facts.remove(device);
             }
             return changed;
-        };
+        }
         let by = self.facts.entry(device.to_owned()).or_default();
-        if by.get(&witness) == Some(&fact) {
+        if by.get(&witness) == Some(&said) {
             return false;
         }
-        by.insert(witness, fact);
+        by.insert(witness, said);
         true
     }
 
@@ -223,5 +240,15 @@ mod tests {
         assert_eq!(residents.len(), 1);
         assert_eq!(residents[&id(1)].project, Some("p".into()));
         assert_eq!(residents[&id(1)].devices.len(), 2);
+    }
+    #[test]
+    fn a_witness_that_contradicts_itself_is_heard_in_full() {
+        let facts = Facts::new();
+        let said = [("tap1", fact(1, None)), ("tap1", fact(2, None)), ("tap1", fact(1, None)), ("tap2", fact(2, None))];
+        facts.replace(Witness::Libvirt, said.map(|(device, fact)| (device.to_owned(), fact)));
+        assert_eq!(facts.of("tap1"), [(Witness::Libvirt, fact(1, None)), (Witness::Libvirt, fact(2, None))]);
+        assert_eq!(facts.devices_of(&BTreeSet::from([id(1)])), ["tap1"]);
+        assert_eq!(facts.devices_of(&BTreeSet::from([id(1), id(2)])), ["tap1", "tap2"]);
+        assert!(facts.devices_of(&BTreeSet::from([id(3)])).is_empty());
     }
 }

@@ -27,8 +27,8 @@ pub enum Identity {
     Bound {
         /// The instance whose documents are served.
         instance: InstanceId,
-        /// The port, for logs.
-        port: PortId,
+        /// The port, for logs; `None`: whoever says that the instance has this tap does not say which port it is.
+        port: Option<PortId>,
     },
     /// Nobody yet, or nobody for certain: the answer is 503, so that the guest asks again.
     Held,
@@ -76,7 +76,7 @@ impl Identities {
         self.bindings.get(&tag).map(|binding| Lease(Arc::clone(&binding)))
     }
 
-    /// Adds a binding, or gives a held one its instance.
+    /// Adds a binding, gives a held one its instance, or one whose port was not known its port.
     ///
     /// # Errors
     /// [`Rebound`] if the tag is already bound to another instance or port: that needs a new tag.
@@ -88,7 +88,12 @@ impl Identities {
         if *current == identity {
             return Ok(());
         }
-        if *current != Identity::Held {
+        let may_become = match (&*current, &identity) {
+            (Identity::Held, _) => true,
+            (Identity::Bound { instance, port: None }, Identity::Bound { instance: next, .. }) => instance == next,
+            _ => false,
+        };
+        if !may_become {
             return Err(Rebound { tag });
         }
         binding.identity.store(Arc::new(identity));

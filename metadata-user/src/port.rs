@@ -4,18 +4,22 @@
 //! - every link that the configuration matches gets `from_guest` at once, bound or not;
 //! - a tag is bound to one instance in its life; another instance on the same tap is another tag, and the old one ends in
 //!   the kernel first and in the connections next, before anybody can read through it;
-//! - documents and links may come, go and change in any order: each change makes the tap what it should be now,
+//! - facts, documents and links may come, go and change in any order: each change makes the tap what it should be now,
 //!   whatever it was before;
-//! - a doubt (two documents for one tap) is a refusal that `metadatad ports` explains.
+//! - a doubt (two that say different things of one tap) is a refusal that is counted, and that `metadatad ports`
+//!   explains.
 //!
 //! One task owns all of this, on a thread of its own: its system calls never delay a guest's answer.
 
+pub mod libvirt;
 pub mod netlink;
+pub mod ovs;
 pub mod reconcile;
 mod view;
+pub mod witness;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -28,11 +32,13 @@ use tokio::{
 pub use self::view::{PortState, PortView, PortsView};
 use self::{
     netlink::{Link, LinkEvent},
-    reconcile::{Wanted, keeps_tag, wanted},
+    reconcile::{Said, Wanted, keeps_tag, wanted},
 };
 use crate::{
+    api::Instance,
     config,
-    dataplane::{Dataplane, DataplaneError, IfIndex, PortEntry, Trace, join_sources},
+    dataplane::{Dataplane, DataplaneError, IfIndex, PortEntry, Trace},
+    facts::{Facts, FactsChange},
     identity::{Identities, Identity, Tag},
     store::{
         Store, StoreChange,
@@ -87,8 +93,24 @@ struct Binding {
 pub struct Owner {
     /// The instance.
     pub instance: InstanceId,
-    /// The port; `None` if only the kernel knows of the binding, which keeps no ports.
+    /// The port; `None` if only the kernel knows of the binding, which keeps no ports, or a witness that does not say.
     pub port: Option<PortId>,
+}
+
+/// What the task follows, subscribed before the first change that it must not miss.
+#[derive(Debug)]
+pub struct Changes {
+    claims: mpsc::UnboundedReceiver<StoreChange>,
+    content: mpsc::UnboundedReceiver<InstanceId>,
+    facts: mpsc::UnboundedReceiver<FactsChange>,
+}
+
+impl Changes {
+    /// Returns all changes from here on.
+    #[must_use]
+    pub fn of(store: &Store, facts: &Facts) -> Self {
+        Self { claims: store.subscribe(), content: store.subscribe_to_content(), facts: facts.subscribe() }
+    }
 }
 
 /// The task's state.
@@ -97,6 +119,7 @@ pub struct Ports {
     dataplane: Dataplane,
     identities: Arc<Identities>,
     store: Arc<Store>,
+    facts: Facts,
     rules: config::Ports,
     view: PortsView,
     ports: BTreeMap<IfIndex, Port>,
@@ -110,6 +133,9 @@ pub struct Ports {
 /// How long a tap that failed waits for the next try.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Changed documents that are looked at in one go.
+const CONTENTS: usize = 1024;
+
 /// How long an ended tag lets resets pass: its connections are cut within milliseconds.
 const RETIREMENT: Duration = Duration::from_secs(5);
 
@@ -120,6 +146,7 @@ impl Ports {
         dataplane: Dataplane,
         identities: Arc<Identities>,
         store: Arc<Store>,
+        facts: Facts,
         rules: config::Ports,
         view: PortsView,
     ) -> Self {
@@ -127,6 +154,7 @@ impl Ports {
             dataplane,
             identities,
             store,
+            facts,
             rules,
             view,
             ports: BTreeMap::new(),
@@ -136,14 +164,14 @@ impl Ports {
         }
     }
 
-    /// Follows links and documents until the store or the netlink socket is gone. `ready` is called when every link that
+    /// Follows links, facts and documents until the store or the netlink socket is gone. `ready` is called when every link that
     /// was there at the start is attached.
     ///
     /// # Errors
     /// See [`PortsError`]. Failures of single taps are logged and shown, and end nothing.
     pub async fn run(
         mut self,
-        mut changes: mpsc::UnboundedReceiver<StoreChange>,
+        mut changes: Changes,
         mut requests: mpsc::Receiver<Request>,
         ready: impl FnOnce(),
     ) -> Result<(), PortsError> {
@@ -158,6 +186,7 @@ impl Ports {
         );
         ready();
         let (trace_over, mut trace_ended) = mpsc::channel(1);
+        let mut contents = Vec::new();
         loop {
             tokio::select! {
                 event = links.next() => match event? {
@@ -165,9 +194,15 @@ impl Ports {
                     LinkEvent::Gone(ifindex) => self.link_gone(ifindex),
                     LinkEvent::Resync(links) => self.resync(links),
                 },
-                change = changes.recv() => {
+                change = changes.claims.recv() => {
                     let change = change.ok_or(PortsError::StoreGone)?;
-                    self.claims_changed(&change.devices);
+                    self.devices_changed(&change.devices);
+                }
+                Some(change) = changes.facts.recv() => self.devices_changed(&change.devices),
+                _ = changes.content.recv_many(&mut contents, CONTENTS) => {
+                    // A document need not name a device that facts give to its instance.
+                    let instances: BTreeSet<_> = contents.drain(..).collect();
+                    self.devices_changed(&self.facts.devices_of(&instances));
                 }
                 Some(request) = requests.recv() => self.request(request, &trace_over),
                 Some(()) = trace_ended.recv() => self.end_trace(),
@@ -248,7 +283,7 @@ impl Ports {
         }
     }
 
-    fn claims_changed(&mut self, devices: &[String]) {
+    fn devices_changed(&mut self, devices: &[String]) {
         let touched: Vec<_> =
             self.ports.iter().filter(|(_, port)| devices.contains(&port.name)).map(|(ifindex, _)| *ifindex).collect();
         for ifindex in touched {
@@ -261,7 +296,10 @@ impl Ports {
         let Some(name) = self.ports.get(&ifindex).map(|port| port.name.clone()) else {
             return;
         };
-        let wanted = wanted(&self.store.claims(&name), &self.rules);
+        let wanted = self.wanted(&name);
+        if matches!(wanted, Wanted::Refused(_)) {
+            self.view.refuse(ifindex);
+        }
         let state = match self.make(ifindex, &name, &wanted) {
             Ok(()) => PortState::from(wanted),
             Err(error) if is_gone(&error) => {
@@ -284,6 +322,13 @@ impl Ports {
         if self.view.set(ifindex, &view) {
             view::log(ifindex, &view);
         }
+    }
+
+    fn wanted(&self, device: &str) -> Wanted {
+        let facts = self.facts.of(device);
+        let instance = facts.first().and_then(|(_, fact)| self.store.get(fact.instance));
+        let record = instance.as_deref().map(Instance::record);
+        wanted(&Said { device, facts: &facts, claims: &self.store.claims(device), record }, &self.rules)
     }
 
     /// Settles the taps that failed once more.
@@ -310,14 +355,14 @@ impl Ports {
                 self.dataplane.clear_port(ifindex)?;
                 return self.retire(ifindex, current.map(|binding| binding.tag));
             }
-            Wanted::Held | Wanted::Refused(_) => (None, PortEntry::Held),
-            Wanted::Bound(claim) => (
-                Some(Owner { instance: claim.instance, port: Some(claim.port.id) }),
+            Wanted::Held | Wanted::Refused(_) | Wanted::Lacking(_) => (None, PortEntry::Held),
+            Wanted::Bound(assignment) => (
+                Some(assignment.owner()),
                 PortEntry::Bound {
-                    instance: claim.instance,
-                    mac: claim.port.mac_address,
-                    sources: join_sources(&claim.port.sources()),
-                    any_address: !claim.port.port_security,
+                    instance: assignment.instance,
+                    mac: assignment.mac,
+                    sources: assignment.sources.clone(),
+                    any_address: assignment.any_address,
                 },
             ),
         };
@@ -329,8 +374,8 @@ impl Ports {
         };
         // Who is behind the tag is known before the first packet carries it.
         let identity = match owner {
-            Some(Owner { instance, port: Some(port) }) => Identity::Bound { instance, port },
-            _ => Identity::Held,
+            Some(Owner { instance, port }) => Identity::Bound { instance, port },
+            None => Identity::Held,
         };
         let bound = self.identities.bind(tag, identity);
         debug_assert!(bound.is_ok(), "keeps_tag keeps a tag for one owner only");

@@ -189,6 +189,7 @@ impl<'n> GuestPlan<'n> {
             ifindex: 0,
             interface: self.wiring.vlan.map_or_else(|| "eth0".to_owned(), |vlan| format!("eth0.{vlan}")),
             mac: self.mac,
+            port: port_id(self.number),
             wiring: self.wiring,
             document,
             vlan: None,
@@ -213,6 +214,7 @@ pub struct Guest {
     ifindex: u32,
     interface: String,
     mac: [u8; 6],
+    port: String,
     wiring: Wiring,
     document: Document,
     vlan: Option<VlanLink>,
@@ -252,6 +254,12 @@ impl Guest {
     #[must_use]
     pub fn mac(&self) -> [u8; 6] {
         self.mac
+    }
+
+    /// Returns its port's id, by which the tap is called unless it has another name.
+    #[must_use]
+    pub fn port(&self) -> &str {
+        &self.port
     }
 
     /// Returns its document.

@@ -17,6 +17,7 @@ pub mod command;
 pub mod counters;
 pub mod daemon;
 pub mod document;
+pub mod domain;
 pub mod etcd;
 pub mod frame;
 pub mod golden;
@@ -30,6 +31,7 @@ pub mod wait;
 
 pub use asker::Asker;
 pub use document::Document;
+pub use domain::Domain;
 pub use etcd::{Etcd, EtcdPlan};
 pub use frame::FrameSocket;
 pub use guest::{Guest, GuestPlan, Route};

@@ -168,6 +168,40 @@ impl Node {
         self.path("instances")
     }
 
+    /// Returns the path of libvirt's run-time directory. It is not there until a test makes it.
+    #[must_use]
+    pub fn domains(&self) -> PathBuf {
+        self.path("libvirt")
+    }
+
+    /// Returns the path of the socket of Open vSwitch's database. It is not there until a test starts one.
+    #[must_use]
+    pub fn ovsdb(&self) -> PathBuf {
+        self.path("ovs/db.sock")
+    }
+
+    /// Returns what `metadatad ports --json` says of a tap.
+    ///
+    /// # Errors
+    /// If it fails, or there is no such tap.
+    pub fn port(&self, tap: &str) -> Result<serde_json::Value> {
+        let ports: Vec<serde_json::Value> = serde_json::from_str(&self.ask(&["ports", "--json"])?)?;
+        ports.into_iter().find(|port| port["name"] == tap).with_context(|| format!("no port {tap}"))
+    }
+
+    /// Waits until `metadatad ports --json` says something of a tap.
+    ///
+    /// # Errors
+    /// If that does not come; the error holds what it says instead, and the daemon's log.
+    pub fn wait_port_shown(&self, tap: &str, what: &str, is: impl Fn(&serde_json::Value) -> bool) -> Result<()> {
+        let mut last = serde_json::Value::Null;
+        let waited = wait::until(&format!("{tap} {what}"), || {
+            last = self.port(tap).unwrap_or_default();
+            Ok(is(&last).then_some(()))
+        });
+        waited.with_context(|| format!("metadatad says: {last}; its log:\n{}", self.log()))
+    }
+
     /// Returns the folder of pins.
     #[must_use]
     pub fn pins(&self) -> PathBuf {
@@ -368,12 +402,15 @@ impl Node {
         let folder = || format!("kind = \"directory\"\npath = \"{}\"", self.instances().display());
         format!(
             "[responder]\nnamespace = \"{}\"\n\n[ports]\nunbound = \"{}\"\n\n[bpf]\npin_dir = \"{}\"\nattach = \"{}\"\n\n\
-             [source]\n{}\n\n[admin]\nsocket = \"{}\"\n\n{}",
+             [source]\n{}\n\n[facts]\nlibvirt_dir = \"{}\"\nopenvswitch_socket = \"{}\"\n\n\
+             [admin]\nsocket = \"{}\"\n\n{}",
             self.responder,
             plan.unbound,
             self.pins().display(),
             plan.attach,
             plan.source.clone().unwrap_or_else(folder),
+            self.domains().display(),
+            self.ovsdb().display(),
             self.path("admin.sock").display(),
             plan.further
         )

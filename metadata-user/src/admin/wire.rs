@@ -27,19 +27,27 @@ pub struct Status {
     pub vendordata: Option<Vendordata>,
     /// Number of ports by state.
     pub ports: BTreeMap<String, usize>,
+    /// How often a port became refused since the start because those who speak of it disagree.
+    #[serde(default)]
+    pub ports_disagreements: u64,
+    /// The programs on this node that say whose a device is, most trusted first; those that are switched off are left
+    /// out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<Witness>,
     /// Guests' connections.
     pub http: Http,
 }
 
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, no target of vendor data
-    /// fails, no port is refused or failed.
+    /// fails, every witness that is present can be heard, no port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
             && self.source.error.is_none()
             && self.source.broken.is_empty()
             && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)
+            && self.facts.iter().all(|witness| witness.error.is_none() && witness.unreadable.is_empty())
             && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))
     }
 }
@@ -164,6 +172,41 @@ pub struct VendordataTarget {
     pub error: Option<String>,
 }
 
+/// A program on this node that says whose a device is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// Its name.
+    pub name: String,
+    /// Where it is heard: a socket, a folder.
+    pub place: String,
+    /// Whether it is heard now. What it said last stays when it is not.
+    pub present: bool,
+    /// Since when that is so, in seconds of Unix time.
+    pub since: u64,
+    /// Facts that it gave: devices of instances.
+    pub facts: usize,
+    /// Why it cannot be heard, and the remedy. None if it is simply not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What of its words cannot be read, each with its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
+    /// Interfaces of instances whose packets pass no tap here: these instances need a config drive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bypassing: Vec<Bypassing>,
+}
+
+/// An interface whose packets pass no tap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bypassing {
+    /// Its device, MAC or what else names it.
+    pub device: String,
+    /// Its instance.
+    pub instance: String,
+    /// What it is.
+    pub kind: String,
+}
+
 /// Guests' connections, since the start but for `open`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Http {
@@ -195,7 +238,7 @@ pub struct Http {
 pub enum State {
     /// Answered with an instance's data.
     Bound,
-    /// Answered with 503: no document names it.
+    /// Answered with 503: nobody says whose it is.
     Held,
     /// Left to whatever else serves it.
     Passed,
@@ -240,6 +283,9 @@ pub struct PortStatus {
     /// The port's UUID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
+    /// Who says so: `open vswitch`, `libvirt` or `document`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Its MAC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,

@@ -8,12 +8,15 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
-    Allowed, Broken, Endpoint, Http, PortCounters, PortStatus, Source, State, Status, Vendordata, VendordataTarget,
+    self, Allowed, Broken, Endpoint, Http, PortCounters, PortStatus, Source, State, Status, Vendordata,
+    VendordataTarget,
 };
 use crate::admin::{Accepting, Inspect, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
 use crate::http::Guests;
+use crate::port::reconcile::Assignment;
+use crate::port::witness::{WitnessState, WitnessView};
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
 use crate::source::vendordata::VendordataState;
@@ -27,6 +30,7 @@ pub(super) struct View {
     pub(super) source: StateView,
     pub(super) accepts: Accepts,
     pub(super) vendordata: Option<StateView<VendordataState>>,
+    pub(super) witnesses: Vec<WitnessView>,
     pub(super) guests: Arc<Guests>,
     pub(super) kernel: Kernel,
 }
@@ -84,6 +88,8 @@ impl Inspect for View {
             source: source(&self.source.get()),
             vendordata: self.vendordata.as_ref().map(|state| vendordata(&state.get())),
             ports,
+            ports_disagreements: self.kernel.0.get().map_or(0, |parts| parts.ports.disagreements()),
+            facts: self.witnesses.iter().map(|state| witness(&state.get())).collect(),
             http: http(self.guests.counters()),
         }
     }
@@ -179,6 +185,24 @@ fn vendordata(state: &VendordataState) -> Vendordata {
     Vendordata { reachable: targets.len() - failing, failing, targets }
 }
 
+fn witness(state: &WitnessState) -> wire::Witness {
+    let bypassing = state.bypassing.iter().map(|device| wire::Bypassing {
+        device: device.device.clone(),
+        instance: device.instance.to_string(),
+        kind: device.kind.clone(),
+    });
+    wire::Witness {
+        name: state.witness.name().to_owned(),
+        place: state.place.clone(),
+        present: state.present,
+        since: unix(state.since),
+        facts: state.facts,
+        error: state.error.as_deref().map(crate::cli::one_line),
+        unreadable: state.unreadable.iter().map(|problem| crate::cli::one_line(problem)).collect(),
+        bypassing: bypassing.collect(),
+    }
+}
+
 fn http(counters: crate::http::Snapshot) -> Http {
     Http {
         open: counters.open,
@@ -196,7 +220,7 @@ fn http(counters: crate::http::Snapshot) -> Http {
 
 fn state(state: &PortState) -> State {
     match state {
-        PortState::Bound { .. } => State::Bound,
+        PortState::Bound(_) => State::Bound,
         PortState::Held => State::Held,
         PortState::Passed => State::Passed,
         PortState::Refused(_) => State::Refused,
@@ -213,16 +237,18 @@ fn port_status(ifindex: IfIndex, view: PortView) -> PortStatus {
         instance: None,
         project: None,
         port: None,
+        origin: None,
         mac: None,
         sources: Vec::new(),
         attached: view.attached.map(|kind| kind.name().to_owned()),
         reason: None,
     };
     match view.state {
-        PortState::Bound { instance, project, port, mac, sources } => {
+        PortState::Bound(Assignment { instance, project, port, mac, sources, origin, .. }) => {
             status.instance = Some(instance.to_string());
-            status.project = Some(project);
-            status.port = Some(port.to_string());
+            status.project = project;
+            status.port = port.map(|port| port.to_string());
+            status.origin = Some(origin.name().to_owned());
             status.mac = Some(mac.to_string());
             status.sources = sources
                 .into_iter()
@@ -239,22 +265,26 @@ fn port_status(ifindex: IfIndex, view: PortView) -> PortStatus {
 mod tests {
     use super::*;
     use crate::identity::Tag;
+    use crate::port::reconcile::Origin;
     use crate::store::record::{MacAddress, PortId};
     use crate::store::tests::id;
 
     #[test]
     fn ports_are_shown_as_they_are() {
-        let bound = PortState::Bound {
+        let bound = PortState::Bound(Assignment {
             instance: id(1),
-            project: "p".to_owned(),
-            port: PortId(id(2).0),
+            project: Some("p".to_owned()),
+            port: Some(PortId(id(2).0)),
             mac: MacAddress([2, 0, 0, 0, 0, 1]),
             sources: vec![(MacAddress([2, 0, 0, 0, 0, 1]), "10.0.0.0/24".parse().expect("a prefix"))],
-        };
+            any_address: false,
+            origin: Origin::Document,
+        });
         let view = PortView { name: "tap1".to_owned(), tag: Some(Tag(4)), state: bound, attached: None };
         let shown = port_status(IfIndex(3), view.clone());
         assert_eq!((shown.ifindex, shown.tag, shown.state), (3, Some(4), State::Bound));
         assert_eq!(shown.instance, Some(id(1).to_string()));
+        assert_eq!(shown.origin.as_deref(), Some("document"));
         assert_eq!(
             (shown.sources[0].mac.as_str(), shown.sources[0].prefix.as_str()),
             ("02:00:00:00:00:01", "10.0.0.0/24")

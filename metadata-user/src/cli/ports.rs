@@ -13,18 +13,23 @@ pub(super) fn execute(form: Form, client: &Client, out: &mut dyn Write) -> Resul
         print_json(&ports, out)?;
     } else {
         let rows: Vec<_> = ports.into_iter().map(row).collect();
-        table::print(["INTERFACE", "INDEX", "STATE", "INSTANCE", "PORT", "MAC", "ATTACHED", "REASON"], &rows, out)?;
+        table::print(
+            ["INTERFACE", "INDEX", "STATE", "INSTANCE", "PORT", "ORIGIN", "MAC", "ATTACHED", "REASON"],
+            &rows,
+            out,
+        )?;
     }
     Ok(exit::OK)
 }
 
-fn row(port: PortStatus) -> [String; 8] {
+fn row(port: PortStatus) -> [String; 9] {
     [
         port.name,
         port.ifindex.to_string(),
         port.state.name().to_owned(),
         port.instance.unwrap_or_default(),
         port.port.unwrap_or_default(),
+        port.origin.unwrap_or_default(),
         port.mac.unwrap_or_default(),
         port.attached.unwrap_or_default(),
         port.reason.unwrap_or_default(),

@@ -66,7 +66,31 @@ fn describe(status: &Status, now: u64) -> String {
         }
     }
     let ports: Vec<String> = status.ports.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    for witness in &status.facts {
+        let since = ago(now, witness.since);
+        let heard = match (witness.present, &witness.error) {
+            (true, _) => format!("heard for {since}"),
+            (false, None) => format!("not there for {since}"),
+            (false, Some(_)) => format!("not heard for {since}"),
+        };
+        line("facts", &format!("{} {}, {} devices, {heard}", witness.name, witness.place, witness.facts));
+        if let Some(error) = &witness.error {
+            line("  error", error);
+        }
+        for problem in &witness.unreadable {
+            line("  unreadable", problem);
+        }
+        for device in &witness.bypassing {
+            line(
+                "  no tap",
+                &format!("{} of {}: {}; it needs a config drive", device.device, device.instance, device.kind),
+            );
+        }
+    }
     line("ports", &list(&ports));
+    if status.ports_disagreements > 0 {
+        line("", &format!("{} disagreements since the start: see `metadatad ports`", status.ports_disagreements));
+    }
     let http = &status.http;
     line("connections", &format!("{} open, {} accepted", http.open, http.accepted));
     for (count, what) in [

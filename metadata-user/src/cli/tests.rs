@@ -111,8 +111,8 @@ fn verbs_print_what_the_daemon_says() {
         (
             &["ports"],
             exit::OK,
-            "INTERFACE  INDEX  STATE  INSTANCE                              PORT  MAC                ATTACHED  REASON\n\
-             tap1       5      bound  11111111-0000-0000-0000-000000000001  -     fa:16:3e:00:00:01  tcx       -\n",
+            "INTERFACE  INDEX  STATE  INSTANCE                              PORT  ORIGIN   MAC                ATTACHED  REASON\n\
+             tap1       5      bound  11111111-0000-0000-0000-000000000001  -     libvirt  fa:16:3e:00:00:01  tcx       -\n",
         ),
         (&["ports", "--json"], exit::OK, "\"state\": \"bound\""),
         (&["counters"], exit::OK, "INTERFACE  COUNTER   PACKETS\ntap1       to_guest  7\n"),

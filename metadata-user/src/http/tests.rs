@@ -40,7 +40,7 @@ impl Node {
 
     fn bind_to(&self, number: u128) {
         let instance = id(number);
-        self.bind(Identity::Bound { instance, port: PortId(instance.0) });
+        self.bind(Identity::Bound { instance, port: Some(PortId(instance.0)) });
     }
 
     fn connect(&self) -> (DuplexStream, JoinHandle<()>) {

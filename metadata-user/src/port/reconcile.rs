@@ -1,41 +1,247 @@
-//! What a tap should be: a pure decision from the documents that name it.
+//! What a tap should be: a pure decision from what witnesses say of it and from the documents.
+//!
+//! Promises:
+//! - witnesses come before documents: a tap that one of them names belongs to the instance that it names;
+//! - whoever speaks of the tap must agree on instance, port and MAC as far as each knows them; else the tap is refused,
+//!   with both sides and the remedy in the reason;
+//! - a tap that no witness names is bound by the documents' claims.
+//!
+//! Who fills in what: the instance's document, where it describes the port, has the last word on allowed sources. A tap
+//! that is bound by facts alone may use any address with its own MAC. The facts' addresses are not enforced, since
+//! libvirt keeps those of the day on which the interface was plugged; whose data is read does not depend on them.
 
 use super::Owner;
 use crate::{
     config::{self, Unbound},
-    store::Claim,
+    dataplane::join_sources,
+    facts::{Fact, Witness},
+    store::{
+        Claim,
+        record::{InstanceId, InstanceRecord, MacAddress, PortId, PortRecord},
+    },
 };
+
+/// Everything that is said of a tap.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    /// The tap's name.
+    pub device: &'a str,
+    /// What witnesses say, most trusted first.
+    pub facts: &'a [(Witness, Fact)],
+    /// The documents that name it.
+    pub claims: &'a [Claim],
+    /// The document of the instance that the first fact names.
+    pub record: Option<&'a InstanceRecord>,
+}
 
 /// What a tap should be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
-    /// Served with this claim's instance.
-    Bound(Claim),
+    /// Served with an instance's data.
+    Bound(Assignment),
     /// Answered with 503.
     Held,
     /// Not touched.
     Passed,
-    /// Answered with 503, for this reason.
+    /// Answered with 503, because those who speak of it disagree: for this reason.
     Refused(String),
+    /// Answered with 503, because what is said is not enough: for this reason.
+    Lacking(String),
 }
 
-/// Decides from the claims of all documents on a tap.
+/// To whom a tap belongs, and what it may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its project, where it is known.
+    pub project: Option<String>,
+    /// The port, where it is known.
+    pub port: Option<PortId>,
+    /// Its MAC.
+    pub mac: MacAddress,
+    /// Allowed sources, joined.
+    pub sources: Vec<(MacAddress, ipnet::IpNet)>,
+    /// Any source address, with the own MAC.
+    pub any_address: bool,
+    /// Who says so.
+    pub origin: Origin,
+}
+
+/// Who says to whom a tap belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The most trusted witness that names it.
+    Witness(Witness),
+    /// A document.
+    Document,
+}
+
+impl Origin {
+    /// Returns its name, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Witness(Witness::OpenVswitch) => "open vswitch",
+            Self::Witness(Witness::Libvirt) => "libvirt",
+            Self::Document => "document",
+        }
+    }
+}
+
+impl Assignment {
+    /// Returns whose the tap becomes.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner { instance: self.instance, port: self.port }
+    }
+
+    fn by_document(claim: &Claim) -> Self {
+        Self::of_port(claim.instance, claim.project.to_string(), &claim.port, Origin::Document)
+    }
+
+    fn of_port(instance: InstanceId, project: String, port: &PortRecord, origin: Origin) -> Self {
+        Self {
+            instance,
+            project: Some(project),
+            port: Some(port.id),
+            mac: port.mac_address,
+            sources: join_sources(&port.sources()),
+            any_address: !port.port_security,
+            origin,
+        }
+    }
+}
+
+/// Decides from everything that is said of a tap.
 #[must_use]
-pub fn wanted(claims: &[Claim], rules: &config::Ports) -> Wanted {
+pub fn wanted(said: &Said<'_>, rules: &config::Ports) -> Wanted {
+    match said.facts {
+        [] => by_documents(said.claims, rules.unbound),
+        // A roll-out beside other agents: instances that are not served here yet stay theirs.
+        _ if said.record.is_none() && said.claims.is_empty() && rules.unbound == Unbound::Pass => Wanted::Passed,
+        [(first, _), ..] => by_facts(said, *first),
+    }
+}
+
+fn by_documents(claims: &[Claim], unbound: Unbound) -> Wanted {
     match claims {
-        [] => match rules.unbound {
+        [] => match unbound {
             Unbound::Hold => Wanted::Held,
             Unbound::Pass => Wanted::Passed,
         },
-        [claim] => Wanted::Bound(claim.clone()),
-        several => {
-            let ports: Vec<_> = several
-                .iter()
-                .map(|claim| format!("port {} of instance {}", claim.port.id.0, claim.instance.0))
-                .collect();
-            Wanted::Refused(format!("claimed by {}: remove all but one", ports.join(" and ")))
+        [claim] => Wanted::Bound(Assignment::by_document(claim)),
+        several => Wanted::Refused(several_claims(several)),
+    }
+}
+
+fn several_claims(claims: &[Claim]) -> String {
+    let ports: Vec<_> =
+        claims.iter().map(|claim| format!("port {} of instance {}", claim.port.id.0, claim.instance.0)).collect();
+    format!("claimed by {}: remove all but one", ports.join(" and "))
+}
+
+/// One who speaks of the tap, and what.
+struct Voice {
+    name: String,
+    instance: InstanceId,
+    port: Option<PortId>,
+    mac: Option<MacAddress>,
+    /// Where to correct it.
+    remedy: String,
+}
+
+impl Voice {
+    fn of_fact(device: &str, (witness, fact): &(Witness, Fact)) -> Self {
+        let remedy = match witness {
+            Witness::OpenVswitch => format!("the external_ids of interface {device} in Open vSwitch"),
+            Witness::Libvirt => format!("the domain {} in libvirt", fact.instance),
+        };
+        Self { name: witness.name().to_owned(), instance: fact.instance, port: fact.port, mac: fact.mac, remedy }
+    }
+
+    fn of_claim(claim: &Claim) -> Self {
+        Self::of_document(claim.instance, &claim.port)
+    }
+
+    fn of_document(instance: InstanceId, port: &PortRecord) -> Self {
+        Self {
+            name: format!("the document of {instance}"),
+            instance,
+            port: Some(port.id),
+            mac: Some(port.mac_address),
+            remedy: format!("port {} in the document of {instance}", port.id),
         }
     }
+
+    /// Says where two contradict each other, if they do.
+    fn against(&self, other: &Self) -> Option<String> {
+        let (what, own, others) = if self.instance != other.instance {
+            ("instance", self.instance.to_string(), other.instance.to_string())
+        } else if let Some((own, others)) = differing(self.port, other.port) {
+            ("port", own.to_string(), others.to_string())
+        } else if let Some((own, others)) = differing(self.mac, other.mac) {
+            ("MAC", own.to_string(), others.to_string())
+        } else {
+            return None;
+        };
+        Some(format!(
+            "{} says {what} {own}, {} says {what} {others}: correct {} or {}",
+            self.name, other.name, self.remedy, other.remedy
+        ))
+    }
+}
+
+/// Returns both, if both are known and differ.
+fn differing<T: Copy + PartialEq>(own: Option<T>, other: Option<T>) -> Option<(T, T)> {
+    own.zip(other).filter(|(own, other)| own != other)
+}
+
+fn by_facts(said: &Said<'_>, first: Witness) -> Wanted {
+    let mut voices: Vec<_> = said.facts.iter().map(|fact| Voice::of_fact(said.device, fact)).collect();
+    voices.extend(said.claims.iter().map(Voice::of_claim));
+    let instance = voices[0].instance;
+    let named: Option<PortId> = said.facts.iter().find_map(|(_, fact)| fact.port);
+    let ports = || said.record.into_iter().flat_map(|record| &record.ports);
+    let described: Vec<&PortRecord> = match named {
+        Some(id) => ports().filter(|port| port.id == id).collect(),
+        None => ports().filter(|port| port.device_name() == said.device).collect(),
+    };
+    voices.extend(described.iter().map(|port| Voice::of_document(instance, port)));
+    let contradiction = voices
+        .iter()
+        .enumerate()
+        .find_map(|(place, voice)| voices[place + 1..].iter().find_map(|other| voice.against(other)));
+    if let Some(contradiction) = contradiction {
+        return Wanted::Refused(contradiction);
+    }
+    let origin = Origin::Witness(first);
+    if let (Some(port), Some(record)) = (described.first(), said.record) {
+        return Wanted::Bound(Assignment::of_port(instance, record.project_id.to_string(), port, origin));
+    }
+    let Some(mac) = said.facts.iter().find_map(|(_, fact)| fact.mac) else {
+        return Wanted::Lacking(format!(
+            "{} names no MAC, and no document describes the port: set external_ids:attached-mac, or write the port into \
+             the document of {instance}",
+            first.name()
+        ));
+    };
+    let of_record = said.record.map(|record| record.project_id.to_string());
+    let of_facts = || said.facts.iter().find_map(|(_, fact)| fact.project.as_ref()).map(ToString::to_string);
+    Wanted::Bound(Assignment {
+        instance,
+        project: of_record.or_else(of_facts),
+        port: named,
+        mac,
+        sources: any_address(mac),
+        any_address: false,
+        origin,
+    })
+}
+
+/// Returns every address of both families, with this MAC.
+fn any_address(mac: MacAddress) -> Vec<(MacAddress, ipnet::IpNet)> {
+    vec![(mac, ipnet::Ipv4Net::default().into()), (mac, ipnet::Ipv6Net::default().into())]
 }
 
 /// Tells whether a tag may stay when its tap goes from one owner to another (`None`: held).
@@ -53,32 +259,4 @@ pub fn keeps_tag(current: Option<Owner>, next: Option<Owner>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::store::record::{InstanceId, PortId};
-
-    fn owner(instance: u128, port: Option<u128>) -> Option<Owner> {
-        Some(Owner {
-            instance: InstanceId(Uuid::from_u128(instance)),
-            port: port.map(|id| PortId(Uuid::from_u128(id))),
-        })
-    }
-
-    #[test]
-    fn a_tag_stays_with_its_instance_and_port() {
-        for (current, next, expected) in [
-            (None, None, true),
-            (None, owner(1, Some(1)), true),
-            (owner(1, Some(1)), owner(1, Some(1)), true),
-            (owner(1, None), owner(1, Some(1)), true),
-            (owner(1, Some(1)), owner(2, Some(1)), false),
-            (owner(1, None), owner(2, Some(1)), false),
-            (owner(1, Some(1)), owner(1, Some(2)), false),
-            (owner(1, Some(1)), None, false),
-        ] {
-            assert_eq!(keeps_tag(current, next), expected, "{current:?} to {next:?}");
-        }
-    }
-}
+mod tests;

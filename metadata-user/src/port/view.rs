@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::reconcile::Wanted;
+use super::reconcile::{Assignment, Wanted};
 use crate::{
-    dataplane::{AttachKind, IfIndex, join_sources},
+    dataplane::{AttachKind, IfIndex},
     identity::Tag,
-    store::record::{InstanceId, MacAddress, PortId},
 };
 
 /// What a tap is, for the daemon's commands.
@@ -29,19 +31,8 @@ pub struct PortView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortState {
     /// Answered with an instance's data.
-    Bound {
-        /// The instance.
-        instance: InstanceId,
-        /// Its project.
-        project: String,
-        /// The port.
-        port: PortId,
-        /// The port's MAC.
-        mac: MacAddress,
-        /// Allowed sources, joined.
-        sources: Vec<(MacAddress, ipnet::IpNet)>,
-    },
-    /// Answered with 503: no document names it.
+    Bound(Assignment),
+    /// Answered with 503: neither a witness nor a document names it.
     Held,
     /// Left to whatever else serves it.
     Passed,
@@ -53,38 +44,58 @@ pub enum PortState {
 
 /// The taps as they are, for readers.
 #[derive(Clone, Debug, Default)]
-pub struct PortsView(Arc<RwLock<BTreeMap<IfIndex, PortView>>>);
+pub struct PortsView(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    ports: RwLock<BTreeMap<IfIndex, PortView>>,
+    disagreements: AtomicU64,
+}
 
 impl PortsView {
     /// Returns all taps, by interface index.
     #[must_use]
     pub fn all(&self) -> Vec<(IfIndex, PortView)> {
-        let ports = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let ports = self.0.ports.read().unwrap_or_else(PoisonError::into_inner);
         ports.iter().map(|(ifindex, view)| (*ifindex, view.clone())).collect()
     }
 
     /// Returns the interface index of the tap with this name.
     #[must_use]
     pub fn ifindex_of(&self, name: &str) -> Option<IfIndex> {
-        let ports = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let ports = self.0.ports.read().unwrap_or_else(PoisonError::into_inner);
         ports.iter().find(|(_, view)| view.name == name).map(|(ifindex, _)| *ifindex)
     }
 
     /// Returns the name of a tap.
     #[must_use]
     pub fn name_of(&self, ifindex: IfIndex) -> Option<String> {
-        let ports = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let ports = self.0.ports.read().unwrap_or_else(PoisonError::into_inner);
         ports.get(&ifindex).map(|view| view.name.clone())
+    }
+
+    /// Returns how often a tap became refused since the start because those who speak of it disagree.
+    #[must_use]
+    pub fn disagreements(&self) -> u64 {
+        self.0.disagreements.load(Ordering::Relaxed)
+    }
+
+    /// Counts a disagreement, unless the tap is refused already.
+    pub(super) fn refuse(&self, ifindex: IfIndex) {
+        let ports = self.0.ports.read().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(ports.get(&ifindex), Some(PortView { state: PortState::Refused(_), .. })) {
+            self.0.disagreements.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Returns whether that changes anything.
     pub(super) fn set(&self, ifindex: IfIndex, view: &PortView) -> bool {
-        let before = self.0.write().unwrap_or_else(PoisonError::into_inner).insert(ifindex, view.clone());
+        let before = self.0.ports.write().unwrap_or_else(PoisonError::into_inner).insert(ifindex, view.clone());
         before.as_ref() != Some(view)
     }
 
     pub(super) fn remove(&self, ifindex: IfIndex) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&ifindex);
+        self.0.ports.write().unwrap_or_else(PoisonError::into_inner).remove(&ifindex);
     }
 }
 
@@ -93,14 +104,8 @@ impl From<Wanted> for PortState {
         match wanted {
             Wanted::Passed => PortState::Passed,
             Wanted::Held => PortState::Held,
-            Wanted::Refused(reason) => PortState::Refused(reason),
-            Wanted::Bound(claim) => PortState::Bound {
-                instance: claim.instance,
-                project: claim.project.to_string(),
-                port: claim.port.id,
-                mac: claim.port.mac_address,
-                sources: join_sources(&claim.port.sources()),
-            },
+            Wanted::Refused(reason) | Wanted::Lacking(reason) => PortState::Refused(reason),
+            Wanted::Bound(assignment) => PortState::Bound(assignment),
         }
     }
 }
@@ -109,10 +114,11 @@ impl From<Wanted> for PortState {
 pub(super) fn log(ifindex: IfIndex, view: &PortView) {
     let (ifindex, name, tag) = (ifindex.0, &view.name, view.tag.map(|tag| tag.0));
     match &view.state {
-        PortState::Bound { instance, project, port, .. } => {
-            tracing::info!(ifindex, name, tag, instance = %instance.0, project, port = %port.0, "tap is bound");
+        PortState::Bound(Assignment { instance, project, port, origin, .. }) => {
+            let (port, origin) = (port.map(tracing::field::display), origin.name());
+            tracing::info!(ifindex, name, tag, %instance, project, port, origin, "tap is bound");
         }
-        PortState::Held => tracing::info!(ifindex, name, tag, "tap is held: no document names it"),
+        PortState::Held => tracing::info!(ifindex, name, tag, "tap is held: nobody says whose it is"),
         PortState::Passed => tracing::info!(ifindex, name, "tap is passed: no document names it"),
         PortState::Refused(reason) => tracing::warn!(ifindex, name, tag, reason, "tap is refused"),
         PortState::Failed(reason) => tracing::error!(ifindex, name, tag, reason, "tap failed"),

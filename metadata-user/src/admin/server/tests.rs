@@ -67,6 +67,7 @@ impl Inspect for Sample {
             instance: Some("11111111-0000-0000-0000-000000000001".to_owned()),
             project: Some("p".to_owned()),
             port: None,
+            origin: Some("libvirt".to_owned()),
             mac: Some("fa:16:3e:00:00:01".to_owned()),
             sources: vec![wire::Allowed { mac: "fa:16:3e:00:00:01".to_owned(), prefix: "10.0.0.1/32".to_owned() }],
             attached: Some("tcx".to_owned()),

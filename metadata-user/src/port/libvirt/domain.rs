@@ -1,0 +1,218 @@
+//! What a domain's XML says of its interfaces: pure, text in, facts out.
+//!
+//! Reads libvirt's status documents (root `domstatus`, in the run-time directory) and plain ones (root `domain`), and
+//! Nova's metadata in them by its namespace, whatever its prefix. An interface is the port that its `virtualport` names,
+//! else the one of Nova's ports after which its device is called: `tap` and the first 11 characters of the id.
+//!
+//! Left out: everything but uuid, metadata and interfaces. A document with a DTD is refused: libvirt writes none.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use quick_xml::XmlVersion;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::name::{Namespace, ResolveResult};
+use quick_xml::reader::NsReader;
+
+use crate::facts::Fact;
+use crate::port::witness::Bypassing;
+use crate::store::record::{InstanceId, MacAddress, PortId, PortRecord, ProjectId};
+
+/// Namespaces of Nova's metadata: 1.0 until Yoga's predecessors, 1.1 since.
+const NOVA: [&str; 2] = ["http://openstack.org/xmlns/libvirt/nova/1.1", "http://openstack.org/xmlns/libvirt/nova/1.0"];
+
+/// Deepest nesting that is followed. libvirt's documents have about ten levels.
+const DEEPEST: usize = 64;
+
+/// Why a document cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DomainError {
+    /// Not XML, or the end is missing.
+    #[error("it is not complete XML: {0}")]
+    Malformed(String),
+    /// XML of something else.
+    #[error("it is no domain: its root is `{0}`")]
+    NoDomain(String),
+    /// With a DTD.
+    #[error("it has a DTD, which libvirt never writes")]
+    Dtd,
+    /// Nested too deeply.
+    #[error("it is nested more than {DEEPEST} levels deep")]
+    TooDeep,
+    /// Without a usable uuid.
+    #[error("its uuid is `{0}`, which is none")]
+    Uuid(String),
+}
+
+/// A domain.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Domain {
+    uuid: String,
+    project: Option<ProjectId>,
+    /// Addresses of Nova's ports.
+    ports: BTreeMap<PortId, Vec<IpAddr>>,
+    interfaces: Vec<Interface>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Interface {
+    kind: String,
+    device: Option<String>,
+    /// As written, for people.
+    mac: Option<String>,
+    port: Option<PortId>,
+}
+
+/// What a domain's document comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Facts by device.
+    pub facts: Vec<(String, Fact)>,
+    /// Interfaces that have no tap.
+    pub bypassing: Vec<Bypassing>,
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// [`DomainError`]; nothing of such a document is used.
+pub fn parse(text: &str) -> Result<Told, DomainError> {
+    let domain = read(text)?;
+    let instance: InstanceId = domain.uuid.trim().parse().map_err(|_| DomainError::Uuid(shorten(&domain.uuid)))?;
+    let mut told = Told::default();
+    for interface in &domain.interfaces {
+        interface.tell(instance, &domain, &mut told);
+    }
+    Ok(told)
+}
+
+impl Interface {
+    fn tell(&self, instance: InstanceId, domain: &Domain, told: &mut Told) {
+        let tapless = match self.kind.as_str() {
+            "vhostuser" => Some("vhost-user: its packets go around the kernel"),
+            "hostdev" => Some("a passed-through device: its packets go around the node"),
+            "vdpa" => Some("vDPA: its packets go around the kernel"),
+            _ if self.device.is_none() => Some("without a device on the node"),
+            _ => None,
+        };
+        let (Some(device), None) = (&self.device, tapless) else {
+            let name = self.device.clone().or_else(|| self.mac.clone()).unwrap_or_else(|| "an interface".to_owned());
+            let kind = tapless.unwrap_or_default().to_owned();
+            told.bypassing.push(Bypassing { device: name, instance, port: self.port, kind });
+            return;
+        };
+        let named_after =
+            || domain.ports.keys().find(|port| PortRecord::default_device_name(**port) == *device).copied();
+        let port = self.port.or_else(named_after);
+        let mut addresses = port.and_then(|port| domain.ports.get(&port)).cloned().unwrap_or_default();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let mac: Option<MacAddress> = self.mac.as_deref().and_then(|mac| mac.parse().ok());
+        told.facts.push((device.clone(), Fact { instance, project: domain.project.clone(), port, mac, addresses }));
+    }
+}
+
+fn read(text: &str) -> Result<Domain, DomainError> {
+    let malformed = |error: quick_xml::Error| DomainError::Malformed(error.to_string());
+    let mut reader = NsReader::from_str(text);
+    reader.config_mut().expand_empty_elements = true;
+    let mut domain = Domain::default();
+    let mut path: Vec<String> = Vec::new();
+    // The port of Nova's whose addresses are being read.
+    let mut port = None;
+    let mut complete = false;
+    loop {
+        let (namespace, event) = reader.read_resolved_event().map_err(malformed)?;
+        match event {
+            Event::Start(element) => {
+                let nova = matches!(namespace, ResolveResult::Bound(Namespace(name)) if NOVA.contains(&name));
+                let local = element.local_name().into_inner().to_owned();
+                let name = if nova { format!("nova:{local}") } else { local };
+                if path.is_empty() && (complete || !["domstatus", "domain"].contains(&name.as_str())) {
+                    return Err(DomainError::NoDomain(shorten(&name)));
+                }
+                if path.len() >= DEEPEST {
+                    return Err(DomainError::TooDeep);
+                }
+                path.push(name);
+                take(&mut domain, &mut port, within(&path), &element).map_err(malformed)?;
+            }
+            Event::End(_) => {
+                path.pop();
+                complete |= path.is_empty();
+            }
+            Event::Text(text) if within(&path) == ["uuid"] => domain.uuid.push_str(&text.xml10_content()),
+            Event::DocType(_) => return Err(DomainError::Dtd),
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    if complete && path.is_empty() { Ok(domain) } else { Err(DomainError::Malformed("its end is missing".to_owned())) }
+}
+
+/// Returns the path below `domain`; empty elsewhere.
+fn within(path: &[String]) -> &[String] {
+    match path {
+        [root, domain, rest @ ..] if root == "domstatus" && domain == "domain" => rest,
+        [root, rest @ ..] if root == "domain" => rest,
+        _ => &[],
+    }
+}
+
+/// Takes what an element says. Values that cannot be read are as if they were absent.
+fn take(
+    domain: &mut Domain,
+    port: &mut Option<PortId>,
+    path: &[String],
+    element: &BytesStart<'_>,
+) -> Result<(), quick_xml::Error> {
+    let attribute = |name: &str| -> Result<Option<String>, quick_xml::Error> {
+        let attribute = element.try_get_attribute(name)?;
+        attribute.map(|found| Ok(found.normalized_value(XmlVersion::Implicit1_0)?.into_owned())).transpose()
+    };
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    match path[..] {
+        ["metadata", "nova:instance", "nova:owner", "nova:project"] => {
+            domain.project = attribute("uuid")?.filter(|id| !id.is_empty()).map(|id| id.as_str().into());
+        }
+        ["metadata", "nova:instance", "nova:ports", "nova:port"] => {
+            *port = attribute("uuid")?.and_then(|id| id.parse().ok());
+            if let Some(port) = *port {
+                domain.ports.entry(port).or_default();
+            }
+        }
+        ["metadata", "nova:instance", "nova:ports", "nova:port", "nova:ip"] => {
+            let address = attribute("address")?.and_then(|address| address.parse().ok());
+            if let (Some(address), Some(addresses)) = (address, port.and_then(|port| domain.ports.get_mut(&port))) {
+                addresses.push(address);
+            }
+        }
+        ["devices", "interface"] => {
+            let kind = attribute("type")?.unwrap_or_default();
+            domain.interfaces.push(Interface { kind, ..Interface::default() });
+        }
+        ["devices", "interface", ref rest @ ..] => {
+            let Some(interface) = domain.interfaces.last_mut() else {
+                return Ok(());
+            };
+            match rest {
+                ["mac"] => interface.mac = attribute("address")?,
+                ["target"] => interface.device = attribute("dev")?.filter(|device| !device.is_empty()),
+                ["virtualport", "parameters"] => {
+                    interface.port = attribute("interfaceid")?.and_then(|id| id.parse().ok());
+                }
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Returns the start of a text that may be anything.
+fn shorten(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+#[cfg(test)]
+mod tests;

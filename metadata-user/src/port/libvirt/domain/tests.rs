@@ -1,0 +1,152 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// As libvirt 9 and Nova 29 write it, less what is not read.
+const STATUS: &str = r#"<!--
+WARNING: THIS IS AN AUTO-GENERATED FILE. CHANGES TO IT ARE LIKELY TO BE OVERWRITTEN.
+-->
+<domstatus state='running' reason='booted' pid='4711'>
+  <taint flag='high-privileges'/>
+  <monitor path='/var/lib/libvirt/qemu/domain-1/monitor.sock' type='unix'/>
+  <domain type='kvm' id='1'>
+    <name>instance-00000001</name>
+    <uuid>11111111-2222-4333-8444-555555555555</uuid>
+    <metadata>
+      <nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1">
+        <nova:package version="29.0.1"/>
+        <nova:name>web &amp; more</nova:name>
+        <nova:owner>
+          <nova:user uuid="0123">demo</nova:user>
+          <nova:project uuid="4567abcd">demo</nova:project>
+        </nova:owner>
+        <nova:ports>
+          <nova:port uuid="aaaaaaaa-bbbb-4ccc-8ddd-000000000001">
+            <nova:ip type="fixed" address="10.0.0.5" ipVersion="4"/>
+            <nova:ip type="fixed" address="2001:db8::5" ipVersion="6"/>
+          </nova:port>
+          <nova:port uuid="aaaaaaab-bbbb-4ccc-8ddd-000000000002">
+            <nova:ip type="fixed" address="10.1.0.5" ipVersion="4"/>
+          </nova:port>
+        </nova:ports>
+      </nova:instance>
+    </metadata>
+    <devices>
+      <interface type='bridge'>
+        <mac address='fa:16:3e:00:00:01'/>
+        <source bridge='br-int'/>
+        <virtualport type='openvswitch'><parameters interfaceid='aaaaaaaa-bbbb-4ccc-8ddd-000000000001'/></virtualport>
+        <target dev='tapother'/>
+        <alias name='net0'/>
+      </interface>
+      <interface type='ethernet'>
+        <mac address='FA:16:3E:00:00:02'/>
+        <target dev='tapaaaaaaab-bb'/>
+      </interface>
+      <interface type='vhostuser'>
+        <mac address='fa:16:3e:00:00:03'/>
+        <source type='unix' path='/run/vhu3' mode='server'/>
+        <target dev='vhu3'/>
+      </interface>
+      <interface type='hostdev' managed='yes'><mac address='fa:16:3e:00:00:04'/></interface>
+    </devices>
+  </domain>
+</domstatus>"#;
+
+fn port(text: &str) -> Option<PortId> {
+    Some(text.parse().expect("an id"))
+}
+
+#[test]
+fn a_status_document_tells_of_its_interfaces() {
+    let told = parse(STATUS).expect("readable");
+    let instance: InstanceId = "11111111-2222-4333-8444-555555555555".parse().expect("an id");
+    let fact = |port_id, mac: &str, addresses: &[&str]| Fact {
+        instance,
+        project: Some("4567abcd".into()),
+        port: port(port_id),
+        mac: Some(mac.parse().expect("a MAC")),
+        addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+    };
+    assert_eq!(
+        told.facts,
+        [
+            (
+                "tapother".to_owned(),
+                fact("aaaaaaaa-bbbb-4ccc-8ddd-000000000001", "fa:16:3e:00:00:01", &["10.0.0.5", "2001:db8::5"])
+            ),
+            (
+                "tapaaaaaaab-bb".to_owned(),
+                fact("aaaaaaab-bbbb-4ccc-8ddd-000000000002", "fa:16:3e:00:00:02", &["10.1.0.5"])
+            ),
+        ]
+    );
+    let bypassing: Vec<_> = told.bypassing.iter().map(|device| device.device.as_str()).collect();
+    assert_eq!(bypassing, ["vhu3", "fa:16:3e:00:00:04"]);
+}
+
+#[test]
+fn novas_metadata_is_known_by_its_namespace_not_by_its_prefix() {
+    let renamed = STATUS.replace("nova:", "n:").replace("xmlns:nova", "xmlns:n").replace("nova/1.1", "nova/1.0");
+    assert_eq!(parse(&renamed).expect("readable"), parse(STATUS).expect("readable"));
+    let default = STATUS.replace("<nova:", "<").replace("</nova:", "</").replace("xmlns:nova", "xmlns");
+    assert_eq!(parse(&default).expect("readable"), parse(STATUS).expect("readable"));
+    let foreign = parse(&STATUS.replace("openstack.org", "example.org")).expect("readable");
+    assert!(foreign.facts.iter().all(|(_, fact)| fact.project.is_none() && fact.addresses.is_empty()));
+    assert_eq!(foreign.facts[1].1.port, None, "no port is called so");
+}
+
+#[test]
+fn a_domain_without_nova_is_an_instance_by_its_uuid() {
+    let told = parse(
+        "<domain><uuid>11111111-2222-4333-8444-555555555555</uuid><devices><interface type='network'>\
+         <mac address='52:54:00:00:00:01'/><target dev='vnet0'/></interface></devices></domain>",
+    )
+    .expect("readable");
+    let [(device, fact)] = &told.facts[..] else { panic!("{told:?}") };
+    assert_eq!((device.as_str(), fact.port, fact.project.clone()), ("vnet0", None, None));
+    assert!(fact.mac.is_some());
+}
+
+#[test]
+fn other_and_incomplete_documents_are_refused_by_name() {
+    for (text, problem) in [
+        ("", "its end is missing"),
+        ("not XML", "its end is missing"),
+        ("<domain><uuid>11111111-2222-4333-8444-555555555555</uuid>", "its end is missing"),
+        ("<domain><uuid>x</uuid></domain>", "`x`"),
+        ("<domain/>", "its uuid is ``"),
+        ("<network/>", "`network`"),
+        ("<domain/><domain/>", "`domain`"),
+        ("<domain></network>", "not complete XML"),
+        ("<!DOCTYPE d [<!ENTITY a 'b'>]><domain/>", "DTD"),
+        ("<domstatus><domain><uuid>&undefined;</uuid></domain></domstatus>", "its uuid is"),
+    ] {
+        let error = parse(text).expect_err(text).to_string();
+        assert!(error.contains(problem), "{text}: {error}");
+    }
+    let deep = format!("{}{}", "<domain>".repeat(100_000), "</domain>".repeat(100_000));
+    assert!(matches!(parse(&deep), Err(DomainError::TooDeep)));
+    let half = STATUS.replace("mac address='fa:16:3e:00:00:01'", "mac address='&bad;'");
+    assert!(parse(&half).is_err());
+}
+
+#[test]
+fn no_part_of_a_document_is_taken_for_the_whole() {
+    let whole = parse(STATUS).expect("readable");
+    for end in (0..STATUS.len()).filter(|end| STATUS.is_char_boundary(*end)) {
+        let part = parse(&STATUS[..end]);
+        assert!(part.is_err(), "{end}: {part:?}");
+    }
+    assert_eq!(parse(&format!("{STATUS}\n")).expect("readable"), whole);
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_a_panic(start in 0..STATUS.len(), length in 0..64_usize, put in "\\PC{0,24}|[<>&;'\"/a: ]{0,24}") {
+        let end = (start + length).min(STATUS.len());
+        let mut bytes = STATUS.as_bytes().to_vec();
+        bytes.splice(start..end, put.bytes());
+        let _ = parse(&String::from_utf8_lossy(&bytes));
+    }
+}

@@ -1,0 +1,140 @@
+//! Open vSwitch as a witness: the table Interface of its database, followed over its socket (OVSDB, RFC 7047).
+//!
+//! Promises: the first answer has every row, and each change comes as it is made; a connection on which nothing comes
+//! for [`SILENCE`] is asked for a sign of life, and given up after as long again; while there is none, what was said
+//! last stays, and the socket is tried again after [`FIRST_RETRY`], then more and more seldom up to [`LAST_RETRY`].
+//!
+//! Left out: everything but `monitor` and `echo`; TLS and TCP, since the database is on this node.
+
+pub mod rows;
+pub mod rpc;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
+
+use self::rows::Rows;
+use self::rpc::{Frames, FramesError, Incoming};
+use super::witness::Stand;
+
+/// How long nothing may come until a sign of life is asked for. Open vSwitch's own clients wait as long.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How soon a socket is tried again, at first and at last: an ovsdb-server that restarts is back within a second.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+
+/// See [`FIRST_RETRY`].
+const LAST_RETRY: Duration = Duration::from_secs(2);
+
+/// Why a connection ended, or could not be made.
+#[derive(Debug, thiserror::Error)]
+enum OvsError {
+    #[error("connecting: {0}: {1}")]
+    Connect(io::Error, &'static str),
+    #[error("the database has closed the connection")]
+    Closed,
+    #[error("the connection failed: {0}")]
+    Connection(#[from] io::Error),
+    #[error("the database has not answered for {} s", SILENCE.as_secs() * 2)]
+    Silent,
+    #[error(transparent)]
+    Frames(#[from] FramesError),
+    #[error("the database refuses to be followed: {0}: it must be Open vSwitch's, with the table Interface")]
+    Refused(String),
+}
+
+/// Follows the database until the runtime ends.
+pub(super) async fn run(socket: PathBuf, mut stand: Stand) {
+    let mut wait = FIRST_RETRY;
+    loop {
+        match connect(&socket).await {
+            Ok(None) => stand.absent(),
+            Ok(Some(connection)) => {
+                let mut heard = false;
+                let Err(error) = follow(connection, &mut stand, &mut heard).await;
+                if heard {
+                    wait = FIRST_RETRY;
+                }
+                stand.lost(error.to_string());
+            }
+            Err(error) => stand.lost(error.to_string()),
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(LAST_RETRY);
+    }
+}
+
+/// Connects; `None`: there is no socket.
+async fn connect(socket: &Path) -> Result<Option<UnixStream>, OvsError> {
+    let remedy = |error: &io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => "let metadatad open the socket",
+        io::ErrorKind::ConnectionRefused => "start ovsdb-server, or correct facts.openvswitch_socket",
+        _ => "correct facts.openvswitch_socket",
+    };
+    match timeout(SILENCE, UnixStream::connect(socket)).await {
+        Ok(Ok(connection)) => Ok(Some(connection)),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Ok(Err(error)) => {
+            let remedy = remedy(&error);
+            Err(OvsError::Connect(error, remedy))
+        }
+        Err(_) => Err(OvsError::Silent),
+    }
+}
+
+/// Follows the rows on a connection until it ends. `heard` tells that there was an answer.
+async fn follow(
+    mut connection: UnixStream,
+    stand: &mut Stand,
+    heard: &mut bool,
+) -> Result<std::convert::Infallible, OvsError> {
+    let (mut frames, mut rows) = (Frames::default(), Rows::default());
+    let mut buffer = vec![0; 64 << 10];
+    send(&mut connection, &rpc::monitor()).await?;
+    let mut asked = false;
+    loop {
+        let read = match timeout(SILENCE, connection.read(&mut buffer)).await {
+            Ok(read) => read?,
+            Err(_) if asked => return Err(OvsError::Silent),
+            Err(_) => {
+                asked = true;
+                send(&mut connection, &rpc::echo()).await?;
+                continue;
+            }
+        };
+        asked = false;
+        if read == 0 {
+            return Err(OvsError::Closed);
+        }
+        let mut changed = false;
+        for message in frames.push(&buffer[..read])? {
+            match rpc::understand(message) {
+                Incoming::Rows(all) => {
+                    rows.replace(&all);
+                    (*heard, changed) = (true, true);
+                }
+                Incoming::Update(some) if *heard => {
+                    rows.update(&some);
+                    changed = true;
+                }
+                Incoming::Echo(answer) => send(&mut connection, &answer).await?,
+                Incoming::Refused(reason) => return Err(OvsError::Refused(reason)),
+                Incoming::Update(_) | Incoming::Other => {}
+            }
+        }
+        if changed {
+            let told = rows.told();
+            stand.heard(told.facts, told.bypassing, told.unreadable);
+        }
+    }
+}
+
+async fn send(connection: &mut UnixStream, message: &serde_json::Value) -> Result<(), OvsError> {
+    let text = message.to_string();
+    timeout(SILENCE, connection.write_all(text.as_bytes())).await.map_err(|_| OvsError::Silent)??;
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! JSON-RPC as OVSDB speaks it (RFC 7047, section 4): objects one after another on a stream, without anything between.
+//!
+//! Pure: bytes in, messages out, and the few messages that are sent.
+
+use serde_json::{Value, json};
+
+/// Largest message. Ten thousand interfaces come to about 5 MB.
+const LARGEST: usize = 64 << 20;
+
+/// Names the one monitor, and the request for it.
+const MONITOR: &str = "interfaces";
+
+/// Names requests for a sign of life.
+const ECHO: &str = "echo";
+
+/// Why a stream cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum FramesError {
+    /// Something between messages.
+    #[error("the database sent something that is no JSON object")]
+    Garbage,
+    /// A message that is none.
+    #[error("the database sent a message that is not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A message without end.
+    #[error("the database sent a message of more than {LARGEST} bytes")]
+    TooLong,
+}
+
+/// Cuts a stream into messages. Each byte is looked at once, however the stream comes.
+#[derive(Debug, Default)]
+pub struct Frames {
+    message: Vec<u8>,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Frames {
+    /// Takes bytes and returns the messages that they complete.
+    ///
+    /// # Errors
+    /// [`FramesError`]: the stream is of no use from here on.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Value>, FramesError> {
+        let mut messages = Vec::new();
+        for byte in bytes {
+            if self.depth == 0 {
+                match byte {
+                    b'{' => {}
+                    b' ' | b'\t' | b'\r' | b'\n' => continue,
+                    _ => return Err(FramesError::Garbage),
+                }
+            }
+            if self.message.len() >= LARGEST {
+                return Err(FramesError::TooLong);
+            }
+            self.message.push(*byte);
+            if self.ends(*byte) {
+                messages.push(serde_json::from_slice(&self.message)?);
+                self.message.clear();
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Tells whether the message ends with this byte.
+    fn ends(&mut self, byte: u8) -> bool {
+        match (self.in_string, byte) {
+            (true, _) if self.escaped => self.escaped = false,
+            (true, b'\\') => self.escaped = true,
+            (_, b'"') => self.in_string = !self.in_string,
+            (false, b'{' | b'[') => self.depth += 1,
+            (false, b'}' | b']') => {
+                self.depth -= 1;
+                return self.depth == 0;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+/// What the database says.
+#[derive(Debug, PartialEq)]
+pub enum Incoming {
+    /// All rows: the answer to [`monitor`].
+    Rows(Value),
+    /// Rows that changed.
+    Update(Value),
+    /// It asks for a sign of life; this is the answer.
+    Echo(Value),
+    /// It does not do what was asked.
+    Refused(String),
+    /// Nothing that matters.
+    Other,
+}
+
+/// Returns what a message says.
+#[must_use]
+pub fn understand(mut message: Value) -> Incoming {
+    match message["method"].as_str() {
+        Some("update") if message["params"][0] == MONITOR => Incoming::Update(message["params"][1]["Interface"].take()),
+        Some("echo") => {
+            Incoming::Echo(json!({"id": message["id"].take(), "result": message["params"].take(), "error": null}))
+        }
+        Some(_) => Incoming::Other,
+        None if message["id"] != MONITOR => Incoming::Other,
+        None if !message["error"].is_null() => {
+            Incoming::Refused(message["error"].to_string().chars().take(300).collect())
+        }
+        None => Incoming::Rows(message["result"]["Interface"].take()),
+    }
+}
+
+/// Returns the request for all rows, and for every change from then on.
+#[must_use]
+pub fn monitor() -> Value {
+    let columns = json!({"Interface": [{"columns": ["name", "type", "external_ids"]}]});
+    json!({"id": MONITOR, "method": "monitor", "params": ["Open_vSwitch", MONITOR, columns]})
+}
+
+/// Returns the request for a sign of life.
+#[must_use]
+pub fn echo() -> Value {
+    json!({"id": ECHO, "method": "echo", "params": []})
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn messages_are_found_however_the_stream_is_cut() {
+    let messages = [json!({"a": "}\"\\{", "b": [{"c": []}]}), json!({}), json!({"d": "\u{e9}\\"})];
+    let stream: Vec<u8> = messages.iter().flat_map(|message| format!("{message}\n").into_bytes()).collect();
+    for size in 1..=stream.len() {
+        let mut frames = Frames::default();
+        let found: Vec<_> = stream.chunks(size).flat_map(|chunk| frames.push(chunk).expect("JSON")).collect();
+        assert_eq!(found, messages, "{size}");
+    }
+}
+
+#[test]
+fn garbage_ends_a_stream() {
+    assert!(matches!(Frames::default().push(b"[]"), Err(FramesError::Garbage)));
+    assert!(matches!(Frames::default().push(b"HTTP/1.1"), Err(FramesError::Garbage)));
+    assert!(matches!(Frames::default().push(b"{\"a\":}"), Err(FramesError::Json(_))));
+    assert!(matches!(Frames::default().push(b"{]"), Err(FramesError::Json(_)) | Ok(_)));
+    let deep = "{\"a\":".repeat(100_000) + &"}".repeat(100_000);
+    assert!(Frames::default().push(deep.as_bytes()).is_err());
+}
+
+#[test]
+fn each_message_is_understood() {
+    for (message, expected) in [
+        (
+            json!({"id": "interfaces", "result": {"Interface": {"r": 1}}, "error": null}),
+            Incoming::Rows(json!({"r": 1})),
+        ),
+        (json!({"id": "interfaces", "result": {}, "error": null}), Incoming::Rows(Value::Null)),
+        (json!({"id": "interfaces", "result": null, "error": "unknown"}), Incoming::Refused("\"unknown\"".to_owned())),
+        (
+            json!({"id": null, "method": "update", "params": ["interfaces", {"Interface": {"r": 2}}]}),
+            Incoming::Update(json!({"r": 2})),
+        ),
+        (json!({"id": null, "method": "update", "params": ["another", {}]}), Incoming::Other),
+        (
+            json!({"id": "x", "method": "echo", "params": [1]}),
+            Incoming::Echo(json!({"id": "x", "result": [1], "error": null})),
+        ),
+        (json!({"id": "echo", "result": [], "error": null}), Incoming::Other),
+        (json!({}), Incoming::Other),
+    ] {
+        assert_eq!(understand(message.clone()), expected, "{message}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_stream_is_a_panic(chunks in proptest::collection::vec("[\\[\\]{}\":,\\\\a1 ]{0,20}", 0..8)) {
+        let mut frames = Frames::default();
+        for chunk in chunks {
+            match frames.push(format!("{{{chunk}").as_bytes()) {
+                Ok(messages) => messages.into_iter().for_each(|message| drop(understand(message))),
+                Err(_) => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+use uuid::Uuid;
+
+use super::*;
+use crate::config::Config;
+use crate::store::tests::{id, record};
+
+fn port(number: u128) -> PortId {
+    PortId(Uuid::from_u128(number))
+}
+
+/// As the first port of [`record`] has it.
+const MAC: MacAddress = MacAddress([0xfa, 0x16, 0x3e, 0, 0, 1]);
+const OTHER_MAC: MacAddress = MacAddress([0xfa, 0x16, 0x3e, 0, 0, 0xff]);
+
+fn fact(instance: u128, port_number: Option<u128>, mac: Option<MacAddress>) -> Fact {
+    Fact {
+        instance: id(instance),
+        project: Some("of-fact".into()),
+        port: port_number.map(port),
+        mac,
+        addresses: vec!["10.0.0.9".parse().expect("an address")],
+    }
+}
+
+fn ovs(instance: u128, port: u128) -> (Witness, Fact) {
+    (Witness::OpenVswitch, fact(instance, Some(port), Some(MAC)))
+}
+
+fn libvirt(instance: u128, port: Option<u128>) -> (Witness, Fact) {
+    (Witness::Libvirt, fact(instance, port, Some(MAC)))
+}
+
+/// A document of an instance with one port on this device: port `instance << 8 | 1`.
+fn document(instance: u128, device: &str) -> InstanceRecord {
+    record(instance, "of-document", &[device])
+}
+
+/// Decides about `tap1` on a node with these documents.
+fn decide(facts: &[(Witness, Fact)], documents: &[InstanceRecord], unbound: Unbound) -> Wanted {
+    let claims: Vec<_> = documents
+        .iter()
+        .flat_map(|record| {
+            record.ports.iter().filter(|port| port.device_name() == "tap1").map(|port| Claim {
+                instance: record.uuid,
+                project: record.project_id.clone(),
+                port: port.clone(),
+            })
+        })
+        .collect();
+    let record = facts.first().and_then(|(_, fact)| documents.iter().find(|record| record.uuid == fact.instance));
+    let mut rules = Config::default().ports;
+    rules.unbound = unbound;
+    wanted(&Said { device: "tap1", facts, claims: &claims, record }, &rules)
+}
+
+/// Instance, port, origin, project, and whether any address is allowed.
+type Short = (InstanceId, Option<PortId>, &'static str, &'static str, bool);
+
+#[track_caller]
+fn bound(wanted: Wanted) -> (Short, MacAddress) {
+    let Wanted::Bound(to) = wanted else { panic!("{wanted:?}") };
+    let any = to.sources == any_address(to.mac) && !to.any_address;
+    let project = if to.project.as_deref() == Some("of-fact") { "of-fact" } else { "of-document" };
+    ((to.instance, to.port, to.origin.name(), project, any), to.mac)
+}
+
+#[test]
+fn facts_come_before_documents_and_documents_fill_in() {
+    let p = |number| Some(port(number));
+    for (facts, documents, expected) in [
+        (vec![], vec![document(1, "tap1")], (id(1), p(0x101), "document", "of-document", false)),
+        (vec![ovs(1, 0x101)], vec![], (id(1), p(0x101), "open vswitch", "of-fact", true)),
+        (vec![libvirt(1, None)], vec![], (id(1), None, "libvirt", "of-fact", true)),
+        (vec![ovs(1, 0x101), libvirt(1, Some(0x101))], vec![], (id(1), p(0x101), "open vswitch", "of-fact", true)),
+        (vec![ovs(1, 0x101), libvirt(1, None)], vec![], (id(1), p(0x101), "open vswitch", "of-fact", true)),
+        // By the port's id, whatever device the document names.
+        (vec![ovs(1, 0x101)], vec![document(1, "tap9")], (id(1), p(0x101), "open vswitch", "of-document", false)),
+        // By the device's name, where the witness knows no port.
+        (vec![libvirt(1, None)], vec![document(1, "tap1")], (id(1), p(0x101), "libvirt", "of-document", false)),
+        (vec![libvirt(1, None)], vec![document(1, "tap9")], (id(1), None, "libvirt", "of-document", true)),
+        // Plugged in before the document knows of it.
+        (vec![ovs(1, 0x102)], vec![document(1, "tap9")], (id(1), p(0x102), "open vswitch", "of-document", true)),
+        // Somebody else's document about something else.
+        (vec![ovs(1, 0x101)], vec![document(2, "tap9")], (id(1), p(0x101), "open vswitch", "of-fact", true)),
+    ] {
+        let (short, mac) = bound(decide(&facts, &documents, Unbound::Hold));
+        assert_eq!((short, mac), (expected, MAC), "{facts:?} {documents:?}");
+    }
+}
+
+#[test]
+fn whoever_disagrees_is_named_with_the_remedy() {
+    let other_mac = |witness, instance, number| (witness, fact(instance, Some(number), Some(OTHER_MAC)));
+    for (facts, documents, parts) in [
+        (
+            vec![ovs(1, 0x101), libvirt(2, Some(0x101))],
+            vec![],
+            vec!["Open vSwitch says instance", "libvirt says instance", "external_ids of interface tap1", "the domain"],
+        ),
+        (
+            vec![ovs(1, 0x101), libvirt(1, Some(0x102))],
+            vec![],
+            vec!["Open vSwitch says port", "libvirt says port 00000000-0000-0000-0000-000000000102"],
+        ),
+        (
+            vec![ovs(1, 0x101), other_mac(Witness::Libvirt, 1, 0x101)],
+            vec![],
+            vec!["Open vSwitch says MAC fa:16:3e:00:00:01", "libvirt says MAC fa:16:3e:00:00:ff"],
+        ),
+        (
+            vec![libvirt(1, None), libvirt(2, None)],
+            vec![],
+            vec!["libvirt says instance", "correct the domain 00000000-0000-0000-0000-000000000001 in libvirt or"],
+        ),
+        (
+            vec![ovs(1, 0x101)],
+            vec![document(2, "tap1")],
+            vec!["Open vSwitch says instance", "the document of 00000000-0000-0000-0000-000000000002 says instance"],
+        ),
+        (
+            vec![ovs(1, 0x101)],
+            vec![document(1, "tap9"), document(2, "tap1")],
+            vec!["the document of 00000000-0000-0000-0000-000000000002 says instance"],
+        ),
+        (
+            vec![ovs(1, 0x1ff)],
+            vec![document(1, "tap1")],
+            vec!["Open vSwitch says port", "the document of", "says port 00000000-0000-0000-0000-000000000101"],
+        ),
+        (
+            vec![other_mac(Witness::OpenVswitch, 1, 0x101)],
+            vec![document(1, "tap9")],
+            vec!["says MAC fa:16:3e:00:00:ff", "says MAC fa:16:3e:00:00:01", "or port 00000000"],
+        ),
+        (vec![libvirt(1, None)], vec![record(1, "p", &["tap1", "tap1"])], vec!["says MAC", "the document of"]),
+        (vec![], vec![document(1, "tap1"), document(2, "tap1")], vec!["claimed by", "remove all but one"]),
+    ] {
+        let Wanted::Refused(reason) = decide(&facts, &documents, Unbound::Hold) else {
+            panic!("bound: {facts:?} {documents:?}")
+        };
+        assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
+        assert_eq!(decide(&facts, &documents, Unbound::Pass) == Wanted::Passed, documents.is_empty(), "{reason}");
+    }
+}
+
+#[test]
+fn without_a_mac_nothing_is_bound_until_somebody_names_it() {
+    let unknown = (Witness::OpenVswitch, fact(1, Some(0x101), None));
+    let Wanted::Lacking(reason) = decide(std::slice::from_ref(&unknown), &[], Unbound::Hold) else { panic!("bound") };
+    assert!(reason.contains("attached-mac"), "{reason}");
+    bound(decide(&[unknown.clone(), libvirt(1, None)], &[], Unbound::Hold));
+    bound(decide(&[unknown], &[document(1, "tap9")], Unbound::Hold));
+}
+
+#[test]
+fn beside_other_agents_only_instances_with_a_document_are_taken() {
+    assert_eq!(decide(&[ovs(1, 0x101)], &[], Unbound::Pass), Wanted::Passed);
+    assert_eq!(decide(&[], &[], Unbound::Pass), Wanted::Passed);
+    assert_eq!(decide(&[], &[], Unbound::Hold), Wanted::Held);
+    bound(decide(&[ovs(1, 0x101)], &[document(1, "tap9")], Unbound::Pass));
+}
+
+fn owner(instance: u128, number: Option<u128>) -> Option<Owner> {
+    Some(Owner { instance: id(instance), port: number.map(port) })
+}
+
+#[test]
+fn a_tag_stays_with_its_instance_and_port() {
+    for (current, next, expected) in [
+        (None, None, true),
+        (None, owner(1, Some(1)), true),
+        (None, owner(1, None), true),
+        (owner(1, Some(1)), owner(1, Some(1)), true),
+        (owner(1, None), owner(1, Some(1)), true),
+        (owner(1, None), owner(1, None), true),
+        (owner(1, Some(1)), owner(1, None), false),
+        (owner(1, Some(1)), owner(2, Some(1)), false),
+        (owner(1, None), owner(2, Some(1)), false),
+        (owner(1, None), owner(2, None), false),
+        (owner(1, Some(1)), owner(1, Some(2)), false),
+        (owner(1, Some(1)), None, false),
+    ] {
+        assert_eq!(keeps_tag(current, next), expected, "{current:?} to {next:?}");
+    }
+}

@@ -1,0 +1,220 @@
+//! Witnesses at work: heard on a thread of their own, their words put into the table of facts, their state shown.
+//!
+//! Promises: neither guests nor ports wait for a witness, but for its first word at the start; one that is not there is
+//! looked for again, and is no error; one that was heard and is gone leaves its last facts, and the state says so.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::{libvirt, ovs};
+use crate::config;
+use crate::facts::{Fact, Facts, Witness};
+use crate::readiness::Blocker;
+use crate::store::record::{InstanceId, PortId};
+
+/// An interface of an instance whose packets pass no tap here. The instance needs a config drive.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bypassing {
+    /// Its device, MAC or what else names it.
+    pub device: String,
+    /// Its instance.
+    pub instance: InstanceId,
+    /// The port, where it is known.
+    pub port: Option<PortId>,
+    /// What it is.
+    pub kind: String,
+}
+
+/// How a witness is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessState {
+    /// Who it is.
+    pub witness: Witness,
+    /// Where it is heard.
+    pub place: String,
+    /// Whether it is heard now.
+    pub present: bool,
+    /// Since when that is so.
+    pub since: SystemTime,
+    /// Facts that it gave.
+    pub facts: usize,
+    /// Why it cannot be heard, and the remedy; `None` also where it never was there.
+    pub error: Option<String>,
+    /// What of its words cannot be read.
+    pub unreadable: Vec<String>,
+    /// Interfaces that have no tap.
+    pub bypassing: Vec<Bypassing>,
+}
+
+/// A view of a witness's state that is always the latest. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct WitnessView(Arc<ArcSwap<WitnessState>>);
+
+impl WitnessView {
+    /// Returns the state.
+    #[must_use]
+    pub fn get(&self) -> Arc<WitnessState> {
+        self.0.load_full()
+    }
+}
+
+/// The running witnesses. Dropping it ends them.
+#[derive(Debug)]
+pub struct Witnesses {
+    views: Vec<WitnessView>,
+    _end: oneshot::Sender<()>,
+}
+
+impl Witnesses {
+    /// Starts to hear those that the configuration names. `first` is dropped when each has been heard once, or is not
+    /// there.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(
+        settings: &config::facts::Facts,
+        rules: &config::Ports,
+        facts: &Facts,
+        first: Blocker,
+    ) -> io::Result<Self> {
+        let first = Arc::new(first);
+        let stand =
+            |witness, place: String| Stand::new(witness, place, rules.clone(), facts.clone(), Arc::clone(&first));
+        let ovs = settings.openvswitch.clone().map(|socket| {
+            let stand = stand(Witness::OpenVswitch, socket.display().to_string());
+            (socket, stand)
+        });
+        let libvirt = settings.libvirt.clone().map(|dir| {
+            let stand = stand(Witness::Libvirt, dir.display().to_string());
+            (dir, stand)
+        });
+        let views = ovs.iter().chain(&libvirt).map(|(_, stand)| stand.view.clone()).collect();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new().name("facts".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                if let Some((socket, stand)) = ovs {
+                    tokio::spawn(ovs::run(socket, stand));
+                }
+                if let Some((dir, stand)) = libvirt {
+                    tokio::spawn(libvirt::run(dir, stand));
+                }
+                // The sender is only ever dropped.
+                let _ = ended.await;
+            });
+        })?;
+        Ok(Self { views, _end: end })
+    }
+
+    /// Returns a view of each, most trusted first.
+    #[must_use]
+    pub fn views(&self) -> Vec<WitnessView> {
+        self.views.clone()
+    }
+}
+
+/// Where a witness speaks from: its words go to the table, and its state to whoever reads it.
+#[derive(Debug)]
+pub(super) struct Stand {
+    witness: Witness,
+    facts: Facts,
+    rules: config::Ports,
+    state: WitnessState,
+    view: WitnessView,
+    /// Held until the first word.
+    first: Option<Arc<Blocker>>,
+}
+
+impl Stand {
+    fn new(witness: Witness, place: String, rules: config::Ports, facts: Facts, first: Arc<Blocker>) -> Self {
+        let state = WitnessState {
+            witness,
+            place,
+            present: false,
+            since: SystemTime::now(),
+            facts: 0,
+            error: None,
+            unreadable: Vec::new(),
+            bypassing: Vec::new(),
+        };
+        let view = WitnessView(Arc::new(ArcSwap::from_pointee(state.clone())));
+        Self { witness, facts, rules, state, view, first: Some(first) }
+    }
+
+    /// The witness has said this, and nothing else.
+    pub(super) fn heard(&mut self, facts: Vec<(String, Fact)>, mut bypassing: Vec<Bypassing>, unreadable: Vec<String>) {
+        let of_taps: BTreeSet<_> = facts
+            .iter()
+            .filter(|(device, _)| self.rules.matches(device))
+            .map(|(_, fact)| (fact.instance, fact.port))
+            .collect();
+        bypassing.extend(
+            facts
+                .iter()
+                .filter(|(device, fact)| !self.rules.matches(device) && !of_taps.contains(&(fact.instance, fact.port)))
+                .map(|(device, fact)| Bypassing {
+                    device: device.clone(),
+                    instance: fact.instance,
+                    port: fact.port,
+                    kind: "not among ports.match".to_owned(),
+                }),
+        );
+        bypassing.sort_unstable();
+        bypassing.dedup();
+        let name = self.witness.name();
+        for device in bypassing.iter().filter(|device| !self.state.bypassing.contains(device)) {
+            let Bypassing { device, instance, kind, .. } = device;
+            info!(witness = name, device, %instance, kind, "no metadata on this interface: it needs a config drive");
+        }
+        for problem in unreadable.iter().filter(|problem| !self.state.unreadable.contains(problem)) {
+            warn!(witness = name, problem, "what a witness says cannot be read");
+        }
+        if !self.state.present {
+            self.state.since = SystemTime::now();
+            info!(witness = name, place = self.state.place, facts = facts.len(), "witness is heard");
+        }
+        self.state.present = true;
+        self.state.error = None;
+        self.state.facts = facts.len();
+        self.state.unreadable = unreadable;
+        self.state.bypassing = bypassing;
+        self.facts.replace(self.witness, facts);
+        self.publish();
+    }
+
+    /// There is no such witness: an error only if it was heard before.
+    pub(super) fn absent(&mut self) {
+        if self.state.present || self.state.error.is_some() && self.state.facts > 0 {
+            return self.lost("it is gone; what it said last stays".to_owned());
+        }
+        if self.state.error.take().is_some() {
+            self.state.since = SystemTime::now();
+        }
+        self.publish();
+    }
+
+    /// The witness cannot be heard, for this reason.
+    pub(super) fn lost(&mut self, error: String) {
+        if self.state.present || self.state.error.is_none() {
+            self.state.since = SystemTime::now();
+        }
+        if self.state.error.as_ref() != Some(&error) {
+            warn!(witness = self.witness.name(), place = self.state.place, error, "witness is not heard");
+        }
+        self.state.present = false;
+        self.state.error = Some(error);
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        self.view.0.store(Arc::new(self.state.clone()));
+        self.first = None;
+    }
+}
