@@ -9,6 +9,8 @@
 mod apply;
 mod documents;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod folder;
 mod list;
 mod property;

@@ -6,6 +6,8 @@
 use serde::Deserialize;
 
 use super::error::InstanceError;
+#[cfg(feature = "etcd")]
+use super::etcd::Keys;
 use super::folder::Folder;
 use crate::config;
 use crate::source::wire;
@@ -99,6 +101,8 @@ pub(super) type Decide<'a> = dyn FnMut(Option<&Stored>) -> Result<Decision, Inst
 #[derive(Debug)]
 pub(super) enum Documents {
     Folder(Folder),
+    #[cfg(feature = "etcd")]
+    Etcd(Box<Keys>),
 }
 
 impl Documents {
@@ -109,6 +113,9 @@ impl Documents {
                 Err(InstanceError::EtcdOnly { option: "--node", folder: path.clone() })
             }
             config::Source::Directory { path } => Ok(Self::Folder(Folder::new(path.clone()))),
+            #[cfg(feature = "etcd")]
+            config::Source::Etcd(settings) => Ok(Self::Etcd(Box::new(Keys::new(settings, node)?))),
+            #[cfg(not(feature = "etcd"))]
             config::Source::Etcd(_) => Err(InstanceError::NoEtcd),
             config::Source::Nova(_) => Err(InstanceError::Nova),
         }
@@ -118,6 +125,8 @@ impl Documents {
     pub(super) fn place(&self) -> String {
         match self {
             Self::Folder(folder) => folder.path().display().to_string(),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(keys) => keys.place(),
         }
     }
 
@@ -125,6 +134,8 @@ impl Documents {
     pub(super) fn only_etcd(&self, option: &'static str) -> Result<(), InstanceError> {
         match self {
             Self::Folder(folder) => Err(InstanceError::EtcdOnly { option, folder: folder.path().to_owned() }),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => Ok(()),
         }
     }
 
@@ -135,6 +146,8 @@ impl Documents {
         }
         match self {
             Self::Folder(folder) => folder.list(),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(keys) => keys.list(all_nodes),
         }
     }
 
@@ -142,6 +155,8 @@ impl Documents {
     pub(super) fn find(&self, id: InstanceId) -> Result<Option<Stored>, InstanceError> {
         match self {
             Self::Folder(folder) => folder.find(id),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(keys) => keys.find(id),
         }
     }
 
@@ -149,6 +164,8 @@ impl Documents {
     pub(super) fn change(&self, id: InstanceId, decide: &mut Decide<'_>) -> Result<Outcome, InstanceError> {
         match self {
             Self::Folder(folder) => folder.change(id, decide),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(keys) => keys.change(id, decide),
         }
     }
 }

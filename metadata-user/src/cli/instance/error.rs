@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::cli::exit;
+#[cfg(feature = "etcd")]
+use crate::source::etcd::{connect::ConnectError, trouble::Trouble};
 use crate::source::wire::DocumentError;
 use crate::store::record::InstanceId;
 
@@ -45,12 +47,37 @@ pub(in crate::cli) enum InstanceError {
     Nova,
     #[error("{option} goes with `source.kind = \"etcd\"` only, and the source is the folder {folder}; leave it out", folder = folder.display())]
     EtcdOnly { option: &'static str, folder: PathBuf },
+    #[cfg(not(feature = "etcd"))]
     #[error("this metadatad was built without etcd; build it with the feature `etcd`")]
     NoEtcd,
+    #[cfg(feature = "etcd")]
+    #[error("`{0}` cannot be a node's name in a key of etcd; write letters, digits, dots and dashes")]
+    Node(String),
+    #[cfg(feature = "etcd")]
+    #[error("starting to talk to etcd")]
+    Runtime(#[source] io::Error),
+    #[cfg(feature = "etcd")]
+    #[error("connecting to etcd: {}", .0.told())]
+    Connect(ConnectError),
+    #[cfg(feature = "etcd")]
+    #[error("etcd: {}", told(trouble, what, prefix))]
+    Etcd { what: &'static str, prefix: String, trouble: Trouble },
     #[error("the folder {} is not there; create it, or correct source.path", .0.display())]
     NoFolder(PathBuf),
     #[error("{doing} {}{}", path.display(), remedy(source))]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// Says what went wrong with a request. A node's user may read its own keys only, so a missing permission is the usual one.
+#[cfg(feature = "etcd")]
+fn told(trouble: &Trouble, what: &str, prefix: &str) -> String {
+    match trouble {
+        Trouble::PermissionDenied(_) => format!(
+            "permission denied: the user's role may not {what} these keys; give --config a configuration whose user has a \
+             role that may, under {prefix}/"
+        ),
+        trouble => trouble.to_string(),
+    }
 }
 
 /// What to do where the system refused.
@@ -76,10 +103,37 @@ impl InstanceError {
             }
             Self::Absent { .. } | Self::NoProperty { .. } => exit::ABSENT,
             Self::OtherRevision { .. } | Self::Raced { .. } => exit::TRY_AGAIN,
-            Self::NoEtcd | Self::NoFolder(_) => exit::CONFIG,
+            #[cfg(not(feature = "etcd"))]
+            Self::NoEtcd => exit::CONFIG,
+            #[cfg(feature = "etcd")]
+            Self::Node(_) => exit::USAGE,
+            #[cfg(feature = "etcd")]
+            Self::Runtime(_) => return None,
+            #[cfg(feature = "etcd")]
+            Self::Connect(error) => Self::of_connection(error),
+            #[cfg(feature = "etcd")]
+            Self::Etcd { trouble, .. } => Self::of_trouble(trouble),
+            Self::NoFolder(_) => exit::CONFIG,
             Self::NameTaken { .. } | Self::Link { .. } => exit::INTERNAL,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => exit::ABSENT,
             Self::Io { .. } => return None,
         })
+    }
+
+    #[cfg(feature = "etcd")]
+    fn of_connection(error: &ConnectError) -> u8 {
+        match error {
+            ConnectError::Endpoint { trouble, .. } => Self::of_trouble(trouble),
+            _ => exit::CONFIG,
+        }
+    }
+
+    #[cfg(feature = "etcd")]
+    fn of_trouble(trouble: &Trouble) -> u8 {
+        match trouble {
+            Trouble::WrongPassword | Trouble::NoUser | Trouble::PermissionDenied(_) => exit::NO_PERMISSION,
+            Trouble::TooLarge => exit::BAD_DOCUMENT,
+            _ => exit::UNAVAILABLE,
+        }
     }
 }
