@@ -9,6 +9,7 @@ mod counters;
 mod detach;
 mod error;
 pub mod exit;
+mod instance;
 mod ports;
 mod schema;
 mod source;
@@ -62,6 +63,9 @@ enum Verb {
     Counters(counters::Verb),
     /// Show what the programs decide about a port's packets, until interrupted
     Trace(trace::Verb),
+    /// List, read, change and delete documents where the source keeps them: in the folder, or in etcd
+    #[command(subcommand, disable_help_subcommand = true)]
+    Instance(instance::Verb),
     /// Check a configuration, with what it names, and change nothing
     CheckConfig,
     /// Take every program, map and pin off this node, and the responder's namespace; the daemon must not run
@@ -110,8 +114,10 @@ fn execute(words: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Re
             return Ok(exit::USAGE);
         }
     };
-    if let Verb::Schema = cli.verb {
-        return schema::execute(out);
+    match &cli.verb {
+        Verb::Schema => return schema::execute(out),
+        Verb::Instance(instance::Verb::Validate(verb)) => return verb.execute(out),
+        _ => {}
     }
     let config = Config::load(&cli.config)?;
     let client = Client::new(&config.admin.socket);
@@ -122,6 +128,7 @@ fn execute(words: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Re
         Verb::Ports(form) => ports::execute(form, &client, out),
         Verb::Counters(verb) => verb.execute(&client, out),
         Verb::Trace(verb) => verb.execute(&client, out),
+        Verb::Instance(verb) => verb.execute(&config.source, out),
         Verb::CheckConfig => check_config::execute(&cli.config, &config, out),
         Verb::Detach => detach::execute(&config, &client, out),
         Verb::Schema => schema::execute(out),

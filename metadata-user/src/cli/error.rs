@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::exit;
+use super::instance::InstanceError;
 use crate::admin::client::ClientError;
 use crate::admin::socket::SocketError;
 use crate::app::AppError;
@@ -25,6 +26,8 @@ pub(super) enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Detach(#[from] DetachError),
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     #[error("a daemon runs on this node: {} answers; stop it first", .0.display())]
     DaemonRuns(PathBuf),
     #[error("no port has the interface {0}; `metadatad ports` lists them")]
@@ -45,7 +48,7 @@ impl CliError {
     /// Returns the exit status.
     pub(super) fn exit(&self) -> u8 {
         match self {
-            Self::NoSuchPort(_) | Self::Client(ClientError::NoSuchPort(_)) => exit::NO_PORT,
+            Self::NoSuchPort(_) | Self::Client(ClientError::NoSuchPort(_)) => exit::ABSENT,
             Self::Config(ConfigError::Invalid { .. })
             | Self::App(
                 AppError::VendordataJson { .. }
@@ -56,6 +59,7 @@ impl CliError {
             Self::DaemonRuns(_)
             | Self::App(AppError::Socket(SocketError::InUse(_)))
             | Self::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => exit::UNAVAILABLE,
+            Self::Instance(error) if let Some(status) = error.exit() => status,
             error if is_permission(error) => exit::NO_PERMISSION,
             Self::Config(ConfigError::Read { .. })
             | Self::App(

@@ -6,12 +6,16 @@ pub const OK: u8 = 0;
 pub const NOT_WELL: u8 = 1;
 /// `EX_USAGE`: the command line is not one.
 pub const USAGE: u8 = 64;
-/// `EX_NOINPUT`: there is no port of that name.
-pub const NO_PORT: u8 = 66;
-/// `EX_UNAVAILABLE`: no daemon answers, or another one does.
+/// `EX_DATAERR`: a document cannot be used.
+pub const BAD_DOCUMENT: u8 = 65;
+/// `EX_NOINPUT`: what was named is not there: a port, an instance, a file.
+pub const ABSENT: u8 = 66;
+/// `EX_UNAVAILABLE`: no daemon or no controller answers, or another daemon does.
 pub const UNAVAILABLE: u8 = 69;
 /// `EX_SOFTWARE`: anything else.
 pub const INTERNAL: u8 = 70;
+/// `EX_TEMPFAIL`: somebody else changed the document meanwhile.
+pub const TRY_AGAIN: u8 = 75;
 /// `EX_NOPERM`: a privilege is missing.
 pub const NO_PERMISSION: u8 = 77;
 /// `EX_CONFIG`: the configuration, or a file that it names, is not possible.
@@ -23,8 +27,10 @@ Exit status:
   0   done; `status`: the daemon is ready
   1   `status`: not ready, or with --check something to repair
   64  the command line is not one
-  66  there is no port of that name
-  69  no daemon answers, or another one does
+  65  a document cannot be used
+  66  what was named is not there: a port, an instance, a property, a file
+  69  no daemon or no controller answers, or another daemon does
   70  anything else
+  75  somebody else changed the document meanwhile: try again
   77  a privilege is missing
   78  the configuration, or a file that it names, is not possible";

@@ -126,7 +126,7 @@ fn verbs_print_what_the_daemon_says() {
     }
     for words in [&["counters", "tap9"], &["trace", "tap9"]] {
         let (code, _, error) = run(&config, words);
-        assert_eq!(code, exit::NO_PORT, "{error}");
+        assert_eq!(code, exit::ABSENT, "{error}");
         assert!(error.contains("tap9"), "{error}");
     }
     let (code, _, error) = run(&config, &["detach"]);

@@ -35,6 +35,7 @@ use crate::readiness::Blocker;
 use crate::store::Store;
 use crate::store::record::InstanceRecord;
 use folder::Folder;
+pub(crate) use folder::read;
 use pending::Pending;
 
 /// How long a file must be left alone, once it was closed or renamed, before it is read. Editors and `cp` are done
@@ -137,7 +138,7 @@ fn settles(kind: EventKind) -> Option<bool> {
 }
 
 /// Returns the file's name if it is one of a document.
-fn document_name(path: &Path) -> Option<&str> {
+pub(crate) fn document_name(path: &Path) -> Option<&str> {
     let name = path.file_name().and_then(OsStr::to_str)?;
     (name.ends_with(".json") && !name.starts_with('.')).then_some(name)
 }

@@ -41,7 +41,7 @@ struct Refusal {
 
 /// Why a file is not read.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+pub(crate) enum Unreadable {
     #[error("it is not a regular file; remove it or give it another suffix")]
     Kind,
     #[error("it is larger than {} MiB; make its user data smaller", MAX_DOCUMENT >> 20)]
@@ -283,7 +283,7 @@ impl Folder {
 }
 
 /// Reads a file; `None` if there is none.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Unreadable> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Unreadable> {
     // Does not wait for the writer of a FIFO.
     let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
     let file = match File::options().read(true).custom_flags(nonblocking).open(path) {

@@ -119,7 +119,6 @@ pub(crate) async fn connect_to(
 }
 
 /// Connects to the first member that answers and has a leader.
-#[expect(dead_code, reason = "for the commands that write documents")]
 pub(crate) async fn connect(settings: &Etcd) -> Result<Client, ConnectError> {
     let credentials = Credentials::read(settings)?;
     let mut first = None;
