@@ -149,7 +149,8 @@ fn a_broken_document_is_shown_and_can_be_repaired() {
 
 #[test]
 fn nova_is_changed_elsewhere() {
-    let source = crate::config::Source::Nova(Default::default());
-    let error = super::Documents::open(&source, None).expect_err("not here");
+    let text = "[source]\nkind = 'nova'\n[source.nova]\nendpoints = ['http://x:8775']\nshared_secret_file = '/x'\n";
+    let config = crate::config::Config::parse(std::path::Path::new("m.toml"), text).expect("accepted");
+    let error = super::Documents::open(&config.source, None).expect_err("not here");
     assert!(error.to_string().contains("openstack server set"), "{error}");
 }
