@@ -18,6 +18,7 @@ pub mod origin;
 pub mod port;
 pub mod readiness;
 pub mod secret;
+pub mod snapshot;
 pub mod source;
 pub mod store;
 pub mod telemetry;

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::vendor_data::DynamicResults;
 use crate::api::{Cloud, Copied, Instance};
@@ -52,19 +52,34 @@ struct Index {
     content_subscribers: Vec<mpsc::UnboundedSender<InstanceId>>,
 }
 
+/// How much has changed since the start: anything of an instance, its password and its vendor data included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Changes in all.
+    pub all: u64,
+    /// Instances that went.
+    pub removals: u64,
+}
+
 /// All instances of this node.
 #[derive(Debug)]
 pub struct Store {
     cloud: Arc<Cloud>,
     instances: DashMap<InstanceId, Served>,
     index: Mutex<Index>,
+    changes: watch::Sender<Changes>,
 }
 
 impl Store {
     /// Returns an empty store whose instances share these settings.
     #[must_use]
     pub fn new(cloud: Cloud) -> Self {
-        Self { cloud: Arc::new(cloud), instances: DashMap::new(), index: Mutex::default() }
+        Self {
+            cloud: Arc::new(cloud),
+            instances: DashMap::new(),
+            index: Mutex::default(),
+            changes: watch::Sender::default(),
+        }
     }
 
     /// Returns the instance's answers, if there is such an instance.
@@ -83,6 +98,25 @@ impl Store {
     #[must_use]
     pub fn copied(&self, id: InstanceId) -> Option<Arc<Copied>> {
         self.served(id)?.copied()
+    }
+
+    /// Returns all instances, in no order. Each is as it was at some moment of the call.
+    #[must_use]
+    pub fn all(&self) -> Vec<Served> {
+        self.instances.iter().map(|instance| instance.value().clone()).collect()
+    }
+
+    /// Returns a count of changes that wakes whoever waits for it. A change is in [`Self::all`] before it is counted.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Changes> {
+        self.changes.subscribe()
+    }
+
+    fn count(&self, removals: u64) {
+        self.changes.send_modify(|changes| {
+            changes.all += 1;
+            changes.removals += removals;
+        });
     }
 
     /// Returns the number of instances.
@@ -126,6 +160,7 @@ impl Store {
             instance = instance.with_dynamic(Arc::clone(old.dynamic()));
         }
         self.instances.insert(id, Served::Record(Arc::new(instance)));
+        self.count(0);
         index.tell(changed);
         index.tell_content(id);
         true
@@ -142,6 +177,7 @@ impl Store {
         let old = old.as_deref().map(Instance::record);
         index.forget(old);
         self.instances.insert(id, Served::Copied(Arc::new(copied)));
+        self.count(0);
         index.tell(changed_devices(old, None));
         index.tell_content(id);
         true
@@ -153,6 +189,7 @@ impl Store {
         let Some((_, old)) = self.instances.remove(&id) else {
             return false;
         };
+        self.count(1);
         let old = old.record();
         let old = old.as_deref().map(Instance::record);
         index.forget(old);
@@ -177,6 +214,7 @@ impl Store {
         match self.get(id) {
             Some(instance) if instance.password().is_none() => {
                 self.instances.insert(id, Served::Record(Arc::new(instance.with_password(password))));
+                self.count(0);
                 true
             }
             _ => false,
@@ -193,6 +231,7 @@ impl Store {
         let mut answers = DynamicResults::clone(instance.dynamic());
         answers.insert(target.to_owned(), answer);
         self.instances.insert(id, Served::Record(Arc::new(instance.with_dynamic(Arc::new(answers)))));
+        self.count(0);
         true
     }
 

@@ -8,7 +8,8 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
-    Allowed, Broken, Endpoint, Http, PortCounters, PortStatus, Source, State, Status, Vendordata, VendordataTarget,
+    Allowed, Broken, Endpoint, Http, PortCounters, PortStatus, Snapshot, Source, State, Status, Vendordata,
+    VendordataTarget,
 };
 use crate::admin::{Inspect, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
@@ -16,6 +17,7 @@ use crate::drain::Drain;
 use crate::http::Guests;
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
+use crate::snapshot::SnapshotState;
 use crate::source::vendordata::VendordataState;
 use crate::source::{EndpointState, SourceState, StateView};
 
@@ -25,6 +27,7 @@ pub(super) struct View {
     pub(super) readiness: Readiness,
     pub(super) drain: Drain,
     pub(super) source: StateView,
+    pub(super) snapshot: Option<StateView<SnapshotState>>,
     pub(super) vendordata: Option<StateView<VendordataState>>,
     pub(super) guests: Arc<Guests>,
     pub(super) kernel: Kernel,
@@ -81,6 +84,7 @@ impl Inspect for View {
             waiting_for,
             draining: self.drain.has_begun(),
             source: source(&self.source.get()),
+            snapshot: self.snapshot.as_ref().map(|state| snapshot(&state.get(), &self.source.get())),
             vendordata: self.vendordata.as_ref().map(|state| vendordata(&state.get())),
             ports,
             http: http(self.guests.counters()),
@@ -147,6 +151,22 @@ fn endpoint(state: &EndpointState) -> Endpoint {
         answered_at: state.answered_at.map(unix),
         failing_since: state.error.as_ref().map(|(since, _)| unix(*since)),
         error: state.error.as_ref().map(|(_, error)| crate::cli::one_line(error)),
+    }
+}
+
+fn snapshot(state: &SnapshotState, source: &SourceState) -> Snapshot {
+    Snapshot {
+        path: state.path.display().to_string(),
+        written_at: state.written_at.map(unix),
+        bytes: state.bytes,
+        instances: state.instances,
+        error: state.error.clone(),
+        refused: state.refused.clone(),
+        restored: state.restored.as_ref().map(|restored| crate::admin::wire::Restored {
+            instances: restored.instances,
+            as_of: unix(restored.as_of),
+            confirmed: source.synced_at.is_some(),
+        }),
     }
 }
 

@@ -410,6 +410,17 @@ impl File<'_> {
         Err(self.refuse(written.span(), problem, "write it from `/` on"))
     }
 
+    /// The absolute path of a file, in a folder other than the root or `..`.
+    pub(super) fn file(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
+        let span = written.span();
+        let text = written.get_ref().clone();
+        let path = self.absolute(written)?;
+        if text.ends_with('/') || path.file_name().is_none() {
+            return Err(self.refuse(span, format!("`{text}` is a folder"), "name a file in it"));
+        }
+        Ok(path)
+    }
+
     pub(super) fn socket(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
         if written.get_ref().len() > LONGEST_SOCKET {
             let problem = format!("a socket's path of {} bytes is too long", written.get_ref().len());
@@ -504,6 +515,9 @@ mod tests {
             "attach",
             "kind",
             "path",
+            "enabled",
+            "key_file",
+            "interval",
             "dhcp_domain",
             "vendordata_providers",
             "vendordata_jsonfile_path",

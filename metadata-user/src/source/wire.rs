@@ -1,7 +1,8 @@
 //! The document: one JSON object per instance, in Nova's and Neutron's words.
 //!
 //! Promises: a document is accepted as a whole or refused with the line, the column, the field and the remedy; unknown
-//! fields are refused; what a record holds has been checked here. The JSON Schema comes from the same types.
+//! fields are refused; what a record holds has been checked here. The JSON Schema comes from the same types. A record can
+//! be written as a document again, which reads as an equal record.
 //!
 //! Left out: where documents come from (`source`'s other modules).
 
@@ -14,6 +15,7 @@ mod document;
 mod error;
 mod place;
 mod value;
+mod write;
 
 pub use error::DocumentError;
 
@@ -28,6 +30,14 @@ pub fn parse(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
     }
     let document = serde_json::from_slice(bytes).map_err(|error| DocumentError::of_json(bytes, &error))?;
     convert::record(document).map_err(|fault| fault.located(bytes))
+}
+
+/// Writes a record as a document, in one line without a newline at its end. It reads back as an equal record.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(record: &InstanceRecord, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+    write::write(record, out)
 }
 
 /// Returns the document's JSON Schema (draft 2020-12).

@@ -1,0 +1,182 @@
+//! What the node keeps on disk: the content of the store, sealed, so that a node that boots while its controller is away
+//! serves what it had.
+//!
+//! Promises:
+//! - the file is whole or not there: it is written beside itself, synced and renamed;
+//! - a file that is torn, altered, sealed with another key, of another version, of another source, or not the daemon's own
+//!   is refused by name and kept aside as `<path>.refused`; the daemon starts anyway, with nothing of it;
+//! - it is written soon after a change, at most every `snapshot.interval`; at once after a removal or a full sync; and at
+//!   the end. It takes at most a twentieth of a CPU, but for removals, which take half of one at most;
+//! - writing holds up nobody: it has a thread of its own, and the store hands it `Arc`s;
+//! - without a key or a folder the daemon works as if there were no snapshot, and says so.
+//!
+//! Left out: what becomes of restored content that the source does not confirm (`source`); replay of an older file of
+//! the same node, which needs root on it.
+
+mod entry;
+mod file;
+mod keeper;
+mod key;
+mod pace;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::{info, warn};
+
+pub use file::{LIMIT, Origin, Refused};
+pub use keeper::Keeper;
+pub use key::KeyError;
+
+use crate::config;
+use crate::secret::seal::SealKey;
+use crate::source::StateView;
+use crate::store::{Changes, Store};
+
+/// How far in the future a snapshot may be from without a word: clocks of a node differ a little from boot to boot.
+const CLOCK_DOUBT: u64 = 60;
+
+/// How the snapshot is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotState {
+    /// The file.
+    pub path: PathBuf,
+    /// When it was last written, by this daemon or an earlier one.
+    pub written_at: Option<SystemTime>,
+    /// Its size.
+    pub bytes: u64,
+    /// Instances in it.
+    pub instances: usize,
+    /// Why it cannot be written at present, or is not there at all, and the remedy.
+    pub error: Option<String>,
+    /// Why the one that was there at the start is not used, and the remedy.
+    pub refused: Option<String>,
+    /// What was read from it at the start.
+    pub restored: Option<Restored>,
+}
+
+/// What was read at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Number of instances.
+    pub instances: usize,
+    /// When the source was last known to agree with it.
+    pub as_of: SystemTime,
+    /// Identity of the controller that it is from.
+    pub cluster: Option<String>,
+    /// Which of the controller's states it is; it may hold later ones too.
+    pub revision: Option<i64>,
+}
+
+/// The snapshot, as it was found at the start.
+#[derive(Debug)]
+pub struct Snapshot {
+    settings: config::snapshot::Snapshot,
+    origin: Origin,
+    /// `None`: nothing can be read or written.
+    key: Option<SealKey>,
+    state: StateView<SnapshotState>,
+}
+
+impl Snapshot {
+    /// Reads the snapshot into the store, if there is one of this source; `None` if there is to be none. What is wrong is
+    /// logged and in the state: nothing of it keeps the daemon from starting.
+    #[must_use]
+    pub fn open(settings: &config::snapshot::Snapshot, source: &config::Source, store: &Store) -> Option<Self> {
+        if !settings.enabled {
+            return None;
+        }
+        let path = settings.path.clone();
+        let mut state = SnapshotState { path, ..SnapshotState::default() };
+        let origin = Origin::of(source);
+        let key = match key::find(&settings.key_file) {
+            Ok(key) => Some(key),
+            Err(error) => {
+                let problem = crate::cli::one_line(&in_full(&error));
+                warn!("no snapshot is read or written: {problem}");
+                state.error = Some(problem);
+                None
+            }
+        };
+        if let Some(key) = &key {
+            restore(key, &origin, store, &mut state);
+        }
+        Some(Self { settings: settings.clone(), origin, key, state: StateView::new(state) })
+    }
+
+    /// Returns a view of its state.
+    #[must_use]
+    pub fn state(&self) -> StateView<SnapshotState> {
+        self.state.clone()
+    }
+
+    /// Returns what was read from it.
+    #[must_use]
+    pub fn restored(&self) -> Option<Restored> {
+        self.state.get().restored.clone()
+    }
+
+    /// Keeps it in step with the store from here on; `None` if it cannot be written. `written` is what the store had when
+    /// this was read into it.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn keep(self, written: Changes, store: Arc<Store>, source: StateView) -> std::io::Result<Option<Keeper>> {
+        let Some(key) = self.key else { return Ok(None) };
+        Keeper::start(self.settings, self.origin, key, self.state, written, store, source).map(Some)
+    }
+}
+
+/// Reads the file into the store.
+fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotState) {
+    let content = match file::read(&state.path, key, origin) {
+        Ok(Some(content)) => content,
+        Ok(None) => {
+            info!(path = %state.path.display(), "there is no snapshot yet");
+            return;
+        }
+        Err(refused) => {
+            let mut problem = crate::cli::one_line(&in_full(&refused));
+            match file::set_aside(&state.path) {
+                Ok(aside) => problem += &format!(" (kept as {})", aside.display()),
+                Err(error) => warn!(%error, "the snapshot cannot be kept aside"),
+            }
+            warn!("snapshot refused: {problem}");
+            state.refused = Some(problem);
+            return;
+        }
+    };
+    let now = file::unix(SystemTime::now());
+    if content.header.as_of.max(content.header.written_at) > now + CLOCK_DOUBT {
+        warn!(
+            path = %state.path.display(),
+            "the snapshot is from the future: set this node's clock; its content is used until the source confirms it"
+        );
+    }
+    let instances = content.entries.len();
+    for entry in content.entries {
+        entry.put_into(store);
+    }
+    let header = content.header;
+    state.written_at = Some(file::time(header.written_at));
+    state.bytes = content.bytes;
+    state.instances = instances;
+    let as_of = file::time(header.as_of);
+    info!(path = %state.path.display(), instances, as_of = header.as_of, "snapshot read");
+    state.restored = Some(Restored { instances, as_of, cluster: header.cluster, revision: header.revision });
+}
+
+/// An error with all its causes.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
