@@ -134,6 +134,7 @@ fn three_members_lose_their_leader_hang_and_lose_each_other() {
     let (node, etcd, guest, asker) = watched_world(EtcdPlan::default().members(3));
     let leader = etcd.leader().unwrap();
     etcd.kill(leader).unwrap();
+    etcd.wait_healthy().unwrap();
     change_seen(&etcd, &guest, &asker, "1");
     wait_told(&node, "etcd is followed", is_well).unwrap();
     etcd.start_all().unwrap();
