@@ -13,7 +13,10 @@ fn key(number: u128) -> Vec<u8> {
 }
 
 fn document(number: u128, hostname: &str) -> Vec<u8> {
-    format!("{{\"uuid\": \"{}\", \"project_id\": \"p\", \"hostname\": \"{hostname}\"}}", id(number)).into_bytes()
+    let port = serde_json::json!({"id": id(number).to_string(), "mac_address": format!("fa:16:3e:00:00:{number:02x}")});
+    let document =
+        serde_json::json!({"uuid": id(number).to_string(), "project_id": "p", "hostname": hostname, "ports": [port]});
+    document.to_string().into_bytes()
 }
 
 struct World {
