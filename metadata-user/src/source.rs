@@ -75,7 +75,9 @@ impl Source {
     pub fn origin(&self) -> Option<Origin> {
         match self {
             Self::Nova(source) => Some(source.origin()),
-            Self::Directory(_) | Self::Etcd(_) => None,
+            Self::Directory(_) => None,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => None,
         }
     }
 
@@ -98,6 +100,20 @@ impl Source {
             Self::Etcd(source) => Accepts(Some(source.accepts())),
             Self::Directory(_) | Self::Nova(_) => Accepts(None),
         }
+    }
+}
+
+/// Tells in words what of a source's configuration is unwise, or names a file that cannot be used at present.
+///
+/// # Errors
+/// If this program was built without the kind.
+pub fn warnings(settings: &config::Source) -> Result<Vec<String>, StartError> {
+    match settings {
+        #[cfg(feature = "etcd")]
+        config::Source::Etcd(settings) => Ok(etcd::warnings(settings)),
+        #[cfg(not(feature = "etcd"))]
+        config::Source::Etcd(_) => Err(StartError::WithoutEtcd),
+        _ => Ok(Vec::new()),
     }
 }
 

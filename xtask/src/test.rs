@@ -135,7 +135,12 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
             netns.and(tests(&mut alone, options, totals))
         }
         Group::Clients => tests(&mut package_test("clients"), options, totals),
-        Group::Controllers => tests(&mut package_test("controllers"), options, totals),
+        Group::Controllers => {
+            let controllers = tests(&mut package_test("controllers"), options, totals);
+            let mut alone = package_test("measured");
+            alone.env("RUST_TEST_THREADS", "1").env("RUST_TEST_NOCAPTURE", "1");
+            controllers.and(tests(&mut alone, options, totals))
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::error::CliError;
 use super::exit;
-use crate::app;
+use crate::app::{self, AppError};
 use crate::config::{self, Config};
+use crate::source;
 
 pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Result<u8, CliError> {
     app::cloud(&config.cloud)?;
@@ -19,6 +20,9 @@ pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Resu
     {
         let folder = folder.display();
         writeln!(out, "{}: warning: source.path: there is no folder {folder} yet: create it", path.display())?;
+    }
+    for warning in source::warnings(&config.source).map_err(AppError::from)? {
+        writeln!(out, "{}: warning: {warning}", path.display())?;
     }
     writeln!(out, "{}: accepted", path.display())?;
     Ok(exit::OK)

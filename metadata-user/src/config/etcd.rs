@@ -284,6 +284,19 @@ mod tests {
     }
 
     #[test]
+    fn the_example_shows_the_defaults() {
+        let example = include_str!("../../../deploy/metadatad.toml");
+        let lines = example.lines().skip_while(|line| *line != "# [source.etcd]").skip(1);
+        let table = lines.take_while(|line| line.starts_with('#')).filter_map(|line| line.strip_prefix("# "));
+        let keys: Vec<&str> = table.filter(|line| line.contains(" = ")).collect();
+        assert_eq!(keys.len(), 10, "{keys:?}");
+        let shown = read(&keys.join("\n")).expect("the example");
+        let plain = read("endpoints = ['http://a:1']").expect("a table");
+        assert_eq!(shown.prefix, plain.prefix);
+        assert_eq!((shown.connect_timeout, shown.request_timeout), (plain.connect_timeout, plain.request_timeout));
+    }
+
+    #[test]
     fn a_password_over_http_is_warned_of() {
         let text = "endpoints = ['http://a:1']\nusername = 'u'\npassword_file = '/p'";
         assert_eq!(read(text).expect("a table").warnings().len(), 1);

@@ -93,6 +93,12 @@ impl Etcd {
     }
 }
 
+/// Tells in words what is unwise, or names a file that cannot be used at present.
+pub(super) fn warnings(settings: &config::etcd::Etcd) -> Vec<String> {
+    let unusable = connect::Credentials::read(settings).err().map(|error| error.told());
+    settings.warnings().into_iter().chain(unusable).collect()
+}
+
 /// Answers whoever accepts, also while no member does.
 async fn answer(mut accepts: mpsc::UnboundedReceiver<Accept>, follower: &Follower) {
     while let Some(Accept(answer)) = accepts.recv().await {

@@ -27,7 +27,9 @@ pub(crate) enum Trouble {
     NoLeader,
     #[error("no answer in time: the member hangs, or packets to it are dropped")]
     Silent,
-    #[error("it cannot be reached: {0}; is etcd running there, and is it http or https?")]
+    #[error(
+        "it cannot be reached: {0}; is etcd running there, is it http or https, and does it want a client certificate?"
+    )]
     Unreachable(String),
     #[error("the revision is compacted")]
     Compacted,
@@ -53,6 +55,8 @@ impl Trouble {
         };
         match Self::of_text(status.message(), prefix) {
             Self::Other(_) if is_timeout(error) => Self::Silent,
+            // An alert that comes after the handshake is only a text by now.
+            Self::Other(_) if innermost(status).contains("fatal alert") => Self::Tls(innermost(status)),
             Self::Other(_) if status.source().is_some() => Self::Unreachable(innermost(status)),
             trouble => trouble,
         }
