@@ -201,7 +201,7 @@ impl Node {
     /// Waits until everything is read.
     pub(crate) fn wait_current(&self) {
         let state = || self.state();
-        wait::until("the source is in step", || {
+        wait::until_within(Duration::from_secs(90), "the source is in step", || {
             let state = state();
             Ok((state.lagging_since.is_none() && state.synced_at.is_some() && state.instances > 0).then_some(()))
         })

@@ -22,6 +22,8 @@ fn requests(case: &str) -> Vec<Ask> {
             && row.get("host").is_none()
             && row.get("request_body").is_none()
             && row["status"] != 0
+            // What is no request line to hyper is 400 before anybody is asked, as with documents.
+            && row["path"].as_str().is_some_and(|path| path.starts_with(['/', 'h']))
             // A preliminary answer comes first, from uWSGI alone.
             && !row["request_headers"].to_string().contains("Expect")
     });
@@ -61,8 +63,9 @@ fn what_nova_answers_guests_read() {
     for facts in &facts {
         let copied = node.store.copied(metadata_user::store::record::InstanceId(uuid(facts).parse().unwrap())).unwrap();
         for (path, page) in copied.pages() {
-            let answer = node.get(&uuid(facts), &format!("/{}", path.replace('%', "%25").replace(' ', "%20")));
-            assert!(answer.status == page.status() || path.contains(['?', '#', '\0']), "{path}: {answer:?}");
+            let escaped: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let answer = node.get(&uuid(facts), &format!("/{escaped}"));
+            assert_eq!(answer.status, page.status(), "{path}: {answer:?}");
             kept += 1;
         }
         assert_eq!(node.get(&uuid(facts), "/2007-01-19/unheard-of").status, 503, "nobody can say");
