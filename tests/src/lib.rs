@@ -26,6 +26,7 @@ pub mod guest;
 pub mod http;
 pub mod netns;
 pub mod node;
+pub mod nova;
 pub mod vlan;
 pub mod wait;
 

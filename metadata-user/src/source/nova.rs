@@ -183,6 +183,7 @@ struct Synced {
 async fn run(shared: Arc<Shared>, facts: Facts, mut asks: mpsc::Receiver<Ask>, first_scan: Blocker) {
     let mut changes = facts.subscribe();
     shared.follow(&facts);
+    shared.publish();
     let mut first_scan = Some(first_scan);
     let mut settle_at = None;
     loop {
@@ -282,6 +283,7 @@ impl Shared {
             // The guest can begin; what it asks for before the rest is there is read for it.
             let first = pass::first(&self.client, who).await?;
             self.put(who, resident, first);
+            self.publish();
         }
         let mut last: Option<Pages> = None;
         for wait in UNSETTLED {

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::client::Who;
 use crate::origin::Outcome;
 
-/// Paths that a guest asked for and that stay read. Clients ask for a dozen; the oldest makes room.
-const KEPT: usize = 64;
+/// Paths that a guest asked for and that stay read: most of all versions of both trees. The oldest makes room.
+const KEPT: usize = 256;
 /// Paths that a guest may ask Nova for at once, and one more every second: a crawl of everything is through at once, and
 /// endless names cost Nova no more than that.
-const BURST: f64 = 64.0;
+const BURST: f64 = 512.0;
 /// How long a posted password counts, though Nova does not show it yet: its cache lasts 15 s by default.
 pub(super) const POSTED: Duration = Duration::from_secs(60);
 
@@ -189,13 +189,13 @@ mod tests {
         let resident = Resident::new(None);
         let ask = |path: &str| resident.ask(path, oneshot::channel().0);
         assert_eq!((ask("a"), ask("a")), (Turn::Read, Turn::Wait));
-        let read = (0..100).filter(|number| ask(&format!("x{number}")) == Turn::Read).count();
-        assert_eq!(read, 63);
+        let read = (0..600).filter(|number| ask(&format!("x{number}")) == Turn::Read).count();
+        assert_eq!(read, 511);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!([ask("y1"), ask("y2"), ask("y3")], [Turn::Read, Turn::Read, Turn::Refuse]);
-        let room = (0..70).filter_map(|number| resident.keep(&format!("x{number}"))).collect::<Vec<_>>();
+        let room = (0..262).filter_map(|number| resident.keep(&format!("x{number}"))).collect::<Vec<_>>();
         assert_eq!((room.len(), room[0].as_str(), resident.kept().len()), (6, "x0", KEPT));
-        assert_eq!(resident.keep("x69"), None);
+        assert_eq!(resident.keep("x261"), None);
     }
 
     #[tokio::test]

@@ -1,0 +1,272 @@
+//! A node in this process: facts, source, store, and guests that ask.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lab::nova::{Nova, SECRET};
+use lab::wait;
+use metadata_user::api::Cloud;
+use metadata_user::config::{Config, Source};
+use metadata_user::drain::Drain;
+use metadata_user::facts::{Fact, Facts, Witness};
+use metadata_user::http::connection;
+use metadata_user::http::service::{Content, Resolution};
+use metadata_user::http::{Counters, Times};
+use metadata_user::origin::{Origin, Outcome, Want};
+use metadata_user::readiness::Readiness;
+use metadata_user::secret::Secret;
+use metadata_user::secret::sign::Signer;
+use metadata_user::source::{SourceState, nova};
+use metadata_user::store::Store;
+use metadata_user::store::record::InstanceId;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::{Builder, Runtime};
+
+/// A guest waits as long for an answer as the daemon's default has it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An answer, as far as it is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: Option<String>,
+    pub(crate) content_length: Option<String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&bytes[..end]).ok()?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
+        let header = |wanted: &str| {
+            let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Some(Self {
+            status,
+            content_type: header("content-type"),
+            content_length: header("content-length"),
+            body: bytes[end + 4..].to_vec(),
+        })
+    }
+
+    /// Takes out the seed, which is new in every answer.
+    pub(crate) fn without_seed(mut self) -> Self {
+        const KEY: &[u8] = b"\"random_seed\": \"";
+        if let Some(at) = self.body.windows(KEY.len()).rposition(|window| window == KEY) {
+            let start = at + KEY.len();
+            let length = self.body[start..].iter().position(|byte| *byte == b'"').expect("an end");
+            assert_eq!(length, 684, "512 bytes in base64");
+            self.body.drain(start..start + length);
+        }
+        self
+    }
+}
+
+/// A request, as written on the wire.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Ask {
+    pub(crate) fn get(target: &str) -> Self {
+        Self { method: "GET".to_owned(), target: target.to_owned(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub(crate) fn post(target: &str, body: &str) -> Self {
+        Self { method: "POST".to_owned(), body: body.into(), ..Self::get(target) }
+    }
+
+    fn bytes(&self, further: &[(&str, String)]) -> Vec<u8> {
+        let mut text = format!("{} {} HTTP/1.1\r\nHost: 169.254.169.254\r\n", self.method, self.target);
+        for (name, value) in self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
+            .chain(further.iter().map(|(name, value)| (*name, value)))
+        {
+            text += &format!("{name}: {value}\r\n");
+        }
+        if self.method == "POST" {
+            text += &format!("Content-Length: {}\r\n", self.body.len());
+        }
+        [text.as_bytes(), b"Connection: close\r\n\r\n", &self.body].concat()
+    }
+
+    /// Asks Nova itself, as Neutron's agents do. `None`: it closed the connection without an answer.
+    pub(crate) fn of_nova(&self, nova: &Nova, facts: &Value) -> Option<Answer> {
+        let id = uuid(facts);
+        let signature = Signer::new(&Secret::new(SECRET.into())).sign(&id);
+        let address = addresses(facts).first().map(ToString::to_string);
+        let mut further = vec![
+            ("X-Instance-ID", id),
+            ("X-Tenant-ID", facts["instance"]["project_id"].as_str().expect("a project").to_owned()),
+            ("X-Instance-ID-Signature", signature),
+        ];
+        further.extend(address.map(|address| ("X-Forwarded-For", address)));
+        let mut stream = TcpStream::connect(("127.0.0.1", nova.port())).expect("Nova");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream.write_all(&self.bytes(&further)).expect("sent");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        Answer::parse(&answer)
+    }
+}
+
+pub(crate) fn uuid(facts: &Value) -> String {
+    facts["instance"]["uuid"].as_str().expect("a UUID").to_owned()
+}
+
+fn addresses(facts: &Value) -> Vec<std::net::IpAddr> {
+    let networks = facts["network_info"].as_array().into_iter().flatten();
+    let subnets = networks.flat_map(|vif| vif["network"]["subnets"].as_array().into_iter().flatten());
+    let addresses = subnets.flat_map(|subnet| subnet["ips"].as_array().into_iter().flatten());
+    let mut addresses: Vec<std::net::IpAddr> =
+        addresses.filter_map(|ip| ip["address"].as_str()?.parse().ok()).collect();
+    addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+    addresses
+}
+
+/// A node.
+pub(crate) struct Node {
+    pub(crate) store: Arc<Store>,
+    pub(crate) facts: Facts,
+    pub(crate) readiness: Readiness,
+    source: nova::Nova,
+    runtime: Runtime,
+    _folder: tempfile::TempDir,
+}
+
+impl Node {
+    /// Starts the source with these endpoints, and further lines of its table.
+    pub(crate) fn start(endpoints: &[String], further: &str) -> Self {
+        Self::with_secret(endpoints, further, SECRET)
+    }
+
+    pub(crate) fn with_secret(endpoints: &[String], further: &str, secret: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("secret");
+        std::fs::write(&file, secret).expect("written");
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("mode");
+        let text = format!(
+            "[source]\nkind = 'nova'\n[source.nova]\nendpoints = {endpoints:?}\nshared_secret_file = '{}'\n{further}",
+            file.display()
+        );
+        let config = Config::parse(Path::new("m.toml"), &text).expect("a configuration");
+        let Source::Nova(settings) = config.source else { panic!("another source") };
+        let (store, facts, readiness) = (Arc::new(Store::new(Cloud::default())), Facts::new(), Readiness::new());
+        let scan = readiness.wait_for("source");
+        let source = nova::Nova::start(settings, Arc::clone(&store), facts.clone(), scan).expect("started");
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        Self { store, facts, readiness, source, runtime, _folder: folder }
+    }
+
+    /// libvirt says that the instance lives here.
+    pub(crate) fn boot(&self, facts: &Value) {
+        let project = facts["instance"]["project_id"].as_str();
+        let fact = Fact {
+            instance: id(&uuid(facts)),
+            project: project.map(Into::into),
+            port: None,
+            mac: None,
+            addresses: addresses(facts),
+        };
+        self.facts.set(Witness::Libvirt, &format!("tap-{}", uuid(facts)), Some(fact));
+    }
+
+    /// libvirt says that it does not any more.
+    pub(crate) fn shut_off(&self, facts: &Value) {
+        self.facts.set(Witness::Libvirt, &format!("tap-{}", uuid(facts)), None);
+    }
+
+    pub(crate) fn state(&self) -> Arc<SourceState> {
+        self.source.state().get()
+    }
+
+    /// Waits until everything is read.
+    pub(crate) fn wait_current(&self) {
+        let state = || self.state();
+        wait::until_within(Duration::from_secs(90), "the source is in step", || {
+            let state = state();
+            Ok((state.lagging_since.is_none() && state.synced_at.is_some() && state.instances > 0).then_some(()))
+        })
+        .unwrap_or_else(|error| panic!("{error}: {:#?}", state()));
+    }
+
+    pub(crate) fn wait(&self, what: &str, is: impl Fn(&SourceState) -> bool) -> Arc<SourceState> {
+        wait::until_within(Duration::from_secs(60), what, || Ok(Some(self.state()).filter(|state| is(state))))
+            .unwrap_or_else(|error| panic!("{error}: {:#?}", self.state()))
+    }
+
+    /// A guest of the instance asks, on a connection of its own.
+    pub(crate) fn ask(&self, uuid: &str, ask: &Ask) -> Answer {
+        let content = Guest { instance: id(uuid), store: Arc::clone(&self.store), origin: self.source.origin() };
+        let bytes = ask.bytes(&[]);
+        let answer = self.runtime.block_on(async {
+            let (mut guest, daemon) = tokio::io::duplex(64 << 10);
+            let (counters, drain) = (Arc::<Counters>::default(), Drain::new());
+            let exchange = async {
+                guest.write_all(&bytes).await.expect("sent");
+                let mut answer = Vec::new();
+                guest.read_to_end(&mut answer).await.expect("an answer");
+                answer
+            };
+            let serve = connection::serve(daemon, content, Times::default(), &counters, &drain);
+            let both = async { tokio::join!(exchange, serve).0 };
+            tokio::time::timeout(PATIENCE, both).await.expect("an answer in time")
+        });
+        Answer::parse(&answer).expect("HTTP")
+    }
+
+    pub(crate) fn get(&self, uuid: &str, target: &str) -> Answer {
+        self.ask(uuid, &Ask::get(target))
+    }
+}
+
+fn id(uuid: &str) -> InstanceId {
+    InstanceId(uuid.parse().expect("a UUID"))
+}
+
+/// What a guest's connection may read.
+struct Guest {
+    instance: InstanceId,
+    store: Arc<Store>,
+    origin: Origin,
+}
+
+impl Content for Guest {
+    fn resolve(&self) -> Resolution {
+        self.store.served(self.instance).map_or(Resolution::NotReady, Resolution::Ready)
+    }
+
+    fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool {
+        self.store.set_password(instance, password)
+    }
+
+    async fn ask(&self, instance: InstanceId, want: Want) -> Outcome {
+        self.origin.ask(instance, want).await
+    }
+
+    async fn ended(&self) {
+        std::future::pending().await
+    }
+
+    fn name(&self) -> u32 {
+        0
+    }
+}

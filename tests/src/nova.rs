@@ -1,0 +1,318 @@
+//! Nova's own metadata application, on a database of its own, under uWSGI on 127.0.0.1.
+//!
+//! Promises: the schema is made once by `nova-manage` and copied for each Nova; instances are put there with Nova's own
+//! objects, from facts as `tests/golden` has them; everything ends and goes with the value.
+//!
+//! Stand-ins, each a file in `tests/controllers/nova`: `neutron.py` for the two reads that Nova makes of Neutron, `front.py`
+//! for a slow network and for TLS in front of Nova.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::command;
+use crate::wait;
+
+/// `metadata_proxy_shared_secret` of every Nova here.
+pub const SECRET: &str = "lab-shared-secret-91c2";
+
+/// uWSGI loads Nova in a few seconds, on two cores that others use too.
+const START: Duration = Duration::from_secs(60);
+
+fn tool(name: &str) -> Result<PathBuf> {
+    let path = root().join("target/controllers/venv/bin").join(name);
+    if !path.exists() {
+        bail!("{} is not there: run `cargo xtask setup --controllers`", path.display());
+    }
+    Ok(path)
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
+}
+
+fn script(name: &str) -> PathBuf {
+    root().join("tests/controllers/nova").join(name)
+}
+
+/// Reads the facts of a golden case.
+///
+/// # Errors
+/// If there is no such case.
+pub fn facts(case: &str) -> Result<Value> {
+    let path = root().join("tests/golden").join(case).join("instance.json");
+    let text = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_slice(&text).context("reading facts")
+}
+
+/// Makes the facts of one more instance like another.
+#[must_use]
+pub fn another(facts: &Value, number: u32) -> Value {
+    let mut facts = facts.clone();
+    let uuid = format!("{number:08x}-0000-4000-a000-000000000000");
+    facts["instance"]["uuid"] = uuid.as_str().into();
+    facts["instance"]["display_name"] = format!("another-{number}").into();
+    facts["ec2_ints"]["instance"] = (100_000 + number).into();
+    for port in facts["neutron_ports"].as_array_mut().into_iter().flatten() {
+        port["device_id"] = uuid.as_str().into();
+    }
+    facts
+}
+
+/// A process that ends with the value.
+#[derive(Debug)]
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        let output = File::options().create(true).append(true).open(log).context("opening a log")?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // uWSGI's master ends its workers on SIGTERM (--die-on-term).
+        let id = i32::try_from(self.0.id()).unwrap_or(0);
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// A Nova.
+#[derive(Debug)]
+pub struct Nova {
+    port: u16,
+    neutron_port: u16,
+    folder: tempfile::TempDir,
+    process: Mutex<Option<Process>>,
+    _neutron: Process,
+}
+
+impl Nova {
+    /// Starts a Nova that knows these instances, and waits until it answers.
+    ///
+    /// # Errors
+    /// If Nova is not there (`cargo xtask setup --controllers`), or does not start.
+    pub fn start(instances: &[Value]) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("metadatad-nova-").tempdir().context("making a folder")?;
+        let mut names = Vec::new();
+        for (number, facts) in instances.iter().enumerate() {
+            let path = folder.path().join(format!("{number}.json"));
+            fs::write(&path, facts.to_string()).context("writing facts")?;
+            names.push(path);
+        }
+        let port_file = folder.path().join("neutron.port");
+        let mut neutron = Command::new(tool("python3")?);
+        neutron.arg(script("neutron.py")).arg(&port_file).args(&names);
+        let neutron = Process::start(&mut neutron, &folder.path().join("neutron.log"))?;
+        let neutron_port = read_port(&port_file)?;
+        let nova = Self { port: free_port()?, neutron_port, folder, process: Mutex::default(), _neutron: neutron };
+        for name in ["api", "cell0", "cell1"] {
+            fs::copy(schema()?.join(format!("{name}.sqlite")), nova.path(&format!("{name}.sqlite")))?;
+        }
+        configure(nova.folder.path(), nova.neutron_port)?;
+        let cells = "import sqlite3, sys\nfolder = sys.argv[1]\ndb = sqlite3.connect(folder + '/api.sqlite')\n\
+                     for name in ('cell0', 'cell1'):\n    url = 'sqlite:///' + folder + '/' + name + '.sqlite'\n    \
+                     db.execute('update cell_mappings set database_connection = ? where name = ?', (url, name))\n\
+                     db.commit()\n";
+        command::run(Command::new(tool("python3")?).args(["-c", cells]).arg(nova.folder.path()), "")?;
+        nova.seed(|command| {
+            command.arg("create").args(&names);
+        })?;
+        nova.resume()?;
+        Ok(nova)
+    }
+
+    /// Returns its URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns its TCP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Sets one key of an instance's metadata.
+    ///
+    /// # Errors
+    /// If Nova's objects refuse.
+    pub fn set(&self, uuid: &str, key: &str, value: &str) -> Result<()> {
+        self.seed(|command| {
+            command.args(["set", uuid, key, value]);
+        })
+    }
+
+    /// Deletes an instance.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn delete(&self, uuid: &str) -> Result<()> {
+        self.seed(|command| {
+            command.args(["delete", uuid]);
+        })
+    }
+
+    /// Stops it, as an operator does.
+    pub fn stop(&self) {
+        drop(self.process.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Starts it again, on the same port and database, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn resume(&self) -> Result<()> {
+        let mut command = Command::new(tool("uwsgi")?);
+        command.env("OS_NOVA_CONFIG_DIR", self.folder.path()).args([
+            "--http-socket",
+            &format!("127.0.0.1:{}", self.port),
+            "--module",
+            "nova.wsgi.metadata:application",
+            "--master",
+            "--processes",
+            "2",
+            "--enable-threads",
+            "--lazy-apps",
+            "--thunder-lock",
+            "--die-on-term",
+            "--need-app",
+            "--listen",
+            "100",
+            "--buffer-size",
+            "65535",
+            "--disable-logging",
+        ]);
+        let process = Process::start(&mut command, &self.path("uwsgi.log"))?;
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        wait::until_within(START, "Nova answers", || {
+            let mut stream = match TcpStream::connect_timeout(&address, START) {
+                Ok(stream) => stream,
+                Err(_) => return Ok(None),
+            };
+            stream.set_read_timeout(Some(START))?;
+            std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            let mut answer = Vec::new();
+            let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
+            Ok(answer.starts_with(b"HTTP/1.1 200").then_some(()))
+        })
+        .with_context(|| fs::read_to_string(self.path("uwsgi.log")).unwrap_or_default())
+    }
+
+    /// Returns a path in its folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn seed(&self, arguments: impl FnOnce(&mut Command)) -> Result<()> {
+        let mut command = Command::new(tool("python3")?);
+        command.arg(script("seed.py")).arg(self.path("nova.conf"));
+        arguments(&mut command);
+        command::run(&mut command, "").map(drop)
+    }
+}
+
+/// The stand-in for what is between metadatad and Nova.
+#[derive(Debug)]
+pub struct Front {
+    port: u16,
+    folder: tempfile::TempDir,
+    _process: Process,
+}
+
+impl Front {
+    /// Starts it; with TLS if these files are given: its certificate and key, and whose certificates clients must show.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(nova: &Nova, tls: Option<[&Path; 3]>) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("metadatad-front-").tempdir().context("making a folder")?;
+        let (port_file, delay) = (folder.path().join("port"), folder.path().join("delay"));
+        fs::write(&delay, "0")?;
+        let mut command = Command::new(tool("python3")?);
+        command.arg(script("front.py")).arg(&port_file).arg(nova.port.to_string()).arg(&delay);
+        command.args(tls.into_iter().flatten());
+        let process = Process::start(&mut command, &folder.path().join("log"))?;
+        Ok(Self { port: read_port(&port_file)?, folder, _process: process })
+    }
+
+    /// Returns its TCP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From here on, each request is passed on after this many seconds.
+    ///
+    /// # Errors
+    /// If its folder cannot be written.
+    pub fn delay(&self, seconds: f64) -> Result<()> {
+        let (new, path) = (self.folder.path().join("delay.new"), self.folder.path().join("delay"));
+        fs::write(&new, seconds.to_string())?;
+        fs::rename(new, path).context("setting a delay")
+    }
+}
+
+/// Returns the folder with Nova's empty databases, made when first asked for.
+fn schema() -> Result<&'static Path> {
+    static SCHEMA: OnceLock<std::result::Result<tempfile::TempDir, String>> = OnceLock::new();
+    let made = SCHEMA.get_or_init(|| make_schema().map_err(|error| format!("{error:#}")));
+    made.as_ref().map(tempfile::TempDir::path).map_err(|error| anyhow::anyhow!("making Nova's databases: {error}"))
+}
+
+fn make_schema() -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("metadatad-nova-schema-").tempdir()?;
+    configure(folder.path(), 1)?;
+    let database = |name: &str| format!("sqlite:///{}/{name}.sqlite", folder.path().display());
+    let (cell0, cell1) = (database("cell0"), database("cell1"));
+    for words in [
+        &["api_db", "sync"][..],
+        &["cell_v2", "map_cell0", "--database_connection", &cell0],
+        &["db", "sync"],
+        &["cell_v2", "create_cell", "--name", "cell1", "--transport-url", "fake://", "--database_connection", &cell1],
+    ] {
+        let mut command = Command::new(tool("nova-manage")?);
+        command.arg("--config-file").arg(folder.path().join("nova.conf")).args(words);
+        command::run(&mut command, "")?;
+    }
+    Ok(folder)
+}
+
+fn configure(folder: &Path, neutron_port: u16) -> Result<()> {
+    let path = folder.display();
+    let text = format!(
+        "[DEFAULT]\nhost = node\nmy_ip = 127.0.0.1\nstate_path = {path}\nlog_file = {path}/nova.log\n\
+         transport_url = fake://\n[api]\nmetadata_cache_expiration = 1\n[database]\n\
+         connection = sqlite:///{path}/cell1.sqlite\n[api_database]\nconnection = sqlite:///{path}/api.sqlite\n[neutron]\n\
+         service_metadata_proxy = true\nmetadata_proxy_shared_secret = {SECRET}\nauth_type = none\n\
+         endpoint_override = http://127.0.0.1:{neutron_port}\n[oslo_concurrency]\nlock_path = {path}\n"
+    );
+    fs::write(folder.join("nova.conf"), text).context("writing nova.conf")?;
+    let venv = root().join("target/controllers/venv");
+    let paste = ["etc/nova/api-paste.ini"].map(|name| venv.join(name)).into_iter().find(|path| path.exists());
+    fs::copy(paste.context("looking for Nova's api-paste.ini")?, folder.join("api-paste.ini"))?;
+    Ok(())
+}
+
+fn read_port(path: &Path) -> Result<u16> {
+    let text = wait::until("a stand-in listens", || Ok(fs::read_to_string(path).ok()))?;
+    text.trim().parse().context("reading a port")
+}
+
+/// Returns a port that nobody listens on.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
