@@ -26,6 +26,7 @@ pub mod guest;
 pub mod http;
 pub mod netns;
 pub mod node;
+pub mod ovsdb;
 pub mod vlan;
 pub mod wait;
 
@@ -38,3 +39,4 @@ pub use guest::{Guest, GuestPlan, Route};
 pub use http::{Request, Response};
 pub use netns::Namespace;
 pub use node::{Node, NodePlan};
+pub use ovsdb::Ovsdb;
