@@ -1,6 +1,7 @@
 //! Local facts: a real ovsdb-server, and domain XML as libvirt writes it.
 
 mod libvirt;
+mod ovs;
 
 use lab::{Guest, Node};
 

@@ -27,6 +27,7 @@ pub mod http;
 pub mod netns;
 pub mod node;
 pub mod nova;
+pub mod ovsdb;
 pub mod vlan;
 pub mod wait;
 
@@ -39,3 +40,4 @@ pub use guest::{Guest, GuestPlan, Route};
 pub use http::{Request, Response};
 pub use netns::Namespace;
 pub use node::{Node, NodePlan};
+pub use ovsdb::Ovsdb;

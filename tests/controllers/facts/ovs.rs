@@ -1,0 +1,107 @@
+//! Taps bound by Open vSwitch's database.
+
+use std::fs;
+
+use lab::{Domain, Node, Ovsdb, Request};
+
+use super::{disagreements, is_held, portless, reads, tag, wait_bound_by, wait_refused, wait_witness, witness};
+
+#[test]
+fn the_database_binds_a_tap_moves_it_and_lets_it_go() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.write(&portless(&guest)).unwrap();
+    // It comes later than the daemon.
+    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
+    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    reads(&guest, guest.uuid());
+    let (before, request) = (tag(&node, &guest), Request::get("/openstack/latest/meta_data.json"));
+    let mut connection = guest.namespace().run(|| request.connect()).unwrap();
+    assert_eq!(connection.exchange(&request).unwrap().json().unwrap()["uuid"], guest.uuid());
+    let heir = "ffffffff-0000-4000-9000-00000000001a";
+    node.write(&portless(&guest).with("uuid", heir)).unwrap();
+    ovsdb.plug(guest.tap(), &guest, heir).unwrap();
+    wait_bound_by(&node, &guest, heir, "open vswitch");
+    assert_eq!(connection.wait_closed().unwrap(), b"");
+    // Its document may come after its binding: 503 until then.
+    lab::wait::until("the heir's content is served", || Ok((guest.get("/openstack")?.status == 200).then_some(())))
+        .unwrap();
+    reads(&guest, heir);
+    assert_ne!(tag(&node, &guest), before);
+    ovsdb.unplug(guest.tap()).unwrap();
+    node.wait_held(guest.ifindex()).unwrap();
+    is_held(&guest);
+}
+
+#[test]
+fn with_hybrid_plugging_the_tap_beside_the_row_is_bound() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.write(&portless(&guest)).unwrap();
+    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    ovsdb.plug(&guest.tap().replacen("tap", "qvo", 1), &guest, guest.uuid()).unwrap();
+    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    reads(&guest, guest.uuid());
+    assert!(witness(&node, "Open vSwitch")["bypassing"].is_null());
+}
+
+#[test]
+fn two_witnesses_agree_disagree_and_agree_again() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.write(&portless(&guest)).unwrap();
+    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    Domain::of(&guest).write(&node.domains()).unwrap();
+    ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
+    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    reads(&guest, guest.uuid());
+    ovsdb.plug(guest.tap(), &guest, "ffffffff-0000-4000-9000-00000000001b").unwrap();
+    wait_refused(&node, &guest, &["Open vSwitch says instance", "libvirt says instance", "external_ids", "domain"]);
+    is_held(&guest);
+    assert_eq!(disagreements(&node), 1);
+    ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
+    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    reads(&guest, guest.uuid());
+    assert_eq!(disagreements(&node), 1);
+}
+
+#[test]
+fn guests_stay_bound_while_the_database_or_the_daemon_is_away() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.write(&portless(&guest)).unwrap();
+    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
+    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    let (before, request) = (tag(&node, &guest), Request::get("/openstack"));
+    let mut connection = guest.namespace().run(|| request.connect()).unwrap();
+    assert_eq!(connection.exchange(&request).unwrap().status, 200);
+    drop(ovsdb);
+    wait_witness(&node, "Open vSwitch", "is away", |witness| {
+        witness["present"] == false && witness["error"].is_string() && witness["facts"] == 1
+    });
+    assert_eq!(connection.exchange(&request).unwrap().status, 200);
+    // A killed server leaves its socket, in the way of the next.
+    let _ = fs::remove_file(node.ovsdb());
+    let _ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    wait_witness(&node, "Open vSwitch", "is back", |witness| witness["present"] == true && witness["error"].is_null());
+    assert_eq!(connection.exchange(&request).unwrap().status, 200);
+    assert_eq!(tag(&node, &guest), before);
+    node.kill_daemon().unwrap();
+    node.start_daemon().unwrap();
+    reads(&guest, guest.uuid());
+    assert_eq!(tag(&node, &guest), before);
+}
+
+#[test]
+fn rows_that_cannot_be_read_are_named() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    ovsdb.plug(guest.tap(), &guest, "no-instance").unwrap();
+    wait_witness(&node, "Open vSwitch", "names a row", |witness| {
+        witness["unreadable"][0].as_str().is_some_and(|row| row.contains(guest.tap()) && row.contains("no-instance"))
+    });
+    is_held(&guest);
+}
