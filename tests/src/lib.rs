@@ -18,6 +18,7 @@ pub mod counters;
 pub mod daemon;
 pub mod document;
 pub mod etcd;
+pub mod fleet;
 pub mod frame;
 pub mod golden;
 pub mod guard;
