@@ -4,5 +4,6 @@
 mod commands;
 mod etcd;
 mod facts;
+mod fleet;
 mod nova;
 mod snapshot;

@@ -19,6 +19,7 @@ pub mod daemon;
 pub mod document;
 pub mod domain;
 pub mod etcd;
+pub mod fleet;
 pub mod frame;
 pub mod golden;
 pub mod guard;

@@ -9,6 +9,7 @@ mod command;
 mod controllers;
 mod demo;
 mod fetch;
+mod fleet;
 mod golden;
 mod schema;
 mod setup;
@@ -37,6 +38,8 @@ enum Verb {
     Demo(demo::DemoOptions),
     /// Run the daemon in the foreground in a node namespace with two guests, until Ctrl-C
     Run(demo::RunOptions),
+    /// Measure a simulated fleet of nodes on one real etcd, in a release build; takes some minutes
+    Fleet(fleet::Options),
     /// Turn captured facts of an instance into a document and the cloud-wide settings that go with it
     Golden(golden::Options),
     /// Write deploy/instance.schema.json anew, from the types that read documents
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Run(options) => demo::run(&options),
+        Verb::Fleet(options) => fleet::run(&options),
         Verb::Golden(options) => golden::run(&options),
         Verb::Schema => schema::run(),
     };

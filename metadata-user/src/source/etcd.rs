@@ -19,6 +19,7 @@ mod rotation;
 pub(crate) mod trouble;
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -57,18 +58,11 @@ impl Etcd {
         restored: Option<Restored>,
         first_scan: Blocker,
     ) -> io::Result<Self> {
-        for warning in settings.warnings() {
-            warn!("{warning}");
-        }
-        let prefix = settings.node_prefix(&settings.node);
-        let mirror = Mirror::new(prefix.clone(), wire::parse, store, restored, &settings.endpoints);
-        let state = StateView::new(mirror.state());
+        let (follower, state) = follower(settings, store, restored);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let (accept, accepts) = mpsc::unbounded_channel();
-        let view = state.clone();
         let thread = std::thread::Builder::new().name("source".to_owned()).spawn(move || {
-            let follower = Follower { settings, prefix, mirror: RefCell::new(mirror), state: view };
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
@@ -80,6 +74,18 @@ impl Etcd {
             runtime.shutdown_background();
         })?;
         Ok(Self { state, accept, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Follows the controller on the caller's thread, for good; returns the view of its state and what does it. As
+    /// [`Self::start`], for many nodes in one process.
+    pub fn follow(
+        settings: config::etcd::Etcd,
+        store: Arc<Store>,
+        restored: Option<Restored>,
+        first_scan: Blocker,
+    ) -> (StateView, impl Future<Output = Infallible>) {
+        let (follower, state) = follower(settings, store, restored);
+        (state, async move { follower.run(first_scan).await })
     }
 
     /// Returns a view of its state.
@@ -97,6 +103,17 @@ impl Etcd {
 pub(super) fn warnings(settings: &config::etcd::Etcd) -> Vec<String> {
     let unusable = connect::Credentials::read(settings).err().map(|error| error.told());
     settings.warnings().into_iter().chain(unusable).collect()
+}
+
+/// Prepares to follow the controller, and returns the view of its state.
+fn follower(settings: config::etcd::Etcd, store: Arc<Store>, restored: Option<Restored>) -> (Follower, StateView) {
+    for warning in settings.warnings() {
+        warn!("{warning}");
+    }
+    let prefix = settings.node_prefix(&settings.node);
+    let mirror = Mirror::new(prefix.clone(), wire::parse, store, restored, &settings.endpoints);
+    let state = StateView::new(mirror.state());
+    (Follower { settings, prefix, mirror: RefCell::new(mirror), state: state.clone() }, state)
 }
 
 /// Answers whoever accepts, also while no member does.
