@@ -4,21 +4,23 @@
 //! 1. the log, so that everything after it can be told;
 //! 2. the admin socket: `status` answers from here on, and a second daemon with the same configuration stops here,
 //!    before it touches anything;
-//! 3. the source, and its first scan is waited for (at most [`FIRST_SCAN`]), and the first word of Open vSwitch and
+//! 3. the snapshot is read, so that guests have their content even if the source is away, and kept in step from here on;
+//! 4. the source, and its first scan is waited for (at most [`FIRST_SCAN`]), and the first word of Open vSwitch and
 //!    libvirt where they are (at most [`FIRST_FACTS`]): ports that an earlier daemon left bound then find their facts and
 //!    claims, and keep their connections;
-//! 4. the responder's namespace with the listening socket, adopted or made: connections wait in the backlog from here on;
-//! 5. the kernel half;
-//! 6. the ports: every tap that matches is attached and bound; only then is it known whose connections they are, so
+//! 5. the responder's namespace with the listening socket, adopted or made: connections wait in the backlog from here on;
+//! 6. the kernel half;
+//! 7. the ports: every tap that matches is attached and bound; only then is it known whose connections they are, so
 //!    only then are they accepted;
-//! 7. ready: the service manager is told.
+//! 8. ready: the service manager is told.
 //!
 //! The order of end: no new connection is accepted and requests in flight finish, at most for `http.drain_timeout`. What
-//! is in the kernel stays, for the next daemon.
+//! is in the kernel stays, for the next daemon. The snapshot is written last.
 //!
 //! Who runs where: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! Open vSwitch and libvirt are heard on one, and the main thread has the admin API, dynamic vendor data, the log of drops and the signals.
+//! the snapshot has one, Open vSwitch and libvirt are heard on one, and the main thread has the admin API, dynamic vendor
+//! data, the log of drops and the signals.
 
 mod error;
 mod view;
@@ -51,8 +53,9 @@ use crate::port::witness::Witnesses;
 use crate::port::{self, Ports, PortsError, PortsView};
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
-use crate::source::Source;
+use crate::snapshot::Snapshot;
 use crate::source::vendordata::Vendordata;
+use crate::source::{Restored, Source};
 use crate::store::Store;
 use view::{Kernel, View};
 
@@ -141,7 +144,18 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     let mut fetching =
         vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content())));
     let witnesses = Witnesses::start(&config.facts, &config.ports, &facts, facts_heard).map_err(AppError::Runtime)?;
-    let source = Source::start(&config.source, Arc::clone(&store), facts.clone(), None, source_read)?;
+    let snapshot = Snapshot::open(&config.snapshot, &config.source, &store);
+    let snapshot_state = snapshot.as_ref().map(Snapshot::state);
+    let restored = snapshot.as_ref().and_then(Snapshot::restored);
+    let restored = restored.map(|restored| Restored { cluster: restored.cluster, revision: restored.revision });
+    // What the store has now is what the file has.
+    let written = *store.changes().borrow();
+    let source = Source::start(&config.source, Arc::clone(&store), facts.clone(), restored, source_read)?;
+    // Ends before the source does, and writes what is not written yet.
+    let keeper = match snapshot {
+        Some(snapshot) => snapshot.keep(written, Arc::clone(&store), source.state()).map_err(AppError::Runtime)?,
+        None => None,
+    };
     if let Some(origin) = source.origin() {
         guests.ask_at(origin);
     }
@@ -155,6 +169,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
         drain: drain.clone(),
         source: source.state(),
         accepts: source.accepts(),
+        snapshot: snapshot_state,
         vendordata: vendordata_state,
         witnesses: witnesses.views(),
         guests: Arc::clone(&guests),
@@ -214,6 +229,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
         warn!("requests are still in flight: cutting them off");
     }
     drops.abort();
+    drop(keeper);
     ended
 }
 

@@ -1,5 +1,9 @@
 //! Base64 (RFC 4648, section 4): the standard alphabet with padding.
 
+use std::fmt;
+
+use zeroize::Zeroizing;
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Appends the encoded bytes: four characters for every three bytes begun.
@@ -12,6 +16,24 @@ pub fn encode_into(bytes: &[u8], out: &mut Vec<u8>) {
         for (place, sextet) in sextets.into_iter().enumerate() {
             out.push(if place <= chunk.len() { ALPHABET[usize::from(sextet)] } else { b'=' });
         }
+    }
+}
+
+/// Bytes that are shown in base64, piece by piece.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "may be secret")]
+pub struct Encoded<'a>(pub &'a [u8]);
+
+impl fmt::Display for Encoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut piece = Zeroizing::new(Vec::with_capacity(1024));
+        // A multiple of three, so that only the last piece is padded.
+        for bytes in self.0.chunks(768) {
+            piece.clear();
+            encode_into(bytes, &mut piece);
+            f.write_str(std::str::from_utf8(&piece).map_err(|_| fmt::Error)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -6,9 +6,8 @@
 //! Left out: swap, which is the node's to encrypt or to do without.
 
 pub mod process;
-pub mod sign;
-
 pub mod seal;
+pub mod sign;
 
 use std::fmt;
 use std::io::Read as _;

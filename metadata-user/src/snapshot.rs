@@ -13,6 +13,7 @@
 //! Left out: what becomes of restored content that the source does not confirm (`source`); replay of an older file of
 //! the same node, which needs root on it.
 
+mod entry;
 mod file;
 mod keeper;
 mod key;
@@ -31,7 +32,7 @@ pub use key::KeyError;
 use crate::config;
 use crate::secret::seal::SealKey;
 use crate::source::StateView;
-use crate::store::Store;
+use crate::store::{Changes, Store};
 
 /// How far in the future a snapshot may be from without a word: clocks of a node differ a little from boot to boot.
 const CLOCK_DOUBT: u64 = 60;
@@ -116,14 +117,14 @@ impl Snapshot {
         self.state.get().restored.clone()
     }
 
-    /// Keeps it in step with the store from here on; `None` if it cannot be written. To be called before the source
-    /// starts to change the store.
+    /// Keeps it in step with the store from here on; `None` if it cannot be written. `written` is what the store had when
+    /// this was read into it.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn keep(self, store: Arc<Store>, source: StateView) -> std::io::Result<Option<Keeper>> {
+    pub fn keep(self, written: Changes, store: Arc<Store>, source: StateView) -> std::io::Result<Option<Keeper>> {
         let Some(key) = self.key else { return Ok(None) };
-        Keeper::start(self.settings, self.origin, key, self.state, store, source).map(Some)
+        Keeper::start(self.settings, self.origin, key, self.state, written, store, source).map(Some)
     }
 }
 

@@ -100,10 +100,10 @@ impl Store {
         self.served(id)?.copied()
     }
 
-    /// Returns all instances that have a document, in no order. Each is as it was at some moment of the call.
+    /// Returns all instances, in no order. Each is as it was at some moment of the call.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Instance>> {
-        self.instances.iter().filter_map(|instance| instance.value().clone().record()).collect()
+    pub fn all(&self) -> Vec<Served> {
+        self.instances.iter().map(|instance| instance.value().clone()).collect()
     }
 
     /// Returns a count of changes that wakes whoever waits for it. A change is in [`Self::all`] before it is counted.

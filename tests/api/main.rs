@@ -73,3 +73,13 @@ fn dynamic_targets_are_asked_as_nova_asks_them() {
         assert_eq!(std::str::from_utf8(&body), Ok(request["body"].as_str().expect("a body")));
     }
 }
+
+#[test]
+fn golden_records_that_are_written_read_back_as_they_were() {
+    let cases = Case::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")).expect("the cases");
+    for case in &cases {
+        let mut written = Vec::new();
+        metadata_user::source::wire::write(&case.record(), &mut written).expect("a document");
+        assert_eq!(metadata_user::source::wire::parse(&written).expect(&case.name), case.record(), "{}", case.name);
+    }
+}

@@ -302,6 +302,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    fn a_record_that_is_written_reads_back_as_it_was(mut document in document()) {
+        if let Some(ports) = document["ports"].as_array_mut() {
+            ports.dedup_by(|a, b| a["id"] == b["id"]);
+        }
+        let record = wire::parse(document.to_string().as_bytes()).unwrap();
+        let mut written = Vec::new();
+        wire::write(&record, &mut written).unwrap();
+        prop_assert!(!written.contains(&b'\n'));
+        prop_assert_eq!(wire::parse(&written).unwrap(), record);
+    }
+
+    #[test]
     fn any_document_renders_to_json_in_every_version(mut document in document(), vendordata in vendordata()) {
         // Ids of ports may not come twice; so rare by chance that the first one may go.
         if let Some(ports) = document["ports"].as_array_mut() {

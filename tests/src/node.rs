@@ -30,12 +30,20 @@ pub struct NodePlan {
     attach: &'static str,
     lasting: bool,
     source: Option<String>,
+    snapshot: String,
     further: String,
 }
 
 impl Default for NodePlan {
     fn default() -> Self {
-        Self { unbound: "hold", attach: "auto", lasting: false, source: None, further: String::new() }
+        Self {
+            unbound: "hold",
+            attach: "auto",
+            lasting: false,
+            source: None,
+            snapshot: String::new(),
+            further: String::new(),
+        }
     }
 }
 
@@ -58,6 +66,13 @@ impl NodePlan {
     #[must_use]
     pub fn source(mut self, toml: &str) -> Self {
         self.source = Some(toml.to_owned());
+        self
+    }
+
+    /// Further keys of `[snapshot]`, as TOML. Its files are the node's own.
+    #[must_use]
+    pub fn snapshot(mut self, toml: &str) -> Self {
+        self.snapshot += toml;
         self
     }
 
@@ -200,6 +215,12 @@ impl Node {
             Ok(is(&last).then_some(()))
         });
         waited.with_context(|| format!("metadatad says: {last}; its log:\n{}", self.log()))
+    }
+
+    /// Returns the path of the snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> PathBuf {
+        self.path("state/snapshot")
     }
 
     /// Returns the folder of pins.
@@ -403,7 +424,8 @@ impl Node {
         format!(
             "[responder]\nnamespace = \"{}\"\n\n[ports]\nunbound = \"{}\"\n\n[bpf]\npin_dir = \"{}\"\nattach = \"{}\"\n\n\
              [source]\n{}\n\n[facts]\nlibvirt_dir = \"{}\"\nopenvswitch_socket = \"{}\"\n\n\
-             [admin]\nsocket = \"{}\"\n\n{}",
+             [admin]\nsocket = \"{}\"\n\n\
+             [snapshot]\npath = \"{}\"\nkey_file = \"{}\"\n{}\n{}",
             self.responder,
             plan.unbound,
             self.pins().display(),
@@ -412,6 +434,9 @@ impl Node {
             self.domains().display(),
             self.ovsdb().display(),
             self.path("admin.sock").display(),
+            self.snapshot().display(),
+            self.path("snapshot.key").display(),
+            plan.snapshot,
             plan.further
         )
     }

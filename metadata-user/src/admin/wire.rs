@@ -22,6 +22,9 @@ pub struct Status {
     pub draining: bool,
     /// Where documents come from.
     pub source: Source,
+    /// What is kept on disk; absent if nothing is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     /// Dynamic vendor data; absent if no target is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendordata: Option<Vendordata>,
@@ -39,13 +42,14 @@ pub struct Status {
 }
 
 impl Status {
-    /// Tells whether there is nothing to repair: the source is read, no document is broken, no target of vendor data
-    /// fails, every witness that is present can be heard, no port is refused or failed.
+    /// Tells whether there is nothing to repair: the source is read, no document is broken, the snapshot can be written, no
+    /// target of vendor data fails, every witness that is present can be heard, no port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
             && self.source.error.is_none()
             && self.source.broken.is_empty()
+            && self.snapshot.as_ref().is_none_or(|snapshot| snapshot.error.is_none())
             && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)
             && self.facts.iter().all(|witness| witness.error.is_none() && witness.unreadable.is_empty())
             && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))
@@ -134,6 +138,40 @@ pub struct Broken {
     pub problem: String,
     /// Whether an earlier good version is still served.
     pub serves_last_good: bool,
+}
+
+/// What is kept on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The file.
+    pub path: String,
+    /// When it was last written, in seconds of Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_at: Option<u64>,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Instances in it.
+    pub instances: usize,
+    /// Why it cannot be written, or is not there at all, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Why the one that was there at the start is not used, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// What was read from it at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
+}
+
+/// What was read from the snapshot at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// Number of instances.
+    pub instances: usize,
+    /// When the source was last known to agree with it, in seconds of Unix time.
+    pub as_of: u64,
+    /// Whether the source has been read completely since the start.
+    pub confirmed: bool,
 }
 
 /// Dynamic vendor data.

@@ -8,7 +8,7 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
-    self, Allowed, Broken, Endpoint, Http, PortCounters, PortStatus, Source, State, Status, Vendordata,
+    self, Allowed, Broken, Endpoint, Http, PortCounters, PortStatus, Snapshot, Source, State, Status, Vendordata,
     VendordataTarget,
 };
 use crate::admin::{Accepting, Inspect, TraceError, Tracing};
@@ -19,6 +19,7 @@ use crate::port::reconcile::Assignment;
 use crate::port::witness::{WitnessState, WitnessView};
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
+use crate::snapshot::SnapshotState;
 use crate::source::vendordata::VendordataState;
 use crate::source::{Accepts, EndpointState, SourceState, StateView};
 
@@ -29,6 +30,7 @@ pub(super) struct View {
     pub(super) drain: Drain,
     pub(super) source: StateView,
     pub(super) accepts: Accepts,
+    pub(super) snapshot: Option<StateView<SnapshotState>>,
     pub(super) vendordata: Option<StateView<VendordataState>>,
     pub(super) witnesses: Vec<WitnessView>,
     pub(super) guests: Arc<Guests>,
@@ -86,6 +88,7 @@ impl Inspect for View {
             waiting_for,
             draining: self.drain.has_begun(),
             source: source(&self.source.get()),
+            snapshot: self.snapshot.as_ref().map(|state| snapshot(&state.get(), &self.source.get())),
             vendordata: self.vendordata.as_ref().map(|state| vendordata(&state.get())),
             ports,
             ports_disagreements: self.kernel.0.get().map_or(0, |parts| parts.ports.disagreements()),
@@ -163,6 +166,22 @@ fn endpoint(state: &EndpointState) -> Endpoint {
         answered_at: state.answered_at.map(unix),
         failing_since: state.error.as_ref().map(|(since, _)| unix(*since)),
         error: state.error.as_ref().map(|(_, error)| crate::cli::one_line(error)),
+    }
+}
+
+fn snapshot(state: &SnapshotState, source: &SourceState) -> Snapshot {
+    Snapshot {
+        path: state.path.display().to_string(),
+        written_at: state.written_at.map(unix),
+        bytes: state.bytes,
+        instances: state.instances,
+        error: state.error.clone(),
+        refused: state.refused.clone(),
+        restored: state.restored.as_ref().map(|restored| crate::admin::wire::Restored {
+            instances: restored.instances,
+            as_of: unix(restored.as_of),
+            confirmed: source.synced_at.is_some(),
+        }),
     }
 }
 

@@ -22,5 +22,9 @@ pub(super) fn execute(config: &Config, client: &Client, out: &mut dyn Write) -> 
     ] {
         writeln!(out, "{what}: {}", if was_there { "removed" } else { "nothing there" })?;
     }
+    let kept = [&config.snapshot.path, &config.snapshot.key_file];
+    for path in kept.into_iter().filter(|path| config.snapshot.enabled && path.exists()) {
+        writeln!(out, "{}: kept, for a later start; remove it if there is none", path.display())?;
+    }
     Ok(exit::OK)
 }

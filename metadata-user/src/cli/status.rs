@@ -14,7 +14,7 @@ pub(super) struct Verb {
     #[command(flatten)]
     form: Form,
 
-    /// Exit with 1 also if a document is broken, the source cannot be read, a target of vendor data fails, or a port is
+    /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot cannot be written, a target of vendor data fails, or a port is
     /// refused or failed
     #[arg(long)]
     check: bool,
@@ -55,6 +55,24 @@ fn describe(status: &Status, now: u64) -> String {
     for broken in &source.broken {
         let kept = if broken.serves_last_good { "; its last good version is served" } else { "" };
         line("  broken", &format!("{}: {}{kept}", broken.name, broken.problem));
+    }
+    if let Some(snapshot) = &status.snapshot {
+        let written =
+            snapshot.written_at.map_or("never written".to_owned(), |at| format!("written {} ago", ago(now, at)));
+        let (instances, bytes) = (snapshot.instances, snapshot.bytes);
+        line("snapshot", &format!("{}, {instances} instances, {bytes} bytes, {written}", snapshot.path));
+        if let Some(restored) = snapshot.restored.as_ref().filter(|restored| !restored.confirmed) {
+            let (instances, age) = (restored.instances, ago(now, restored.as_of));
+            line(
+                "  restored",
+                &format!("{instances} instances as of {age} ago; the source has not confirmed them yet"),
+            );
+        }
+        for (name, problem) in [("  error", &snapshot.error), ("  refused", &snapshot.refused)] {
+            if let Some(problem) = problem {
+                line(name, problem);
+            }
+        }
     }
     for target in status.vendordata.iter().flat_map(|vendordata| &vendordata.targets) {
         let answered =
@@ -147,6 +165,9 @@ mod tests {
              source       directory /docs\n\
              documents    1 instances, 1 broken, read 60 s ago\n  \
                broken     b.json: line 3, column 9: not so; write it so; its last good version is served\n\
+             snapshot     /s, 3 instances, 900 bytes, written 61 s ago\n  \
+               restored   2 instances as of 2 min ago; the source has not confirmed them yet\n  \
+               refused    /s is torn\n\
              vendor data  join http://x/, 2 instances, 1 failing, answered 60 s ago\n  \
                failing    for 30 s: connecting: refused\n\
              ports        1 bound\n\

@@ -1,28 +1,21 @@
 //! The file: a line with the version, a line with the header as JSON, both in the clear, then what they head, sealed.
 //!
-//! The sealed text has two lines for each instance: its document, and what came to it beside (see [`Entry`]). Version and
-//! header are its associated data, so they cannot be changed either.
+//! What is sealed is of [`super::entry`]. Version and header are its associated data, so they cannot be changed either.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use tracing::warn;
 use zeroize::Zeroizing;
 
-use crate::api::Instance;
+use super::entry::{self, Entry};
 use crate::config;
 use crate::secret::seal::{self, OpenError, SealKey, Sealer};
-use crate::source::wire;
-use crate::store::Store;
-use crate::store::record::InstanceRecord;
+use crate::store::Served;
 
 /// What the first line begins with.
 const MAGIC: &str = "metadatad snapshot ";
@@ -51,7 +44,8 @@ impl Origin {
     pub fn of(source: &config::Source) -> Self {
         let (kind, place) = match source {
             config::Source::Directory { path } => ("directory", path.display().to_string()),
-            config::Source::Etcd(_) => ("etcd", String::new()),
+            // Not the endpoints: members come and go, and the cluster has an identity of its own.
+            config::Source::Etcd(etcd) => ("etcd", etcd.node_prefix(&etcd.node)),
             config::Source::Nova(_) => ("nova", String::new()),
         };
         Self { kind: kind.to_owned(), place }
@@ -83,45 +77,6 @@ pub(super) struct Header {
     pub(super) revision: Option<i64>,
     /// Number of instances.
     pub(super) instances: usize,
-}
-
-/// What came to an instance beside its document.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Beside<'a> {
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    password: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
-    vendor_data: HashMap<String, Value>,
-}
-
-/// The same, borrowed from an instance.
-#[derive(Serialize)]
-struct BesideOf<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<&'a str>,
-    #[serde(skip_serializing_if = "HashMap::is_empty")]
-    vendor_data: &'a HashMap<String, Value>,
-}
-
-/// An instance of a snapshot.
-#[derive(Debug)]
-pub(super) struct Entry {
-    record: InstanceRecord,
-    password: Option<Arc<str>>,
-    vendor_data: HashMap<String, Value>,
-}
-
-impl Entry {
-    pub(super) fn put_into(self, store: &Store) {
-        let id = self.record.uuid;
-        store.put(self.record);
-        if let Some(password) = self.password {
-            store.set_password(id, password);
-        }
-        for (target, answer) in self.vendor_data {
-            store.set_dynamic(id, &target, answer);
-        }
-    }
 }
 
 /// A snapshot that was read.
@@ -254,7 +209,7 @@ pub(super) fn read(path: &Path, key: &SealKey, origin: &Origin) -> Result<Option
         OpenError::Torn => Refused::Torn(path.to_owned()),
         OpenError::Altered => Refused::Altered(path.to_owned()),
     })?;
-    Ok(Some(Content { entries: entries(&clear), header, bytes }))
+    Ok(Some(Content { entries: entry::read(&clear), header, bytes }))
 }
 
 /// Reads the file's bytes, if it is the daemon's own.
@@ -321,30 +276,8 @@ fn head(path: &Path, text: &[u8], key: &SealKey, origin: &Origin) -> Result<(usi
     Ok((first.len() + second.len() + 2, header))
 }
 
-/// Reads the instances. One that this version cannot read is left out, and told: the others are good.
-fn entries(text: &[u8]) -> Vec<Entry> {
-    let mut lines = text.split(|byte| *byte == b'\n');
-    let mut entries = Vec::new();
-    while let (Some(document), Some(beside)) = (lines.next(), lines.next()) {
-        let record = match wire::parse(document) {
-            Ok(record) => record,
-            Err(error) => {
-                warn!(%error, "an instance of the snapshot cannot be used: the source brings it anew");
-                continue;
-            }
-        };
-        let beside: Beside<'_> = serde_json::from_slice(beside).unwrap_or_else(|error| {
-            warn!(%error, instance = %record.uuid, "password and vendor data of the snapshot cannot be used");
-            Beside::default()
-        });
-        let password = beside.password.map(Arc::from);
-        entries.push(Entry { record, password, vendor_data: beside.vendor_data });
-    }
-    entries
-}
-
 /// Writes a snapshot in place of the former one. Returns its size.
-pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &[Arc<Instance>]) -> io::Result<u64> {
+pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &[Served]) -> io::Result<u64> {
     let salt = seal::random_salt().map_err(io::Error::other)?;
     header.salt = crate::secret::hex(&salt);
     header.key = key.id().to_owned();
@@ -369,16 +302,12 @@ pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &
     Ok(size)
 }
 
-fn write_to(file: File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Arc<Instance>]) -> io::Result<u64> {
+fn write_to(file: File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Served]) -> io::Result<u64> {
     let mut out = BufWriter::new(file);
     out.write_all(head.as_bytes())?;
     let mut sealer = Sealer::new(key, salt, head.as_bytes(), out).map_err(io::Error::other)?;
     for instance in instances {
-        wire::write(instance.record(), &mut sealer)?;
-        sealer.write_all(b"\n")?;
-        let password = instance.password().map(|password| &**password);
-        serde_json::to_writer(&mut sealer, &BesideOf { password, vendor_data: instance.dynamic() })?;
-        sealer.write_all(b"\n")?;
+        entry::write(instance, &mut sealer)?;
     }
     let file = sealer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     let size = file.metadata()?.len();

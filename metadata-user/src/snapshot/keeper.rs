@@ -35,15 +35,18 @@ impl Keeper {
         origin: Origin,
         key: SealKey,
         state: StateView<SnapshotState>,
+        written: Changes,
         store: Arc<Store>,
         source: StateView,
     ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
-        let changes = store.changes();
+        let mut changes = store.changes();
+        // What came while the source started is looked at too.
+        changes.mark_changed();
         let task = Task {
             pace: Pace::new(settings.interval),
-            written: *changes.borrow(),
+            written,
             confirmed: None,
             settings,
             origin,

@@ -30,6 +30,15 @@ impl Inspect for Sample {
                 }],
                 ..wire::Source::default()
             },
+            snapshot: Some(wire::Snapshot {
+                path: "/s".to_owned(),
+                written_at: Some(1_700_000_000),
+                bytes: 900,
+                instances: 3,
+                error: None,
+                refused: Some("/s is torn".to_owned()),
+                restored: Some(wire::Restored { instances: 2, as_of: 1_699_999_911, confirmed: false }),
+            }),
             vendordata: Some(wire::Vendordata {
                 reachable: 0,
                 failing: 1,

@@ -4,12 +4,12 @@
 //!
 //! Left out: what a record does not hold, such as the id of an image's kernel, or a DHCP server's address.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use crate::base64;
+use crate::base64::Encoded;
 use crate::store::record::{
     AddressPair, BlockDevice, Bus, Device, DeviceKind, Ec2Ids, FixedIp, InstanceRecord, KeyPair, NetworkRecord,
     PortRecord, Route, SubnetRecord,
@@ -29,22 +29,6 @@ struct Text<T>(T);
 impl<T: Display> Serialize for Text<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
-    }
-}
-
-/// Bytes that are written in base64, piece by piece.
-struct Base64<'a>(&'a [u8]);
-
-impl Display for Base64<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A multiple of three, so that only the last piece is padded.
-        let mut piece = zeroize::Zeroizing::new(Vec::with_capacity(1024));
-        for bytes in self.0.chunks(768) {
-            piece.clear();
-            base64::encode_into(bytes, &mut piece);
-            f.write_str(std::str::from_utf8(&piece).map_err(|_| fmt::Error)?)?;
-        }
-        Ok(())
     }
 }
 
@@ -79,7 +63,7 @@ struct InstanceText<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_data: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_data_b64: Option<Text<Base64<'a>>>,
+    user_data_b64: Option<Text<Encoded<'a>>>,
     root_device_name: Option<&'a str>,
     default_ephemeral_device: Option<&'a str>,
     default_swap_device: Option<&'a str>,
@@ -142,7 +126,7 @@ impl<'a> InstanceText<'a> {
             keypairs: keypairs.iter().map(KeyPairText::of).collect(),
             metadata: Pairs(metadata),
             user_data: text,
-            user_data_b64: user_data.filter(|_| text.is_none()).map(|data| Text(Base64(data))),
+            user_data_b64: user_data.filter(|_| text.is_none()).map(|data| Text(Encoded(data))),
             root_device_name: root_device_name.as_deref(),
             default_ephemeral_device: default_ephemeral_device.as_deref(),
             default_swap_device: default_swap_device.as_deref(),

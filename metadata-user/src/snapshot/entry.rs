@@ -1,0 +1,207 @@
+//! An instance in the sealed text: lines that begin with a word.
+//!
+//! - `document` and the document, then `beside` and what came to the instance beside it: a password that the guest posted,
+//!   answers of dynamic vendor data;
+//! - `copied` and the answers of an unchanged OpenStack, each body once.
+//!
+//! An instance that this version cannot read is left out, and told: the others are good.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+use tracing::warn;
+
+use crate::api::{Copied, Instance, Page};
+use crate::base64::{self, Encoded};
+use crate::source::wire;
+use crate::store::record::{InstanceId, InstanceRecord};
+use crate::store::{Served, Store};
+
+const DOCUMENT: &[u8] = b"document ";
+const BESIDE: &[u8] = b"beside ";
+const COPIED: &[u8] = b"copied ";
+
+/// An instance of a snapshot.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Record { record: Box<InstanceRecord>, password: Option<Arc<str>>, vendor_data: HashMap<String, Value> },
+    Copied(Copied),
+}
+
+impl Entry {
+    pub(super) fn put_into(self, store: &Store) {
+        match self {
+            Self::Record { record, password, vendor_data } => {
+                let id = record.uuid;
+                store.put(*record);
+                if let Some(password) = password {
+                    store.set_password(id, password);
+                }
+                for (target, answer) in vendor_data {
+                    store.set_dynamic(id, &target, answer);
+                }
+            }
+            Self::Copied(copied) => {
+                store.put_copied(copied);
+            }
+        }
+    }
+}
+
+/// What came to an instance beside its document.
+#[derive(Default, Deserialize)]
+struct Beside<'a> {
+    #[serde(borrow, default)]
+    password: Option<Cow<'a, str>>,
+    #[serde(default)]
+    vendor_data: HashMap<String, Value>,
+}
+
+/// The same, borrowed from an instance.
+#[derive(Serialize)]
+struct BesideOf<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    vendor_data: &'a HashMap<String, Value>,
+}
+
+/// Copied answers.
+#[derive(Deserialize)]
+struct Pages<'a> {
+    uuid: uuid::Uuid,
+    #[serde(borrow)]
+    bodies: Vec<Body<'a>>,
+    /// By path.
+    #[serde(borrow)]
+    pages: BTreeMap<Cow<'a, str>, PageAt<'a>>,
+}
+
+/// The same, borrowed from an instance.
+#[derive(Serialize)]
+struct PagesOf<'a> {
+    uuid: uuid::Uuid,
+    bodies: Vec<BodyOf<'a>>,
+    pages: BTreeMap<&'a str, PageAt<'a>>,
+}
+
+/// An answer; absent where Nova has no such path.
+#[derive(Serialize, Deserialize)]
+struct PageAt<'a> {
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    content_type: Option<Cow<'a, str>>,
+    /// Its place among the bodies; `None` where there is no such path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Body<'a> {
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+    #[serde(borrow)]
+    Base64(Cow<'a, str>),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum BodyOf<'a> {
+    Text(&'a str),
+    #[serde(serialize_with = "as_text")]
+    Base64(Encoded<'a>),
+}
+
+fn as_text<S: Serializer>(bytes: &Encoded<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(bytes)
+}
+
+/// Writes an instance.
+pub(super) fn write(instance: &Served, out: &mut impl Write) -> io::Result<()> {
+    match instance {
+        Served::Record(instance) => write_record(instance, out),
+        Served::Copied(copied) => write_copied(copied, out),
+    }
+}
+
+fn write_record(instance: &Instance, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(DOCUMENT)?;
+    wire::write(instance.record(), out)?;
+    out.write_all(b"\n")?;
+    let password = instance.password().map(|password| &**password);
+    out.write_all(BESIDE)?;
+    serde_json::to_writer(&mut *out, &BesideOf { password, vendor_data: instance.dynamic() })?;
+    out.write_all(b"\n")
+}
+
+fn write_copied(copied: &Copied, out: &mut impl Write) -> io::Result<()> {
+    let mut places: HashMap<&Bytes, usize> = HashMap::new();
+    let mut text = PagesOf { uuid: copied.uuid().0, bodies: Vec::new(), pages: BTreeMap::new() };
+    for (path, page) in copied.pages() {
+        let body = (page.status() == 200).then(|| {
+            *places.entry(page.body()).or_insert_with(|| {
+                let body = std::str::from_utf8(page.body());
+                text.bodies.push(body.map_or_else(|_| BodyOf::Base64(Encoded(page.body())), BodyOf::Text));
+                text.bodies.len() - 1
+            })
+        });
+        text.pages.insert(path, PageAt { content_type: page.content_type().map(Cow::Borrowed), body });
+    }
+    out.write_all(COPIED)?;
+    serde_json::to_writer(&mut *out, &text)?;
+    out.write_all(b"\n")
+}
+
+/// Reads all instances.
+pub(super) fn read(text: &[u8]) -> Vec<Entry> {
+    let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let mut entries = Vec::new();
+    while let Some(line) = lines.next() {
+        let entry = if let Some(document) = line.strip_prefix(DOCUMENT) {
+            let beside = lines.next().and_then(|line| line.strip_prefix(BESIDE)).unwrap_or(b"{}");
+            read_record(document, beside)
+        } else if let Some(pages) = line.strip_prefix(COPIED) {
+            read_copied(pages).map(Entry::Copied)
+        } else {
+            Err("it is of a kind that is not known here".to_owned())
+        };
+        match entry {
+            Ok(entry) => entries.push(entry),
+            Err(problem) => warn!("an instance of the snapshot is left out, and the source brings it anew: {problem}"),
+        }
+    }
+    entries
+}
+
+fn read_record(document: &[u8], beside: &[u8]) -> Result<Entry, String> {
+    let record = wire::parse(document).map_err(|error| error.to_string())?;
+    let beside: Beside<'_> = serde_json::from_slice(beside).map_err(|error| error.to_string())?;
+    let password = beside.password.map(Arc::from);
+    Ok(Entry::Record { record: Box::new(record), password, vendor_data: beside.vendor_data })
+}
+
+fn read_copied(pages: &[u8]) -> Result<Copied, String> {
+    let text: Pages<'_> = serde_json::from_slice(pages).map_err(|error| error.to_string())?;
+    let bodies = text.bodies.into_iter().map(|body| match body {
+        Body::Text(text) => Ok(Bytes::from(text.into_owned())),
+        Body::Base64(text) => base64::decode(&text).map(Bytes::from).map_err(|error| error.to_string()),
+    });
+    let bodies: Vec<Bytes> = bodies.collect::<Result<_, _>>()?;
+    let pages = text.pages.into_iter().map(|(path, page)| {
+        let page = match page.body {
+            None => Page::not_found(),
+            Some(place) => {
+                let body = bodies.get(place).ok_or_else(|| format!("there is no body {place}"))?;
+                Page::found(page.content_type.as_deref(), body.clone())
+            }
+        };
+        Ok((path.into_owned(), page))
+    });
+    let pages: Vec<_> = pages.collect::<Result<_, String>>()?;
+    Ok(Copied::new(InstanceId(text.uuid), pages))
+}
