@@ -18,8 +18,8 @@
 //! is in the kernel stays, for the next daemon. The snapshot is written last.
 //!
 //! Who runs where: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
-//! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block), the
-//! snapshot has one, Open vSwitch and libvirt are heard on one, and the main thread has the admin API, dynamic vendor
+//! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
+//! the snapshot has one, Open vSwitch and libvirt are heard on one, and the main thread has the admin API, dynamic vendor
 //! data, the log of drops and the signals.
 
 mod error;

@@ -424,7 +424,8 @@ impl Node {
         format!(
             "[responder]\nnamespace = \"{}\"\n\n[ports]\nunbound = \"{}\"\n\n[bpf]\npin_dir = \"{}\"\nattach = \"{}\"\n\n\
              [source]\n{}\n\n[facts]\nlibvirt_dir = \"{}\"\nopenvswitch_socket = \"{}\"\n\n\
-             [admin]\nsocket = \"{}\"\n\n[snapshot]\npath = \"{}\"\nkey_file = \"{}\"\n{}\n{}",
+             [admin]\nsocket = \"{}\"\n\n\
+             [snapshot]\npath = \"{}\"\nkey_file = \"{}\"\n{}\n{}",
             self.responder,
             plan.unbound,
             self.pins().display(),

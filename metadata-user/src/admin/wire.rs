@@ -42,8 +42,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// Tells whether there is nothing to repair: the source is read, no document is broken, the snapshot can be written,
-    /// no target of vendor data fails, every witness that is present can be heard, no port is refused or failed.
+    /// Tells whether there is nothing to repair: the source is read, no document is broken, the snapshot can be written, no
+    /// target of vendor data fails, every witness that is present can be heard, no port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
