@@ -41,7 +41,7 @@ use crate::{
     facts::{Facts, FactsChange},
     identity::{Identities, Identity, Tag},
     store::{
-        Store, StoreChange,
+        Served, Store, StoreChange,
         record::{InstanceId, PortId},
     },
 };
@@ -326,9 +326,11 @@ impl Ports {
 
     fn wanted(&self, device: &str) -> Wanted {
         let facts = self.facts.of(device);
-        let instance = facts.first().and_then(|(_, fact)| self.store.get(fact.instance));
+        let served = facts.first().and_then(|(_, fact)| self.store.served(fact.instance));
+        let has_content = served.is_some();
+        let instance = served.and_then(Served::record);
         let record = instance.as_deref().map(Instance::record);
-        wanted(&Said { device, facts: &facts, claims: &self.store.claims(device), record }, &self.rules)
+        wanted(&Said { device, facts: &facts, claims: &self.store.claims(device), record, has_content }, &self.rules)
     }
 
     /// Settles the taps that failed once more.

@@ -32,6 +32,8 @@ pub struct Said<'a> {
     pub claims: &'a [Claim],
     /// The document of the instance that the first fact names.
     pub record: Option<&'a InstanceRecord>,
+    /// Whether that instance has content, from a document or copied.
+    pub has_content: bool,
 }
 
 /// What a tap should be.
@@ -119,7 +121,7 @@ pub fn wanted(said: &Said<'_>, rules: &config::Ports) -> Wanted {
     match said.facts {
         [] => by_documents(said.claims, rules.unbound),
         // A roll-out beside other agents: instances that are not served here yet stay theirs.
-        _ if said.record.is_none() && said.claims.is_empty() && rules.unbound == Unbound::Pass => Wanted::Passed,
+        _ if !said.has_content && said.claims.is_empty() && rules.unbound == Unbound::Pass => Wanted::Passed,
         [(first, _), ..] => by_facts(said, *first),
     }
 }

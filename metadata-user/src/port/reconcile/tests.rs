@@ -50,7 +50,7 @@ fn decide(facts: &[(Witness, Fact)], documents: &[InstanceRecord], unbound: Unbo
     let record = facts.first().and_then(|(_, fact)| documents.iter().find(|record| record.uuid == fact.instance));
     let mut rules = Config::default().ports;
     rules.unbound = unbound;
-    wanted(&Said { device: "tap1", facts, claims: &claims, record }, &rules)
+    wanted(&Said { device: "tap1", facts, claims: &claims, record, has_content: record.is_some() }, &rules)
 }
 
 /// Instance, port, origin, project, and whether any address is allowed.
@@ -182,4 +182,14 @@ fn a_tag_stays_with_its_instance_and_port() {
     ] {
         assert_eq!(keeps_tag(current, next), expected, "{current:?} to {next:?}");
     }
+}
+
+#[test]
+fn copied_content_binds_a_tap_that_is_otherwise_passed() {
+    let facts = [libvirt(1, Some(1))];
+    let mut rules = Config::default().ports;
+    rules.unbound = Unbound::Pass;
+    let said = Said { device: "tap1", facts: &facts, claims: &[], record: None, has_content: false };
+    assert_eq!(wanted(&said, &rules), Wanted::Passed);
+    assert!(matches!(wanted(&Said { has_content: true, ..said }, &rules), Wanted::Bound(_)));
 }
