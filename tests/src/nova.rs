@@ -58,7 +58,8 @@ pub fn another(facts: &Value, number: u32) -> Value {
     let uuid = format!("{number:08x}-0000-4000-a000-000000000000");
     facts["instance"]["uuid"] = uuid.as_str().into();
     facts["instance"]["display_name"] = format!("another-{number}").into();
-    facts["ec2_ints"]["instance"] = (100_000 + number).into();
+    // Nova hands out further numbers by itself, the next ones.
+    facts["ec2_ints"]["instance"] = (100_000 + 16 * number).into();
     for port in facts["neutron_ports"].as_array_mut().into_iter().flatten() {
         port["device_id"] = uuid.as_str().into();
     }
