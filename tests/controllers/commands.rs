@@ -75,7 +75,8 @@ fn no_change_is_lost(node: &Node) -> Result<()> {
         let values = ["left", "right"].map(|side| format!("metadata.{side}={round}"));
         let children = values.map(|value| {
             let words = ["instance", "set", A, "--property", &value];
-            daemon::verb(node.namespace(), node.config(), &words).and_then(|mut verb| Ok(verb.spawn()?))
+            daemon::verb(node.namespace(), node.config(), &words)
+                .and_then(|mut verb| Ok(verb.stdout(std::process::Stdio::null()).spawn()?))
         });
         for child in children {
             let status = child?.wait()?;

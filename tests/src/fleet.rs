@@ -256,10 +256,12 @@ impl<'a> Fleet<'a> {
             self.threads.push((stop, thread));
         }
         drop(there);
-        let mut numbered: Vec<(usize, Node)> = nodes.iter().collect();
+        let mut numbered: Vec<(usize, Node)> = Vec::new();
+        while numbered.len() < self.plan.nodes {
+            numbered.push(nodes.recv_timeout(PATIENCE).context("a node did not start")?);
+        }
         numbered.sort_by_key(|(number, _)| *number);
         self.nodes = numbered.into_iter().map(|(_, node)| node).collect();
-        ensure!(self.nodes.len() == self.plan.nodes, "only {} nodes started", self.nodes.len());
         Ok(())
     }
 
@@ -346,13 +348,18 @@ impl<'a> Fleet<'a> {
 
     /// Kills etcd, starts it again, and watches all nodes come back at once.
     async fn storm(&mut self, compacted: bool) -> Result<Storm> {
-        let resyncs = |nodes: &[Node]| nodes.iter().map(|node| node.state.get().resyncs).sum::<u64>();
         if compacted {
             let mut client = self.client().await?;
-            let revision = client.get("x", None).await?.header().context("no header")?.revision();
+            // Beyond what any node has seen.
+            client.put("fleet", "", None).await.context("writing a key of nobody")?;
+            let put = client.put("fleet", "", None).await.context("writing a key of nobody")?;
+            let revision = put.header().context("an answer without a header")?.revision();
             client.compact(revision, Some(CompactionOptions::new().with_physical())).await.context("compacting")?;
         }
-        let before = resyncs(&self.nodes);
+        let before: Vec<u64> = self.nodes.iter().map(|node| node.state.get().resyncs).collect();
+        // A watch of a compacted revision stands for a moment, until etcd refuses it.
+        let is_back =
+            |(node, before): &(&Node, &u64)| node.in_step() && (!compacted || node.state.get().resyncs > **before);
         self.etcd.kill(0)?;
         let begun = Instant::now();
         while self.nodes.iter().any(Node::in_step) {
@@ -365,7 +372,7 @@ impl<'a> Fleet<'a> {
         self.etcd.start(0)?;
         let (mut first, mut half) = (None, None);
         let last = loop {
-            let count = self.nodes.iter().filter(|node| node.in_step()).count();
+            let count = self.nodes.iter().zip(&before).filter(is_back).count();
             let now = begun.elapsed();
             if count > 0 {
                 first.get_or_insert(now);
@@ -380,7 +387,7 @@ impl<'a> Fleet<'a> {
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let usage = self.usage()?;
-        let resyncs = resyncs(&self.nodes) - before;
+        let resyncs = self.nodes.iter().map(|node| node.state.get().resyncs).sum::<u64>() - before.iter().sum::<u64>();
         // They really follow again, and each its own documents.
         let after = self.change_one_by_one(self.plan.changes.min(50)).await?;
         ensure!(after.wrong == 0, "{} changes reached another node after the storm", after.wrong);
