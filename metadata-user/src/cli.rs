@@ -68,7 +68,8 @@ enum Verb {
     Instance(instance::Verb),
     /// Check a configuration, with what it names, and change nothing
     CheckConfig,
-    /// Take every program, map and pin off this node, and the responder's namespace; the daemon must not run
+    /// Take every program, map and pin off this node, and the responder's namespace; the daemon must not run. The
+    /// snapshot and its key stay, and are named
     Detach,
     /// Print the JSON Schema of the documents
     Schema,

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use metadata_user::secret::heap::WipingHeap;
+
+#[global_allocator]
+static HEAP: WipingHeap = WipingHeap;
+
 fn main() -> ExitCode {
     metadata_user::cli::main(std::env::args_os())
 }

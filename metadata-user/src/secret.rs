@@ -5,6 +5,7 @@
 //!
 //! Left out: swap, which is the node's to encrypt or to do without.
 
+pub mod heap;
 pub mod process;
 pub mod seal;
 pub mod sign;
@@ -14,6 +15,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use zeroize::Zeroizing;
 
 /// The most bytes of a secret: far above any key or password, so that a wrong path is not read into memory.
@@ -96,6 +98,12 @@ impl Secret {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Returns bytes that are overwritten when the last clone of them goes; those in flight to a guest stay valid until then.
+#[must_use]
+pub fn shared(bytes: Vec<u8>) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(bytes))
 }
 
 /// Returns bytes as hex digits. Room for all of them is made at once, so no copies are left behind.

@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::api::{Copied, Instance, Page};
 use crate::base64::{self, Encoded};
+use crate::secret;
 use crate::source::wire;
 use crate::store::record::{InstanceId, InstanceRecord};
 use crate::store::{Served, Store};
@@ -188,8 +189,8 @@ fn read_record(document: &[u8], beside: &[u8]) -> Result<Entry, String> {
 fn read_copied(pages: &[u8]) -> Result<Copied, String> {
     let text: Pages<'_> = serde_json::from_slice(pages).map_err(|error| error.to_string())?;
     let bodies = text.bodies.into_iter().map(|body| match body {
-        Body::Text(text) => Ok(Bytes::from(text.into_owned())),
-        Body::Base64(text) => base64::decode(&text).map(Bytes::from).map_err(|error| error.to_string()),
+        Body::Text(text) => Ok(secret::shared(text.into_owned().into_bytes())),
+        Body::Base64(text) => base64::decode(&text).map(secret::shared).map_err(|error| error.to_string()),
     });
     let bodies: Vec<Bytes> = bodies.collect::<Result<_, _>>()?;
     let pages = text.pages.into_iter().map(|(path, page)| {

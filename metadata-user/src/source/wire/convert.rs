@@ -10,6 +10,7 @@ use super::document::{
 };
 use super::error::Fault;
 use super::place::Step;
+use crate::secret;
 use crate::store::record::{
     BlockDevice, Bus, Device, DeviceKind, Ec2Ids, InstanceId, InstanceRecord, KeyKind, KeyPair, PortRecord, ProjectId,
 };
@@ -68,7 +69,7 @@ pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
         .security_groups
         .unwrap_or_else(|| ports.iter().flat_map(|port| port.security_groups.iter().cloned()).collect());
     let user_data = match (document.user_data, document.user_data_b64) {
-        (Some(text), _) => Some(text.into_boxed_bytes().into()),
+        (Some(text), _) => Some(secret::shared(text.into_boxed_bytes().into_vec())),
         (None, data) => data.map(|data| data.0),
     };
     Ok(InstanceRecord {

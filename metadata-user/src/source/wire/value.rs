@@ -12,6 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use uuid::Uuid;
 
 use crate::base64;
+use crate::secret;
 use crate::store::record::{Address, MacAddress};
 
 /// A scalar that is written as text.
@@ -110,7 +111,7 @@ text_value! {
     Base64Text(Bytes),
     "base64 in quotes",
     {"type": "string", "contentEncoding": "base64"},
-    |text| base64::decode(text).map(Bytes::from).map_err(|error| format!(
+    |text| base64::decode(text).map(secret::shared).map_err(|error| format!(
         "not base64: {error}; encode the bytes with `base64 -w0`, or use \"user_data\" for plain text"
     ))
 }
