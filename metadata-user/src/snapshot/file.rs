@@ -46,10 +46,8 @@ impl Origin {
             config::Source::Directory { path } => ("directory", path.display().to_string()),
             // Not the endpoints: members come and go, and the cluster has an identity of its own.
             config::Source::Etcd(etcd) => ("etcd", etcd.node_prefix(&etcd.node)),
-            config::Source::Nova(nova) => {
-                let endpoints: Vec<String> = nova.endpoints.iter().map(ToString::to_string).collect();
-                ("nova", endpoints.join(" "))
-            }
+            // Nor here: an instance's UUID says whose content it is, whichever endpoint it was asked of.
+            config::Source::Nova(_) => ("nova", String::new()),
         };
         Self { kind: kind.to_owned(), place }
     }

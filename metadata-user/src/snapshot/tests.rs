@@ -315,25 +315,3 @@ fn a_folder_that_cannot_be_written_is_told_once_it_matters() {
     assert_eq!(life.state.get().error, None, "the end tries again");
     assert!(on_disk(folder.path(), "/docs").is_some());
 }
-
-/// `cargo test --release -p metadata-user --lib -- --ignored --nocapture what_ten_thousand`
-#[test]
-#[ignore = "measures, and checks nothing"]
-fn what_ten_thousand_instances_cost() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("snapshot");
-    let before = store();
-    for number in 0..10_000 {
-        let mut record = record(number, "f7ac731cc11f40efbc03a9f9e1d1d21f", &[&format!("tap{number}")]);
-        record.user_data = Some(vec![b'x'; 2048].into());
-        before.put(record);
-    }
-    for _ in 0..5 {
-        let start = Instant::now();
-        let bytes = file::write(&path, &key(1), header(&source("/docs")), &before.all()).unwrap();
-        let wrote = start.elapsed();
-        let start = Instant::now();
-        let restored = read(&path, &key(1), "/docs").unwrap();
-        println!("{bytes} bytes, written in {wrote:?}, read into {} in {:?}", restored.len(), start.elapsed());
-    }
-}
