@@ -4,6 +4,7 @@
 //! an OpenStack. Guests' connections are pipes, so no namespace is needed.
 
 mod cloud;
+mod daemon;
 mod golden;
 mod outage;
 mod password;
