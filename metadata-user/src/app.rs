@@ -76,9 +76,8 @@ const PORT_REQUESTS: usize = 16;
 pub fn run(config: &Config) -> Result<(), AppError> {
     crate::telemetry::start(&config.log)?;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "metadatad starts");
-    if config.holds_secrets() {
-        secret::process::forbid_core_dumps().map_err(|error| AppError::CoreDumps(error.into()))?;
-    }
+    // Guests' user data and passwords are in here, whatever the source.
+    secret::process::forbid_core_dumps().map_err(|error| AppError::CoreDumps(error.into()))?;
     let control = Builder::new_current_thread().enable_all().build().map_err(AppError::Runtime)?;
     let guests = guest_threads(config.http.threads)?;
     let ended = control.block_on(control_thread(config, &guests));

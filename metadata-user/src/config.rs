@@ -249,12 +249,6 @@ impl Config {
         Self::parse(path, &text)
     }
 
-    /// Tells whether the daemon is to hold a secret, so that it must leave no core dump.
-    #[must_use]
-    pub fn holds_secrets(&self) -> bool {
-        matches!(self.source, Source::Nova(_))
-    }
-
     /// Checks a configuration that is already read. `path` is only named in errors.
     ///
     /// # Errors

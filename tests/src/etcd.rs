@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use crate::command;
 use crate::netns::{Namespace, unique};
+use crate::tls::Tls;
 use crate::wait;
 
 /// Port for clients of the first member. Each further one is ten above; the port for other members is the next.
@@ -25,21 +26,6 @@ pub struct EtcdPlan {
     members: usize,
     arguments: Vec<String>,
     tls: Option<Tls>,
-}
-
-/// Files for TLS, all PEM.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// Certificate of the authority, for both sides.
-    pub ca: PathBuf,
-    /// The members' certificate.
-    pub cert: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
-    /// A client's certificate.
-    pub client_cert: PathBuf,
-    /// Its key.
-    pub client_key: PathBuf,
 }
 
 impl Default for EtcdPlan {

@@ -29,6 +29,7 @@ pub mod netns;
 pub mod node;
 pub mod nova;
 pub mod ovsdb;
+pub mod tls;
 pub mod vlan;
 pub mod wait;
 
@@ -42,3 +43,4 @@ pub use http::{Request, Response};
 pub use netns::Namespace;
 pub use node::{Node, NodePlan};
 pub use ovsdb::Ovsdb;
+pub use tls::Tls;

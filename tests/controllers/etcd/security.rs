@@ -4,9 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use lab::etcd::Tls;
-use lab::{EtcdPlan, Node, NodePlan};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use lab::{EtcdPlan, Node, NodePlan, Tls};
 
 use super::{NODE, boot, change, is_well, key, source, wait_reads, wait_told};
 
@@ -136,35 +134,11 @@ fn a_login_that_has_expired_is_renewed() {
     wait_told(&node, "all is well", is_well).unwrap();
 }
 
-/// Makes an authority, the members' certificate and a client's.
-fn certificates(folder: &Path) -> Tls {
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    };
-    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "lab authority");
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let signed = |name: &str, addresses: Vec<String>| {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(addresses).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        (write(&format!("{name}.pem"), certificate.pem()), write(&format!("{name}.key"), key.serialize_pem()))
-    };
-    let (cert, key) = signed("member", vec!["127.0.0.1".to_owned()]);
-    let (client_cert, client_key) = signed("client", vec!["client".to_owned()]);
-    Tls { ca: write("ca.pem", authority.pem()), cert, key, client_cert, client_key }
-}
-
 #[test]
 fn a_client_certificate_opens_etcd_and_a_wrong_authority_is_told() {
     let node = NodePlan::default().make().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let tls = certificates(folder.path());
+    let tls = Tls::make(folder.path()).unwrap();
     let plan = EtcdPlan::default().tls(tls.clone());
     let table = |ca: &Path, identity: bool| {
         let mut further = format!("ca_file = \"{}\"\n", ca.display());
@@ -184,7 +158,7 @@ fn a_client_certificate_opens_etcd_and_a_wrong_authority_is_told() {
     assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
     node.stop_daemon().unwrap();
     let other = tempfile::tempdir().unwrap();
-    let foreign = certificates(other.path());
+    let foreign = Tls::make(other.path()).unwrap();
     // Whether etcd's complaint about a missing certificate arrives before it hangs up is chance.
     for (ca, identity, what, remedy) in [
         (&foreign.ca, true, "invalid peer certificate", "correct source.etcd.ca_file"),

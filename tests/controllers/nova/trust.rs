@@ -1,9 +1,6 @@
 //! Several endpoints, and https with certificates on both sides.
 
-use std::path::PathBuf;
-use std::process::Command;
-
-use lab::command;
+use lab::Tls;
 use lab::nova::{Front, Nova, facts};
 
 use super::cloud::{Node, uuid};
@@ -26,23 +23,10 @@ fn an_endpoint_that_fails_is_replaced_by_the_next() {
     assert_eq!(node.get(&uuid(&facts), "/1.0/meta-data/hostname").status, 200, "read through");
 }
 
-/// Makes an authority, and a certificate of it for a server and a client: `openssl`, since the lab has no library of it.
-fn certificates(folder: &std::path::Path) -> [PathBuf; 5] {
-    let script = "set -e; cd \"$1\"\n\
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca\n\
-        for who in server client; do\n\
-        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $who.key -out $who.csr -subj /CN=$who\n\
-        printf 'subjectAltName=IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\n' > $who.ext\n\
-        openssl x509 -req -in $who.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out $who.pem -days 2 -extfile $who.ext\n\
-        done\n";
-    command::run(Command::new("sh").args(["-c", script, "sh"]).arg(folder), "").unwrap();
-    ["ca.pem", "server.pem", "server.key", "client.pem", "client.key"].map(|name| folder.join(name))
-}
-
 #[test]
 fn https_wants_certificates_on_both_sides() {
     let folder = tempfile::tempdir().unwrap();
-    let [ca, cert, key, client_cert, client_key] = certificates(folder.path());
+    let Tls { ca, cert, key, client_cert, client_key } = Tls::make(folder.path()).unwrap();
     let facts = facts("plain").unwrap();
     let nova = Nova::start(std::slice::from_ref(&facts)).unwrap();
     let front = Front::start(&nova, Some([&cert, &key, &ca])).unwrap();

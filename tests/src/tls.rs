@@ -1,0 +1,52 @@
+//! Certificates for controllers that speak TLS, and for their clients.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+/// Files for TLS, all PEM.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Certificate of the authority, for both sides.
+    pub ca: PathBuf,
+    /// The server's certificate, for 127.0.0.1.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// A client's certificate, with the name `client`.
+    pub client_cert: PathBuf,
+    /// Its key.
+    pub client_key: PathBuf,
+}
+
+impl Tls {
+    /// Makes an authority, a server's certificate and a client's, in this folder.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn make(folder: &Path) -> Result<Self> {
+        let write = |name: &str, text: String| -> Result<PathBuf> {
+            let path = folder.join(name);
+            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).context("its mode")?;
+            Ok(path)
+        };
+        let mut params = CertificateParams::new(Vec::<String>::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "lab authority");
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let signed = |name: &str, address: &str| -> Result<(PathBuf, PathBuf)> {
+            let key = KeyPair::generate()?;
+            let mut params = CertificateParams::new(vec![address.to_owned()])?;
+            params.distinguished_name.push(DnType::CommonName, name);
+            let certificate = params.signed_by(&key, &authority)?;
+            Ok((write(&format!("{name}.pem"), certificate.pem())?, write(&format!("{name}.key"), key.serialize_pem())?))
+        };
+        let (cert, key) = signed("server", "127.0.0.1")?;
+        let (client_cert, client_key) = signed("client", "client")?;
+        Ok(Self { ca: write("ca.pem", authority.pem())?, cert, key, client_cert, client_key })
+    }
+}
