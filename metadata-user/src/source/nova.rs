@@ -4,8 +4,9 @@
 //! - an instance that a witness knows is read ahead of its guest's first request (`ahead` says what), and again when it
 //!   is older than `refresh_interval`, spread by chance; what changed is swapped in whole, once two reads agree on it;
 //! - what was not read ahead is read when it is first asked for, once, and kept; the guest waits for that, and no other;
-//! - whatever fails, the last good content stays. It goes when no witness knows the instance any more (at once), or when
-//!   Nova has said [`WORDS`] times, [`BETWEEN_WORDS`] apart, in its own words, that there is no such instance: that is also
+//! - whatever fails, the last good content stays. It goes when no witness knows the instance any more, as soon as Nova
+//!   answers, which could give it again then: a guest that is restarted while Nova is away, or a node, finds its own;
+//! - it goes, too, when Nova has said [`WORDS`] times, [`BETWEEN_WORDS`] apart, in its own words, that there is no such instance: that is also
 //!   what it says to a wrong project;
 //! - a posted password is Nova's to take; the copy shows it at once, and Nova's own answer later;
 //! - a wrong secret, an instance that Nova does not know and a Nova that is down are three different states.
@@ -20,7 +21,7 @@ mod endpoints;
 mod pass;
 mod resident;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -61,6 +62,8 @@ const UNSETTLED: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(10)];
 /// How long witnesses get after the first word of any until content of instances that nobody knows goes.
 const SETTLED: Duration = Duration::from_secs(30);
+/// The same where no witness has said anything: nobody may live here.
+const UNHEARD: Duration = Duration::from_secs(600);
 
 /// Why the source cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +112,8 @@ impl Nova {
             client,
             refresh: settings.refresh_interval,
             residents: Mutex::default(),
+            leaving: Mutex::default(),
+            left: Notify::new(),
             view: state.clone(),
             synced: Mutex::default(),
             moved: Notify::new(),
@@ -167,6 +172,10 @@ struct Shared {
     client: Client,
     refresh: Duration,
     residents: Mutex<HashMap<InstanceId, Arc<Resident>>>,
+    /// Instances that do not live here, and may have content still.
+    leaving: Mutex<BTreeSet<InstanceId>>,
+    /// There are such.
+    left: Notify,
     view: StateView,
     synced: Mutex<Synced>,
     /// An instance's first read has come to some end.
@@ -184,13 +193,15 @@ async fn run(shared: Arc<Shared>, facts: Facts, mut asks: mpsc::Receiver<Ask>, f
     let mut changes = facts.subscribe();
     shared.follow(&facts);
     shared.publish();
+    tokio::spawn(Arc::clone(&shared).sweep());
     let mut first_scan = Some(first_scan);
-    let mut settle_at = None;
+    // What an earlier daemon kept of instances that are gone.
+    let heard = !shared.lock().is_empty();
+    let mut settle_at = Some(Instant::now() + if heard { SETTLED } else { UNHEARD });
     loop {
         if first_scan.is_some() && shared.is_through() {
             first_scan = None;
         }
-        let is_settled = settle_at.is_none_or(|at| at > Instant::now() + SETTLED);
         tokio::select! {
             change = changes.recv() => {
                 if change.is_none() {
@@ -198,15 +209,13 @@ async fn run(shared: Arc<Shared>, facts: Facts, mut asks: mpsc::Receiver<Ask>, f
                 }
                 while changes.try_recv().is_ok() {}
                 shared.follow(&facts);
-                settle_at.get_or_insert_with(|| Instant::now() + SETTLED);
+                settle_at = settle_at.map(|at| at.min(Instant::now() + SETTLED));
             }
             Some(ask) = asks.recv() => shared.ask(ask),
             () = shared.moved.notified() => {}
-            () = tokio::time::sleep_until(settle_at.unwrap_or_else(Instant::now)), if !is_settled => {
-                // What an earlier daemon kept of instances that are gone.
-                let here: Vec<_> = shared.lock().keys().copied().collect();
-                shared.store.keep_only(|id| here.contains(&id));
-                settle_at = Some(Instant::now() + Duration::from_secs(u64::from(u32::MAX)));
+            () = tokio::time::sleep_until(settle_at.unwrap_or_else(Instant::now)), if settle_at.is_some() => {
+                shared.leave(shared.store.ids());
+                settle_at = None;
             }
         }
         shared.publish();
@@ -218,15 +227,17 @@ impl Shared {
     fn follow(self: &Arc<Self>, facts: &Facts) {
         let here = facts.residents();
         let mut residents = self.lock();
+        let mut gone = Vec::new();
         residents.retain(|id, resident| {
             let stays = here.contains_key(id);
             if !stays {
                 info!(instance = %id, "an instance does not live here any more");
                 resident.go();
-                self.store.remove(*id);
+                gone.push(*id);
             }
             stays
         });
+        self.leave(gone);
         for (id, fact) in here {
             let address = fact.addresses.iter().find(|address| address.is_ipv4()).or(fact.addresses.first()).copied();
             let who = fact.project.map(|project| Who { instance: id, project, address });
@@ -237,6 +248,37 @@ impl Shared {
                     residents.insert(id, Arc::clone(&resident));
                     tokio::spawn(Arc::clone(self).keep_current(id, resident));
                 }
+            }
+        }
+    }
+
+    /// These do not live here, but for those that do when that is looked at.
+    fn leave(&self, ids: Vec<InstanceId>) {
+        if !ids.is_empty() {
+            self.lock_leaving().extend(ids);
+            self.left.notify_one();
+        }
+    }
+
+    /// Removes the content of instances that do not live here, once Nova could give it again: until then it is all that a
+    /// guest has that comes back.
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            self.left.notified().await;
+            loop {
+                let mut leaving: Vec<_> = std::mem::take(&mut *self.lock_leaving()).into_iter().collect();
+                leaving.retain(|id| !self.lock().contains_key(id) && self.store.served(*id).is_some());
+                let Some(one) = leaving.first().copied() else { break };
+                if self.client.answers(one).await {
+                    leaving.retain(|id| !self.lock().contains_key(id) && self.store.remove(*id));
+                    if !leaving.is_empty() {
+                        info!(instances = leaving.len(), "content of instances that do not live here is removed");
+                    }
+                } else {
+                    self.lock_leaving().extend(leaving);
+                    tokio::time::sleep(spread(AGAIN)).await;
+                }
+                self.publish();
             }
         }
     }
@@ -461,6 +503,10 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<Resident>>> {
         self.residents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_leaving(&self) -> MutexGuard<'_, BTreeSet<InstanceId>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_synced(&self) -> MutexGuard<'_, Synced> {

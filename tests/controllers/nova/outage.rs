@@ -112,3 +112,26 @@ fn without_a_project_nothing_is_asked_and_that_is_told() {
     node.wait_current();
     assert!(node.state().broken.is_empty());
 }
+
+#[test]
+fn while_nova_is_away_a_guest_that_comes_back_finds_its_content() {
+    let plain = facts("plain").unwrap();
+    let other = another(&plain, 3);
+    let nova = Nova::start(&[plain.clone(), other.clone()]).unwrap();
+    let node = Node::start(&[nova.url()], "refresh_interval = '1s'\nconnect_timeout = '1s'\n");
+    node.boot(&plain);
+    node.boot(&other);
+    node.wait("both are read", |state| state.instances == 2 && state.lagging_since.is_none());
+    nova.stop();
+    // Nova is not known to be down yet: that must not matter.
+    node.shut_off(&plain);
+    node.shut_off(&other);
+    node.wait("Nova is asked before anything goes", |state| state.error.is_some());
+    assert_eq!(node.state().instances, 2);
+    node.boot(&plain);
+    assert_eq!(node.get(&uuid(&plain), "/openstack/latest/meta_data.json").status, 200);
+    nova.resume().unwrap();
+    node.wait("who is not here goes with the first answer", |state| state.instances == 1);
+    assert_eq!(node.get(&uuid(&other), "/openstack").status, 503);
+    assert_eq!(node.get(&uuid(&plain), "/openstack/latest/meta_data.json").status, 200);
+}

@@ -115,6 +115,13 @@ impl Client {
         Err(Silence::Unavailable)
     }
 
+    /// Tells whether Nova answers and takes the signature, whatever it says of the instance.
+    pub(super) async fn answers(&self, instance: InstanceId) -> bool {
+        // The signature is looked at before the project.
+        let who = Who { instance, project: "unknown".into(), address: None };
+        matches!(self.look(&who, PROOF, Urgency::Background).await, Ok(_) | Err(Silence::Unknown))
+    }
+
     /// Posts a password and returns Nova's status.
     pub(super) async fn post(&self, who: &Who, path: &str, password: Bytes) -> Result<u16, Silence> {
         let _places = self.places(Urgency::Guest).await;
