@@ -294,7 +294,7 @@ impl Shared {
                         Standing::Unknown(times) => Standing::Unknown(times.saturating_add(1)),
                         _ => Standing::Unknown(1),
                     },
-                    Err(Silence::Unavailable | Silence::Broken) => Standing::Unavailable,
+                    Err(Silence::Unavailable | Silence::Crash | Silence::Broken) => Standing::Unavailable,
                 },
             };
             if resident.is_gone() {
@@ -536,3 +536,6 @@ fn spread(duration: Duration) -> Duration {
     let random = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
     duration - (duration / 5).mul_f64(random)
 }
+
+#[cfg(test)]
+mod tests;

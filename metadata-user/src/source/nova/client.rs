@@ -3,7 +3,9 @@
 //! Promises:
 //! - what counts as Nova's word is only what Nova says: status 200, or 404 in its own words; anything else is a failure of
 //!   the endpoint, and the next one is asked;
-//! - a path on which Nova crashes is told from a Nova that is down by asking for a page that every instance has;
+//! - a path on which Nova crashes, or that something before Nova refuses, is told from a Nova that is down by asking for
+//!   a page that every instance has: no guest's path takes an endpoint away from others;
+//! - a crash is Nova's word on a path of the EC2 tree only if it crashes twice, and only where nothing is known;
 //! - requests in flight are bounded, in turn by who waited longest, with places of their own for those that a guest
 //!   waits for;
 //! - nothing of the secret leaves but signatures.
@@ -56,7 +58,9 @@ pub(super) enum Silence {
     Unavailable,
     /// Nova does not know the instance, or not in this project.
     Unknown,
-    /// Nova crashes on this path alone.
+    /// Nova crashes on this path alone, again and again.
+    Crash,
+    /// There is no answer of Nova's for this path alone.
     Broken,
 }
 
@@ -88,7 +92,10 @@ impl Client {
 
     /// Reads a page. A path that is not there is a page too, if the instance is.
     pub(super) async fn page(&self, who: &Who, path: &str, urgency: Urgency) -> Result<Page, Silence> {
-        let page = self.look(who, path, urgency).await?;
+        let page = match self.look(who, path, urgency).await {
+            Err(Silence::Crash) if urgency == Urgency::Guest => crashed(path).ok_or(Silence::Broken)?,
+            page => page?,
+        };
         if page.status() == 404 && urgency == Urgency::Guest {
             // Nova says the same of an instance that it does not know.
             self.look(who, PROOF, urgency).await?;
@@ -105,10 +112,14 @@ impl Client {
                         self.endpoints.answered(endpoint);
                         return if page.status() == 404 && path == PROOF { Err(Silence::Unknown) } else { Ok(page) };
                     }
-                    None if answer.status() == 500 && self.is_known(endpoint, who, path).await => return crash(path),
+                    None if !is_about_secret(&answer) && self.is_known(endpoint, who, path).await => {
+                        return Err(self.only_here(endpoint, who, path, answer.status() == 500).await);
+                    }
                     None => self.refused(endpoint, &answer),
                 },
-                Err(error) if error.is_unanswered() && self.is_known(endpoint, who, path).await => return crash(path),
+                Err(error) if error.is_unanswered() && self.is_known(endpoint, who, path).await => {
+                    return Err(self.only_here(endpoint, who, path, true).await);
+                }
                 Err(error) => self.failed(endpoint, Failure::Down, error.told()),
             }
         }
@@ -154,6 +165,18 @@ impl Client {
         asked && self.ask(endpoint, who, Method::GET, PROOF, None).await.is_ok_and(|answer| read(&answer).is_some())
     }
 
+    /// Tells a crash of Nova on one path from anything else that keeps it from answering for that path at present: a
+    /// worker that is restarted looks like a crash, once.
+    async fn only_here(&self, endpoint: usize, who: &Who, path: &str, may_be_crash: bool) -> Silence {
+        self.endpoints.answered(endpoint);
+        let crashes = may_be_crash
+            && match self.ask(endpoint, who, Method::GET, path, None).await {
+                Ok(answer) => answer.status() == 500,
+                Err(error) => error.is_unanswered(),
+            };
+        if crashes { Silence::Crash } else { Silence::Broken }
+    }
+
     async fn ask(
         &self,
         endpoint: usize,
@@ -189,7 +212,7 @@ impl Client {
 
     fn refused(&self, endpoint: usize, answer: &Response<Bytes>) {
         let text = String::from_utf8_lossy(answer.body());
-        if answer.status() == 403 && text.contains(WRONG_SECRET) {
+        if is_about_secret(answer) {
             return self.failed(
                 endpoint,
                 Failure::Secret,
@@ -227,9 +250,13 @@ fn read(answer: &Response<Bytes>) -> Option<Page> {
     }
 }
 
+fn is_about_secret(answer: &Response<Bytes>) -> bool {
+    answer.status() == 403 && String::from_utf8_lossy(answer.body()).contains(WRONG_SECRET)
+}
+
 /// In the EC2 tree, Nova crashes on what is not there; a document of the OpenStack tree should be there.
-fn crash(path: &str) -> Result<Page, Silence> {
-    if path.starts_with("openstack") { Err(Silence::Broken) } else { Ok(Page::not_found()) }
+pub(super) fn crashed(path: &str) -> Option<Page> {
+    (!path.starts_with("openstack")).then(Page::not_found)
 }
 
 /// Writes a path for a request line: every byte that could mean something else is escaped.

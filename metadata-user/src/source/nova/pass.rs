@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::ahead::{self, EC2_VERSIONS, LISTS, PROOF};
-use super::client::{Client, Silence, Urgency, Who};
+use super::client::{self, Client, Silence, Urgency, Who};
 use crate::api::{Copied, Page};
 
 /// Most pages of one instance that are read ahead: several times what Nova has, should a listing lead in circles.
@@ -49,10 +49,14 @@ pub(super) async fn whole(
             }
             let page = match client.page(who, &path, Urgency::Background).await {
                 Ok(page) => page,
-                Err(Silence::Broken) => match old.and_then(|old| old.page(&path)) {
-                    Some(page) => page.clone(),
-                    None => continue,
-                },
+                Err(silence @ (Silence::Crash | Silence::Broken)) => {
+                    let known = old.and_then(|old| old.page(&path)).cloned();
+                    let crashed = || client::crashed(&path).filter(|_| silence == Silence::Crash);
+                    match known.or_else(crashed) {
+                        Some(page) => page,
+                        None => continue,
+                    }
+                }
                 Err(silence) => return Err(silence),
             };
             if is_listing {

@@ -1,0 +1,91 @@
+//! What a Nova that half works, and what stands before one, make of an instance's content.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::secret::Secret;
+use crate::store::tests::id;
+
+/// Answers each request by its path, on a connection each: a status and a body, or `None` for no answer. Ends with the
+/// process.
+fn serve(answer: impl Fn(&str) -> Option<(u16, String)> + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).is_ok_and(|read| read > 0) {}
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            if let Some((status, body)) = answer(path) {
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+                let _ = stream.get_mut().write_all((head + &body).as_bytes());
+            }
+        }
+    });
+    format!("http://{address}")
+}
+
+fn client(url: &str) -> Client {
+    let text = format!("[source]\nkind = 'nova'\n[source.nova]\nendpoints = ['{url}']\n");
+    let config = config::Config::parse(std::path::Path::new("m.toml"), &text).unwrap();
+    let config::Source::Nova(settings) = config.source else { panic!("another source") };
+    Client::new(&settings, Client::http(&settings, None), Signer::new(&Secret::new(b"s".to_vec())))
+}
+
+fn who() -> Who {
+    Who { instance: id(1), project: "p".into(), address: None }
+}
+
+fn proof(path: &str) -> Option<(u16, String)> {
+    path.ends_with(ahead::PROOF).then(|| (200, "{}".to_owned()))
+}
+
+#[tokio::test]
+async fn no_path_of_a_guest_takes_the_endpoint_away_from_others() {
+    for refusal in [(400, "no such thing"), (403, "filtered"), (404, "<html>nginx</html>"), (502, "")] {
+        let url = serve(move |path| proof(path).or(Some((refusal.0, refusal.1.to_owned()))));
+        let client = client(&url);
+        assert_eq!(client.page(&who(), "latest/%", Urgency::Guest).await, Err(Silence::Broken), "{refusal:?}");
+        assert_eq!((client.endpoints.awake().len(), client.endpoints.trouble()), (1, None), "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_once_is_no_word_on_a_path() {
+    for dies in [Some((500, String::new())), None] {
+        let asked = AtomicU32::new(0);
+        let url = serve(move |path| {
+            let again = || (200, "key".to_owned());
+            proof(path).or_else(|| match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => dies.clone(),
+                _ => Some(again()),
+            })
+        });
+        let client = client(&url);
+        assert_eq!(client.page(&who(), "latest/meta-data/x", Urgency::Guest).await, Err(Silence::Broken));
+        assert_eq!(client.page(&who(), "latest/meta-data/x", Urgency::Guest).await.unwrap().status(), 200);
+    }
+    let url = serve(|path| proof(path).or(Some((500, String::new()))));
+    let page = client(&url).page(&who(), "latest/meta-data/hostname/x", Urgency::Guest).await;
+    assert_eq!(page.unwrap().status(), 404, "a crash each time is how Nova says no there");
+}
+
+#[tokio::test]
+async fn a_page_that_is_known_outlives_a_crash() {
+    let lists = |path: &str| match path {
+        "/" => Some((200, "latest".to_owned())),
+        "/openstack" => Some((200, "latest".to_owned())),
+        path => proof(path),
+    };
+    let url = serve(move |path| lists(path).or(Some((500, String::new()))));
+    let hostname = Page::found(None, bytes::Bytes::from_static(b"name"));
+    let old = Copied::new(id(1), [("latest/meta-data/hostname".to_owned(), hostname.clone())]);
+    let further = ["latest/meta-data/hostname".to_owned(), "latest/meta-data/none".to_owned()];
+    let pages = pass::whole(&client(&url), &who(), &further, Some(&old)).await.unwrap();
+    assert_eq!(pages["latest/meta-data/hostname"], hostname);
+    assert_eq!(pages["latest/meta-data/none"].status(), 404);
+}
