@@ -240,7 +240,8 @@ impl Shared {
         self.leave(gone);
         for (id, fact) in here {
             let address = fact.addresses.iter().find(|address| address.is_ipv4()).or(fact.addresses.first()).copied();
-            let who = fact.project.map(|project| Who { instance: id, project, address });
+            let project = fact.project.filter(|project| client::can_be_sent(project));
+            let who = project.map(|project| Who { instance: id, project, address });
             match residents.get(&id) {
                 Some(resident) => resident.is(who),
                 None => {
@@ -384,7 +385,11 @@ impl Shared {
                 Turn::Wait => {}
                 Turn::Refuse => debug!(%instance, path, "a guest asks for too many paths: refused"),
             },
+            Want::Password { .. } if !resident.may_post() => {
+                debug!(%instance, "a guest posts too many passwords: refused");
+            }
             Want::Password { path, password } => drop(tokio::spawn(async move {
+                let _turn = resident.turn().await;
                 let outcome = match shared.client.post(&who, &path, password.clone()).await {
                     Ok(status) => {
                         if status == 200 {
@@ -427,7 +432,10 @@ impl Shared {
     }
 
     async fn read_through(&self, who: &Who, resident: &Resident, path: &str) {
-        let outcome = match self.client.page(who, path, Urgency::Guest).await {
+        let turn = resident.turn().await;
+        let read = self.client.page(who, path, Urgency::Guest).await;
+        drop(turn);
+        let outcome = match read {
             Ok(page) if !resident.is_gone() => self.keep_page(who, resident, path, page),
             _ => Outcome::Unavailable,
         };
@@ -524,7 +532,7 @@ fn problem(standing: &Standing) -> Option<String> {
                 .to_owned(),
         ),
         Standing::WithoutProject => Some(
-            "no witness knows its project, without which Nova does not answer: libvirt's domain XML has it; set \
+            "no witness knows its project, or it is none, without which Nova does not answer: libvirt's domain XML has it; set \
              facts.libvirt to its folder"
                 .to_owned(),
         ),

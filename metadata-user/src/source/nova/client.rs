@@ -30,6 +30,9 @@ use crate::store::record::{InstanceId, ProjectId};
 /// Most bytes of an answer: user data has at most 64 KiB, vendor data is the operator's.
 const BODY_LIMIT: usize = 16 << 20;
 
+/// Longest project, as in Nova's database.
+const LONGEST_PROJECT: usize = 255;
+
 /// What Nova says to a signature that is not of its secret.
 const WRONG_SECRET: &str = "Invalid proxy request signature.";
 
@@ -238,6 +241,12 @@ impl Client {
     }
 }
 
+/// Tells whether a project can be named in a header.
+pub(super) fn can_be_sent(project: &ProjectId) -> bool {
+    let project = project.to_string();
+    !project.is_empty() && project.len() <= LONGEST_PROJECT && project.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Returns Nova's word, if it is.
 fn read(answer: &Response<Bytes>) -> Option<Page> {
     match answer.status().as_u16() {
@@ -286,6 +295,14 @@ mod tests {
         assert_eq!(read(&answer(200, "x")), Some(Page::found(None, Bytes::from_static(b"x"))));
         for (status, body) in [(404, "<html>nginx</html>"), (500, ""), (403, WRONG_SECRET), (301, ""), (206, "x")] {
             assert_eq!(read(&answer(status, body)), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn projects_that_would_break_a_request_are_none() {
+        assert!(can_be_sent(&"0f4e5c1d".into()) && can_be_sent(&"my-project".into()));
+        for project in ["", "a b", "a\r\nX-Instance-ID: b", "a\u{1}", "\u{fc}", &"x".repeat(300)] {
+            assert!(!can_be_sent(&project.into()), "{project:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::client::Who;
@@ -16,6 +16,12 @@ const KEPT: usize = 256;
 /// Paths that a guest may ask Nova for at once, and one more every second: a crawl of everything is through at once, and
 /// endless names cost Nova no more than that.
 const BURST: f64 = 512.0;
+/// Passwords that a guest may post at once, and one more every [`BETWEEN_POSTS`]: Nova takes one, and empty ones.
+const POSTS: f64 = 8.0;
+const BETWEEN_POSTS: Duration = Duration::from_secs(5);
+/// Requests of one guest that Nova is asked at a time, of the places that there are for guests: the others wait for each
+/// other, and not other guests for them.
+const AT_A_TIME: usize = 1;
 /// How long a posted password counts, though Nova does not show it yet: its cache lasts 15 s by default.
 pub(super) const POSTED: Duration = Duration::from_secs(60);
 
@@ -40,6 +46,7 @@ pub(super) struct Resident {
     inner: Mutex<Inner>,
     /// Something of it changed: read it again.
     pub(super) changed: Notify,
+    turns: Semaphore,
 }
 
 #[derive(Debug)]
@@ -50,9 +57,33 @@ struct Inner {
     read_at: Option<Instant>,
     kept: VecDeque<String>,
     waiting: HashMap<String, Vec<oneshot::Sender<Outcome>>>,
-    allowance: f64,
-    counted_at: Instant,
+    pages: Allowance,
+    posts: Allowance,
     posted: Option<(Bytes, Instant)>,
+}
+
+/// What a guest may do at once, and again with time.
+#[derive(Debug)]
+struct Allowance {
+    most: f64,
+    left: f64,
+    every: Duration,
+    counted_at: Instant,
+}
+
+impl Allowance {
+    fn new(most: f64, every: Duration) -> Self {
+        Self { most, left: most, every, counted_at: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let earned = now.duration_since(self.counted_at).as_secs_f64() / self.every.as_secs_f64();
+        (self.left, self.counted_at) = ((self.left + earned).min(self.most), now);
+        let is_left = self.left >= 1.0;
+        self.left -= if is_left { 1.0 } else { 0.0 };
+        is_left
+    }
 }
 
 /// What to do about a guest that asks for a page.
@@ -75,11 +106,11 @@ impl Resident {
             read_at: None,
             kept: VecDeque::new(),
             waiting: HashMap::new(),
-            allowance: BURST,
-            counted_at: Instant::now(),
+            pages: Allowance::new(BURST, Duration::from_secs(1)),
+            posts: Allowance::new(POSTS, BETWEEN_POSTS),
             posted: None,
         };
-        Self { inner: Mutex::new(inner), changed: Notify::new() }
+        Self { inner: Mutex::new(inner), changed: Notify::new(), turns: Semaphore::new(AT_A_TIME) }
     }
 
     pub(super) fn who(&self) -> Option<Who> {
@@ -128,19 +159,27 @@ impl Resident {
     pub(super) fn ask(&self, path: &str, done: oneshot::Sender<Outcome>) -> Turn {
         let mut inner = self.lock();
         if let Some(waiting) = inner.waiting.get_mut(path) {
+            // A guest may come and go, again and again.
+            waiting.retain(|done| !done.is_closed());
             waiting.push(done);
             return Turn::Wait;
         }
-        let now = Instant::now();
-        let earned = now.duration_since(inner.counted_at).as_secs_f64();
-        inner.allowance = (inner.allowance + earned).min(BURST);
-        inner.counted_at = now;
-        if inner.allowance < 1.0 {
+        if !inner.pages.take() {
             return Turn::Refuse;
         }
-        inner.allowance -= 1.0;
         inner.waiting.insert(path.to_owned(), vec![done]);
         Turn::Read
+    }
+
+    /// Tells whether the guest may post a password now.
+    pub(super) fn may_post(&self) -> bool {
+        self.lock().posts.take()
+    }
+
+    /// Waits until Nova may be asked for this guest, until the permit is dropped.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.turns.acquire().await.ok()
     }
 
     /// Tells those who wait for a page.
@@ -196,6 +235,18 @@ mod tests {
         let room = (0..262).filter_map(|number| resident.keep(&format!("x{number}"))).collect::<Vec<_>>();
         assert_eq!((room.len(), room[0].as_str(), resident.kept().len()), (6, "x0", KEPT));
         assert_eq!(resident.keep("x261"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn passwords_are_bounded_and_those_who_left_are_forgotten() {
+        let resident = Resident::new(None);
+        assert_eq!((0..100).filter(|_| resident.may_post()).count(), 8);
+        tokio::time::advance(BETWEEN_POSTS).await;
+        assert_eq!((resident.may_post(), resident.may_post()), (true, false));
+        for _ in 0..1000 {
+            resident.ask("a", oneshot::channel().0);
+        }
+        assert!(resident.lock().waiting["a"].len() <= 1);
     }
 
     #[tokio::test]
