@@ -6,7 +6,8 @@
 //! - `random_seed` is fresh in every answer: a copy would hand out one seed for ever. All other bytes are Nova's;
 //! - equal bodies of one instance are one piece of memory;
 //! - a path that is not kept is asked for only if Nova could have it: nothing is looked up below a leaf (Nova crashes
-//!   there), in an unknown version, or by an overlong name.
+//!   there), in an unknown version, or by a name that is overlong or has other characters than Nova's names: proxies
+//!   before Nova take offence at such.
 //!
 //! Ours, not Nova's: a second POST of a password is 409 as soon as the first is kept.
 
@@ -52,7 +53,9 @@ impl Page {
             let known = [PLAIN, HTML, JSON].into_iter().find(|known| *known == text);
             known.map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed)
         });
-        let seed = seed_in(&body);
+        // User data may hold anything, and is the user's.
+        let is_json = content_type.as_deref().is_some_and(|text| text.starts_with(JSON));
+        let seed = if is_json { seed_in(&body) } else { None };
         let body = match seed {
             None => body,
             Some(at) => {
@@ -258,7 +261,7 @@ impl Copied {
 
     /// Tells whether Nova could have a path, as far as the pages show.
     fn may_exist(&self, path: &str) -> bool {
-        if path.len() > LONGEST_PATH {
+        if path.len() > LONGEST_PATH || !path.bytes().all(is_in_names) {
             return false;
         }
         let Some(rest) = path.strip_prefix("openstack") else {
@@ -307,6 +310,10 @@ fn without_alias(path: &str) -> &str {
         },
         None => path,
     }
+}
+
+fn is_in_names(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/' | b'=' | b':' | b'@')
 }
 
 fn is_password(path: &str) -> bool {
@@ -413,6 +420,15 @@ mod tests {
     }
 
     #[test]
+    fn user_data_is_the_users_to_the_last_byte() {
+        let seed = "z".repeat(SEED_LENGTH);
+        let text = format!(r#"{{"copy of meta_data": {{"random_seed": "{seed}"}}}}"#);
+        let page = Page::found(Some(PLAIN), text.clone().into());
+        let copied = Copied::new(id(1), [("openstack/latest/user_data".to_owned(), page)]);
+        assert_eq!(answer(&copied, "GET", "/openstack/latest/user_data", b"").body, text);
+    }
+
+    #[test]
     fn only_what_nova_could_have_is_asked_for() {
         let copied = copied();
         for path in [
@@ -438,6 +454,12 @@ mod tests {
             "/latest/meta-data/hostname/x",
             "/2009-04-04/meta-data/hostname/x/y",
             "/2009-04-04/user-data/x",
+            "/latest/%00",
+            "/latest/a%0d%0aX-Instance-ID:%20b",
+            "/openstack/latest/%252e%252e",
+            "/openstack/content/%E2%82%AC",
+            "/latest/a%5Cb",
+            "/latest/a%3Fb",
             &long,
         ] {
             assert_eq!(answer(&copied, "GET", target, b"").status, 404, "{target}");
