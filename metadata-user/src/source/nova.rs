@@ -6,7 +6,7 @@
 //! - what was not read ahead is read when it is first asked for, once, and kept; the guest waits for that, and no other;
 //! - whatever fails, the last good content stays. It goes when no witness knows the instance any more, as soon as Nova
 //!   answers, which could give it again then: a guest that is restarted while Nova is away, or a node, finds its own;
-//! - it goes, too, when Nova has said [`WORDS`] times, [`BETWEEN_WORDS`] apart, in its own words, that there is no such instance: that is also
+//! - it goes, too, when Nova, which knows others of this node, has said [`WORDS`] times, [`BETWEEN_WORDS`] apart, in its own words, that there is no such instance: that is also
 //!   what it says to a wrong project;
 //! - a posted password is Nova's to take; the copy shows it at once, and Nova's own answer later;
 //! - a wrong secret, an instance that Nova does not know and a Nova that is down are three different states.
@@ -50,6 +50,8 @@ use resident::{Resident, Standing, Turn};
 const WORDS: u32 = 3;
 /// How long after such a word Nova is asked again.
 const BETWEEN_WORDS: Duration = Duration::from_secs(5);
+/// How many others are asked for before Nova's word is taken that an instance is not there.
+const COMPARED: usize = 3;
 /// The longest time until an unknown instance is looked for again: it may be about to be made.
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(60);
 /// How long after a failure an instance is read again. The endpoints' own rests keep that cheap.
@@ -301,8 +303,14 @@ impl Shared {
             if resident.is_gone() {
                 return;
             }
-            if standing == Standing::Unknown(WORDS) && self.store.remove(id) {
-                warn!(instance = %id, "Nova does not know the instance any more: its content is removed");
+            if matches!(standing, Standing::Unknown(times) if times >= WORDS) && self.store.served(id).is_some() {
+                let is_word = self.knows_another(id).await;
+                if resident.is_gone() {
+                    return;
+                }
+                if is_word && self.store.remove(id) {
+                    warn!(instance = %id, "Nova does not know the instance any more: its content is removed");
+                }
             }
             resident.stands(standing.clone());
             self.moved.notify_one();
@@ -317,6 +325,23 @@ impl Shared {
             let changed = tokio::time::timeout(spread(delay), resident.changed.notified());
             let _ = changed.await;
         }
+    }
+
+    /// Tells whether Nova knows some other instance that lives here, or there is none to compare with. One that has lost
+    /// its database, or does not take instances' ids from headers any more, says of all that they do not exist.
+    async fn knows_another(&self, id: InstanceId) -> bool {
+        let mut others: Vec<_> = {
+            let residents = self.lock();
+            let others = residents.iter().filter(|(other, _)| **other != id);
+            others.filter_map(|(_, other)| Some((other.standing() != Standing::Current, other.who()?))).collect()
+        };
+        others.sort_unstable_by_key(|(is_doubtful, who)| (*is_doubtful, who.instance));
+        for (_, who) in others.iter().take(COMPARED) {
+            if self.client.knows(who).await {
+                return true;
+            }
+        }
+        others.is_empty()
     }
 
     /// Reads all of an instance and puts it into the store, whole.

@@ -136,6 +136,11 @@ impl Client {
         matches!(self.look(&who, PROOF, Urgency::Background).await, Ok(_) | Err(Silence::Unknown))
     }
 
+    /// Tells whether Nova knows the instance.
+    pub(super) async fn knows(&self, who: &Who) -> bool {
+        self.look(who, PROOF, Urgency::Background).await.is_ok()
+    }
+
     /// Posts a password and returns Nova's status.
     pub(super) async fn post(&self, who: &Who, path: &str, password: Bytes) -> Result<u16, Silence> {
         let _places = self.places(Urgency::Guest).await;

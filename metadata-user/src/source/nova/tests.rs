@@ -89,3 +89,30 @@ async fn a_page_that_is_known_outlives_a_crash() {
     assert_eq!(pages["latest/meta-data/hostname"], hostname);
     assert_eq!(pages["latest/meta-data/none"].status(), 404);
 }
+
+#[tokio::test]
+async fn a_nova_that_knows_nobody_is_not_believed() {
+    let knows = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let here = Arc::clone(&knows);
+    let url = serve(move |path| match here.load(Ordering::Relaxed) {
+        true => proof(path),
+        false => Some((404, crate::api::NOT_FOUND_TEXT.to_owned())),
+    });
+    let shared = Shared {
+        store: Arc::new(Store::new(crate::api::Cloud::default())),
+        client: client(&url),
+        refresh: Duration::from_secs(300),
+        residents: Mutex::default(),
+        leaving: Mutex::default(),
+        left: Notify::new(),
+        view: StateView::new(SourceState::new("nova", url.clone())),
+        synced: Mutex::default(),
+        moved: Notify::new(),
+    };
+    shared.lock().insert(id(1), Arc::new(Resident::new(Some(who()))));
+    assert!(shared.knows_another(id(1)).await, "there is nobody to compare with");
+    shared.lock().insert(id(2), Arc::new(Resident::new(Some(Who { instance: id(2), ..who() }))));
+    assert!(!shared.knows_another(id(1)).await);
+    knows.store(true, Ordering::Relaxed);
+    assert!(shared.knows_another(id(1)).await);
+}
