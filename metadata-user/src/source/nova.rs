@@ -6,8 +6,8 @@
 //! - what was not read ahead is read when it is first asked for, once, and kept; the guest waits for that, and no other;
 //! - whatever fails, the last good content stays. It goes when no witness knows the instance any more, as soon as Nova
 //!   answers, which could give it again then: a guest that is restarted while Nova is away, or a node, finds its own;
-//! - it goes, too, when Nova, which knows others of this node, has said [`WORDS`] times, [`BETWEEN_WORDS`] apart, in its own words, that there is no such instance: that is also
-//!   what it says to a wrong project;
+//! - it goes, too, when Nova has said [`WORDS`] times, [`BETWEEN_WORDS`] apart, in its own words, that there is no such
+//!   instance, and knows another of this node: the same is what it says to a wrong project;
 //! - a posted password is Nova's to take; the copy shows it at once, and Nova's own answer later;
 //! - a wrong secret, an instance that Nova does not know and a Nova that is down are three different states.
 //!

@@ -152,8 +152,17 @@ impl Client {
                         return Ok(status);
                     }
                     404 if answer.body() == NOT_FOUND_TEXT => return Err(Silence::Unknown),
+                    // Nova's database, or what stands before Nova, may dislike what this guest posts.
+                    _ if !is_about_secret(&answer) && self.is_known(endpoint, who, path).await => {
+                        self.endpoints.answered(endpoint);
+                        return Err(Silence::Broken);
+                    }
                     _ => self.refused(endpoint, &answer),
                 },
+                Err(error) if error.is_unanswered() && self.is_known(endpoint, who, path).await => {
+                    self.endpoints.answered(endpoint);
+                    return Err(Silence::Broken);
+                }
                 // It may have been taken: asking another would turn that into a conflict.
                 Err(error)
                     if !matches!(error, fetch::FetchError::Connect(_) | fetch::FetchError::ConnectTimeout(_)) =>

@@ -52,6 +52,13 @@ async fn no_path_of_a_guest_takes_the_endpoint_away_from_others() {
         assert_eq!(client.page(&who(), "latest/%", Urgency::Guest).await, Err(Silence::Broken), "{refusal:?}");
         assert_eq!((client.endpoints.awake().len(), client.endpoints.trouble()), (1, None), "{refusal:?}");
     }
+    for refusal in [Some((500, String::new())), Some((406, "firewall".to_owned())), None] {
+        let told = refusal.clone();
+        let client = client(&serve(move |path| proof(path).or(told.clone())));
+        let posted = client.post(&who(), "openstack/latest/password", "\u{1f600}".into()).await;
+        assert_eq!(posted, Err(Silence::Broken), "{refusal:?}");
+        assert_eq!((client.endpoints.awake().len(), client.endpoints.trouble()), (1, None), "{refusal:?}");
+    }
 }
 
 #[tokio::test]
