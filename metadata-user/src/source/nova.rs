@@ -242,7 +242,7 @@ impl Shared {
         self.leave(gone);
         for (id, fact) in here {
             let address = fact.addresses.iter().find(|address| address.is_ipv4()).or(fact.addresses.first()).copied();
-            let project = fact.project.filter(|project| client::can_be_sent(project));
+            let project = fact.project.filter(client::can_be_sent);
             let who = project.map(|project| Who { instance: id, project, address });
             match residents.get(&id) {
                 Some(resident) => resident.is(who),
