@@ -7,41 +7,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use lab::{Document, Namespace, Node, NodePlan, Request};
-use serde_json::json;
+use lab::{Node, NodePlan, Rack};
 
 const PORTS: u32 = 500;
 /// Most that start, attaching and one answer for each port may take, all together.
 const LIMIT: Duration = Duration::from_secs(5);
-
-fn mac(number: u32) -> [u8; 6] {
-    let [_, _, high, low] = number.to_be_bytes();
-    [0xfa, 0x16, 0x3e, 7, high, low]
-}
-
-fn uuid(number: u32) -> String {
-    format!("{number:08x}-0000-4000-9000-000000000000")
-}
-
-/// Makes all taps, with their guests' ends in one namespace: IPv6 scopes keep them apart there.
-fn plug_all(node: &Node) -> Result<Namespace> {
-    let guests = Namespace::create("rack")?;
-    let (mut outside, mut inside) = (String::new(), String::new());
-    for number in 1..=PORTS {
-        let (tap, mac) = (lab::guest::default_tap(number), lab::guest::mac_text(mac(number)));
-        outside += &format!(
-            "link add {tap} type veth peer name g{number} address {mac} netns {}\nlink set {tap} addrgenmode none up\n",
-            guests.name()
-        );
-        inside +=
-            &format!("link set g{number} addrgenmode none up\naddr add fe80::{number:x}/64 dev g{number} nodad\n");
-        let port = json!({"id": lab::guest::port_id(number), "mac_address": mac});
-        node.write(&Document::new(&uuid(number), &format!("guest-{number}"), port))?;
-    }
-    node.namespace().ip_batch(&outside).context("making the taps")?;
-    guests.ip_batch(&inside).context("addressing the guests")?;
-    Ok(guests)
-}
 
 #[test]
 fn five_hundred_ports_are_attached_and_served_within_five_seconds_of_start() {
@@ -55,7 +25,7 @@ fn five_hundred_ports_are_served_as_soon_where_clsact_is_forced() {
 
 fn serves_in_time(attach: &'static str) {
     let node = NodePlan::default().attach(attach).make().unwrap();
-    let guests = plug_all(&node).unwrap();
+    let guests = Rack::plug(&node, PORTS, |document| document).unwrap();
     let start = Instant::now();
     node.start_daemon().unwrap();
     let ready = start.elapsed();
@@ -65,17 +35,7 @@ fn serves_in_time(attach: &'static str) {
     })
     .unwrap();
     let bound = start.elapsed();
-    let own = guests
-        .run(|| {
-            let path = "/openstack/latest/meta_data.json";
-            let mut own = 0;
-            for number in 1..=PORTS {
-                let response = Request::get(path).over_ipv6().through(&format!("g{number}")).send()?;
-                own += u32::from(response.json()?["uuid"] == uuid(number).as_str());
-            }
-            Ok(own)
-        })
-        .unwrap();
+    let own = guests.served().unwrap();
     let served = start.elapsed();
     println!(
         "{PORTS} ports, {attach}: daemon ready after {ready:?}, all bound after {bound:?}, all answered after {served:?}"
@@ -101,9 +61,7 @@ fn an_instance_takes_little_memory_beside_its_user_data() {
         let node = NodePlan::default().make().unwrap();
         let user_data = vec![b'x'; usize::try_from(USER_DATA).unwrap()];
         for number in 1..=instances {
-            let port = json!({"id": lab::guest::port_id(number), "mac_address": lab::guest::mac_text(mac(number))});
-            let document = Document::new(&uuid(number), &format!("guest-{number}"), port).with_user_data(&user_data);
-            document.write(&node.instances()).unwrap();
+            lab::rack::document(number).with_user_data(&user_data).write(&node.instances()).unwrap();
         }
         let start = Instant::now();
         node.start_daemon().unwrap();

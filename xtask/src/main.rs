@@ -3,6 +3,7 @@
 //! Promises: a verb per file; every command that is run is shown before it runs; `build`, `test`, `demo` and `run` do
 //! what `setup` does first, so that a fresh clone needs no other step.
 
+mod bench;
 mod build;
 mod clients;
 mod command;
@@ -34,6 +35,8 @@ enum Verb {
     Build(build::Options),
     /// Run the tests: all of them, or the named groups
     Test(test::Options),
+    /// Measure what this costs and saves, as ratios of two things in turns
+    Bench(bench::Options),
     /// Show two guests with the same MAC and the same IPv4 address, each reading its own metadata
     Demo(demo::DemoOptions),
     /// Run the daemon in the foreground in a node namespace with two guests, until Ctrl-C
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         }
         Verb::Build(options) => build::run(&options),
         Verb::Test(options) => test::run(&options),
+        Verb::Bench(options) => bench::run(&options),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Run(options) => demo::run(&options),
         Verb::Fleet(options) => fleet::run(&options),

@@ -1,0 +1,265 @@
+//! A client that asks as fast as it is answered, or at a fixed rate.
+//!
+//! One thread, one epoll, `connections` connections. At a fixed rate the time of a request counts from when it was due,
+//! whatever delayed it, so a slow answer is not hidden by the requests that could not be sent meanwhile (coordinated
+//! omission). Every answer must be a 200 of the length of the first one.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use hdrhistogram::Histogram;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Longest time without any answer, until the measurement is given up.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// What is asked, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    /// Whom.
+    pub(crate) server: SocketAddr,
+    /// Which path.
+    pub(crate) path: String,
+    /// Connections at a time.
+    pub(crate) connections: usize,
+    /// Each request on a connection of its own.
+    pub(crate) reconnect: bool,
+    /// Requests per second in all; `None`: as many as are answered.
+    pub(crate) rate: Option<f64>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// Answered requests.
+    pub(crate) requests: u64,
+    /// How long it took.
+    pub(crate) elapsed: Duration,
+    /// Nanoseconds of each.
+    pub(crate) latency: Histogram<u64>,
+}
+
+impl Outcome {
+    /// Returns the requests per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.requests as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Returns the microseconds within which this share of the requests was answered.
+    pub(crate) fn quantile(&self, at: f64) -> f64 {
+        self.latency.value_at_quantile(at) as f64 / 1000.0
+    }
+}
+
+/// Returns a histogram of nanoseconds, up to a minute, of three digits.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
+    Histogram::new_with_bounds(100, 60_000_000_000, 3).context("making a histogram")
+}
+
+struct Connection {
+    socket: Option<Socket>,
+    /// When the request under way was due.
+    due: Instant,
+    /// Bytes of the answer so far; `None`: no request is under way.
+    received: Option<usize>,
+    /// Whether the request is still to be written.
+    unsent: bool,
+}
+
+struct Client<'l> {
+    load: &'l Load,
+    request: Vec<u8>,
+    /// Bytes of an answer.
+    expected: usize,
+    epoll: Epoll,
+    connections: Vec<Connection>,
+    buffer: Vec<u8>,
+}
+
+impl Load {
+    /// Asks for this long, on this thread and in its namespace.
+    pub(crate) fn run(&self, duration: Duration) -> Result<Outcome> {
+        let request = format!("GET {} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n", self.path).into_bytes();
+        let expected = self.probe(&request)?;
+        let start = Instant::now();
+        let interval = self.rate.map(|rate| Duration::from_secs_f64(self.connections as f64 / rate));
+        let connections = (0..self.connections).map(|place| {
+            let share = place as f64 / self.connections as f64;
+            let offset = interval.map_or(Duration::ZERO, |interval| interval.mul_f64(share));
+            Connection { socket: None, due: start + offset, received: None, unsent: false }
+        });
+        let client = Client {
+            load: self,
+            request,
+            expected,
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("opening an epoll")?,
+            connections: connections.collect(),
+            buffer: vec![0; 256 << 10],
+        };
+        client.run(start, duration, interval)
+    }
+
+    fn socket(&self) -> Result<Socket> {
+        let socket =
+            Socket::new(Domain::for_address(self.server), Type::STREAM, Some(Protocol::TCP)).context("a socket")?;
+        socket.set_tcp_nodelay(true).context("TCP_NODELAY")?;
+        // A connection that has done its work leaves no TIME_WAIT behind, of which there are 28,000 at most.
+        socket.set_linger(Some(Duration::ZERO)).context("SO_LINGER")?;
+        Ok(socket)
+    }
+
+    /// Asks once and returns the length of the whole answer.
+    fn probe(&self, request: &[u8]) -> Result<usize> {
+        let mut socket = self.socket()?;
+        socket.set_read_timeout(Some(STALLED)).context("a time-out")?;
+        socket
+            .connect_timeout(&self.server.into(), STALLED)
+            .with_context(|| format!("connecting to {}", self.server))?;
+        socket.write_all(request).context("asking")?;
+        let (mut answer, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+        loop {
+            let count = socket.read(&mut buffer).with_context(|| format!("reading {}", self.path))?;
+            answer.extend_from_slice(&buffer[..count]);
+            if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+                let length: usize = length.context("an answer without its length")?.trim().parse()?;
+                if !head.starts_with("http/1.1 200") {
+                    bail!("{} answered {:?}", self.path, head.lines().next().unwrap_or_default());
+                }
+                if answer.len() >= end + 4 + length {
+                    return Ok(end + 4 + length);
+                }
+            }
+            if count == 0 {
+                bail!("the connection ended before the answer");
+            }
+        }
+    }
+}
+
+impl Client<'_> {
+    fn run(mut self, start: Instant, duration: Duration, interval: Option<Duration>) -> Result<Outcome> {
+        let end = start + duration;
+        let mut latency = histogram()?;
+        let (mut requests, mut last) = (0, start);
+        let mut events = vec![EpollEvent::empty(); self.connections.len()];
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                break;
+            }
+            if now > last + STALLED {
+                bail!("no answer for {STALLED:?}");
+            }
+            let mut next = end;
+            let mut done = Vec::new();
+            for place in 0..self.connections.len() {
+                let connection = &self.connections[place];
+                if connection.received.is_some() {
+                    continue;
+                }
+                if interval.is_some() && connection.due > now {
+                    next = next.min(connection.due);
+                } else if self.begin(place, interval.is_none())? {
+                    done.push(place);
+                }
+            }
+            // Epoll counts milliseconds: what is due sooner is waited for without sleeping.
+            let wait = match done.len() {
+                0 => u16::try_from(next.saturating_duration_since(now).as_millis()).unwrap_or(u16::MAX).min(100),
+                _ => 0,
+            };
+            let count = self.epoll.wait(&mut events, EpollTimeout::from(wait)).context("waiting")?;
+            for event in &events[..count] {
+                let place = usize::try_from(event.data()).unwrap_or(0);
+                if self.go_on(place)? {
+                    done.push(place);
+                }
+            }
+            for place in done {
+                last = Instant::now();
+                let connection = &mut self.connections[place];
+                latency.saturating_record(u64::try_from((last - connection.due).as_nanos()).unwrap_or(u64::MAX));
+                requests += 1;
+                connection.received = None;
+                if let Some(interval) = interval {
+                    connection.due += interval;
+                }
+                if self.load.reconnect {
+                    connection.socket = None;
+                }
+            }
+        }
+        Ok(Outcome { requests, elapsed: start.elapsed(), latency })
+    }
+
+    /// Begins the request that is due. Returns whether its answer is complete already.
+    fn begin(&mut self, place: usize, due_now: bool) -> Result<bool> {
+        let connection = &mut self.connections[place];
+        if due_now {
+            connection.due = Instant::now();
+        }
+        connection.received = Some(0);
+        connection.unsent = true;
+        if connection.socket.is_none() {
+            let socket = self.load.socket()?;
+            socket.set_nonblocking(true).context("not blocking")?;
+            match socket.connect(&self.load.server.into()) {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
+                Err(error) => return Err(error).with_context(|| format!("connecting to {}", self.load.server)),
+            }
+            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+            self.epoll.add(socket.as_fd(), EpollEvent::new(flags, place as u64)).context("watching a socket")?;
+            connection.socket = Some(socket);
+            return Ok(false);
+        }
+        self.go_on(place)
+    }
+
+    /// Writes and reads as far as that goes. Returns whether the answer is complete.
+    fn go_on(&mut self, place: usize) -> Result<bool> {
+        let connection = &mut self.connections[place];
+        let (Some(socket), Some(received)) = (&mut connection.socket, &mut connection.received) else {
+            return Ok(false);
+        };
+        // Complete already, and not yet taken note of.
+        if *received == self.expected {
+            return Ok(false);
+        }
+        if connection.unsent {
+            match socket.write(&self.request) {
+                Ok(count) if count == self.request.len() => connection.unsent = false,
+                Ok(_) => bail!("a request was written in part"),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error).context("asking"),
+            }
+        }
+        loop {
+            match socket.read(&mut self.buffer) {
+                Ok(0) => bail!("the server closed a connection"),
+                Ok(count) => {
+                    if *received == 0 && !self.buffer[..count].starts_with(b"HTTP/1.1 200") {
+                        bail!("not answered with 200");
+                    }
+                    *received += count;
+                    if *received > self.expected {
+                        bail!("an answer of another length");
+                    }
+                    if *received == self.expected {
+                        return Ok(true);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error).context("reading an answer"),
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The benchmark: what this costs and what it saves, as ratios of two things measured in turns on one machine.
+//!
+//! `cargo xtask bench` builds everything with optimisations and starts this. Promises: every scenario makes its own
+//! namespaces and takes them away, sends load nowhere else, and is bounded in time; a claim is a ratio of two things that
+//! ran alternately, with the spread of its pairs; absolute figures stand beside it with the machine they are from.
+
+mod compare;
+mod load;
+mod machine;
+mod page;
+mod plot;
+mod result;
+mod scenario;
+mod stats;
+mod usage;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+
+use result::Run;
+use scenario::Scenario;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", about = "Measures metadatad against what it is compared with, in turns")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show what changed between two results, beyond their noise
+    Compare {
+        /// The earlier result
+        before: PathBuf,
+        /// The later one
+        after: PathBuf,
+    },
+    /// Write the page and the plots of a result anew
+    Page {
+        /// The result
+        result: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    /// Scenarios, in this order; all of them if none is named
+    #[arg(value_enum)]
+    scenarios: Vec<Scenario>,
+    /// Seconds of each slice of a pair
+    #[arg(long, default_value_t = 1.0, value_parser = slice)]
+    slice: f64,
+    /// Pairs of slices for each comparison
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pairs: u32,
+    /// Folder of results
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+fn slice(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.05..=60.0).contains(&seconds) { Ok(seconds) } else { Err("use 0.05 to 60 seconds".to_owned()) }
+}
+
+/// How long and how often things are measured.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    slice: Duration,
+    pairs: u32,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.verb {
+        Some(Verb::Compare { before, after }) => {
+            print!("{}", compare::table(&Run::read(&before)?, &Run::read(&after)?));
+            Ok(())
+        }
+        Some(Verb::Page { result }) => {
+            let run = Run::read(&result)?;
+            page::write(&run, &result.with_extension(""))
+        }
+        None => measure(&arguments.run),
+    }
+}
+
+fn measure(arguments: &RunArguments) -> Result<()> {
+    let effort = Effort { slice: Duration::from_secs_f64(arguments.slice), pairs: arguments.pairs };
+    let mut run = Run::begin()?;
+    eprint!("{}", run.machine);
+    let mut failed = Vec::new();
+    for scenario in Scenario::chosen(&arguments.scenarios) {
+        eprintln!("== {}: {}", scenario.name(), scenario.about());
+        let before = run.cases.len();
+        if let Err(error) = scenario.run(effort, &mut run) {
+            eprintln!("{}: {error:#}", scenario.name());
+            failed.push(scenario.name());
+        }
+        print!("{}", page::table(&run.cases[before..]));
+    }
+    std::fs::create_dir_all(&arguments.out).with_context(|| format!("making {}", arguments.out.display()))?;
+    let file = arguments.out.join(format!("{}.json", run.name));
+    run.write(&file)?;
+    page::write(&run, &file.with_extension(""))?;
+    eprintln!("written: {} and {}", file.display(), file.with_extension("md").display());
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join(", "));
+    }
+    Ok(())
+}

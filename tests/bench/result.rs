@@ -1,0 +1,160 @@
+//! What was measured, as it is kept: one JSON file per run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+use crate::stats::Spread;
+
+/// One start of the benchmark.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// Date and time, UTC: the name of its files.
+    pub(crate) name: String,
+    /// Where it ran.
+    pub(crate) machine: Machine,
+    /// What was measured, in order.
+    pub(crate) cases: Vec<Case>,
+}
+
+/// One thing that was measured, or two that were compared.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Case {
+    /// The scenario.
+    pub(crate) scenario: String,
+    /// What it is within the scenario.
+    pub(crate) name: String,
+    /// What was compared; none where there is nothing to compare with.
+    pub(crate) ratios: Vec<Ratio>,
+    /// Absolute figures, by name with their unit.
+    pub(crate) figures: BTreeMap<String, f64>,
+    /// Latency distributions by name: pairs of quantile and microseconds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) latencies: BTreeMap<String, Vec<(f64, f64)>>,
+}
+
+/// Two things, measured in turns.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ratio {
+    /// What was measured of both, with its unit.
+    pub(crate) metric: String,
+    /// What is on top of the fraction, and what below.
+    pub(crate) of: String,
+    /// See `of`.
+    pub(crate) to: String,
+    /// One ratio for each pair, in order.
+    pub(crate) pairs: Vec<f64>,
+    /// What this project wants it to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) goal: Option<Goal>,
+}
+
+/// What is wanted of a ratio's median, or of a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Goal {
+    /// It or more.
+    AtLeast(f64),
+    /// It or less.
+    AtMost(f64),
+}
+
+impl Goal {
+    /// Tells whether a value reaches it.
+    pub(crate) fn is_reached(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
+impl std::fmt::Display for Goal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AtLeast(least) => write!(f, "≥ {least}"),
+            Self::AtMost(most) => write!(f, "≤ {most}"),
+        }
+    }
+}
+
+impl Case {
+    /// Begins a case without anything in it.
+    pub(crate) fn new(scenario: &str, name: impl Into<String>) -> Self {
+        Self {
+            scenario: scenario.to_owned(),
+            name: name.into(),
+            ratios: Vec::new(),
+            figures: BTreeMap::new(),
+            latencies: BTreeMap::new(),
+        }
+    }
+
+    /// Adds an absolute figure.
+    pub(crate) fn figure(&mut self, name: impl Into<String>, value: f64) {
+        self.figures.insert(name.into(), value);
+    }
+}
+
+impl Ratio {
+    /// Returns the median and the quartiles of the pairs.
+    pub(crate) fn spread(&self) -> Spread {
+        Spread::of(&self.pairs)
+    }
+}
+
+impl Run {
+    /// Begins a run now, here.
+    pub(crate) fn begin() -> Result<Self> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+        Ok(Self { name: date_and_time(since.as_secs()), machine: Machine::look()?, cases: Vec::new() })
+    }
+
+    /// Reads a run.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is no result of the benchmark", path.display()))
+    }
+
+    /// Writes it.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).context("writing the result as JSON")?;
+        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// Says a Unix time as `2026-01-31T235959`, UTC.
+fn date_and_time(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Days since 1970 to a date of the civil calendar: eras of 400 years that begin in March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = year_of_era + era * 400 + next;
+    format!("{year:04}-{month:02}-{day:02}T{:02}{:02}{:02}", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date_and_time;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T000000"),
+            (951_782_399, "2000-02-28T235959"),
+            (951_868_800, "2000-03-01T000000"),
+            (1_798_761_599, "2026-12-31T235959"),
+        ] {
+            assert_eq!(date_and_time(seconds), expected);
+        }
+    }
+}

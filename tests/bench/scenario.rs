@@ -1,0 +1,58 @@
+//! What can be measured.
+
+mod boot_storm;
+mod intercept;
+mod scale;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::Effort;
+use crate::result::Run;
+
+/// A scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Requests through a tap and the programs, against the same daemon over a plain veth pair
+    Intercept,
+    /// Many guests booting at once
+    BootStorm,
+    /// How it grows with ports and instances
+    Scale,
+}
+
+impl Scenario {
+    /// Returns those that were named, or all.
+    pub(crate) fn chosen(named: &[Self]) -> &[Self] {
+        if named.is_empty() { Self::value_variants() } else { named }
+    }
+
+    /// Returns its name, as on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Intercept => "intercept",
+            Self::BootStorm => "boot-storm",
+            Self::Scale => "scale",
+        }
+    }
+
+    /// Says what it measures.
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Intercept => {
+                "requests through a tap and the programs, against the same daemon over a plain veth pair"
+            }
+            Self::BootStorm => "guests that all send cloud-init's requests at once, each on a connection of its own",
+            Self::Scale => "start, memory and answers with more and more ports and instances",
+        }
+    }
+
+    /// Measures it, and adds the cases to the run as they are done.
+    pub(crate) fn run(self, effort: Effort, run: &mut Run) -> Result<()> {
+        match self {
+            Self::Intercept => intercept::run(effort, run),
+            Self::BootStorm => boot_storm::run(run),
+            Self::Scale => scale::run(effort, run),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `intercept`: what the programs and the translation cost a request.
+//!
+//! One daemon, two ways to it, in turns: from a guest through its tap, and over a plain veth pair into the responder's
+//! namespace, from the identity address that the guest's packets get. So daemon, listening socket, content and even the
+//! limits of the port are the same; the difference is the programs. The plain way is what no answer from user space can
+//! beat: IPv6, with one device less in between than a guest has.
+
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use anyhow::{Context as _, Result};
+use lab::{Guest, Namespace, Node, NodePlan};
+use metadata_ebpf::addr::{Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, RESPONDER_IPV6, Vlan};
+
+use crate::Effort;
+use crate::load::{Load, Outcome};
+use crate::machine::pin;
+use crate::result::{Case, Goal, Ratio, Run};
+use crate::usage::{Usage, resident};
+
+const SMALL: &str = "/latest/meta-data/instance-id";
+const LARGE: &str = "/latest/user-data";
+const LARGE_BODY: usize = 64 << 10;
+/// Quantiles that are kept of a distribution.
+const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0];
+
+/// The daemon, a guest, and the plain way.
+struct World {
+    guest: Guest,
+    plain: Namespace,
+    node: Node,
+}
+
+impl World {
+    fn make() -> Result<Self> {
+        // The client closes by reset: the daemon sees that a little later, and must not refuse the next one meanwhile.
+        let node = NodePlan::default().further("[http]\nconnections_per_port = 4096\n").start()?;
+        let guest = node.guest("bench").document(|document| document.with_user_data(&vec![b'x'; LARGE_BODY])).boot()?;
+        let world = Self { plain: Namespace::create("plain")?, guest, node };
+        world.join()?;
+        Ok(world)
+    }
+
+    /// Makes the plain way.
+    fn join(&self) -> Result<()> {
+        let responder = self.node.responder();
+        let tag = self.node.ports()?.get(&self.guest.ifindex()).context("the guest's port is not there")?.tag;
+        // A guest that has this IPv6 address would be seen under this one.
+        let identity =
+            IdentityAddress { family: Family::Ipv6, vlan: Vlan::default(), tag, guest: [0, 0, 0, 0, 0, 0, 0, 1] };
+        let (identity, server) = (Ipv6Addr::from(identity.encode()), Ipv6Addr::from(RESPONDER_IPV6));
+        let (near, far) = ("02:00:00:00:00:01", "02:00:00:00:00:02");
+        responder.ip(&format!(
+            "link add plain0 address {near} mtu 1500 type veth peer name eth0 address {far} mtu 1500 netns {}",
+            self.plain.name()
+        ))?;
+        responder.ip("link set plain0 up")?;
+        self.plain.ip("link set eth0 up")?;
+        responder.ip(&format!("route add {identity}/128 dev plain0"))?;
+        responder.ip(&format!("neigh add {identity} lladdr {far} dev plain0 nud permanent"))?;
+        self.plain.ip(&format!("addr add {identity}/128 dev eth0 nodad"))?;
+        self.plain.ip(&format!("route add {server}/128 dev eth0 src {identity}"))?;
+        self.plain.ip(&format!("neigh add {server} lladdr {near} dev eth0 nud permanent"))?;
+        // The guest need not look for the service's MAC either.
+        let mac = lab::guest::mac_text(METADATA_MAC);
+        let namespace = self.guest.namespace();
+        namespace.ip(&format!("neigh replace {} lladdr {mac} dev eth0", std::net::Ipv4Addr::from(METADATA_IPV4)))?;
+        namespace.ip(&format!("neigh replace {} lladdr {mac} dev eth0", Ipv6Addr::from(METADATA_IPV6)))?;
+        Ok(())
+    }
+
+    fn through_the_tap(&self, family: Family) -> Result<SocketAddr> {
+        Ok(match family {
+            Family::Ipv4 => (METADATA_IPV4, 80).into(),
+            Family::Ipv6 => {
+                let scope = self.guest.namespace().ifindex("eth0")?;
+                SocketAddrV6::new(METADATA_IPV6.into(), 80, 0, scope).into()
+            }
+        })
+    }
+}
+
+pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
+    let world = World::make()?;
+    let daemon = world.node.daemon_id().context("the daemon runs")?;
+    if run.machine.processors > 1 {
+        pin(daemon, 0)?;
+    }
+    for family in [Family::Ipv4, Family::Ipv6] {
+        for (size, path) in [("small", SMALL), ("64 KB", LARGE)] {
+            for reconnect in [false, true] {
+                for connections in [1, 16, 64] {
+                    let load = Load {
+                        server: world.through_the_tap(family)?,
+                        path: path.to_owned(),
+                        connections,
+                        reconnect,
+                        rate: None,
+                    };
+                    let case = compare(&world, daemon, effort, run.machine.processors > 1, &load, family, size)?;
+                    eprintln!("   {}: {}", case.name, crate::page::ratios(&case));
+                    run.cases.push(case);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn compare(
+    world: &World,
+    daemon: u32,
+    effort: Effort,
+    pinned: bool,
+    tap: &Load,
+    family: Family,
+    size: &str,
+) -> Result<Case> {
+    let plain = Load { server: (RESPONDER_IPV6, 80).into(), ..tap.clone() };
+    let ask = |namespace: &Namespace, load: &Load| {
+        namespace.run(|| {
+            if pinned {
+                pin(0, 1)?;
+            }
+            load.run(effort.slice)
+        })
+    };
+    let family_name = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
+    let kind = if tap.reconnect { "new connection each" } else { "keep-alive" };
+    let connections = tap.connections;
+    let mut case = Case::new("intercept", format!("{family_name}, {size}, {kind}, {connections} connections"));
+    let mut sums = [("tap", Sum::new()?), ("plain", Sum::new()?)];
+    let (mut rates, mut medians, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in 0..effort.pairs {
+        let mut outcomes: [Option<(Outcome, f64)>; 2] = [None, None];
+        // Who is first changes, so that a drift of the machine does not favour one.
+        for turn in [pair % 2, (pair + 1) % 2] {
+            let before = Usage::of(daemon)?;
+            let outcome = if turn == 0 { ask(world.guest.namespace(), tap)? } else { ask(&world.plain, &plain)? };
+            let used = Usage::of(daemon)?.since(before);
+            let place = usize::from(turn == 1);
+            sums[place].1.add(&outcome, used)?;
+            outcomes[place] = Some((outcome, used.cpu));
+        }
+        let [Some((tap, tap_cpu)), Some((plain, plain_cpu))] = outcomes else { continue };
+        rates.push(tap.rate() / plain.rate());
+        medians.push(tap.quantile(0.5) / plain.quantile(0.5));
+        costs.push((tap_cpu / tap.requests as f64) / (plain_cpu / plain.requests as f64));
+    }
+    let wanted = connections == 16 && size == "small";
+    let ratio = |metric: &str, pairs, goal: Option<Goal>| Ratio {
+        metric: metric.to_owned(),
+        of: "through the tap".to_owned(),
+        to: "plain veth".to_owned(),
+        pairs,
+        goal,
+    };
+    let least = if tap.reconnect { 0.90 } else { 0.92 };
+    case.ratios.push(ratio("requests/s", rates, wanted.then_some(Goal::AtLeast(least))));
+    case.ratios.push(ratio("median", medians, (wanted && !tap.reconnect).then_some(Goal::AtMost(1.05))));
+    case.ratios.push(ratio("daemon's CPU per request", costs, None));
+    for (name, sum) in &sums {
+        sum.figures(name, &mut case);
+    }
+    case.figure("daemon, MB resident", resident(daemon)?);
+    Ok(case)
+}
+
+/// All slices of one way.
+struct Sum {
+    outcome: Outcome,
+    used: Usage,
+}
+
+impl Sum {
+    fn new() -> Result<Self> {
+        let outcome = Outcome { requests: 0, elapsed: Default::default(), latency: crate::load::histogram()? };
+        Ok(Self { outcome, used: Usage::default() })
+    }
+
+    fn add(&mut self, outcome: &Outcome, used: Usage) -> Result<()> {
+        self.outcome.requests += outcome.requests;
+        self.outcome.elapsed += outcome.elapsed;
+        self.outcome.latency.add(&outcome.latency).context("adding histograms")?;
+        self.used.cpu += used.cpu;
+        self.used.switches += used.switches;
+        Ok(())
+    }
+
+    fn figures(&self, name: &str, case: &mut Case) {
+        let requests = self.outcome.requests as f64;
+        case.figure(format!("{name}, requests/s"), self.outcome.rate());
+        for (what, at) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            case.figure(format!("{name}, {what} µs"), self.outcome.quantile(at));
+        }
+        case.figure(format!("{name}, daemon's CPU µs per request"), self.used.cpu * 1e6 / requests);
+        case.figure(format!("{name}, daemon's context switches per request"), self.used.switches / requests);
+        let quantiles = QUANTILES.map(|at| (at, self.outcome.quantile(at)));
+        case.latencies.insert(name.to_owned(), quantiles.to_vec());
+    }
+}

@@ -1,0 +1,54 @@
+//! What processes use: processor time, memory, context switches.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Usage {
+    /// Seconds on a processor, of all threads that still run.
+    pub(crate) cpu: f64,
+    /// Switches to another thread, wanted or not.
+    pub(crate) switches: f64,
+}
+
+impl Usage {
+    /// Reads what a process has used so far.
+    pub(crate) fn of(process: u32) -> Result<Self> {
+        let mut usage = Self::default();
+        let tasks = format!("/proc/{process}/task");
+        for task in fs::read_dir(&tasks).with_context(|| format!("reading {tasks}"))? {
+            let task = task?.path();
+            // A thread may end between the listing and the look.
+            let (Ok(schedstat), Ok(status)) =
+                (fs::read_to_string(task.join("schedstat")), fs::read_to_string(task.join("status")))
+            else {
+                continue;
+            };
+            let nanoseconds: f64 = schedstat.split_whitespace().next().unwrap_or("0").parse().unwrap_or(0.0);
+            usage.cpu += nanoseconds / 1e9;
+            usage.switches += number_after(&status, "\nvoluntary_ctxt_switches:")
+                + number_after(&status, "\nnonvoluntary_ctxt_switches:");
+        }
+        Ok(usage)
+    }
+
+    /// Returns what was used between an earlier look and this one.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self { cpu: self.cpu - earlier.cpu, switches: self.switches - earlier.switches }
+    }
+}
+
+/// Returns the megabytes of physical memory that a process has.
+pub(crate) fn resident(process: u32) -> Result<f64> {
+    let path = format!("/proc/{process}/status");
+    let status = fs::read_to_string(Path::new(&path)).with_context(|| format!("reading {path}"))?;
+    Ok(number_after(&status, "\nVmRSS:") / 1024.0)
+}
+
+fn number_after(text: &str, name: &str) -> f64 {
+    let found = text.split_once(name).and_then(|(_, rest)| rest.split_whitespace().next());
+    found.and_then(|number| number.parse().ok()).unwrap_or(0.0)
+}

@@ -1,0 +1,33 @@
+//! `cargo xtask bench`: the benchmark, built with optimisations and started.
+//!
+//! The work is done by the program `bench` of the package in `tests`, which has the lab at hand.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::command::{cargo, root, show, show_and_run, target_directory};
+
+/// What `bench` may be told: everything is the program's.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Options {
+    /// Scenarios and options; `cargo xtask bench --help` shows them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+}
+
+/// Builds everything and becomes the benchmark.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    crate::setup::run(false)?;
+    crate::build::object()?;
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "metadata-user", "--package", "metadatad-tests"]);
+    show_and_run(build.args(["--bin", "metadatad", "--bin", "bench"]))?;
+    let mut command = Command::new(target_directory().join("release/bench"));
+    command.current_dir(root()).args(&options.words);
+    show(&command);
+    Err(command.exec()).with_context(|| format!("starting {}", command.get_program().to_string_lossy()))
+}
