@@ -151,6 +151,20 @@ fn a_revision_that_has_passed_is_refused() -> Result<()> {
 }
 
 #[test]
+fn a_key_that_the_daemon_refuses_is_not_listed_as_good() -> Result<()> {
+    let (node, etcd) = world(EtcdPlan::default())?;
+    let text = document().text();
+    for name in [A.to_uppercase(), format!("x/{A}"), "web".to_owned()] {
+        etcd.put(&key(&name), &text)?;
+    }
+    let list: Value = serde_json::from_str(&instance(&node, &["list", "--json"])?)?;
+    let problems: Vec<_> = list.as_array().context("a list")?.iter().map(|one| one["problem"].as_str()).collect();
+    assert_eq!(problems.len(), 3, "{list}");
+    assert!(problems.iter().all(|told| told.is_some_and(|told| told.contains("in lower case"))), "{list}");
+    Ok(())
+}
+
+#[test]
 fn many_documents_are_listed_page_by_page() -> Result<()> {
     let (node, _etcd) = world(EtcdPlan::default())?;
     let folder = node.path("many");

@@ -1,6 +1,7 @@
 //! `[snapshot]`: what the node keeps on disk, sealed.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,6 +20,15 @@ pub const KEY_FILE: &str = "/var/lib/metadatad/snapshot.key";
 
 /// What a node that loses power may miss: two seconds of changes, which its controller tells it again.
 pub const INTERVAL: Duration = Duration::from_secs(2);
+
+/// What is at the end of the name of a file that is being written.
+pub(crate) const DRAFT: &str = ".new";
+
+/// What is at the end of the name of a snapshot that was refused.
+pub(crate) const REFUSED: &str = ".refused";
+
+/// Files beside the snapshot that it removes or replaces: the key must be none of them.
+const BESIDE: [&str; 2] = [DRAFT, REFUSED];
 
 /// `[snapshot]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,9 +72,18 @@ impl Raw {
         if let Some(path) = self.key_file {
             let span = path.span();
             snapshot.key_file = file.file(path)?;
+            let remedy = "give it a path of its own, best in another folder";
             if snapshot.key_file == snapshot.path {
                 let problem = "snapshot.key_file is the snapshot itself".to_owned();
-                return Err(file.refuse(span, problem, "give it a path of its own, best in another folder"));
+                return Err(file.refuse(span, problem, remedy));
+            }
+            if let Some(suffix) = BESIDE.iter().find(|suffix| is_beside(&snapshot.key_file, &snapshot.path, suffix)) {
+                let problem = format!("snapshot.key_file is the snapshot's path with {suffix}, which it overwrites");
+                return Err(file.refuse(span, problem, remedy));
+            }
+            if is_beside(&snapshot.path, &snapshot.key_file, DRAFT) {
+                let problem = format!("snapshot.path is the key's path with {DRAFT}, which a new key overwrites");
+                return Err(file.refuse(span, problem, remedy));
             }
         }
         if let Some(interval) = self.interval {
@@ -74,10 +93,13 @@ impl Raw {
     }
 }
 
+/// Whether a path is another one with something at its end.
+fn is_beside(path: &Path, of: &Path, suffix: &str) -> bool {
+    path.as_os_str().as_bytes().strip_suffix(suffix.as_bytes()) == Some(of.as_os_str().as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::Config;
     use super::*;
 
@@ -102,6 +124,9 @@ mod tests {
             ("[snapshot]\npath = '/var/lib/'", "m.toml:2:8", "is a folder", "name a file in it"),
             ("[snapshot]\nkey_file = 'x'", "m.toml:2:12", "not an absolute path", "from `/`"),
             ("[snapshot]\npath = '/x'\nkey_file = '/x'", "m.toml:3:12", "the snapshot itself", "of its own"),
+            ("[snapshot]\npath = '/x'\nkey_file = '/x.new'", "m.toml:3:12", "overwrites", "of its own"),
+            ("[snapshot]\npath = '/x'\nkey_file = '/x.refused'", "m.toml:3:12", "overwrites", "of its own"),
+            ("[snapshot]\npath = '/x.new'\nkey_file = '/x'", "m.toml:3:12", "overwrites", "of its own"),
             ("[snapshot]\ninterval = 2", "m.toml:2:12", "expected a text in quotes", "write a value"),
             ("[snapshot]\ninterval = '2h'", "m.toml:2:12", "not a possible time-out", "100ms"),
         ] {

@@ -285,7 +285,7 @@ pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &
     header.instances = instances.len();
     let head = format!("{MAGIC}{VERSION}\n{}\n", serde_json::to_string(&header)?);
 
-    let draft = beside(path, ".new");
+    let draft = beside(path, config::snapshot::DRAFT);
     // Whatever it is: the draft of a daemon that was killed, or somebody's link.
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -322,7 +322,7 @@ fn write_to(file: File, key: &SealKey, salt: &seal::Salt, head: &str, instances:
 
 /// Keeps a refused snapshot, in place of an earlier one. Returns its new name.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let aside = beside(path, ".refused");
+    let aside = beside(path, config::snapshot::REFUSED);
     fs::rename(path, &aside)?;
     Ok(aside)
 }

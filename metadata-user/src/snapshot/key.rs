@@ -66,7 +66,7 @@ fn present(path: &Path) -> bool {
 fn make(path: &Path) -> io::Result<()> {
     let key = random_key().map_err(io::Error::other)?;
     make_folder(path)?;
-    let draft = super::file::beside(path, ".new");
+    let draft = super::file::beside(path, crate::config::snapshot::DRAFT);
     let _ = fs::remove_file(&draft);
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(key.expose())?;

@@ -135,8 +135,15 @@ impl Keys {
         let name = String::from_utf8_lossy(pair.key()).into_owned();
         let rest = name.strip_prefix(&format!("{}/nodes/", self.settings.prefix))?;
         let (node, id) = rest.split_once("/instances/")?;
-        let (node, id) = (node.to_owned(), id.parse().ok());
-        let bytes = Ok(pair.value().to_vec());
+        // One spelling only, as the source has it: what the daemon refuses is not shown as good.
+        let id = id.parse().ok().filter(|parsed: &InstanceId| parsed.to_string() == id);
+        let node = node.to_owned();
+        let bytes = match id {
+            Some(_) => Ok(pair.value().to_vec()),
+            None => Err("the last part of the key is not an instance's UUID in lower case; rename the key, or delete \
+                         it with etcdctl"
+                .to_owned()),
+        };
         Some(Stored { id, name, node: Some(node), revision: Some(pair.mod_revision()), bytes })
     }
 

@@ -99,9 +99,14 @@ impl Folder {
                 serves_last_good: document.serves.is_some(),
             })
         });
+        // Until something was read, nothing is known to lack a document.
+        let mut unconfirmed = if self.swept || self.scans == 0 { Vec::new() } else { self.store.ids() };
+        unconfirmed.retain(|id| !self.owners.contains_key(id));
+        unconfirmed.sort_unstable();
         SourceState {
             synced_at: self.synced_at,
             instances: self.owners.len(),
+            unconfirmed,
             broken: broken.collect(),
             error: self.error.clone(),
             lagging_since: self.unavailable_since,
@@ -161,7 +166,10 @@ impl Folder {
     /// Removes, once, what the store had before anything was read and no document describes. While a document cannot be
     /// used, any of that may be its last good version.
     fn sweep(&mut self) {
-        let unknown = |document: &Document| document.refusal.is_some() && document.serves.is_none();
+        // A second document of an instance is known: it is of one that another file describes.
+        let unknown = |document: &Document| {
+            document.serves.is_none() && document.refusal.as_ref().is_some_and(|refusal| refusal.taken.is_none())
+        };
         if self.swept || self.scans == 0 || self.documents.values().any(unknown) {
             return;
         }

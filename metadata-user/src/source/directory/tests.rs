@@ -36,10 +36,15 @@ struct Fixture {
 
 impl Fixture {
     fn start(prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_with(Store::new(Cloud::default()), prepare)
+    }
+
+    /// Starts with a store that has content already, as from a snapshot.
+    fn start_with(store: Store, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("instances");
         prepare(&path);
-        let store = Arc::new(Store::new(Cloud::default()));
+        let store = Arc::new(store);
         let readiness = Readiness::new();
         let source = Directory::start(path, parse, Arc::clone(&store), readiness.wait_for("source")).expect("a thread");
         let fixture = Self { folder, store, source };
@@ -224,4 +229,35 @@ fn lost_events_lead_to_a_full_scan() {
     let before = fixture.state().synced_at;
     fixture.source.inbox.receive(Ok(lost));
     fixture.until("scanned", |f| f.state().synced_at != before);
+}
+
+/// A file that nobody repairs must not keep what went while the daemon was away for longer than it has to, and never
+/// unseen.
+#[test]
+fn what_was_restored_goes_when_every_document_is_known_and_is_named_until_then() {
+    let restored = || {
+        let store = Store::new(Cloud::default());
+        store.put(record(1, "one", &["tap1"]));
+        store.put(record(9, "gone", &["tap9"]));
+        store
+    };
+    let write = |path: &Path, files: &[(&str, &str)]| {
+        fs::create_dir(path).expect("a folder");
+        for (name, text) in files {
+            fs::write(path.join(name), text).expect("a file");
+        }
+    };
+    // A second file of a known instance leaves no doubt.
+    let fixture =
+        Fixture::start_with(restored(), |path| write(path, &[("a.json", "1 one\n"), ("b.json", "1 other\n")]));
+    assert_eq!(fixture.broken(), ["b.json"]);
+    assert_eq!((fixture.project(1).as_deref(), fixture.project(9)), (Some("one"), None));
+
+    // A file that says nothing might be of the instance that has none.
+    let fixture = Fixture::start_with(restored(), |path| write(path, &[("a.json", "1 one\n"), ("b.json", "torn")]));
+    assert_eq!(fixture.project(9).as_deref(), Some("gone"));
+    assert_eq!(fixture.state().unconfirmed, [id(9)]);
+    fs::remove_file(fixture.path("b.json")).expect("a file");
+    fixture.until("it is gone", |fixture| fixture.project(9).is_none());
+    fixture.until("nothing is in doubt", |fixture| fixture.state().unconfirmed.is_empty());
 }
