@@ -106,14 +106,15 @@ impl Source {
 /// Tells in words what of a source's configuration is unwise, or names a file that cannot be used at present.
 ///
 /// # Errors
-/// If this program was built without the kind.
+/// What would keep it from starting: a kind that this program was built without, or a secret that cannot be read.
 pub fn warnings(settings: &config::Source) -> Result<Vec<String>, StartError> {
     match settings {
         #[cfg(feature = "etcd")]
         config::Source::Etcd(settings) => Ok(etcd::warnings(settings)),
         #[cfg(not(feature = "etcd"))]
         config::Source::Etcd(_) => Err(StartError::WithoutEtcd),
-        _ => Ok(Vec::new()),
+        config::Source::Nova(settings) => nova::check(settings).map(|()| Vec::new()).map_err(StartError::from),
+        config::Source::Directory { .. } => Ok(Vec::new()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::dataplane::detach::DetachError;
 use crate::source::StartError;
+use crate::source::nova::NovaError;
 use crate::source::vendordata::TlsError;
 use crate::telemetry::TelemetryError;
 
@@ -63,7 +64,9 @@ impl CliError {
             error if is_permission(error) => exit::NO_PERMISSION,
             Self::Config(ConfigError::Read { .. })
             | Self::App(
-                AppError::Vendordata { .. } | AppError::Tls(TlsError::Read { .. } | TlsError::NoCertificate { .. }),
+                AppError::Vendordata { .. }
+                | AppError::Tls(TlsError::Read { .. } | TlsError::NoCertificate { .. })
+                | AppError::Source(StartError::Nova(NovaError::Secret(_) | NovaError::Tls(_))),
             ) => exit::CONFIG,
             _ => exit::INTERNAL,
         }

@@ -88,6 +88,13 @@ fn exit_statuses_say_what_kind_of_thing_is_wrong() {
             exit::CONFIG,
             "/nonexistent/v.json: correct the path",
         ),
+        (
+            "[source]\nkind = 'nova'\n[source.nova]\nendpoints = ['http://x:8775']\n\
+             shared_secret_file = '/nonexistent/secret'\n",
+            &["check-config"],
+            exit::CONFIG,
+            "/nonexistent/secret: correct its path",
+        ),
     ] {
         let (found, _, error) = run(&config(folder.path(), text), words);
         assert_eq!(found, code, "{words:?}: {error}");

@@ -81,6 +81,15 @@ pub enum NovaError {
     Tls(#[from] TlsError),
 }
 
+/// Reads what the configuration names, as a start does.
+pub(super) fn check(settings: &config::nova::Nova) -> Result<(), NovaError> {
+    Secret::read(&settings.shared_secret_file)?;
+    if settings.endpoints.iter().any(|url| url.tls) {
+        connector(settings)?;
+    }
+    Ok(())
+}
+
 /// The running source. Dropping it ends it.
 #[derive(Debug)]
 pub struct Nova {
