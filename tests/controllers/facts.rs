@@ -5,9 +5,12 @@ mod ovs;
 
 use lab::{Guest, Node};
 
-/// The guest reads this instance's document over both families.
+/// The guest reads this instance's document over both families, and before that at most that it is to ask again: a
+/// document may come after its tap is bound.
 #[track_caller]
 fn reads(guest: &Guest, uuid: &str) {
+    lab::wait::until("the instance's content is there", || Ok((guest.get("/openstack")?.status != 503).then_some(())))
+        .unwrap();
     assert_eq!(guest.read_uuid(false).unwrap(), uuid);
     assert_eq!(guest.read_uuid(true).unwrap(), uuid);
 }

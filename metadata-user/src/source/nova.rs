@@ -205,6 +205,7 @@ async fn run(shared: Arc<Shared>, facts: Facts, mut asks: mpsc::Receiver<Ask>, f
     shared.follow(&facts);
     shared.publish();
     tokio::spawn(Arc::clone(&shared).sweep());
+    tokio::spawn(Arc::clone(&shared).look_after());
     let mut first_scan = Some(first_scan);
     // What an earlier daemon kept of instances that are gone.
     let heard = !shared.lock().is_empty();
@@ -290,6 +291,19 @@ impl Shared {
                     self.lock_leaving().extend(leaving);
                     tokio::time::sleep(spread(AGAIN)).await;
                 }
+                self.publish();
+            }
+        }
+    }
+
+    /// Notices the return of endpoints that failed, which the next request might do only minutes later.
+    async fn look_after(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(spread(AGAIN)).await;
+            let one = self.lock().keys().next().copied();
+            if let Some(one) = one
+                && self.client.look_after(one).await
+            {
                 self.publish();
             }
         }

@@ -3,7 +3,9 @@
 use std::fs;
 
 use lab::nova::{Nova, SECRET, facts};
-use lab::{NodePlan, wait};
+use lab::{Asker, NodePlan, wait};
+
+const HOSTNAME: &str = "/latest/meta-data/hostname";
 
 #[test]
 fn a_guest_reads_nova_and_the_secret_stays_one() {
@@ -36,10 +38,22 @@ fn a_guest_reads_nova_and_the_secret_stays_one() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert!(core.split_whitespace().filter(|word| *word == "0").count() == 2, "{core}");
 
+    let hostname = guest.get(HOSTNAME).unwrap();
+    assert_eq!(hostname.status, 200);
+    let asker = Asker::start(&guest, HOSTNAME, 200, &hostname.body).unwrap();
     nova.stop();
     assert_eq!(guest.get("/openstack/latest/meta_data.json").unwrap().status, 200, "Nova is not asked");
     assert_eq!(guest.get("/1.0/meta-data/hostname").unwrap().status, 503);
     wait::until("its absence is shown", || Ok(node.status()?["source"]["error"].is_string().then_some(()))).unwrap();
+    node.namespace().run(|| nova.resume()).unwrap();
+    wait::until("its return is shown", || Ok(node.status()?["source"]["error"].is_null().then_some(()))).unwrap();
+    asker.finish().unwrap().perfect().unwrap();
+
+    nova.stop();
+    node.kill_daemon().unwrap();
+    node.start_daemon().unwrap();
+    let restored = guest.get(HOSTNAME).unwrap();
+    assert_eq!((restored.status, restored.body), (200, hostname.body), "the node has it on disk");
     let log = node.log();
     assert!(log.contains("Nova asked") && !log.contains(SECRET), "the log names the secret");
     assert!(!node.told(&["status", "--json"]).unwrap().contains(SECRET));

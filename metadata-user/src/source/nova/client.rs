@@ -136,6 +136,22 @@ impl Client {
         matches!(self.look(&who, PROOF, Urgency::Background).await, Ok(_) | Err(Silence::Unknown))
     }
 
+    /// Asks the endpoints that failed and have rested, so that their return is noticed though nobody needs them now.
+    /// Returns whether there was one to ask.
+    pub(super) async fn look_after(&self, instance: InstanceId) -> bool {
+        let who = Who { instance, project: "unknown".into(), address: None };
+        let rested = self.endpoints.rested();
+        for endpoint in &rested {
+            let _places = self.places(Urgency::Background).await;
+            match self.ask(*endpoint, &who, Method::GET, PROOF, None).await {
+                Ok(answer) if read(&answer).is_some() => self.endpoints.is_well(*endpoint),
+                Ok(answer) => self.refused(*endpoint, &answer),
+                Err(error) => self.failed(*endpoint, Failure::Down, error.told()),
+            }
+        }
+        !rested.is_empty()
+    }
+
     /// Tells whether Nova knows the instance.
     pub(super) async fn knows(&self, who: &Who) -> bool {
         self.look(who, PROOF, Urgency::Background).await.is_ok()

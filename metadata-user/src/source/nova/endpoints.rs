@@ -1,7 +1,7 @@
 //! Nova's endpoints and their health.
 //!
 //! Promises: all requests go to one endpoint as long as it answers, then to the next in the configuration's order; one
-//! that failed rests, the longer the more often it did, and is tried again by the next request after that. Which is the
+//! that failed rests, the longer the more often it did, and is tried again after that, needed or not. Which is the
 //! first is up to chance, so that the nodes of a cloud spread.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -73,9 +73,22 @@ impl Endpoints {
         order.filter(|index| table.health[*index].failing.as_ref().is_none_or(|failing| failing.until <= now)).collect()
     }
 
+    /// Returns those that failed, and have rested since.
+    pub(super) fn rested(&self) -> Vec<usize> {
+        let (table, now) = (self.lock(), Instant::now());
+        let has_rested = |health: &Health| health.failing.as_ref().is_some_and(|failing| failing.until <= now);
+        (0..self.urls.len()).filter(|index| has_rested(&table.health[*index])).collect()
+    }
+
+    /// The endpoint answered, and is the one to ask from here on.
     pub(super) fn answered(&self, index: usize) {
+        self.lock().preferred = index;
+        self.is_well(index);
+    }
+
+    /// The endpoint answered.
+    pub(super) fn is_well(&self, index: usize) {
         let mut table = self.lock();
-        table.preferred = index;
         let health = &mut table.health[index];
         health.answered_at = Some(SystemTime::now());
         if health.failing.take().is_some() {
