@@ -262,7 +262,11 @@ async fn find_or_make_pair(handle: &Handle, name: &str, namespace: &File) -> Res
         if peer_is_inside(&link, namespace)? {
             return Ok(IfIndex(link.header.index));
         }
-        handle.link().del(link.header.index).execute().await.map_err(netlink("remove the stale", name))?;
+        let removed = handle.link().del(link.header.index).execute().await;
+        // The kernel takes the pair away by itself, a moment after its namespace: it may be quicker.
+        if link_by_name(handle, name).await.is_some_and(|left| left.header.index == link.header.index) {
+            removed.map_err(netlink("remove the stale", name))?;
+        }
     }
     // Made inside with its other end sent out here would need this namespace's file; so the other way round: made
     // here under both names, then its inner end moves. The name of that end is unique for that moment.
