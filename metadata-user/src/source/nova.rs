@@ -20,6 +20,7 @@ mod client;
 mod endpoints;
 mod pass;
 mod resident;
+mod through;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -29,22 +30,22 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::tls::{self, Named, TlsError};
 use super::{BrokenDocument, SourceState, StateView};
-use crate::api::{Copied, Page};
+use crate::api::Copied;
 use crate::config;
 use crate::facts::Facts;
-use crate::origin::{self, Ask, Origin, Outcome, Want};
+use crate::origin::{self, Ask, Origin};
 use crate::readiness::Blocker;
 use crate::secret::sign::Signer;
 use crate::secret::{Secret, SecretError};
 use crate::store::Store;
 use crate::store::record::InstanceId;
-use client::{Client, Silence, Urgency, Who};
+use client::{Client, Silence, Who};
 use pass::Pages;
-use resident::{Resident, Standing, Turn};
+use resident::{Resident, Standing};
 
 /// How often Nova must say that there is no such instance until its content goes.
 const WORDS: u32 = 3;
@@ -56,9 +57,6 @@ const COMPARED: usize = 3;
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(60);
 /// How long after a failure an instance is read again. The endpoints' own rests keep that cheap.
 const AGAIN: Duration = Duration::from_secs(2);
-/// A page that was read for a guest may show that the others are old: they are read again, unless they are younger than
-/// this, which is as long as Nova's own cache lasts.
-const FRESH: Duration = Duration::from_secs(15);
 /// Waits between reads that do not agree: Nova's workers have a cache each.
 const UNSETTLED: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(10)];
@@ -419,95 +417,6 @@ impl Shared {
         if self.store.put_copied(copied) {
             self.lock_synced().changed_at = Some(SystemTime::now());
         }
-    }
-
-    /// Takes a guest's request on.
-    fn ask(self: &Arc<Self>, ask: Ask) {
-        let Ask { instance, want, done } = ask;
-        let Some(resident) = self.lock().get(&instance).cloned() else { return };
-        let Some(who) = resident.who() else { return };
-        let shared = Arc::clone(self);
-        match want {
-            Want::Page(path) => match resident.ask(&path, done) {
-                Turn::Read => drop(tokio::spawn(async move { shared.read_through(&who, &resident, &path).await })),
-                Turn::Wait => {}
-                Turn::Refuse => debug!(%instance, path, "a guest asks for too many paths: refused"),
-            },
-            Want::Password { .. } if !resident.may_post() => {
-                debug!(%instance, "a guest posts too many passwords: refused");
-            }
-            Want::Password { path, password } => drop(tokio::spawn(async move {
-                let _turn = resident.turn().await;
-                let outcome = match shared.client.post(&who, &path, password.clone()).await {
-                    Ok(status) => {
-                        if status == 200 {
-                            resident.posted(password.clone());
-                        }
-                        shared.follow_password(&who, &resident, &password, status);
-                        Outcome::Posted(status)
-                    }
-                    Err(_) => Outcome::Unavailable,
-                };
-                shared.publish();
-                // A guest that went has its password kept all the same.
-                let _ = done.send(outcome);
-            })),
-        }
-    }
-
-    /// Shows a password at once, and reads it back when Nova's cache is over. After a conflict, the copy is old.
-    fn follow_password(self: &Arc<Self>, who: &Who, resident: &Arc<Resident>, password: &bytes::Bytes, status: u16) {
-        if resident.is_gone() {
-            return;
-        }
-        if status == 200
-            && !password.is_empty()
-            && let Some(now) = self.store.copied(who.instance)
-        {
-            self.keep(now.with_password(password));
-        }
-        match status {
-            200 => {
-                let resident = Arc::clone(resident);
-                tokio::spawn(async move {
-                    tokio::time::sleep(FRESH).await;
-                    resident.changed.notify_one();
-                });
-            }
-            409 => resident.changed.notify_one(),
-            _ => {}
-        }
-    }
-
-    async fn read_through(&self, who: &Who, resident: &Resident, path: &str) {
-        let turn = resident.turn().await;
-        let read = self.client.page(who, path, Urgency::Guest).await;
-        drop(turn);
-        let outcome = match read {
-            Ok(page) if !resident.is_gone() => self.keep_page(who, resident, path, page),
-            _ => Outcome::Unavailable,
-        };
-        resident.tell(path, outcome);
-        self.publish();
-    }
-
-    fn keep_page(&self, who: &Who, resident: &Resident, path: &str, page: Page) -> Outcome {
-        let Some(now) = self.store.copied(who.instance) else {
-            return Outcome::Unavailable;
-        };
-        let is_found = page.status() == 200;
-        let room = resident.keep(path);
-        let pages = now.pages().filter(|(known, _)| Some(*known) != room.as_deref() && *known != path);
-        let pages = pages.map(|(path, page)| (path.to_owned(), page.clone()));
-        let mut copied = Copied::new(who.instance, pages.chain([(path.to_owned(), page)]));
-        if let Some(password) = resident.fresh_password() {
-            copied = copied.with_password(&password);
-        }
-        self.keep(copied);
-        if is_found && resident.age().is_some_and(|age| age > FRESH) {
-            resident.changed.notify_one();
-        }
-        Outcome::Kept
     }
 
     /// Tells whether each instance was read, or cannot be.

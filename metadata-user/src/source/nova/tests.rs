@@ -4,7 +4,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::client::Urgency;
 use super::*;
+use crate::api::Page;
 use crate::secret::Secret;
 use crate::store::tests::id;
 

@@ -1,0 +1,110 @@
+//! What guests' own requests make the source do: pages that were not read ahead, and posted passwords.
+//!
+//! Promises: a page is read once for all that wait for it, and kept; Nova decides on a password, and the copy shows it at
+//! once. Left out: how much one guest may ask for (`resident`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::Shared;
+use super::client::{Urgency, Who};
+use super::resident::{Resident, Turn};
+use crate::api::{Copied, Page};
+use crate::origin::{Ask, Outcome, Want};
+
+/// A page that was read for a guest may show that the others are old: they are read again, unless they are younger than
+/// this, which is as long as Nova's own cache lasts.
+const FRESH: Duration = Duration::from_secs(15);
+
+impl Shared {
+    /// Takes a guest's request on.
+    pub(super) fn ask(self: &Arc<Self>, ask: Ask) {
+        let Ask { instance, want, done } = ask;
+        let Some(resident) = self.lock().get(&instance).cloned() else { return };
+        let Some(who) = resident.who() else { return };
+        let shared = Arc::clone(self);
+        match want {
+            Want::Page(path) => match resident.ask(&path, done) {
+                Turn::Read => drop(tokio::spawn(async move { shared.read_through(&who, &resident, &path).await })),
+                Turn::Wait => {}
+                Turn::Refuse => debug!(%instance, path, "a guest asks for too many paths: refused"),
+            },
+            Want::Password { .. } if !resident.may_post() => {
+                debug!(%instance, "a guest posts too many passwords: refused");
+            }
+            Want::Password { path, password } => drop(tokio::spawn(async move {
+                let _turn = resident.turn().await;
+                let outcome = match shared.client.post(&who, &path, password.clone()).await {
+                    Ok(status) => {
+                        if status == 200 {
+                            resident.posted(password.clone());
+                        }
+                        shared.follow_password(&who, &resident, &password, status);
+                        Outcome::Posted(status)
+                    }
+                    Err(_) => Outcome::Unavailable,
+                };
+                shared.publish();
+                // A guest that went has its password kept all the same.
+                let _ = done.send(outcome);
+            })),
+        }
+    }
+
+    /// Shows a password at once, and reads it back when Nova's cache is over. After a conflict, the copy is old.
+    fn follow_password(self: &Arc<Self>, who: &Who, resident: &Arc<Resident>, password: &bytes::Bytes, status: u16) {
+        if resident.is_gone() {
+            return;
+        }
+        if status == 200
+            && !password.is_empty()
+            && let Some(now) = self.store.copied(who.instance)
+        {
+            self.keep(now.with_password(password));
+        }
+        match status {
+            200 => {
+                let resident = Arc::clone(resident);
+                tokio::spawn(async move {
+                    tokio::time::sleep(FRESH).await;
+                    resident.changed.notify_one();
+                });
+            }
+            409 => resident.changed.notify_one(),
+            _ => {}
+        }
+    }
+
+    async fn read_through(&self, who: &Who, resident: &Resident, path: &str) {
+        let turn = resident.turn().await;
+        let read = self.client.page(who, path, Urgency::Guest).await;
+        drop(turn);
+        let outcome = match read {
+            Ok(page) if !resident.is_gone() => self.keep_page(who, resident, path, page),
+            _ => Outcome::Unavailable,
+        };
+        resident.tell(path, outcome);
+        self.publish();
+    }
+
+    fn keep_page(&self, who: &Who, resident: &Resident, path: &str, page: Page) -> Outcome {
+        let Some(now) = self.store.copied(who.instance) else {
+            return Outcome::Unavailable;
+        };
+        let is_found = page.status() == 200;
+        let room = resident.keep(path);
+        let pages = now.pages().filter(|(known, _)| Some(*known) != room.as_deref() && *known != path);
+        let pages = pages.map(|(path, page)| (path.to_owned(), page.clone()));
+        let mut copied = Copied::new(who.instance, pages.chain([(path.to_owned(), page)]));
+        if let Some(password) = resident.fresh_password() {
+            copied = copied.with_password(&password);
+        }
+        self.keep(copied);
+        if is_found && resident.age().is_some_and(|age| age > FRESH) {
+            resident.changed.notify_one();
+        }
+        Outcome::Kept
+    }
+}
