@@ -32,7 +32,7 @@ use metadata_ebpf::abi::{Counters, MAX_SOURCES, Meta, PORT_ENDED, Port, ReturnPa
 
 use self::entry::port_value;
 pub use self::{
-    attach::{AttachKind, AttachMode},
+    attach::{AttachKind, AttachMode, FILTER_HANDLE},
     entry::{PortEntry, join_sources},
     expedite::Expedited,
     object::OBJECT,
@@ -305,6 +305,12 @@ impl Dataplane {
         const MANY: usize = 16;
         let worth_it = taps > MANY && self.mode == AttachMode::Tcx;
         worth_it.then(|| Expedited::begin(&self.pins.link("expedited"))).flatten()
+    }
+
+    /// Tells whether programs lie in queueing disciplines, which others may take away.
+    #[must_use]
+    pub fn is_removable(&self) -> bool {
+        self.mode == AttachMode::Clsact
     }
 
     /// Returns the pair's interface in the node's namespace.

@@ -15,6 +15,7 @@ pub mod libvirt;
 pub mod netlink;
 pub mod ovs;
 pub mod reconcile;
+mod removals;
 mod view;
 pub mod witness;
 
@@ -33,6 +34,7 @@ pub use self::view::{PortState, PortView, PortsView};
 use self::{
     netlink::{Link, LinkEvent},
     reconcile::{Said, Wanted, keeps_tag, wanted},
+    removals::Removal,
 };
 use crate::{
     api::Instance,
@@ -128,10 +130,17 @@ pub struct Ports {
     retired: VecDeque<(Instant, IfIndex, Tag)>,
     /// When taps that failed are tried again.
     retry: Option<Instant>,
+    /// Taps that may have lost their program to others, and when they are looked at.
+    suspects: BTreeSet<IfIndex>,
+    look: Option<Instant>,
 }
 
 /// How long a tap that failed waits for the next try.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How long whoever takes a queueing discipline away has to put its own there. Shorter would make Open vSwitch's policing
+/// fail, which removes and adds one without a pause; and a guest's next try comes after a second.
+const POLITENESS: Duration = Duration::from_millis(20);
 
 /// Changed documents that are looked at in one go.
 const CONTENTS: usize = 1024;
@@ -161,6 +170,8 @@ impl Ports {
             trace: None,
             retired: VecDeque::new(),
             retry: None,
+            suspects: BTreeSet::new(),
+            look: None,
         }
     }
 
@@ -176,6 +187,8 @@ impl Ports {
         ready: impl FnOnce(),
     ) -> Result<(), PortsError> {
         let (mut links, first) = netlink::watch().await?;
+        // Before the first program is put anywhere.
+        let mut removals = removals::watch(self.dataplane.is_removable())?;
         let started = Instant::now();
         self.resync(first);
         self.forget_leftovers();
@@ -194,6 +207,8 @@ impl Ports {
                     LinkEvent::Gone(ifindex) => self.link_gone(ifindex),
                     LinkEvent::Resync(links) => self.resync(links),
                 },
+                removal = removals.next() => self.suspect(removal?),
+                () = due(self.look) => self.look(),
                 change = changes.claims.recv() => {
                     let change = change.ok_or(PortsError::StoreGone)?;
                     self.devices_changed(&change.devices);
@@ -232,9 +247,14 @@ impl Ports {
     }
 
     fn link_gone(&mut self, ifindex: IfIndex) {
-        let Some(port) = self.ports.remove(&ifindex) else {
-            return;
-        };
+        if let Some(name) = self.let_go(ifindex) {
+            tracing::info!(ifindex = ifindex.0, name, "tap is gone");
+        }
+    }
+
+    /// Ends all that was on a tap, and returns its name.
+    fn let_go(&mut self, ifindex: IfIndex) -> Option<String> {
+        let port = self.ports.remove(&ifindex)?;
         if let Err(error) = self.dataplane.forget(ifindex) {
             report(ifindex, &port.name, &error);
         }
@@ -246,7 +266,40 @@ impl Ports {
         // Not even a reset may reach another tap with this index.
         self.end_retired(|_, retired| retired == ifindex);
         self.view.remove(ifindex);
-        tracing::info!(ifindex = ifindex.0, name = port.name, "tap is gone");
+        Some(port.name)
+    }
+
+    /// Something was taken off an interface: soon it is looked at.
+    fn suspect(&mut self, removal: Removal) {
+        match removal {
+            Removal::From(ifindex) => self.suspects.extend(self.ports.contains_key(&ifindex).then_some(ifindex)),
+            Removal::Unknown => self.suspects.extend(self.ports.keys()),
+        }
+        if !self.suspects.is_empty() && self.look.is_none() {
+            self.look = Some(Instant::now() + POLITENESS);
+        }
+    }
+
+    /// Attaches anew where the program is gone. The binding is a new one: that it is still the same device is not certain.
+    fn look(&mut self) {
+        self.look = None;
+        for ifindex in std::mem::take(&mut self.suspects) {
+            let lost = self.dataplane.attached(ifindex).is_some();
+            let Some(name) = self.ports.get(&ifindex).map(|port| port.name.clone()).filter(|_| lost) else {
+                continue;
+            };
+            if self.dataplane.is_attached(ifindex, &name) || !is_there(ifindex) {
+                continue;
+            }
+            self.view.count_repair();
+            tracing::warn!(
+                ifindex = ifindex.0,
+                name,
+                "another program removed the queueing discipline that from_guest was in: attaching it again"
+            );
+            self.let_go(ifindex);
+            self.link_changed(Link { ifindex, name });
+        }
     }
 
     /// Makes the taps those of a complete list: after the start, or when events were lost.

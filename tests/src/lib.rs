@@ -32,6 +32,7 @@ pub mod ovsdb;
 pub mod rack;
 pub mod tls;
 pub mod vlan;
+pub mod vswitch;
 pub mod wait;
 
 pub use asker::Asker;
@@ -46,3 +47,4 @@ pub use node::{Node, NodePlan};
 pub use ovsdb::Ovsdb;
 pub use rack::Rack;
 pub use tls::Tls;
+pub use vswitch::Vswitch;

@@ -93,7 +93,8 @@ fn debian() -> Result<PathBuf> {
     Ok(controllers.join("debian"))
 }
 
-fn program(path: &str) -> Result<Command> {
+/// Prepares a program of Debian's Open vSwitch.
+pub(crate) fn program(path: &str) -> Result<Command> {
     let debian = debian()?;
     let mut command = Command::new(debian.join(path));
     command.env("LD_LIBRARY_PATH", debian.join("usr/lib/x86_64-linux-gnu"));

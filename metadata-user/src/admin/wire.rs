@@ -33,6 +33,9 @@ pub struct Status {
     /// How often a port became refused since the start because those who speak of it disagree.
     #[serde(default)]
     pub ports_disagreements: u64,
+    /// How often a tap's program was put back, since the start, because others had taken it away.
+    #[serde(default)]
+    pub ports_repaired: u64,
     /// The programs on this node that say whose a device is, most trusted first; those that are switched off are left
     /// out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

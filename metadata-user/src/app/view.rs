@@ -92,6 +92,7 @@ impl Inspect for View {
             vendordata: self.vendordata.as_ref().map(|state| vendordata(&state.get())),
             ports,
             ports_disagreements: self.kernel.0.get().map_or(0, |parts| parts.ports.disagreements()),
+            ports_repaired: self.kernel.0.get().map_or(0, |parts| parts.ports.repairs()),
             facts: self.witnesses.iter().map(|state| witness(&state.get())).collect(),
             http: http(self.guests.counters()),
         }

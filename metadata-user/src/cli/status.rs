@@ -109,6 +109,9 @@ fn describe(status: &Status, now: u64) -> String {
     if status.ports_disagreements > 0 {
         line("", &format!("{} disagreements since the start: see `metadatad ports`", status.ports_disagreements));
     }
+    if status.ports_repaired > 0 {
+        line("", &format!("{} programs put back since the start, which others had taken off", status.ports_repaired));
+    }
     let http = &status.http;
     line("connections", &format!("{} open, {} accepted", http.open, http.accepted));
     for (count, what) in [

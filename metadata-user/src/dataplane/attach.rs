@@ -93,6 +93,8 @@ const PRIORITY: u16 = 1;
 /// The one filter that is ours at that priority, in each direction. A number that nobody picks by chance: a filter with
 /// this handle is taken to be an earlier daemon's.
 const HANDLE: TcHandle = TcHandle::new(0, 0xa9fe);
+/// The handle of our filters, as netlink tells it.
+pub const FILTER_HANDLE: u32 = 0xa9fe;
 
 /// A place for a program.
 struct Hook<'a> {

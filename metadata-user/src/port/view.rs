@@ -50,6 +50,7 @@ pub struct PortsView(Arc<Shared>);
 struct Shared {
     ports: RwLock<BTreeMap<IfIndex, PortView>>,
     disagreements: AtomicU64,
+    repairs: AtomicU64,
 }
 
 impl PortsView {
@@ -78,6 +79,17 @@ impl PortsView {
     #[must_use]
     pub fn disagreements(&self) -> u64 {
         self.0.disagreements.load(Ordering::Relaxed)
+    }
+
+    /// Returns how often a tap's program was put back since the start because others had taken it away.
+    #[must_use]
+    pub fn repairs(&self) -> u64 {
+        self.0.repairs.load(Ordering::Relaxed)
+    }
+
+    /// Counts a program that was put back.
+    pub(super) fn count_repair(&self) {
+        self.0.repairs.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a disagreement, unless the tap is refused already.

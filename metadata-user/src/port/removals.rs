@@ -1,0 +1,91 @@
+//! Filters that others take off our taps, as the kernel tells of them.
+//!
+//! With clsact a program lies in a queueing discipline that is not ours alone: Open vSwitch removes it from each interface
+//! that it takes, and makes another one for policing. With tcx nothing of this touches the program, so nobody watches.
+//!
+//! Promises: whatever may have lost its filter is named; where events were lost, that may be every tap.
+
+use futures_util::{StreamExt as _, stream::BoxStream};
+use rtnetlink::{
+    MulticastGroup, new_multicast_connection,
+    packet_core::NetlinkPayload,
+    packet_route::{
+        RouteNetlinkMessage,
+        tc::{TcHandle, TcMessage},
+    },
+};
+
+use super::netlink::NetlinkError;
+use crate::dataplane::IfIndex;
+
+/// What may have lost its filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// This interface.
+    From(IfIndex),
+    /// Any: events were lost.
+    Unknown,
+}
+
+/// A watch on this namespace's filters; one that never says anything where there is nothing to watch.
+pub(super) struct Removals {
+    messages: BoxStream<'static, NetlinkPayload<RouteNetlinkMessage>>,
+    connection: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Removals {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.abort();
+        }
+    }
+}
+
+/// Starts watching if `needed`.
+///
+/// # Errors
+/// If there is no socket.
+pub(super) fn watch(needed: bool) -> Result<Removals, NetlinkError> {
+    if !needed {
+        return Ok(Removals { messages: futures_util::stream::pending().boxed(), connection: None });
+    }
+    let (connection, _, messages) = new_multicast_connection(&[MulticastGroup::Tc]).map_err(NetlinkError::Open)?;
+    let messages = messages.map(|(message, _)| message.payload).boxed();
+    Ok(Removals { messages, connection: Some(tokio::spawn(connection)) })
+}
+
+impl Removals {
+    /// Returns the next one. Cancel-safe.
+    ///
+    /// # Errors
+    /// If the socket ended.
+    pub(super) async fn next(&mut self) -> Result<Removal, NetlinkError> {
+        loop {
+            let message = self.messages.next().await.ok_or(NetlinkError::Ended)?;
+            match message {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelQueueDiscipline(message))
+                    // The parent of `ingress` as of clsact.
+                    if message.header.parent == TcHandle::INGRESS =>
+                {
+                    if let Some(ifindex) = ifindex_of(&message) {
+                        return Ok(Removal::From(ifindex));
+                    }
+                }
+                // Of Open vSwitch's own filters, which may come and go by thousands, none has this handle.
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelTrafficFilter(message))
+                    if u32::from(message.header.handle) == crate::dataplane::FILTER_HANDLE =>
+                {
+                    if let Some(ifindex) = ifindex_of(&message) {
+                        return Ok(Removal::From(ifindex));
+                    }
+                }
+                NetlinkPayload::Overrun(_) => return Ok(Removal::Unknown),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn ifindex_of(message: &TcMessage) -> Option<IfIndex> {
+    u32::try_from(message.header.index).ok().map(IfIndex)
+}
