@@ -184,7 +184,9 @@ fn covered(port: &Port, wanted: u64, high: u64, low: u64) -> bool {
 fn has_mac(port: &Port, wanted: u64) -> bool {
     let of_mac = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
     for place in 0..MAX_SOURCES {
-        if place >= port.source_count as usize {
+        // SAFETY: a reference is readable. Read anew each time, so that the compiler does not make one bound of two: the
+        // verifier of Linux 6.1 can follow only a bound that is a number.
+        if place >= unsafe { core::ptr::read_volatile(&raw const port.source_count) } as usize {
             break;
         }
         if (first_word(&port.sources[place]) ^ wanted) & of_mac == 0 {

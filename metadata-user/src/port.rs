@@ -140,7 +140,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// How long whoever takes a queueing discipline away has to put its own there. Shorter would make Open vSwitch's policing
 /// fail, which removes and adds one without a pause; and a guest's next try comes after a second.
-const POLITENESS: Duration = Duration::from_millis(20);
+const POLITENESS: Duration = Duration::from_millis(100);
 
 /// Changed documents that are looked at in one go.
 const CONTENTS: usize = 1024;

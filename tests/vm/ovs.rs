@@ -69,8 +69,8 @@ cases! {
     open_vswitch_sees_no_metadata
     open_vswitch_sees_no_metadata_with_clsact
     plugging_takes_nothing_away
-    policing_that_comes_later_takes_nothing_away
-    policing_that_was_there_is_no_obstacle
+    policing_that_comes_later_is_survived_or_reported
+    policing_that_was_there_is_survived_or_reported
     a_bridge_sees_no_metadata
     a_bridge_with_vlan_filtering_sees_no_metadata
     a_tagged_interface_is_answered_with_its_tag

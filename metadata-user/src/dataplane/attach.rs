@@ -74,6 +74,12 @@ pub enum AttachError {
     /// The interface's name belongs to another interface by now; its events follow.
     #[error("the interface has been renamed or replaced meanwhile")]
     Moved,
+    /// Another program's filter is in our place.
+    #[error(
+        "another program has the first ingress filter there: with clsact, Open vSwitch's ingress_policing_rate takes that \
+         place; remove the policing, or use Linux 6.6, which has tcx"
+    )]
+    Occupied(#[source] Box<ProgramError>),
     /// The kernel refused.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -274,11 +280,16 @@ fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<(), A
         return Err(AttachError::Moved);
     }
     qdisc::make(hook.name, &hook.qdisc);
-    let id = classifier.attach_with_options(
+    let attached = classifier.attach_with_options(
         hook.name,
         hook.direction,
         TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None }),
-    )?;
+    );
+    // "Specified filter kind does not match existing one" is all that the kernel says.
+    let id = attached.map_err(|error| match error.to_string().contains("filter kind") {
+        true => AttachError::Occupied(Box::new(error)),
+        false => error.into(),
+    })?;
     let link = classifier.take_link(id)?;
     if !names(hook.name, hook.ifindex) {
         return Err(AttachError::Moved);

@@ -21,7 +21,7 @@ const SWITCH: &[&str] = &[
     "usr/share/openvswitch/vswitch.ovsschema",
 ];
 /// What the lab runs of the machine's own programs.
-const PROGRAMS: &[&str] = &["ip", "tc", "bridge"];
+const PROGRAMS: &[&str] = &["bridge", "ethtool", "ip", "tc"];
 
 /// Files by their place in the root; the archive is made of them.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ impl Initrd {
     pub(super) fn make(target: &Path, release: &str, modules: &[&str]) -> Result<Self> {
         let mut root = Self::default();
         let debian = target.join("vm/debian");
-        let mut init = "#!/bin/busybox sh\nexport PATH=/bin:/sbin:/usr/bin:/usr/sbin\n".to_owned();
+        let mut init = "#!/bin/busybox sh\nexport PATH=/usr/sbin:/bin\n".to_owned();
         init += "/bin/busybox --install -s /bin\nmount -t proc proc /proc\nmount -t sysfs sys /sys\n";
         init += "mount -t devtmpfs dev /dev\nmount -t tmpfs tmp /tmp\nmount -t tmpfs run /run\n";
         init += "mkdir -p /dev/net\nip link set lo up\n";

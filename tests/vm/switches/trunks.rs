@@ -13,7 +13,8 @@ use crate::watch::{Watch, ask_through, ethertype};
 fn tag(guest: &Guest, lower: &str, vlan: u16, ipv4: &str) -> Result<String> {
     let interface = format!("{lower}.{vlan}");
     let lines = format!(
-        "link add link {lower} name {interface} type vlan id {vlan}\nlink set {interface} addrgenmode none up\n\
+        "link add link {lower} name {interface} type vlan id {vlan}\nlink set {interface} addrgenmode none\n\
+         link set {interface} up\n\
          addr add {}/64 dev {interface} nodad\naddr add {ipv4} dev {interface}\n\
          route replace 169.254.169.254 dev {interface}\n",
         guest.link_local()
