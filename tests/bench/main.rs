@@ -9,13 +9,14 @@ mod load;
 mod machine;
 mod page;
 mod plot;
+mod progress;
 mod result;
 mod scenario;
 mod stats;
 mod usage;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
@@ -77,6 +78,18 @@ struct Effort {
     pairs: u32,
 }
 
+impl Effort {
+    /// Counts the pairs of a case, and shows how far it is.
+    fn turns(self, case: &str) -> impl Iterator<Item = u32> {
+        (0..self.pairs).inspect(move |pair| progress::step(case, *pair, self.pairs))
+    }
+
+    /// Returns how long this many comparisons take.
+    fn lasts(self, comparisons: u32) -> Duration {
+        self.slice * 2 * self.pairs * comparisons
+    }
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.verb {
@@ -94,20 +107,28 @@ fn main() -> Result<()> {
 
 fn measure(arguments: &RunArguments) -> Result<()> {
     let effort = Effort { slice: Duration::from_secs_f64(arguments.slice), pairs: arguments.pairs };
-    let mut run = Run::begin()?;
+    let begun = Instant::now();
+    let mut run = Run::begin(effort)?;
     eprint!("{}", run.machine);
+    let chosen = Scenario::chosen(&arguments.scenarios);
+    let expected = |scenarios: &[Scenario]| scenarios.iter().map(|scenario| scenario.expected(effort)).sum();
+    eprintln!("{} scenarios, about {} min", chosen.len(), progress::clock(expected(chosen)));
     let mut failed = Vec::new();
-    for scenario in Scenario::chosen(&arguments.scenarios) {
+    for (place, scenario) in chosen.iter().enumerate() {
         eprintln!("== {}: {}", scenario.name(), scenario.about());
+        progress::scenario(scenario.name(), scenario.expected(effort), expected(&chosen[place + 1..]));
         let before = run.cases.len();
-        if let Err(error) = scenario.run(effort, &mut run) {
-            eprintln!("{}: {error:#}", scenario.name());
+        let outcome = scenario.run(effort, &mut run);
+        progress::clear();
+        if let Err(error) = outcome {
+            run.skip(scenario.name(), "the rest of it", &format!("it failed: {error:#}"));
             failed.push(scenario.name());
         }
         print!("{}", page::table(&run.cases[before..]));
     }
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("making {}", arguments.out.display()))?;
     let file = arguments.out.join(format!("{}.json", run.name));
+    run.took = begun.elapsed().as_secs_f64();
     run.write(&file)?;
     page::write(&run, &file.with_extension(""))?;
     eprintln!("written: {} and {}", file.display(), file.with_extension("md").display());

@@ -4,6 +4,8 @@ mod boot_storm;
 mod intercept;
 mod scale;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -44,6 +46,15 @@ impl Scenario {
             }
             Self::BootStorm => "guests that all send cloud-init's requests at once, each on a connection of its own",
             Self::Scale => "start, memory and answers with more and more ports and instances",
+        }
+    }
+
+    /// Returns about how long it takes, for whoever waits.
+    pub(crate) fn expected(self, effort: Effort) -> Duration {
+        match self {
+            Self::Intercept => effort.lasts(24),
+            Self::Scale => Duration::from_secs(30) + effort.lasts(1),
+            _ => Duration::from_secs(60),
         }
     }
 

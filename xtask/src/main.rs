@@ -12,6 +12,7 @@ mod demo;
 mod fetch;
 mod fleet;
 mod golden;
+mod openstack;
 mod schema;
 mod setup;
 mod test;
@@ -52,7 +53,11 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Setup(options) => {
-            let wanted = [(options.clients, clients::CLIENTS), (options.controllers, controllers::CONTROLLERS)];
+            let wanted = [
+                (options.clients, clients::CLIENTS),
+                (options.controllers, controllers::CONTROLLERS),
+                (options.openstack, openstack::OPENSTACK),
+            ];
             let fetched = wanted.iter().filter(|(asked, _)| *asked).try_for_each(|(_, collection)| collection.setup());
             fetched.and_then(|()| setup::run(true))
         }

@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// Fetch also the real controllers that the tests run: etcd, ovsdb-server, Nova
     #[arg(long)]
     pub(crate) controllers: bool,
+    /// Fetch also what `cargo xtask bench peers --with-openstack` compares with: haproxy, Neutron's metadata agent
+    #[arg(long)]
+    pub(crate) openstack: bool,
 }
 
 /// What builds the kernel half.

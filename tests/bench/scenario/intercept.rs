@@ -97,7 +97,7 @@ pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
                         rate: None,
                     };
                     let case = compare(&world, daemon, effort, run.machine.processors > 1, &load, family, size)?;
-                    eprintln!("   {}: {}", case.name, crate::page::ratios(&case));
+                    crate::progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));
                     run.cases.push(case);
                 }
             }
@@ -130,7 +130,7 @@ fn compare(
     let mut case = Case::new("intercept", format!("{family_name}, {size}, {kind}, {connections} connections"));
     let mut sums = [("tap", Sum::new()?), ("plain", Sum::new()?)];
     let (mut rates, mut medians, mut costs) = (Vec::new(), Vec::new(), Vec::new());
-    for pair in 0..effort.pairs {
+    for pair in effort.turns(&case.name.clone()) {
         let mut outcomes: [Option<(Outcome, f64)>; 2] = [None, None];
         // Who is first changes, so that a drift of the machine does not favour one.
         for turn in [pair % 2, (pair + 1) % 2] {
