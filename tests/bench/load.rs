@@ -17,6 +17,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Longest time without any answer, until the measurement is given up.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// Quantiles that are kept of a distribution.
+pub(crate) const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0];
+
 /// What is asked, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {

@@ -3,6 +3,7 @@
 mod boot_storm;
 mod intercept;
 mod scale;
+mod sync;
 
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(crate) enum Scenario {
     BootStorm,
     /// How it grows with ports and instances
     Scale,
+    /// How soon a guest sees a change, for each source
+    Sync,
 }
 
 impl Scenario {
@@ -35,6 +38,7 @@ impl Scenario {
             Self::Intercept => "intercept",
             Self::BootStorm => "boot-storm",
             Self::Scale => "scale",
+            Self::Sync => "sync",
         }
     }
 
@@ -46,6 +50,7 @@ impl Scenario {
             }
             Self::BootStorm => "guests that all send cloud-init's requests at once, each on a connection of its own",
             Self::Scale => "start, memory and answers with more and more ports and instances",
+            Self::Sync => "from a change in a folder, in etcd, in Nova, to the guest that reads it",
         }
     }
 
@@ -54,6 +59,7 @@ impl Scenario {
         match self {
             Self::Intercept => effort.lasts(24),
             Self::Scale => Duration::from_secs(30) + effort.lasts(1),
+            Self::Sync => Duration::from_secs(25) + Duration::from_secs(14) * effort.pairs,
             _ => Duration::from_secs(60),
         }
     }
@@ -64,6 +70,7 @@ impl Scenario {
             Self::Intercept => intercept::run(effort, run),
             Self::BootStorm => boot_storm::run(run),
             Self::Scale => scale::run(effort, run),
+            Self::Sync => sync::run(effort, run),
         }
     }
 }

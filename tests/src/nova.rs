@@ -7,9 +7,10 @@
 //! for a slow network and for TLS in front of Nova.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -155,6 +156,31 @@ impl Nova {
         })
     }
 
+    /// Starts a process that sets keys of instances' metadata one after the other, without a start of Python for each.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn setter(&self) -> Result<Setter> {
+        let mut command = Command::new(tool("python3")?);
+        command.arg(script("seed.py")).arg(self.path("nova.conf")).arg("follow");
+        let log = File::create(self.path("setter.log")).context("opening a log")?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("starting what changes instances")?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let process = Process(child);
+        let mut setter = Setter {
+            input: input.context("no way to tell it")?,
+            output: BufReader::new(output.context("no way to hear it")?),
+            _process: process,
+        };
+        setter.hear("ready").with_context(|| fs::read_to_string(self.path("setter.log")).unwrap_or_default())?;
+        Ok(setter)
+    }
+
     /// Deletes an instance.
     ///
     /// # Errors
@@ -204,7 +230,7 @@ impl Nova {
                 Err(_) => return Ok(None),
             };
             stream.set_read_timeout(Some(START))?;
-            std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
             let mut answer = Vec::new();
             let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
             Ok(answer.starts_with(b"HTTP/1.1 200").then_some(()))
@@ -223,6 +249,34 @@ impl Nova {
         command.arg(script("seed.py")).arg(self.path("nova.conf"));
         arguments(&mut command);
         command::run(&mut command, "").map(drop)
+    }
+}
+
+/// A process that sets keys of instances' metadata in Nova's database.
+#[derive(Debug)]
+pub struct Setter {
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    _process: Process,
+}
+
+impl Setter {
+    /// Sets one key, and returns when Nova's database has it. No part may hold a blank.
+    ///
+    /// # Errors
+    /// If Nova's objects refuse.
+    pub fn set(&mut self, uuid: &str, key: &str, value: &str) -> Result<()> {
+        writeln!(self.input, "{uuid} {key} {value}").context("telling what to set")?;
+        self.hear("set")
+    }
+
+    fn hear(&mut self, expected: &str) -> Result<()> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).context("hearing whether it is set")?;
+        if line.trim_end() != expected {
+            bail!("what changes instances said {line:?} instead of {expected:?}");
+        }
+        Ok(())
     }
 }
 

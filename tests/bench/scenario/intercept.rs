@@ -12,7 +12,7 @@ use lab::{Guest, Namespace, Node, NodePlan};
 use metadata_ebpf::addr::{Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, RESPONDER_IPV6, Vlan};
 
 use crate::Effort;
-use crate::load::{Load, Outcome};
+use crate::load::{Load, Outcome, QUANTILES};
 use crate::machine::pin;
 use crate::result::{Case, Goal, Ratio, Run};
 use crate::usage::{Usage, resident};
@@ -20,8 +20,6 @@ use crate::usage::{Usage, resident};
 const SMALL: &str = "/latest/meta-data/instance-id";
 const LARGE: &str = "/latest/user-data";
 const LARGE_BODY: usize = 64 << 10;
-/// Quantiles that are kept of a distribution.
-const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0];
 
 /// The daemon, a guest, and the plain way.
 struct World {
