@@ -13,6 +13,7 @@ mod progress;
 mod result;
 mod scenario;
 mod stats;
+mod table;
 mod usage;
 
 use std::path::PathBuf;
@@ -94,7 +95,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.verb {
         Some(Verb::Compare { before, after }) => {
-            print!("{}", compare::table(&Run::read(&before)?, &Run::read(&after)?));
+            print!("{}", compare::text(&Run::read(&before)?, &Run::read(&after)?));
             Ok(())
         }
         Some(Verb::Page { result }) => {
@@ -124,7 +125,7 @@ fn measure(arguments: &RunArguments) -> Result<()> {
             run.skip(scenario.name(), "the rest of it", &format!("it failed: {error:#}"));
             failed.push(scenario.name());
         }
-        print!("{}", page::table(&run.cases[before..]));
+        println!("\n{}", page::tables(&run.cases[before..]));
     }
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("making {}", arguments.out.display()))?;
     let file = arguments.out.join(format!("{}.json", run.name));

@@ -223,8 +223,49 @@ fn date_and_time(seconds: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A run with a case that has everything.
+    pub(crate) fn run() -> Run {
+        let mut case = Case::new("intercept", "IPv4, small, keep-alive, 16 connections");
+        case.judged("seconds", 2.0, Some(Goal::AtMost(10.0)));
+        case.figure("tap, requests/s", 1000.0);
+        case.latencies.insert("tap".to_owned(), vec![(0.0, 10.0), (0.5, 20.0), (0.99, 100.0), (1.0, 1000.0)]);
+        case.curve =
+            Some(Curve { x: "seconds".to_owned(), y: "guests".to_owned(), points: vec![(0.5, 1.0), (1.5, 9.0)] });
+        case.ratios.push(Ratio {
+            metric: "requests/s".to_owned(),
+            of: "tap".to_owned(),
+            to: "plain".to_owned(),
+            pairs: vec![0.9, 0.95, 0.99],
+            goal: Some(Goal::AtLeast(0.92)),
+        });
+        let machine = Machine {
+            processor: "A & B".to_owned(),
+            processors: 2,
+            memory: 4.0,
+            kernel: "6.18".to_owned(),
+            commit: "0123456789ab".to_owned(),
+            load: 0.1,
+        };
+        Run {
+            format: FORMAT,
+            name: "2026-01-31T235959".to_owned(),
+            machine,
+            slice: 1.0,
+            pairs: 9,
+            took: 90.0,
+            cases: vec![case],
+            skipped: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let text = serde_json::to_vec(&run()).unwrap();
+        assert_eq!(serde_json::to_value(Run::parse(&text).unwrap()).unwrap(), serde_json::to_value(run()).unwrap());
+    }
 
     #[test]
     fn what_is_no_result_is_refused_with_the_reason() {

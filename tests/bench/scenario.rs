@@ -32,6 +32,11 @@ impl Scenario {
         if named.is_empty() { Self::value_variants() } else { named }
     }
 
+    /// Returns the scenario of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::value_variants().iter().copied().find(|scenario| scenario.name() == name)
+    }
+
     /// Returns its name, as on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
