@@ -16,6 +16,7 @@ mod stats;
 mod table;
 mod usage;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,12 @@ struct RunArguments {
     /// Pairs of slices for each comparison
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pairs: u32,
+    /// Compare also with OpenStack's own chain: haproxy, neutron-metadata-agent and Nova (fetches Neutron: a minute or two)
+    #[arg(long)]
+    with_openstack: bool,
+    /// Print which collections of `cargo xtask setup` this would take, and end
+    #[arg(long, hide = true)]
+    needs: bool,
     /// Folder of results
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -77,6 +84,7 @@ fn slice(text: &str) -> Result<f64, String> {
 struct Effort {
     slice: Duration,
     pairs: u32,
+    with_openstack: bool,
 }
 
 impl Effort {
@@ -107,13 +115,22 @@ fn main() -> Result<()> {
 }
 
 fn measure(arguments: &RunArguments) -> Result<()> {
-    let effort = Effort { slice: Duration::from_secs_f64(arguments.slice), pairs: arguments.pairs };
+    let effort = Effort {
+        slice: Duration::from_secs_f64(arguments.slice),
+        pairs: arguments.pairs,
+        with_openstack: arguments.with_openstack,
+    };
+    let chosen = Scenario::chosen(&arguments.scenarios);
+    if arguments.needs {
+        let needs: BTreeSet<_> = chosen.iter().flat_map(|scenario| scenario.needs(effort)).collect();
+        needs.iter().for_each(|name| println!("{name}"));
+        return Ok(());
+    }
     let begun = Instant::now();
     let mut run = Run::begin(effort)?;
     eprint!("{}", run.machine);
-    let chosen = Scenario::chosen(&arguments.scenarios);
     let expected = |scenarios: &[Scenario]| scenarios.iter().map(|scenario| scenario.expected(effort)).sum();
-    eprintln!("{} scenarios, about {} min", chosen.len(), progress::clock(expected(chosen)));
+    eprintln!("scenarios: {}; about {} min", chosen.len(), progress::clock(expected(chosen)));
     let mut failed = Vec::new();
     for (place, scenario) in chosen.iter().enumerate() {
         eprintln!("== {}: {}", scenario.name(), scenario.about());

@@ -2,6 +2,7 @@
 
 mod boot_storm;
 mod intercept;
+mod peers;
 mod scale;
 mod sync;
 
@@ -18,6 +19,8 @@ use crate::result::Run;
 pub(crate) enum Scenario {
     /// Requests through a tap and the programs, against the same daemon over a plain veth pair
     Intercept,
+    /// The same requests, answered by what an operator would take instead
+    Peers,
     /// Many guests booting at once
     BootStorm,
     /// How it grows with ports and instances
@@ -41,6 +44,7 @@ impl Scenario {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Intercept => "intercept",
+            Self::Peers => "peers",
             Self::BootStorm => "boot-storm",
             Self::Scale => "scale",
             Self::Sync => "sync",
@@ -53,9 +57,19 @@ impl Scenario {
             Self::Intercept => {
                 "requests through a tap and the programs, against the same daemon over a plain veth pair"
             }
+            Self::Peers => "the same requests of the same guest, answered by what an operator would take instead",
             Self::BootStorm => "guests that all send cloud-init's requests at once, each on a connection of its own",
             Self::Scale => "start, memory and answers with more and more ports and instances",
             Self::Sync => "from a change in a folder, in etcd, in Nova, to the guest that reads it",
+        }
+    }
+
+    /// Returns the collections of `cargo xtask setup` that it takes.
+    pub(crate) fn needs(self, effort: Effort) -> &'static [&'static str] {
+        match self {
+            Self::Sync => &["controllers"],
+            Self::Peers if effort.with_openstack => &["controllers", "openstack"],
+            _ => &[],
         }
     }
 
@@ -63,8 +77,10 @@ impl Scenario {
     pub(crate) fn expected(self, effort: Effort) -> Duration {
         match self {
             Self::Intercept => effort.lasts(24),
+            Self::Peers if effort.with_openstack => Duration::from_secs(30) + effort.lasts(6),
+            Self::Peers => Duration::ZERO,
             Self::Scale => Duration::from_secs(30) + effort.lasts(1),
-            Self::Sync => Duration::from_secs(25) + Duration::from_secs(14) * effort.pairs,
+            Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
             _ => Duration::from_secs(60),
         }
     }
@@ -73,6 +89,7 @@ impl Scenario {
     pub(crate) fn run(self, effort: Effort, run: &mut Run) -> Result<()> {
         match self {
             Self::Intercept => intercept::run(effort, run),
+            Self::Peers => peers::run(effort, run),
             Self::BootStorm => boot_storm::run(run),
             Self::Scale => scale::run(effort, run),
             Self::Sync => sync::run(effort, run),

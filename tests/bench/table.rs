@@ -60,9 +60,13 @@ pub(crate) fn number(value: f64) -> String {
     if value < 0.0 { format!("-{text}") } else { text.to_owned() }
 }
 
-/// Says a ratio: three digits after the point where it is near 1, fewer where it is far from it.
+/// Says a ratio: three digits after the point where it is near 1.
 pub(crate) fn ratio(value: f64) -> String {
-    if value.abs() < 10.0 { format!("{value:.3}") } else { number(value) }
+    match value.abs() {
+        value if value >= 10.0 => number(value),
+        value if value >= 0.1 => format!("{value:.3}"),
+        _ => format!("{value:.4}"),
+    }
 }
 
 fn grouped(digits: &str) -> String {
@@ -105,6 +109,7 @@ mod tests {
             assert_eq!(number(value), text, "{value}");
         }
         assert_eq!(ratio(0.9), "0.900");
+        assert_eq!(ratio(0.00512), "0.0051");
         assert_eq!(ratio(120.4), "120");
     }
 }

@@ -48,6 +48,12 @@ impl Document {
         self.0["uuid"].as_str().unwrap_or_default()
     }
 
+    /// Returns the first address of the first port.
+    #[must_use]
+    pub fn ipv4(&self) -> Option<String> {
+        self.0["ports"][0]["fixed_ips"][0]["ip_address"].as_str().map(str::to_owned)
+    }
+
     /// Returns the document as it is written.
     #[must_use]
     pub fn text(&self) -> String {

@@ -105,6 +105,14 @@ impl Nova {
     /// # Errors
     /// If Nova is not there (`cargo xtask setup --controllers`), or does not start.
     pub fn start(instances: &[Value]) -> Result<Self> {
+        Self::with_cache(instances, 1)
+    }
+
+    /// As [`Self::start`], with a cache that keeps an instance for this many seconds; Nova's default is 15.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_cache(instances: &[Value], seconds: u32) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("metadatad-nova-").tempdir().context("making a folder")?;
         let mut names = Vec::new();
         for (number, facts) in instances.iter().enumerate() {
@@ -121,7 +129,7 @@ impl Nova {
         for name in ["api", "cell0", "cell1"] {
             fs::copy(schema()?.join(format!("{name}.sqlite")), nova.path(&format!("{name}.sqlite")))?;
         }
-        configure(nova.folder.path(), nova.neutron_port)?;
+        configure(nova.folder.path(), nova.neutron_port, seconds)?;
         let cells = "import sqlite3, sys\nfolder = sys.argv[1]\ndb = sqlite3.connect(folder + '/api.sqlite')\n\
                      for name in ('cell0', 'cell1'):\n    url = 'sqlite:///' + folder + '/' + name + '.sqlite'\n    \
                      db.execute('update cell_mappings set database_connection = ? where name = ?', (url, name))\n\
@@ -189,6 +197,12 @@ impl Nova {
         self.seed(|command| {
             command.args(["delete", uuid]);
         })
+    }
+
+    /// Returns the process id of its server's master, which has the workers as children.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|process| process.0.id())
     }
 
     /// Stops it, as an operator does.
@@ -330,7 +344,7 @@ fn schema() -> Result<&'static Path> {
 
 fn make_schema() -> Result<tempfile::TempDir> {
     let folder = tempfile::Builder::new().prefix("metadatad-nova-schema-").tempdir()?;
-    configure(folder.path(), 1)?;
+    configure(folder.path(), 1, 1)?;
     let database = |name: &str| format!("sqlite:///{}/{name}.sqlite", folder.path().display());
     let (cell0, cell1) = (database("cell0"), database("cell1"));
     for words in [
@@ -346,11 +360,11 @@ fn make_schema() -> Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-fn configure(folder: &Path, neutron_port: u16) -> Result<()> {
+fn configure(folder: &Path, neutron_port: u16, cache: u32) -> Result<()> {
     let path = folder.display();
     let text = format!(
         "[DEFAULT]\nhost = node\nmy_ip = 127.0.0.1\nstate_path = {path}\nlog_file = {path}/nova.log\n\
-         transport_url = fake://\n[api]\nmetadata_cache_expiration = 1\n[database]\n\
+         transport_url = fake://\n[api]\nmetadata_cache_expiration = {cache}\n[database]\n\
          connection = sqlite:///{path}/cell1.sqlite\n[api_database]\nconnection = sqlite:///{path}/api.sqlite\n[neutron]\n\
          service_metadata_proxy = true\nmetadata_proxy_shared_secret = {SECRET}\nauth_type = none\n\
          endpoint_override = http://127.0.0.1:{neutron_port}\n[oslo_concurrency]\nlock_path = {path}\n"

@@ -1,0 +1,303 @@
+//! OpenStack's own chain: haproxy in the network's namespace → unix socket → neutron-metadata-agent → Nova's metadata API.
+//!
+//! haproxy is configured by Neutron's own code and template, agent and Nova by their defaults: one worker of the agent for
+//! two processors, one of Nova for each, and Nova's cache of 15 s. Chain and daemon answer the same guest in turns: only
+//! its route to the metadata address changes. Left out of the chain, in its favour: Neutron's server and the message bus
+//! that the agent asks for each request's port (see `agent.py`).
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use lab::nova::{Nova, SECRET, facts};
+use lab::{Guest, Namespace, Node, NodePlan, command, wait};
+use metadata_ebpf::addr::METADATA_IPV4;
+use serde_json::json;
+
+use crate::Effort;
+use crate::load::{Load, Outcome, QUANTILES, histogram};
+use crate::machine::pin;
+use crate::progress;
+use crate::result::{Case, Goal, Ratio, Run};
+use crate::usage::{Usage, family, resident};
+
+const PATH: &str = "/latest/meta-data/instance-id";
+const ADDRESS: &str = "169.254.169.254";
+/// Nova's own default.
+const CACHE: u32 = 15;
+/// Python loads Neutron in seconds, on processors that others use too.
+const START: Duration = Duration::from_secs(60);
+const US: &str = "metadatad";
+const CHAIN: &str = "OpenStack's chain";
+/// What issue 5 wants of requests/s with 64 connections.
+const TIMES: f64 = 100.0;
+
+pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
+    progress::step("starting OpenStack's chain", 0, 1);
+    let world = World::make()?;
+    for reconnect in [false, true] {
+        for connections in [1, 16, 64] {
+            let case = world.compare(effort, run.machine.processors, connections, reconnect)?;
+            progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));
+            run.cases.push(case);
+        }
+    }
+    Ok(())
+}
+
+/// A process that ends with the value.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        let output = File::create(log).with_context(|| format!("making {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let started = command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?;
+        Ok(Self(started))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let id = i32::try_from(self.0.id()).unwrap_or(0);
+        // The agent's master ends its workers.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// One guest with two ways to its metadata.
+struct World {
+    haproxy: Process,
+    agent: Process,
+    nova: Nova,
+    /// Where haproxy listens; it goes with the processes in it.
+    _network: Namespace,
+    guest: Guest,
+    node: Node,
+}
+
+impl World {
+    fn make() -> Result<Self> {
+        let target = target()?;
+        // The client closes by reset: the daemon sees that a little later, and must not refuse the next one meanwhile.
+        let node = NodePlan::default().further("[http]\nconnections_per_port = 4096\n").start()?;
+        let guest = node.guest("peers").boot()?;
+        let address = guest.document().ipv4().context("the guest has an IPv4 address")?;
+        let mut known = facts("plain")?;
+        known["instance"]["uuid"] = guest.uuid().into();
+        for port in known["neutron_ports"].as_array_mut().into_iter().flatten() {
+            port["device_id"] = guest.uuid().into();
+        }
+        let nova = node.namespace().run(|| Nova::with_cache(std::slice::from_ref(&known), CACHE))?;
+        let network = network(&guest, &address)?;
+        let project = known["instance"]["project_id"].as_str().context("facts have a project")?;
+        let agent = agent(&target, &node, &nova, &guest, &address, project)?;
+        let haproxy = haproxy(&target, &node, &network)?;
+        let world = Self { haproxy, agent, nova, _network: network, guest, node };
+        world.take(Way::Chain, &address)?;
+        wait::until_within(START, "OpenStack's chain answers", || {
+            Ok(world.guest.get(PATH).ok().filter(|answer| answer.status == 200))
+        })
+        .with_context(|| world.logs())?;
+        Ok(world)
+    }
+
+    fn address(&self) -> Result<String> {
+        self.guest.document().ipv4().context("the guest has an IPv4 address")
+    }
+
+    /// Sends the guest's requests this way from here on.
+    fn take(&self, way: Way, address: &str) -> Result<()> {
+        let device = if way == Way::Tap { "eth0" } else { "eth1" };
+        self.guest.namespace().ip(&format!("route replace {ADDRESS}/32 dev {device} src {address}")).map(drop)
+    }
+
+    fn logs(&self) -> String {
+        ["agent.out", "haproxy.out"].map(|name| fs::read_to_string(self.node.path(name)).unwrap_or_default()).join("\n")
+    }
+
+    fn compare(&self, effort: Effort, processors: usize, connections: usize, reconnect: bool) -> Result<Case> {
+        let kind = if reconnect { "new connection each" } else { "keep-alive" };
+        let mut case = Case::new(
+            "peers",
+            format!("{CHAIN}, {kind}, {connections} connection{}", if connections == 1 { "" } else { "s" }),
+        );
+        let server: SocketAddr = (METADATA_IPV4, 80).into();
+        let load = Load { server, path: PATH.to_owned(), connections, reconnect, rate: None };
+        let daemon = vec![self.node.daemon_id().context("the daemon runs")?];
+        let chain = [Some(self.haproxy.0.id()), Some(self.agent.0.id()), self.nova.id()].into_iter().flatten();
+        let chain = chain.map(family).collect::<Result<Vec<_>>>()?.concat();
+        let mut sides = [Side::new(US, daemon)?, Side::new(CHAIN, chain)?];
+        let address = self.address()?;
+        let (mut rates, mut medians, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+        for pair in effort.turns(&case.name) {
+            let mut slices = [Slice::default(), Slice::default()];
+            for turn in [pair % 2, (pair + 1) % 2] {
+                let place = usize::from(turn == 1);
+                self.take(if place == 0 { Way::Tap } else { Way::Chain }, &address)?;
+                let side = &mut sides[place];
+                let before = Usage::of_all(&side.processes)?;
+                let (outcome, failures) = self.guest.namespace().run(|| {
+                    if processors > 1 {
+                        pin(0, processors - 1)?;
+                    }
+                    load.run_with_failures(effort.slice)
+                })?;
+                let used = Usage::of_all(&side.processes)?.since(before);
+                slices[place] = side.add(&outcome, failures, used)?;
+            }
+            let [ours, theirs] = slices;
+            rates.push(ours.rate / theirs.rate);
+            medians.push(ours.median / theirs.median);
+            costs.push(ours.cost / theirs.cost);
+        }
+        let ratio = |metric: &str, pairs, goal| Ratio {
+            metric: metric.to_owned(),
+            of: US.to_owned(),
+            to: CHAIN.to_owned(),
+            pairs,
+            goal,
+        };
+        case.ratios.push(ratio("requests/s", rates, (connections == 64).then_some(Goal::AtLeast(TIMES))));
+        case.ratios.push(ratio("median", medians, None));
+        case.ratios.push(ratio("CPU per request, all processes", costs, None));
+        for side in &sides {
+            side.figures(&mut case)?;
+        }
+        Ok(case)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Tap,
+    Chain,
+}
+
+/// What a slice gives to its pair.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slice {
+    rate: f64,
+    median: f64,
+    cost: f64,
+}
+
+/// All slices of one side.
+struct Side {
+    name: &'static str,
+    processes: Vec<u32>,
+    outcome: Outcome,
+    failures: u64,
+    used: Usage,
+}
+
+impl Side {
+    fn new(name: &'static str, processes: Vec<u32>) -> Result<Self> {
+        let outcome = Outcome { requests: 0, elapsed: Duration::ZERO, latency: histogram()? };
+        Ok(Self { name, processes, outcome, failures: 0, used: Usage::default() })
+    }
+
+    fn add(&mut self, outcome: &Outcome, failures: u64, used: Usage) -> Result<Slice> {
+        if outcome.requests == 0 {
+            bail!("{} answered nothing within a slice: use a longer one (--slice)", self.name);
+        }
+        self.outcome.requests += outcome.requests;
+        self.outcome.elapsed += outcome.elapsed;
+        self.outcome.latency.add(&outcome.latency).context("adding histograms")?;
+        self.failures += failures;
+        self.used.cpu += used.cpu;
+        self.used.switches += used.switches;
+        Ok(Slice { rate: outcome.rate(), median: outcome.quantile(0.5), cost: used.cpu / outcome.requests as f64 })
+    }
+
+    fn figures(&self, case: &mut Case) -> Result<()> {
+        let (name, requests) = (self.name, self.outcome.requests as f64);
+        case.figure(format!("{name}, requests/s"), self.outcome.rate());
+        for (what, at) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            case.figure(format!("{name}, {what} µs"), self.outcome.quantile(at));
+        }
+        case.figure(format!("{name}, failed of 1,000"), self.failures as f64 * 1e3 / (requests + self.failures as f64));
+        case.figure(format!("{name}, CPU µs per request"), self.used.cpu * 1e6 / requests);
+        case.figure(format!("{name}, context switches per request"), self.used.switches / requests);
+        let memory = self.processes.iter().map(|process| resident(*process)).sum::<Result<f64>>()?;
+        case.figure(format!("{name}, MB resident"), memory);
+        case.figure(format!("{name}, processes"), self.processes.len() as f64);
+        case.latencies.insert(name.to_owned(), QUANTILES.map(|at| (at, self.outcome.quantile(at))).to_vec());
+        Ok(())
+    }
+}
+
+/// Where `cargo xtask setup --openstack` puts haproxy and Neutron.
+fn target() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("finding this program's own path")?;
+    let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
+    let folder = target.join("openstack");
+    if !folder.join("complete").exists() {
+        bail!("{} is not there or not complete: run `cargo xtask setup --openstack`", folder.display());
+    }
+    Ok(folder)
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/scenario/peers").join(name)
+}
+
+/// The network of the guest: a namespace that has the metadata address, at the other end of the guest's second interface.
+fn network(guest: &Guest, address: &str) -> Result<Namespace> {
+    let network = Namespace::create("net")?;
+    network.ip(&format!("link add net0 type veth peer name eth1 netns {}", guest.namespace().name()))?;
+    network
+        .ip_batch(&format!("addr add {ADDRESS}/32 dev net0\nlink set net0 up\nroute add {address}/32 dev net0\n"))?;
+    guest.namespace().ip("link set eth1 up")?;
+    Ok(network)
+}
+
+/// The id of the guest's network; any UUID is one.
+const NETWORK: &str = "d5ef61e3-5118-42bf-80d8-f88308103859";
+
+fn agent(target: &Path, node: &Node, nova: &Nova, guest: &Guest, address: &str, project: &str) -> Result<Process> {
+    let state = node.path("neutron");
+    fs::create_dir(&state).context("making Neutron's folder")?;
+    let ports = json!([{"id": guest.port(), "network_id": NETWORK, "ip_address": address, "device_id": guest.uuid(),
+        "project_id": project, "tenant_id": project}]);
+    fs::write(node.path("ports.json"), ports.to_string()).context("writing the agent's ports")?;
+    let socket = state.join("metadata_proxy");
+    let text = format!(
+        "[DEFAULT]\nhost = node\nstate_path = {}\nlog_file = {}\ntransport_url = fake://\nmetadata_proxy_socket = {}\n\
+         metadata_proxy_shared_secret = {SECRET}\nnova_metadata_host = 127.0.0.1\nnova_metadata_port = {}\n",
+        state.display(),
+        state.join("agent.log").display(),
+        socket.display(),
+        nova.port()
+    );
+    fs::write(node.path("agent.ini"), text).context("writing the agent's configuration")?;
+    let mut command = node.namespace().command(target.join("venv/bin/python3"))?;
+    command.arg(script("agent.py")).arg(node.path("ports.json")).arg("--config-file").arg(node.path("agent.ini"));
+    let log = node.path("agent.out");
+    let mut agent = Process::start(&mut command, &log)?;
+    wait::until_within(START, "neutron-metadata-agent listens", || {
+        if let Some(status) = agent.0.try_wait().context("asking whether the agent runs")? {
+            bail!("the agent ended by itself: {status}");
+        }
+        Ok(UnixStream::connect(&socket).ok())
+    })
+    .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+    Ok(agent)
+}
+
+fn haproxy(target: &Path, node: &Node, network: &Namespace) -> Result<Process> {
+    let mut command = Command::new(target.join("venv/bin/python3"));
+    command.arg(script("haproxy.py")).arg(node.path("agent.ini")).args([NETWORK, ADDRESS, "80"]);
+    let path = command::run(&mut command, "").context("having Neutron write haproxy's configuration")?;
+    let path = path.lines().last().context("Neutron named no configuration of haproxy")?;
+    let debian = target.join("debian");
+    let mut command = network.command(debian.join("usr/sbin/haproxy"))?;
+    command.env("LD_LIBRARY_PATH", debian.join("usr/lib/x86_64-linux-gnu"));
+    // -db: not in the background, as its template has it, so that it ends with the bench.
+    Process::start(command.args(["-db", "-f", path]), &node.path("haproxy.out"))
+}
