@@ -10,6 +10,7 @@ mod machine;
 mod page;
 mod plot;
 mod progress;
+mod publish;
 mod result;
 mod scenario;
 mod stats;
@@ -45,6 +46,11 @@ enum Verb {
         /// The later one
         after: PathBuf,
     },
+    /// Make a result the committed one: tests/bench/results, and the figures in README.md
+    Publish {
+        /// The result
+        result: PathBuf,
+    },
     /// Write the page and the plots of a result anew
     Page {
         /// The result
@@ -66,6 +72,9 @@ struct RunArguments {
     /// Compare also with OpenStack's own chain: haproxy, neutron-metadata-agent and Nova (fetches Neutron: a minute or two)
     #[arg(long)]
     with_openstack: bool,
+    /// Publish the result at the end, if everything was measured: see `publish`
+    #[arg(long)]
+    publish: bool,
     /// Print which collections of `cargo xtask setup` this would take, and end
     #[arg(long, hide = true)]
     needs: bool,
@@ -106,6 +115,7 @@ fn main() -> Result<()> {
             print!("{}", compare::text(&Run::read(&before)?, &Run::read(&after)?));
             Ok(())
         }
+        Some(Verb::Publish { result }) => publish::publish(&Run::read(&result)?),
         Some(Verb::Page { result }) => {
             let run = Run::read(&result)?;
             page::write(&run, &result.with_extension(""))
@@ -152,6 +162,9 @@ fn measure(arguments: &RunArguments) -> Result<()> {
     eprintln!("written: {} and {}", file.display(), file.with_extension("md").display());
     if !failed.is_empty() {
         bail!("not measured: {}", failed.join(", "));
+    }
+    if arguments.publish {
+        publish::publish(&run)?;
     }
     Ok(())
 }

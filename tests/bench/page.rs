@@ -32,10 +32,7 @@ pub(crate) fn goals(run: &Run) -> Table {
         for found in &case.ratios {
             let (Some(goal), spread) = (found.goal, found.spread()) else { continue };
             table.row(vec![
-                format!(
-                    "{}, {}: {} of {}, as a multiple of {}",
-                    case.scenario, case.name, found.metric, found.of, found.to
-                ),
+                format!("{}, {}: {}, {} / {}", case.scenario, case.name, found.metric, found.of, found.to),
                 goal.to_string(),
                 ratio(spread.median),
                 format!("{} to {}", ratio(spread.low), ratio(spread.high)),
@@ -85,9 +82,12 @@ pub(crate) fn tables(cases: &[Case]) -> String {
     text
 }
 
+/// A case, a side of it, and the side's figures.
+type Sided<'c> = (&'c str, &'c str, Vec<(&'c str, f64)>);
+
 /// Absolute figures: those of two sides under each other, all others with those cases that have the same ones.
 fn figures(cases: &[Case]) -> Vec<Table> {
-    let mut sided: Vec<(&str, &str, Vec<(&str, f64)>)> = Vec::new();
+    let mut sided: Vec<Sided<'_>> = Vec::new();
     let mut plain: Vec<(Vec<&str>, Vec<&Case>)> = Vec::new();
     for case in cases {
         let side_of = |name: &str| {

@@ -76,9 +76,12 @@ pub(crate) fn all(run: &Run) -> Vec<Plot> {
 }
 
 fn latency(case: &Case) -> Option<Plot> {
-    let lines = case.latencies.iter().map(|(name, quantiles)| Line {
-        name: name.clone(),
-        points: quantiles.iter().filter(|(at, _)| *at < 1.0).copied().collect(),
+    let lines = case.latencies.iter().map(|(name, quantiles)| {
+        // The fastest of all says little. Beyond the share that one request makes, every quantile is the slowest.
+        let slowest = quantiles.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+        let shown = quantiles.iter().position(|(_, value)| *value >= slowest).unwrap_or(0);
+        let points = quantiles.iter().take(shown + 1).filter(|(at, _)| *at > 0.0 && *at < 1.0);
+        Line { name: name.clone(), points: points.copied().collect() }
     });
     let lines: Vec<Line> = lines.collect();
     let most = lines.iter().flat_map(|line| &line.points).map(|point| point.1).fold(0.0, f64::max);
@@ -100,9 +103,12 @@ fn latency(case: &Case) -> Option<Plot> {
     Some(made(&case.scenario, &format!("{}-{}", case.scenario, file_name(&case.name)), &chart))
 }
 
+/// Points of each side.
+type Lines = BTreeMap<String, Vec<(f64, f64)>>;
+
 /// Requests per second with more and more connections, of cases that are called `…, N connections`.
 fn throughput(run: &Run) -> Vec<Plot> {
-    let mut groups: BTreeMap<(String, String), BTreeMap<String, Vec<(f64, f64)>>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, String), Lines> = BTreeMap::new();
     for case in &run.cases {
         let Some((group, connections)) = case.name.rsplit_once(", ") else { continue };
         let count = connections.strip_suffix(" connections").or_else(|| connections.strip_suffix(" connection"));
@@ -116,15 +122,10 @@ fn throughput(run: &Run) -> Vec<Plot> {
     let several = groups.into_iter().filter(|(_, lines)| lines.values().any(|points| points.len() > 1));
     several
         .map(|((scenario, group), lines)| {
-            let rates = || lines.values().flatten().map(|point| point.1);
-            let (least, most) = (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max));
             let chart = Chart {
                 title: format!("{scenario}: {group}"),
                 x: Axis { label: "connections at a time".to_owned(), scale: Scale::Log },
-                y: Axis {
-                    label: "requests/s".to_owned(),
-                    scale: if most > 20.0 * least { Scale::Log } else { Scale::Linear },
-                },
+                y: Axis { label: "requests/s".to_owned(), scale: fitting(lines.values().flatten()) },
                 lines: lines.into_iter().map(|(name, points)| Line { name, points }).collect(),
             };
             made(&scenario, &format!("{scenario}-rate-{}", file_name(&group)), &chart)
@@ -174,10 +175,19 @@ fn grown(run: &Run, (scenario, word, file, title, label, figures): &Growth) -> O
     let chart = Chart {
         title: format!("{scenario}: {title}"),
         x: Axis { label: (*word).to_owned(), scale: Scale::Log },
-        y: Axis { label: (*label).to_owned(), scale: Scale::Log },
+        y: Axis { label: (*label).to_owned(), scale: fitting(lines.iter().flat_map(|line| &line.points)) },
         lines,
     };
     (!chart.lines.is_empty()).then(|| made(scenario, file, &chart))
+}
+
+/// Where everything can be told apart from zero up, that is easier to read.
+fn fitting<'p>(points: impl Iterator<Item = &'p (f64, f64)> + Clone) -> Scale {
+    let (least, most) = (
+        points.clone().map(|point| point.1).fold(f64::INFINITY, f64::min),
+        points.map(|point| point.1).fold(0.0, f64::max),
+    );
+    if most > 20.0 * least { Scale::Log } else { Scale::Linear }
 }
 
 fn made(scenario: &str, file: &str, chart: &Chart) -> Plot {

@@ -115,7 +115,11 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
         Group::Unit => {
             let packages = ["test", "--workspace", "--no-fail-fast"];
             let beside = tests(cargo().args(packages).args(["--exclude", "metadatad-tests"]), options, totals);
-            let lab = tests(cargo().args(["test", "--package", "metadatad-tests", "--lib"]), options, totals);
+            let lab = tests(
+                cargo().args(["test", "--package", "metadatad-tests", "--lib", "--bin", "bench"]),
+                options,
+                totals,
+            );
             beside.and(lab)
         }
         Group::Api => {

@@ -56,7 +56,7 @@ impl Range {
                 all.iter().filter(|(at, _)| *at <= self.high).map(|(at, name)| (*at, (*name).to_owned())).collect()
             }
             Scale::Linear => {
-                let step = [1.0, 2.0, 5.0, 10.0].iter().map(|step| step * power(self.high / 10.0));
+                let step = [1.0, 2.0, 5.0, 10.0, 20.0].iter().map(|step| step * power(self.high / 10.0));
                 let step = step.clone().find(|step| self.high / step <= 7.0).unwrap_or(self.high);
                 (0..).map(|count| f64::from(count) * step).take_while(|value| *value <= self.high).map(named).collect()
             }
@@ -114,6 +114,7 @@ mod tests {
         assert_eq!(names(Scale::Log, &[3.0, 200_000.0]), ["10", "100", "1,000", "10,000", "100,000"]);
         assert_eq!(names(Scale::Linear, &[0.3, 3.2]), ["0", "0.5", "1", "1.5", "2", "2.5", "3"]);
         assert_eq!(names(Scale::Linear, &[1000.0]), ["0", "200", "400", "600", "800", "1,000"]);
+        assert_eq!(names(Scale::Linear, &[8723.0]), ["0", "2,000", "4,000", "6,000", "8,000"]);
         assert_eq!(names(Scale::Percentile, &[0.0, 0.999]), ["0", "50 %", "90 %", "99 %", "99.9 %"]);
     }
 

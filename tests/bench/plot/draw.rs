@@ -35,7 +35,7 @@ const WIDTH: f64 = 720.0;
 /// Height of the part that has lines.
 const PLOT: f64 = 300.0;
 const LEFT: f64 = 78.0;
-const RIGHT: f64 = 28.0;
+const RIGHT: f64 = 40.0;
 const BELOW: f64 = 54.0;
 /// Rows of the legend begin here, and are this far apart.
 const LEGEND: f64 = 48.0;

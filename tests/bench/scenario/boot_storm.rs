@@ -81,7 +81,7 @@ pub(super) fn run(run: &mut Run) -> Result<()> {
         let storm = rack.namespace().run(|| storm(&servers))?;
         let used = Usage::of(daemon)?.since(before);
         let mut case = Case::new("boot-storm", format!("{guests} guests"));
-        // What issue 5 wants of the largest storm.
+        // What is wanted of the largest storm.
         let goal = |most| (guests == MOST).then_some(Goal::AtMost(most));
         case.judged("seconds until the last is done", storm.elapsed.as_secs_f64(), goal(10.0));
         case.judged("failed requests", storm.failures.len() as f64, goal(0.0));

@@ -47,7 +47,7 @@ fn with_ports(ports: u32) -> Result<Case> {
     let mut case = Case::new("scale", format!("{ports} ports"));
     started(&node, ports, &mut case)?;
     if ports == PORTS[3] {
-        // What issue 5 wants.
+        // What is wanted of the largest node.
         case.goals.insert("seconds until all ports are bound".to_owned(), Goal::AtMost(3.0));
     }
     let start = Instant::now();
@@ -87,7 +87,7 @@ fn per_port(run: &Run) -> Option<Case> {
     };
     let [few, many] = [PORTS[0], PORTS[3]];
     let kilobytes = (memory(many)? - memory(few)?) * 1024.0 / f64::from(many - few);
-    let mut case = Case::new("scale", "an idle port");
+    let mut case = Case::new("scale", "an idle port with its instance");
     case.judged("daemon, KB resident per port", kilobytes, Some(Goal::AtMost(8.0)));
     Some(case)
 }

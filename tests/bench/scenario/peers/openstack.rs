@@ -33,7 +33,7 @@ const CACHE: u32 = 15;
 const START: Duration = Duration::from_secs(60);
 const US: &str = "metadatad";
 const CHAIN: &str = "OpenStack's chain";
-/// What issue 5 wants of requests/s with 64 connections.
+/// What is wanted of requests/s with 64 connections.
 const TIMES: f64 = 100.0;
 
 pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {

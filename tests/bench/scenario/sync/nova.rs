@@ -138,7 +138,8 @@ impl World {
         guest.namespace().run(|| {
             let request = Request::get(DOCUMENT);
             let mut connection = request.connect()?;
-            until(GUEST_ASKS, || Ok(connection.exchange(&request)?.json()?["meta"][KEY] == change.to_string()))
+            let wanted = change.to_string();
+            until(GUEST_ASKS, || Ok(connection.exchange(&request)?.json()?["meta"][KEY] == wanted.as_str()))
         })
     }
 
@@ -150,6 +151,7 @@ impl World {
              X-Instance-ID-Signature: {signature}\r\nX-Forwarded-For: 10.0.0.5\r\n\r\n",
             guest.uuid()
         );
+        let wanted = change.to_string();
         self.node.namespace().run(|| {
             until(BARE_ASKS, || {
                 let mut stream = TcpStream::connect(("127.0.0.1", self.nova.port())).context("connecting to Nova")?;
@@ -160,7 +162,7 @@ impl World {
                 let (head, body) = answer.split_once("\r\n\r\n").context("no whole answer of Nova")?;
                 ensure!(head.contains(" 200 "), "Nova answered {head:?}");
                 let body: Value = serde_json::from_str(body).context("reading Nova's JSON")?;
-                Ok(body["meta"][KEY] == change.to_string())
+                Ok(body["meta"][KEY] == wanted.as_str())
             })
         })
     }
