@@ -18,12 +18,12 @@ use lab::{Guest, Namespace, Node, NodePlan, command, wait};
 use metadata_ebpf::addr::METADATA_IPV4;
 use serde_json::json;
 
+use super::{Side, US, compare};
 use crate::Effort;
-use crate::load::{Load, Outcome, QUANTILES, histogram};
-use crate::machine::pin;
+use crate::load::Load;
 use crate::progress;
-use crate::result::{Case, Goal, Ratio, Run};
-use crate::usage::{Usage, family, resident};
+use crate::result::{Case, Goal, Run};
+use crate::usage::family;
 
 const PATH: &str = "/latest/meta-data/instance-id";
 const ADDRESS: &str = "169.254.169.254";
@@ -31,7 +31,6 @@ const ADDRESS: &str = "169.254.169.254";
 const CACHE: u32 = 15;
 /// Python loads Neutron in seconds, on processors that others use too.
 const START: Duration = Duration::from_secs(60);
-const US: &str = "metadatad";
 const CHAIN: &str = "OpenStack's chain";
 /// What is wanted of requests/s with 64 connections.
 const TIMES: f64 = 100.0;
@@ -122,52 +121,19 @@ impl World {
     }
 
     fn compare(&self, effort: Effort, processors: usize, connections: usize, reconnect: bool) -> Result<Case> {
-        let kind = if reconnect { "new connection each" } else { "keep-alive" };
-        let mut case = Case::new(
-            "peers",
-            format!("{CHAIN}, {kind}, {connections} connection{}", if connections == 1 { "" } else { "s" }),
-        );
         let server: SocketAddr = (METADATA_IPV4, 80).into();
         let load = Load { server, path: PATH.to_owned(), connections, reconnect, rate: None };
         let daemon = vec![self.node.daemon_id().context("the daemon runs")?];
         let chain = [Some(self.haproxy.0.id()), Some(self.agent.0.id()), self.nova.id()].into_iter().flatten();
         let chain = chain.map(family).collect::<Result<Vec<_>>>()?.concat();
-        let mut sides = [Side::new(US, daemon)?, Side::new(CHAIN, chain)?];
+        let sides = [Side::new(US, daemon)?, Side::new(CHAIN, chain)?];
         let address = self.address()?;
-        let (mut rates, mut medians, mut costs) = (Vec::new(), Vec::new(), Vec::new());
-        for pair in effort.turns(&case.name) {
-            let mut slices = [Slice::default(), Slice::default()];
-            for turn in [pair % 2, (pair + 1) % 2] {
-                let place = usize::from(turn == 1);
-                self.take(if place == 0 { Way::Tap } else { Way::Chain }, &address)?;
-                let side = &mut sides[place];
-                let before = Usage::of_all(&side.processes)?;
-                let (outcome, failures) = self.guest.namespace().run(|| {
-                    if processors > 1 {
-                        pin(0, processors - 1)?;
-                    }
-                    load.run_with_failures(effort.slice)
-                })?;
-                let used = Usage::of_all(&side.processes)?.since(before);
-                slices[place] = side.add(&outcome, failures, used)?;
-            }
-            let [ours, theirs] = slices;
-            rates.push(ours.rate / theirs.rate);
-            medians.push(ours.median / theirs.median);
-            costs.push(ours.cost / theirs.cost);
-        }
-        let ratio = |metric: &str, pairs, goal| Ratio {
-            metric: metric.to_owned(),
-            of: US.to_owned(),
-            to: CHAIN.to_owned(),
-            pairs,
-            goal,
-        };
-        case.ratios.push(ratio("requests/s", rates, (connections == 64).then_some(Goal::AtLeast(TIMES))));
-        case.ratios.push(ratio("median", medians, None));
-        case.ratios.push(ratio("CPU per request, all processes", costs, None));
-        for side in &sides {
-            side.figures(&mut case)?;
+        let mut case = compare(effort, processors, &self.guest, &load, sides, |place| {
+            self.take(if place == 0 { Way::Tap } else { Way::Chain }, &address)
+        })?;
+        let rates = case.ratios.iter_mut().find(|ratio| ratio.metric == "requests/s");
+        if let Some(rates) = rates.filter(|_| connections == 64) {
+            rates.goal = Some(Goal::AtLeast(TIMES));
         }
         Ok(case)
     }
@@ -177,59 +143,6 @@ impl World {
 enum Way {
     Tap,
     Chain,
-}
-
-/// What a slice gives to its pair.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slice {
-    rate: f64,
-    median: f64,
-    cost: f64,
-}
-
-/// All slices of one side.
-struct Side {
-    name: &'static str,
-    processes: Vec<u32>,
-    outcome: Outcome,
-    failures: u64,
-    used: Usage,
-}
-
-impl Side {
-    fn new(name: &'static str, processes: Vec<u32>) -> Result<Self> {
-        let outcome = Outcome { requests: 0, elapsed: Duration::ZERO, latency: histogram()? };
-        Ok(Self { name, processes, outcome, failures: 0, used: Usage::default() })
-    }
-
-    fn add(&mut self, outcome: &Outcome, failures: u64, used: Usage) -> Result<Slice> {
-        if outcome.requests == 0 {
-            bail!("{} answered nothing within a slice: use a longer one (--slice)", self.name);
-        }
-        self.outcome.requests += outcome.requests;
-        self.outcome.elapsed += outcome.elapsed;
-        self.outcome.latency.add(&outcome.latency).context("adding histograms")?;
-        self.failures += failures;
-        self.used.cpu += used.cpu;
-        self.used.switches += used.switches;
-        Ok(Slice { rate: outcome.rate(), median: outcome.quantile(0.5), cost: used.cpu / outcome.requests as f64 })
-    }
-
-    fn figures(&self, case: &mut Case) -> Result<()> {
-        let (name, requests) = (self.name, self.outcome.requests as f64);
-        case.figure(format!("{name}, requests/s"), self.outcome.rate());
-        for (what, at) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            case.figure(format!("{name}, {what} µs"), self.outcome.quantile(at));
-        }
-        case.figure(format!("{name}, failed of 1,000"), self.failures as f64 * 1e3 / (requests + self.failures as f64));
-        case.figure(format!("{name}, CPU µs per request"), self.used.cpu * 1e6 / requests);
-        case.figure(format!("{name}, context switches per request"), self.used.switches / requests);
-        let memory = self.processes.iter().map(|process| resident(*process)).sum::<Result<f64>>()?;
-        case.figure(format!("{name}, MB resident"), memory);
-        case.figure(format!("{name}, processes"), self.processes.len() as f64);
-        case.latencies.insert(name.to_owned(), QUANTILES.map(|at| (at, self.outcome.quantile(at))).to_vec());
-        Ok(())
-    }
 }
 
 /// Where `cargo xtask setup --openstack` puts haproxy and Neutron.
