@@ -68,7 +68,8 @@ impl Scenario {
     pub(crate) fn needs(self, effort: Effort) -> &'static [&'static str] {
         match self {
             Self::Sync => &["controllers"],
-            Self::Peers if effort.with_openstack => &["controllers", "openstack"],
+            Self::Peers if effort.with_openstack => &["controllers", "openstack", "peers"],
+            Self::Peers => &["peers"],
             _ => &[],
         }
     }
@@ -77,8 +78,8 @@ impl Scenario {
     pub(crate) fn expected(self, effort: Effort) -> Duration {
         match self {
             Self::Intercept => effort.lasts(24),
-            Self::Peers if effort.with_openstack => Duration::from_secs(30) + effort.lasts(6),
-            Self::Peers => Duration::ZERO,
+            Self::Peers if effort.with_openstack => Duration::from_secs(30) + effort.lasts(18),
+            Self::Peers => Duration::from_secs(2) + effort.lasts(12),
             Self::Scale => Duration::from_secs(30) + effort.lasts(1),
             Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
             _ => Duration::from_secs(60),

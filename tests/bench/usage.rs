@@ -52,6 +52,17 @@ impl Usage {
     }
 }
 
+/// Returns the seconds that the machine's processors have worked so far, for whomever.
+pub(crate) fn busy() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).filter_map(|ticks| ticks.parse().ok()).collect();
+    // user, nice, system; not idle and iowait; irq, softirq. What follows is counted in these, or is not ours.
+    let worked = [0, 1, 2, 5, 6].into_iter().filter_map(|place| ticks.get(place)).sum::<f64>();
+    // USER_HZ is 100 in the kernel's interface, on every architecture that this runs on.
+    Ok(worked / 100.0)
+}
+
 /// Returns a process and all that descend from it.
 pub(crate) fn family(process: u32) -> Result<Vec<u32>> {
     let mut parents = Vec::new();

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::command::{cargo, quiet_output, root, show, show_and_run, target_directory};
 use crate::controllers::CONTROLLERS;
 use crate::openstack::OPENSTACK;
+use crate::peers::PEERS;
 
 /// What `bench` may be told: everything is the program's.
 #[derive(Debug, clap::Args)]
@@ -31,7 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let program = target_directory().join("release/bench");
     // The program knows its arguments: it says what they take. Where it refuses them, it says so once it is started.
     let needs = quiet_output(Command::new(&program).args(&options.words).arg("--needs")).unwrap_or_default();
-    for collection in [CONTROLLERS, OPENSTACK] {
+    for collection in [CONTROLLERS, OPENSTACK, PEERS] {
         if needs.lines().any(|name| name == collection.name) {
             collection.setup()?;
         }

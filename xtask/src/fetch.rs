@@ -21,7 +21,7 @@ pub(crate) struct Collection {
     pub(crate) what: &'static str,
     /// Debian's packages, unpacked into `debian`.
     pub(crate) debian: &'static [&'static str],
-    /// PyPI's packages, in the virtual environment `venv`.
+    /// PyPI's packages, in the virtual environment `venv`; none where there are none.
     pub(crate) pypi: &'static [&'static str],
     /// Debian's packages that are installed, since fetching and running the others takes them.
     pub(crate) needed: &'static [&'static str],
@@ -48,9 +48,11 @@ impl Collection {
             fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
         }
         self.unpack(&folder)?;
-        let venv = folder.join("venv");
-        show_and_run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))?;
-        show_and_run(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(self.pypi))?;
+        if !self.pypi.is_empty() {
+            let venv = folder.join("venv");
+            show_and_run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))?;
+            show_and_run(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(self.pypi))?;
+        }
         fs::write(&complete, wanted).with_context(|| format!("writing {}", complete.display()))
     }
 

@@ -13,6 +13,7 @@ mod fetch;
 mod fleet;
 mod golden;
 mod openstack;
+mod peers;
 mod schema;
 mod setup;
 mod test;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
                 (options.clients, clients::CLIENTS),
                 (options.controllers, controllers::CONTROLLERS),
                 (options.openstack, openstack::OPENSTACK),
+                (options.peers, peers::PEERS),
             ];
             let fetched = wanted.iter().filter(|(asked, _)| *asked).try_for_each(|(_, collection)| collection.setup());
             fetched.and_then(|()| setup::run(true))

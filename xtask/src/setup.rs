@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Fetch also what `cargo xtask bench peers --with-openstack` compares with: haproxy, Neutron's metadata agent
     #[arg(long)]
     pub(crate) openstack: bool,
+    /// Fetch also what `cargo xtask bench peers` compares with: nginx, nftables
+    #[arg(long)]
+    pub(crate) peers: bool,
 }
 
 /// What builds the kernel half.

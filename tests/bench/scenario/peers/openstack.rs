@@ -5,28 +5,24 @@
 //! its route to the metadata address changes. Left out of the chain, in its favour: Neutron's server and the message bus
 //! that the agent asks for each request's port (see `agent.py`).
 
-use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lab::nova::{Nova, SECRET, facts};
 use lab::{Guest, Namespace, Node, NodePlan, command, wait};
-use metadata_ebpf::addr::METADATA_IPV4;
 use serde_json::json;
 
-use super::{Side, US, compare};
+use super::rival::{ADDRESS, Asked, Goals, Process, Rival, Way, collection, second_way, take};
 use crate::Effort;
-use crate::load::Load;
 use crate::progress;
-use crate::result::{Case, Goal, Run};
+use crate::result::{Goal, Run};
 use crate::usage::family;
 
 const PATH: &str = "/latest/meta-data/instance-id";
-const ADDRESS: &str = "169.254.169.254";
 /// Nova's own default.
 const CACHE: u32 = 15;
 /// Python loads Neutron in seconds, on processors that others use too.
@@ -38,35 +34,20 @@ const TIMES: f64 = 100.0;
 pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
     progress::step("starting OpenStack's chain", 0, 1);
     let world = World::make()?;
+    let chain = [Some(world.haproxy.id()), Some(world.agent.id()), world.nova.id()].into_iter().flatten();
+    let rival = Rival {
+        name: CHAIN,
+        guest: &world.guest,
+        daemon: world.node.daemon_id().context("the daemon runs")?,
+        processes: chain.map(family).collect::<Result<Vec<_>>>()?.concat(),
+    };
     for reconnect in [false, true] {
         for connections in [1, 16, 64] {
-            let case = world.compare(effort, run.machine.processors, connections, reconnect)?;
-            progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));
-            run.cases.push(case);
+            let goals = Goals { rate: (connections == 64).then_some(Goal::AtLeast(TIMES)), ..Goals::default() };
+            rival.compare(effort, run, &Asked { path: PATH, size: "", connections, reconnect }, goals)?;
         }
     }
     Ok(())
-}
-
-/// A process that ends with the value.
-struct Process(Child);
-
-impl Process {
-    fn start(command: &mut Command, log: &Path) -> Result<Self> {
-        let output = File::create(log).with_context(|| format!("making {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let started = command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?;
-        Ok(Self(started))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let id = i32::try_from(self.0.id()).unwrap_or(0);
-        // The agent's master ends its workers.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
-        let _ = self.0.wait();
-    }
 }
 
 /// One guest with two ways to its metadata.
@@ -82,7 +63,7 @@ struct World {
 
 impl World {
     fn make() -> Result<Self> {
-        let target = target()?;
+        let target = collection("openstack")?;
         // The client closes by reset: the daemon sees that a little later, and must not refuse the next one meanwhile.
         let node = NodePlan::default().further("[http]\nconnections_per_port = 4096\n").start()?;
         let guest = node.guest("peers").boot()?;
@@ -98,7 +79,7 @@ impl World {
         let agent = agent(&target, &node, &nova, &guest, &address, project)?;
         let haproxy = haproxy(&target, &node, &network)?;
         let world = Self { haproxy, agent, nova, _network: network, guest, node };
-        world.take(Way::Chain, &address)?;
+        take(&world.guest, Way::Rival)?;
         wait::until_within(START, "OpenStack's chain answers", || {
             Ok(world.guest.get(PATH).ok().filter(|answer| answer.status == 200))
         })
@@ -106,54 +87,9 @@ impl World {
         Ok(world)
     }
 
-    fn address(&self) -> Result<String> {
-        self.guest.document().ipv4().context("the guest has an IPv4 address")
-    }
-
-    /// Sends the guest's requests this way from here on.
-    fn take(&self, way: Way, address: &str) -> Result<()> {
-        let device = if way == Way::Tap { "eth0" } else { "eth1" };
-        self.guest.namespace().ip(&format!("route replace {ADDRESS}/32 dev {device} src {address}")).map(drop)
-    }
-
     fn logs(&self) -> String {
         ["agent.out", "haproxy.out"].map(|name| fs::read_to_string(self.node.path(name)).unwrap_or_default()).join("\n")
     }
-
-    fn compare(&self, effort: Effort, processors: usize, connections: usize, reconnect: bool) -> Result<Case> {
-        let server: SocketAddr = (METADATA_IPV4, 80).into();
-        let load = Load { server, path: PATH.to_owned(), connections, reconnect, rate: None };
-        let daemon = vec![self.node.daemon_id().context("the daemon runs")?];
-        let chain = [Some(self.haproxy.0.id()), Some(self.agent.0.id()), self.nova.id()].into_iter().flatten();
-        let chain = chain.map(family).collect::<Result<Vec<_>>>()?.concat();
-        let sides = [Side::new(US, daemon)?, Side::new(CHAIN, chain)?];
-        let address = self.address()?;
-        let mut case = compare(effort, processors, &self.guest, &load, sides, |place| {
-            self.take(if place == 0 { Way::Tap } else { Way::Chain }, &address)
-        })?;
-        let rates = case.ratios.iter_mut().find(|ratio| ratio.metric == "requests/s");
-        if let Some(rates) = rates.filter(|_| connections == 64) {
-            rates.goal = Some(Goal::AtLeast(TIMES));
-        }
-        Ok(case)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Tap,
-    Chain,
-}
-
-/// Where `cargo xtask setup --openstack` puts haproxy and Neutron.
-fn target() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("finding this program's own path")?;
-    let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
-    let folder = target.join("openstack");
-    if !folder.join("complete").exists() {
-        bail!("{} is not there or not complete: run `cargo xtask setup --openstack`", folder.display());
-    }
-    Ok(folder)
 }
 
 fn script(name: &str) -> PathBuf {
@@ -163,10 +99,8 @@ fn script(name: &str) -> PathBuf {
 /// The network of the guest: a namespace that has the metadata address, at the other end of the guest's second interface.
 fn network(guest: &Guest, address: &str) -> Result<Namespace> {
     let network = Namespace::create("net")?;
-    network.ip(&format!("link add net0 type veth peer name eth1 netns {}", guest.namespace().name()))?;
-    network
-        .ip_batch(&format!("addr add {ADDRESS}/32 dev net0\nlink set net0 up\nroute add {address}/32 dev net0\n"))?;
-    guest.namespace().ip("link set eth1 up")?;
+    second_way(guest, &network, address)?;
+    network.ip(&format!("addr add {ADDRESS}/32 dev net0"))?;
     Ok(network)
 }
 
@@ -194,7 +128,7 @@ fn agent(target: &Path, node: &Node, nova: &Nova, guest: &Guest, address: &str, 
     let log = node.path("agent.out");
     let mut agent = Process::start(&mut command, &log)?;
     wait::until_within(START, "neutron-metadata-agent listens", || {
-        if let Some(status) = agent.0.try_wait().context("asking whether the agent runs")? {
+        if let Some(status) = agent.try_wait().context("asking whether the agent runs")? {
             bail!("the agent ended by itself: {status}");
         }
         Ok(UnixStream::connect(&socket).ok())
