@@ -31,8 +31,8 @@ const OTHER_UUID: &str = "77777777-0000-4000-9000-000000000002";
 fn over_ipv4_cloud_init_takes_everything_and_again_as_another_instance() {
     let vendor = vendor_data("#cloud-config\nbootcmd:\n- mkdir -p /var/proofs\n- echo told >/var/proofs/vendor\n");
     let node = node(&format!("[cloud]\nvendordata_jsonfile_path = \"{}\"\n", vendor.path().display()));
-    let (first, second) = (nic(1), nic(2));
-    let dhcp = Dhcp::start(&node, "br0", "10.77.1", &[(first.mac, "10.77.1.5")]).unwrap();
+    let (first, second, third) = (nic(1), nic(2), nic(3));
+    let dhcp = Dhcp::start(&node, "br0", "10.77.1", &[(first.mac, "10.77.1.5"), (third.mac, "10.77.1.6")]).unwrap();
     let index = first.make(node.namespace(), "br0").unwrap();
     second.make(node.namespace(), "br0").unwrap();
     let script = "#!/bin/sh\nmkdir -p /var/proofs\necho run by $(hostname) >>/var/proofs/script\n";
@@ -91,9 +91,8 @@ fn over_ipv4_cloud_init_takes_everything_and_again_as_another_instance() {
     }
 
     // A third interface, while it runs.
-    let third = nic(3);
     let mut ports = ports;
-    ports.as_array_mut().unwrap().push(port(&third, &["10.77.3.5"], json!({})));
+    ports.as_array_mut().unwrap().push(port(&third, &["10.77.1.6"], json!({})));
     let index = third.make(node.namespace(), "br0").unwrap();
     node.wait_held(index).unwrap();
     machine.plug(&third).unwrap();
@@ -117,7 +116,7 @@ fn over_ipv4_cloud_init_takes_everything_and_again_as_another_instance() {
     let is = |port: &serde_json::Value| port["instance"] == OTHER_UUID;
     node.wait_port_shown(&first.tap, "is the other instance's", is).unwrap();
     let before = asked(&node).len();
-    let plan = MachinePlan::new(node.namespace(), OTHER_UUID).nic(&first).nic(&second);
+    let plan = MachinePlan::new(node.namespace(), OTHER_UUID).nic(&first).nic(&second).nic(&third);
     let mut machine = plan.power_on_with(disk).unwrap();
     let finished = machine.wait_console("finished at").unwrap();
     println!("IPv4, another instance: cloud-init done {:.1} s after power-on", finished.as_secs_f64());

@@ -67,7 +67,7 @@ pub(crate) fn features(node: &Node, nic: &Nic) -> String {
 /// Waits in the guest until its third interface is there and has a link-local address that is no duplicate.
 pub(crate) const SEE_ETH2: &str = "until ip link set eth2 up; do :; done; \
     until ip -6 -o addr show dev eth2 scope link | grep fe80 | grep -qv tentative; do :; done; \
-    ip addr add 10.77.3.5/24 dev eth2; ip route add 169.254.169.254 dev eth2";
+    ip addr add 10.77.1.6/24 dev eth2; ip route add 169.254.169.254 dev eth2";
 
 /// Reads in the guest what it is told of its network, through an interface. Its image has Python, and no curl.
 pub(crate) fn read_through(url: &str) -> String {
