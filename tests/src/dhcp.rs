@@ -69,10 +69,17 @@ impl Dhcp {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Returns its namespace, where the gateway's address is too.
-    #[must_use]
-    pub fn namespace(&self) -> &Namespace {
-        &self.namespace
+    /// Returns how many IPv4 packets came to the gateway that were for other addresses than its own.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn strays(&self) -> Result<u64> {
+        let text = self.namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
+        let (names, values) = lines.next().zip(lines.next()).context("no counters of IPv4")?;
+        let mut pairs = names.split(' ').zip(values.split(' '));
+        let (_, value) = pairs.find(|(name, _)| *name == "InAddrErrors").context("no counter of strays")?;
+        Ok(value.parse()?)
     }
 }
 

@@ -37,8 +37,7 @@ fn over_ipv4_cloud_init_takes_everything_and_again_as_another_instance() {
     second.make(node.namespace(), "br0").unwrap();
     let script = "#!/bin/sh\nmkdir -p /var/proofs\necho run by $(hostname) >>/var/proofs/script\n";
     let packed = base64(&gzip(b"#!/bin/sh\necho unpacked >/var/proofs/packed\n"));
-    // Nothing that compresses, so that it takes many segments.
-    let large = base64(&(0..30_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect::<Vec<u8>>());
+    let large = world::incompressible();
     let config = format!(
         "#cloud-config\nwrite_files:\n- {{path: /var/large, encoding: b64, content: {large}}}\n\
          - {{path: /var/proofs/config, content: written}}\n"
@@ -101,7 +100,7 @@ fn over_ipv4_cloud_init_takes_everything_and_again_as_another_instance() {
     machine.shell(world::SEE_ETH2).unwrap();
     let before = asked(&node).len();
     for url in ["http://169.254.169.254", "http://[fe80::a9fe:a9fe%eth2]"] {
-        let told = machine.shell(&world::read_through(url)).unwrap();
+        let told = machine.shell(&world::read_by_large_request(url)).unwrap();
         let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told:?}"));
         assert_eq!(told["links"].as_array().map(Vec::len), Some(3), "{told}");
     }
@@ -128,7 +127,10 @@ fn over_ipv4_cloud_init_takes_everything_and_again_as_another_instance() {
     assert!(said("key").contains(&RSA.to_owned()), "{console}");
     assert!(said("file").contains(&"script run by real run by other".to_owned()), "{console}");
     assert_eq!(asked(&node)[before..], *CRAWL);
-    drop(dhcp);
+    // Nothing of all this went to the gateway, by which the guest believes to reach the service.
+    assert_eq!(dhcp.strays().unwrap(), 0);
+    machine.shell(world::SEND_ELSEWHERE).unwrap();
+    wait::until("the gateway sees what does go to it", || Ok((dhcp.strays()? == 1).then_some(()))).unwrap();
 }
 
 #[test]
@@ -138,7 +140,8 @@ fn over_ipv6_alone_cloud_init_takes_everything() {
     let index = nic.make(node.namespace(), "br0").unwrap();
     let network =
         json!({"subnets": [{"cidr": "2001:db8:77::/64", "enable_dhcp": false, "gateway_ip": "2001:db8:77::1"}]});
-    let script = "#!/bin/sh\nmkdir -p /var/proofs\necho run >/var/proofs/script\n";
+    let large = world::incompressible();
+    let script = format!("#!/bin/sh\nmkdir -p /var/proofs\necho run >/var/proofs/script\nprintf {large} >/var/large\n");
     let document = Document::new(UUID, "six", port(&nic, &["2001:db8:77::5"], network))
         .with("keypairs", json!([{"name": "k", "public_key": RSA}]))
         .with_user_data(&gzip(script.as_bytes()));
@@ -161,6 +164,7 @@ fn over_ipv6_alone_cloud_init_takes_everything() {
     assert_eq!(said("address"), ["eth0 inet6 2001:db8:77::5/64"]);
     // The EC2 tree is asked for over IPv4, where there is no way: cloud-init goes on without it.
     assert_eq!(asked(&node), CRAWL[..7]);
+    assert!(machine.shell("cat /var/large").unwrap() == large, "the large file arrived differently");
 }
 
 #[test]

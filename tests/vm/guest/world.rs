@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use lab::document::base64;
 use lab::guest::mac_text;
 use lab::{Nic, Node, NodePlan, command};
 use serde_json::{Value, json};
@@ -69,10 +70,27 @@ pub(crate) const SEE_ETH2: &str = "until ip link set eth2 up; do :; done; \
     until ip -6 -o addr show dev eth2 scope link | grep fe80 | grep -qv tentative; do :; done; \
     ip addr add 10.77.1.6/24 dev eth2; ip route add 169.254.169.254 dev eth2";
 
-/// Reads in the guest what it is told of its network, through an interface. Its image has Python, and no curl.
-pub(crate) fn read_through(url: &str) -> String {
+/// Reads in the guest what it is told of its network, by a request that takes several segments. Its image has Python, and
+/// no curl.
+pub(crate) fn read_by_large_request(url: &str) -> String {
     format!(
-        "python3 -c 'from urllib.request import urlopen; \
-         print(urlopen(\"{url}/openstack/latest/network_data.json\", timeout=10).read().decode())'"
+        "python3 -c 'from urllib.request import Request, urlopen; \
+         request = Request(\"{url}/openstack/latest/network_data.json\", headers={{\"x-large\": \"x\" * 6000}}); \
+         print(urlopen(request, timeout=10).read().decode())'"
     )
+}
+
+/// Sends one packet to an address of the documentation's, by the default route.
+pub(crate) const SEND_ELSEWHERE: &str =
+    "python3 -c 'import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b\"x\", (\"192.0.2.1\", 9))'";
+
+/// Text that does not compress, so that it stays as large as it is.
+pub(crate) fn incompressible() -> String {
+    let mut state = 1u64;
+    let mut next = || {
+        // Knuth's MMIX generator; its upper bits are the good ones.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    base64(&(0..30_000).map(|_| next()).collect::<Vec<u8>>())
 }
