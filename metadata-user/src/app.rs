@@ -22,16 +22,16 @@
 //! the snapshot has one, Open vSwitch and libvirt are heard on one, and the main thread has the admin API, dynamic vendor
 //! data, the log of drops and the signals.
 
+mod answering;
 mod error;
 mod view;
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sd_notify::NotifyState;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -47,7 +47,7 @@ use crate::dataplane::responder_netns::ResponderNetns;
 use crate::dataplane::{AttachMode, Dataplane, events};
 use crate::drain::Drain;
 use crate::facts::Facts;
-use crate::http::{self, Guests};
+use crate::http::Guests;
 use crate::identity::Identities;
 use crate::port::witness::Witnesses;
 use crate::port::{self, Ports, PortsError, PortsView};
@@ -79,10 +79,7 @@ pub fn run(config: &Config) -> Result<(), AppError> {
     // Guests' user data and passwords are in here, whatever the source.
     secret::process::forbid_core_dumps().map_err(|error| AppError::CoreDumps(error.into()))?;
     let control = Builder::new_current_thread().enable_all().build().map_err(AppError::Runtime)?;
-    let guests = guest_threads(config.http.threads)?;
-    let ended = control.block_on(control_thread(config, &guests));
-    // Nothing that is still there may delay the end; connections had their time.
-    guests.shutdown_background();
+    let ended = control.block_on(control_thread(config));
     // An error is told by whoever called.
     if ended.is_ok() {
         info!("metadatad ends");
@@ -124,7 +121,7 @@ pub fn vendordata(settings: &config::Cloud) -> Result<Option<Vendordata>, AppErr
     Ok(Vendordata::new(settings)?)
 }
 
-async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), AppError> {
+async fn control_thread(config: &Config) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(AppError::Runtime)?;
     let readiness = Readiness::new();
     let (source_read, ports_attached) = (readiness.wait_for("source"), readiness.wait_for("ports"));
@@ -187,7 +184,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
 
     let netns = ResponderNetns::set_up(&config.responder.namespace, &config.responder.interface)?;
     // Before any program can hand it a packet.
-    let listener = netns.listen(config.responder.port)?;
+    let listeners = netns.listen(config.responder.port, config.http.threads)?;
     let mode = match config.bpf.attach {
         config::Attach::Auto => AttachMode::Auto,
         config::Attach::Tcx => AttachMode::Tcx,
@@ -198,7 +195,7 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
     let names = ports_view.clone();
     let drops = tokio::spawn(events::log(dataplane.take_events()?, move |ifindex| names.name_of(ifindex)));
     let counters = dataplane.counters_reader()?;
-    let mut answering = guest_threads.spawn(answer(listener, Arc::clone(&guests), readiness.clone(), drain.clone()));
+    let mut answering = answering::start(listeners, &guests, &readiness, &drain).map_err(AppError::Runtime)?;
 
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
     kernel.is_there(ports_view.clone(), counters, requests);
@@ -217,7 +214,9 @@ async fn control_thread(config: &Config, guest_threads: &Runtime) -> Result<(), 
             Ok(())
         }
         ended = &mut ports => Err(AppError::Ports(ended.unwrap_or(Err(PortsError::StoreGone)).err())),
-        ended = &mut answering => Err(AppError::Guests(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
+        Some(ended) = answering.join_next() => {
+            Err(AppError::Guests(ended.map_err(io::Error::other).and_then(|ended| ended).err()))
+        }
         ended = &mut admin => Err(AppError::Admin(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
         _ = ended(fetching.as_mut()) => Err(AppError::VendordataEnded),
         () = ready => Ok(()),
@@ -238,21 +237,6 @@ async fn ended<T>(task: Option<&mut JoinHandle<T>>) -> Option<T> {
         Some(task) => task.await.ok(),
         None => std::future::pending().await,
     }
-}
-
-/// Accepts guests' connections once it is known whose they are; the kernel's backlog holds them until then.
-async fn answer(listener: TcpListener, guests: Arc<Guests>, readiness: Readiness, drain: Drain) -> io::Result<()> {
-    readiness.not_waiting_for("ports").await;
-    http::run(listener, guests, drain).await
-}
-
-fn guest_threads(threads: usize) -> Result<Runtime, AppError> {
-    Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("guests")
-        .enable_all()
-        .build()
-        .map_err(AppError::Runtime)
 }
 
 /// Starts the ports' thread. The receiver tells how it ended.

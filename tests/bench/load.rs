@@ -17,6 +17,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Longest time without any answer, until the measurement is given up.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// Quantiles that are kept of a distribution.
+pub(crate) const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0];
+
 /// What is asked, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
@@ -78,11 +81,23 @@ struct Client<'l> {
     epoll: Epoll,
     connections: Vec<Connection>,
     buffer: Vec<u8>,
+    /// Requests that failed; `None`: the first one that fails ends the measurement.
+    failures: Option<u64>,
 }
 
 impl Load {
     /// Asks for this long, on this thread and in its namespace.
     pub(crate) fn run(&self, duration: Duration) -> Result<Outcome> {
+        Ok(self.measure(duration, None)?.0)
+    }
+
+    /// As [`Self::run`], with somebody who does not answer all requests. Those are counted apart, and their connections
+    /// are made anew.
+    pub(crate) fn run_with_failures(&self, duration: Duration) -> Result<(Outcome, u64)> {
+        self.measure(duration, Some(0))
+    }
+
+    fn measure(&self, duration: Duration, failures: Option<u64>) -> Result<(Outcome, u64)> {
         let request = format!("GET {} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n", self.path).into_bytes();
         let expected = self.probe(&request)?;
         let start = Instant::now();
@@ -99,6 +114,7 @@ impl Load {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("opening an epoll")?,
             connections: connections.collect(),
             buffer: vec![0; 256 << 10],
+            failures,
         };
         client.run(start, duration, interval)
     }
@@ -143,7 +159,7 @@ impl Load {
 }
 
 impl Client<'_> {
-    fn run(mut self, start: Instant, duration: Duration, interval: Option<Duration>) -> Result<Outcome> {
+    fn run(mut self, start: Instant, duration: Duration, interval: Option<Duration>) -> Result<(Outcome, u64)> {
         let end = start + duration;
         let mut latency = histogram()?;
         let (mut requests, mut last) = (0, start);
@@ -165,8 +181,11 @@ impl Client<'_> {
                 }
                 if interval.is_some() && connection.due > now {
                     next = next.min(connection.due);
-                } else if self.begin(place, interval.is_none())? {
-                    done.push(place);
+                } else {
+                    let begun = self.begin(place, interval.is_none());
+                    if self.tolerate(place, begun)? {
+                        done.push(place);
+                    }
                 }
             }
             // Epoll counts milliseconds: what is due sooner is waited for without sleeping.
@@ -177,7 +196,8 @@ impl Client<'_> {
             let count = self.epoll.wait(&mut events, EpollTimeout::from(wait)).context("waiting")?;
             for event in &events[..count] {
                 let place = usize::try_from(event.data()).unwrap_or(0);
-                if self.go_on(place)? {
+                let gone_on = self.go_on(place);
+                if self.tolerate(place, gone_on)? {
                     done.push(place);
                 }
             }
@@ -195,7 +215,20 @@ impl Client<'_> {
                 }
             }
         }
-        Ok(Outcome { requests, elapsed: start.elapsed(), latency })
+        Ok((Outcome { requests, elapsed: start.elapsed(), latency }, self.failures.unwrap_or(0)))
+    }
+
+    /// Takes a failure for one of those that are counted, if they are.
+    fn tolerate(&mut self, place: usize, outcome: Result<bool>) -> Result<bool> {
+        match (&mut self.failures, outcome) {
+            (Some(failures), Err(_)) => {
+                *failures += 1;
+                let connection = &mut self.connections[place];
+                (connection.socket, connection.received) = (None, None);
+                Ok(false)
+            }
+            (_, outcome) => outcome,
+        }
     }
 
     /// Begins the request that is due. Returns whether its answer is complete already.

@@ -9,13 +9,18 @@ mod load;
 mod machine;
 mod page;
 mod plot;
+mod progress;
+mod publish;
 mod result;
 mod scenario;
 mod stats;
+mod table;
 mod usage;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
@@ -42,6 +47,11 @@ enum Verb {
         /// The later one
         after: PathBuf,
     },
+    /// Make a result the committed one: tests/bench/results, and the figures in README.md
+    Publish {
+        /// The result
+        result: PathBuf,
+    },
     /// Write the page and the plots of a result anew
     Page {
         /// The result
@@ -60,6 +70,15 @@ struct RunArguments {
     /// Pairs of slices for each comparison
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pairs: u32,
+    /// Compare also with OpenStack's own chain: haproxy, neutron-metadata-agent and Nova (fetches Neutron: a minute or two)
+    #[arg(long)]
+    with_openstack: bool,
+    /// Publish the result at the end, if everything was measured: see `publish`
+    #[arg(long)]
+    publish: bool,
+    /// Print which collections of `cargo xtask setup` this would take, and end
+    #[arg(long, hide = true)]
+    needs: bool,
     /// Folder of results
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -75,15 +94,38 @@ fn slice(text: &str) -> Result<f64, String> {
 struct Effort {
     slice: Duration,
     pairs: u32,
+    with_openstack: bool,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+impl Effort {
+    /// Counts the pairs of a case, and shows how far it is.
+    fn turns(self, case: &str) -> impl Iterator<Item = u32> {
+        (0..self.pairs).inspect(move |pair| progress::step(case, *pair, self.pairs))
+    }
+
+    /// Returns how long this many comparisons take.
+    fn lasts(self, comparisons: u32) -> Duration {
+        self.slice * 2 * self.pairs * comparisons
+    }
+}
+
+fn main() -> ExitCode {
+    match work(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(arguments: Arguments) -> Result<()> {
     match arguments.verb {
         Some(Verb::Compare { before, after }) => {
-            print!("{}", compare::table(&Run::read(&before)?, &Run::read(&after)?));
+            print!("{}", compare::text(&Run::read(&before)?, &Run::read(&after)?));
             Ok(())
         }
+        Some(Verb::Publish { result }) => publish::publish(&Run::read(&result)?),
         Some(Verb::Page { result }) => {
             let run = Run::read(&result)?;
             page::write(&run, &result.with_extension(""))
@@ -93,26 +135,46 @@ fn main() -> Result<()> {
 }
 
 fn measure(arguments: &RunArguments) -> Result<()> {
-    let effort = Effort { slice: Duration::from_secs_f64(arguments.slice), pairs: arguments.pairs };
-    let mut run = Run::begin()?;
+    let effort = Effort {
+        slice: Duration::from_secs_f64(arguments.slice),
+        pairs: arguments.pairs,
+        with_openstack: arguments.with_openstack,
+    };
+    let chosen = Scenario::chosen(&arguments.scenarios);
+    if arguments.needs {
+        let needs: BTreeSet<_> = chosen.iter().flat_map(|scenario| scenario.needs(effort)).collect();
+        needs.iter().for_each(|name| println!("{name}"));
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let mut run = Run::begin(effort)?;
     eprint!("{}", run.machine);
+    let expected = |scenarios: &[Scenario]| scenarios.iter().map(|scenario| scenario.expected(effort)).sum();
+    eprintln!("scenarios: {}; about {} min", chosen.len(), progress::clock(expected(chosen)));
     let mut failed = Vec::new();
-    for scenario in Scenario::chosen(&arguments.scenarios) {
+    for (place, scenario) in chosen.iter().enumerate() {
         eprintln!("== {}: {}", scenario.name(), scenario.about());
+        progress::scenario(scenario.name(), scenario.expected(effort), expected(&chosen[place + 1..]));
         let before = run.cases.len();
-        if let Err(error) = scenario.run(effort, &mut run) {
-            eprintln!("{}: {error:#}", scenario.name());
+        let outcome = scenario.run(effort, &mut run);
+        progress::clear();
+        if let Err(error) = outcome {
+            run.skip(scenario.name(), "the rest of it", &format!("it failed: {error:#}"));
             failed.push(scenario.name());
         }
-        print!("{}", page::table(&run.cases[before..]));
+        println!("\n{}", page::tables(&run.cases[before..]));
     }
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("making {}", arguments.out.display()))?;
     let file = arguments.out.join(format!("{}.json", run.name));
+    run.took = begun.elapsed().as_secs_f64();
     run.write(&file)?;
     page::write(&run, &file.with_extension(""))?;
     eprintln!("written: {} and {}", file.display(), file.with_extension("md").display());
     if !failed.is_empty() {
         bail!("not measured: {}", failed.join(", "));
+    }
+    if arguments.publish {
+        publish::publish(&run)?;
     }
     Ok(())
 }

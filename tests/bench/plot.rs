@@ -1,153 +1,239 @@
-//! Plots, as SVG: lines over two axes, each logarithmic.
+//! Which plots a run gives: latencies of each case, what grows with something, and curves in time.
 
-use std::fmt::Write as _;
+mod axis;
+mod draw;
+
+use std::collections::BTreeMap;
 
 use crate::result::{Case, Run};
+use axis::Scale;
+pub(crate) use draw::escaped;
+use draw::{Axis, Chart, Line};
 
 /// A plot of a scenario.
 #[derive(Clone, Debug)]
 pub(crate) struct Plot {
-    pub(crate) scenario: &'static str,
+    pub(crate) scenario: String,
     pub(crate) title: String,
     pub(crate) file: String,
     pub(crate) svg: String,
 }
 
-/// A line of a plot.
-struct Line {
-    name: String,
-    points: Vec<(f64, f64)>,
-}
-
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 400.0;
-/// Room for the axes' labels: left, right, above and below the lines.
-const MARGINS: [f64; 4] = [70.0, 150.0, 40.0, 50.0];
-/// Colours that people who see few of them can tell apart (Okabe and Ito).
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000"];
+/// Figures of cases whose names are a number and a word, as they grow with that number: scenario, word, file, title, what
+/// goes up, and the figures with their names in the legend.
+type Growth =
+    (&'static str, &'static str, &'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+const GROWTHS: &[Growth] = &[
+    (
+        "boot-storm",
+        "guests",
+        "boot-storm-latency",
+        "Time of a request while this many guests boot",
+        "ms per request",
+        &[("p50, ms per request", "median"), ("p99, ms per request", "99 %"), ("slowest, ms per request", "slowest")],
+    ),
+    (
+        "scale",
+        "ports",
+        "scale-start",
+        "From the daemon's start until ports are served",
+        "seconds",
+        &[("seconds until ready", "ready"), ("seconds until all ports are bound", "all ports bound")],
+    ),
+    (
+        "scale",
+        "ports",
+        "scale-memory-ports",
+        "Memory of the daemon with ports that nobody asks through",
+        "MB resident",
+        &[("daemon, MB resident before any request", "daemon")],
+    ),
+    (
+        "scale",
+        "instances",
+        "scale-memory-instances",
+        "Memory of the daemon with instances of 2 KB user data",
+        "MB resident",
+        &[("daemon, MB resident before any request", "daemon")],
+    ),
+    (
+        "scale",
+        "instances",
+        "scale-start-instances",
+        "From the daemon's start until it is ready",
+        "seconds",
+        &[("seconds until ready", "ready")],
+    ),
+];
 
 /// Returns every plot that the run's cases give.
 pub(crate) fn all(run: &Run) -> Vec<Plot> {
-    let mut plots = Vec::new();
-    for case in run.cases.iter().filter(|case| !case.latencies.is_empty()) {
-        let lines = case.latencies.iter().map(|(name, quantiles)| Line {
-            name: name.clone(),
-            // 0.999 is as far from 0.99 as that from 0.9: the axis shows one out of how many is slower.
-            points: quantiles
-                .iter()
-                .filter(|(at, _)| *at < 1.0)
-                .map(|(at, value)| (1.0 / (1.0 - at), *value))
-                .collect(),
-        });
-        let axes = ("one request of … is slower", "µs");
-        plots.push(plot("intercept", &case.name, &file_name(case), axes, &lines.collect::<Vec<_>>()));
-    }
-    for (scenario, unit, figures) in [
-        ("boot-storm", " guests", ["p50, ms per request", "p99, ms per request", "seconds until the last is done"]),
-        ("scale", " ports", ["seconds until ready", "seconds until all ports are bound", "daemon, MB resident"]),
-    ] {
-        let lines = figures.map(|figure| Line { name: figure.to_owned(), points: growth(run, scenario, unit, figure) });
-        if lines.iter().any(|line| line.points.len() > 1) {
-            let title = format!("{scenario}: growth with{unit}");
-            plots.push(plot(scenario, &title, &format!("{scenario}.svg"), (unit.trim(), ""), &lines));
-        }
-    }
+    let mut plots: Vec<Plot> = run.cases.iter().filter_map(latency).collect();
+    plots.extend(throughput(run));
+    plots.extend(curves(run));
+    plots.extend(GROWTHS.iter().filter_map(|growth| grown(run, growth)));
     plots
 }
 
-fn growth(run: &Run, scenario: &str, unit: &str, figure: &str) -> Vec<(f64, f64)> {
-    let cases = run.cases.iter().filter(|case| case.scenario == scenario);
-    cases
-        .filter_map(|case| {
-            let count: f64 = case.name.strip_suffix(unit)?.parse().ok()?;
-            Some((count, *case.figures.get(figure)?))
+fn latency(case: &Case) -> Option<Plot> {
+    let lines = case.latencies.iter().map(|(name, quantiles)| {
+        // The fastest of all says little. Beyond the share that one request makes, every quantile is the slowest.
+        let slowest = quantiles.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+        let shown = quantiles.iter().position(|(_, value)| *value >= slowest).unwrap_or(0);
+        let points = quantiles.iter().take(shown + 1).filter(|(at, _)| *at > 0.0 && *at < 1.0);
+        Line { name: name.clone(), points: points.copied().collect() }
+    });
+    let lines: Vec<Line> = lines.collect();
+    let most = lines.iter().flat_map(|line| &line.points).map(|point| point.1).fold(0.0, f64::max);
+    if lines.is_empty() || most <= 0.0 {
+        return None;
+    }
+    // Thousands of microseconds are read as milliseconds.
+    let (unit, factor) = if most > 50_000.0 { ("ms", 1000.0) } else { ("µs", 1.0) };
+    let lines = lines
+        .into_iter()
+        .map(|line| Line { points: line.points.into_iter().map(|(at, value)| (at, value / factor)).collect(), ..line });
+    let what = if case.scenario == "sync" { "time until the change is seen" } else { "time of a request" };
+    let chart = Chart {
+        title: format!("{}: {}", case.scenario, case.name),
+        x: Axis { label: "this share was at least as fast".to_owned(), scale: Scale::Percentile },
+        y: Axis { label: format!("{what}, {unit}"), scale: Scale::Log },
+        lines: lines.collect(),
+    };
+    Some(made(&case.scenario, &format!("{}-{}", case.scenario, file_name(&case.name)), &chart))
+}
+
+/// Points of each side.
+type Lines = BTreeMap<String, Vec<(f64, f64)>>;
+
+/// Requests per second with more and more connections, of cases that are called `…, N connections`.
+fn throughput(run: &Run) -> Vec<Plot> {
+    let mut groups: BTreeMap<(String, String), Lines> = BTreeMap::new();
+    for case in &run.cases {
+        let Some((group, connections)) = case.name.rsplit_once(", ") else { continue };
+        let count = connections.strip_suffix(" connections").or_else(|| connections.strip_suffix(" connection"));
+        let Some(count) = count.and_then(|count| count.parse().ok()) else { continue };
+        for side in case.latencies.keys() {
+            let Some(rate) = case.figures.get(&format!("{side}, requests/s")) else { continue };
+            let lines = groups.entry((case.scenario.clone(), group.to_owned())).or_default();
+            lines.entry(side.clone()).or_default().push((count, *rate));
+        }
+    }
+    let several = groups.into_iter().filter(|(_, lines)| lines.values().any(|points| points.len() > 1));
+    several
+        .map(|((scenario, group), lines)| {
+            let chart = Chart {
+                title: format!("{scenario}: {group}"),
+                x: Axis { label: "connections at a time".to_owned(), scale: Scale::Log },
+                y: Axis { label: "requests/s".to_owned(), scale: fitting(lines.values().flatten()) },
+                lines: lines.into_iter().map(|(name, points)| Line { name, points }).collect(),
+            };
+            made(&scenario, &format!("{scenario}-rate-{}", file_name(&group)), &chart)
         })
         .collect()
 }
 
-fn file_name(case: &Case) -> String {
-    let letters = case.name.to_lowercase();
+/// The curves of each scenario's cases, those with the same axes in one plot.
+fn curves(run: &Run) -> Vec<Plot> {
+    let mut groups: Vec<(&str, &str, &str, Vec<Line>)> = Vec::new();
+    for case in &run.cases {
+        let Some(curve) = &case.curve else { continue };
+        let line = Line { name: case.name.clone(), points: curve.points.clone() };
+        let alike =
+            groups.iter_mut().find(|(scenario, x, y, _)| *scenario == case.scenario && *x == curve.x && *y == curve.y);
+        match alike {
+            Some((_, _, _, lines)) => lines.push(line),
+            None => groups.push((&case.scenario, &curve.x, &curve.y, vec![line])),
+        }
+    }
+    let drawn = groups.into_iter().map(|(scenario, x, y, lines)| {
+        let chart = Chart {
+            title: format!("{scenario}: {y} over {x}"),
+            x: Axis { label: x.to_owned(), scale: Scale::Linear },
+            y: Axis { label: y.to_owned(), scale: Scale::Linear },
+            lines,
+        };
+        made(scenario, &format!("{scenario}-{}", file_name(y)), &chart)
+    });
+    drawn.collect()
+}
+
+fn grown(run: &Run, (scenario, word, file, title, label, figures): &Growth) -> Option<Plot> {
+    let points = |figure: &str| -> Vec<(f64, f64)> {
+        let cases = run.cases.iter().filter(|case| case.scenario == *scenario);
+        let found = cases.filter_map(|case| {
+            let (count, rest) = case.name.split_once(' ')?;
+            rest.starts_with(word).then_some((count.parse().ok()?, *case.figures.get(figure)?))
+        });
+        found.collect()
+    };
+    let lines: Vec<Line> = figures
+        .iter()
+        .map(|(figure, name)| Line { name: (*name).to_owned(), points: points(figure) })
+        .filter(|line| line.points.len() > 1)
+        .collect();
+    let chart = Chart {
+        title: format!("{scenario}: {title}"),
+        x: Axis { label: (*word).to_owned(), scale: Scale::Log },
+        y: Axis { label: (*label).to_owned(), scale: fitting(lines.iter().flat_map(|line| &line.points)) },
+        lines,
+    };
+    (!chart.lines.is_empty()).then(|| made(scenario, file, &chart))
+}
+
+/// Where everything can be told apart from zero up, that is easier to read.
+fn fitting<'p>(points: impl Iterator<Item = &'p (f64, f64)> + Clone) -> Scale {
+    let (least, most) = (
+        points.clone().map(|point| point.1).fold(f64::INFINITY, f64::min),
+        points.map(|point| point.1).fold(0.0, f64::max),
+    );
+    if most > 20.0 * least { Scale::Log } else { Scale::Linear }
+}
+
+fn made(scenario: &str, file: &str, chart: &Chart) -> Plot {
+    Plot { scenario: scenario.to_owned(), title: chart.title.clone(), file: format!("{file}.svg"), svg: chart.draw() }
+}
+
+fn file_name(text: &str) -> String {
+    let letters = text.to_lowercase();
     let words: Vec<&str> =
         letters.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    format!("{}-{}.svg", case.scenario, words.join("-"))
-}
-
-fn plot(scenario: &'static str, title: &str, file: &str, axes: (&str, &str), lines: &[Line]) -> Plot {
-    let [left, right, above, below] = MARGINS;
-    let values = |of: fn(&(f64, f64)) -> f64| lines.iter().flat_map(|line| &line.points).map(of).filter(|v| *v > 0.0);
-    let (x_range, y_range) = (decades(values(|point| point.0)), decades(values(|point| point.1)));
-    let place = |value: f64, (low, high): (i32, i32)| {
-        (value.max(1e-9).log10() - f64::from(low)) / f64::from((high - low).max(1))
-    };
-    let x = |value: f64| left + place(value, x_range) * (WIDTH - left - right);
-    let y = |value: f64| HEIGHT - below - place(value, y_range) * (HEIGHT - above - below);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"{left}\" y=\"22\" font-size=\"14\">{title}</text>\n"
-    );
-    for power in x_range.0..=x_range.1 {
-        let (at, bottom) = (x(10f64.powi(power)), HEIGHT - below);
-        let _ = writeln!(svg, "<path d=\"M{at:.1} {above}V{bottom}\" stroke=\"#ddd\"/>");
-        let _ =
-            writeln!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 16.0, label(power));
-    }
-    for power in y_range.0..=y_range.1 {
-        let (at, end) = (y(10f64.powi(power)), WIDTH - right);
-        let _ = writeln!(svg, "<path d=\"M{left} {at:.1}H{end}\" stroke=\"#ddd\"/>");
-        let _ = writeln!(
-            svg,
-            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            left - 6.0,
-            at + 4.0,
-            label(power)
-        );
-    }
-    let middle = (left + WIDTH - right) / 2.0;
-    let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>", HEIGHT - 12.0, axes.0);
-    let _ = writeln!(svg, "<text x=\"{left}\" y=\"{}\" text-anchor=\"end\">{}</text>", above - 4.0, axes.1);
-    for (number, line) in lines.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
-        let points: Vec<_> = line.points.iter().map(|(px, py)| format!("{:.1},{:.1}", x(*px), y(*py))).collect();
-        let points = points.join(" ");
-        let _ = writeln!(svg, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>");
-        let row = above + 16.0 * (number as f64 + 1.0);
-        let _ = writeln!(svg, "<text x=\"{}\" y=\"{row}\" fill=\"{colour}\">{}</text>", WIDTH - right + 8.0, line.name);
-    }
-    svg += "</svg>\n";
-    Plot { scenario, title: title.to_owned(), file: file.to_owned(), svg }
-}
-
-fn label(power: i32) -> String {
-    match power {
-        0.. => format!("{}", 10f64.powi(power)),
-        _ => format!("1e{power}"),
-    }
-}
-
-/// Returns the powers of ten between which all values lie.
-fn decades(values: impl Iterator<Item = f64>) -> (i32, i32) {
-    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    for value in values {
-        low = low.min(value.log10().floor());
-        high = high.max(value.log10().ceil());
-    }
-    if !low.is_finite() {
-        return (0, 1);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "powers of ten of what can be measured")]
-    let range = (low as i32, high as i32);
-    (range.0, range.1.max(range.0 + 1))
+    words.join("-")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::decades;
+    use super::*;
+    use crate::result::tests::run;
 
     #[test]
-    fn axes_reach_from_power_to_power() {
-        assert_eq!(decades([20.0, 3000.0].into_iter()), (1, 4));
-        assert_eq!(decades([1.0].into_iter()), (0, 1));
-        assert_eq!(decades(std::iter::empty()), (0, 1));
+    fn a_case_gives_a_plot_of_its_latencies_and_of_its_curve() {
+        let plots = all(&run());
+        let files: Vec<&str> = plots.iter().map(|plot| plot.file.as_str()).collect();
+        assert_eq!(files, ["intercept-ipv4-small-keep-alive-16-connections.svg", "intercept-guests.svg"]);
+        assert!(plots.iter().all(|plot| plot.svg.contains("<svg") && !plot.svg.contains("NaN")));
+    }
+
+    #[test]
+    fn rates_of_several_connections_are_one_plot() {
+        let mut run = run();
+        let mut second = run.cases[0].clone();
+        second.name = "IPv4, small, keep-alive, 64 connections".to_owned();
+        run.cases.push(second);
+        let plots = all(&run);
+        assert!(plots.iter().any(|plot| plot.file == "intercept-rate-ipv4-small-keep-alive.svg"));
+    }
+
+    #[test]
+    fn figures_of_numbered_cases_grow() {
+        let mut run = run();
+        run.cases.clear();
+        for ports in [10.0, 1000.0] {
+            let mut case = Case::new("scale", format!("{ports} ports"));
+            case.figure("seconds until ready", ports / 100.0);
+            run.cases.push(case);
+        }
+        let files: Vec<String> = all(&run).into_iter().map(|plot| plot.file).collect();
+        assert_eq!(files, ["scale-start.svg"]);
     }
 }

@@ -2,7 +2,11 @@
 
 mod boot_storm;
 mod intercept;
+mod peers;
 mod scale;
+mod sync;
+
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -15,10 +19,14 @@ use crate::result::Run;
 pub(crate) enum Scenario {
     /// Requests through a tap and the programs, against the same daemon over a plain veth pair
     Intercept,
+    /// The same requests, answered by what an operator would take instead
+    Peers,
     /// Many guests booting at once
     BootStorm,
     /// How it grows with ports and instances
     Scale,
+    /// How soon a guest sees a change, for each source
+    Sync,
 }
 
 impl Scenario {
@@ -27,12 +35,19 @@ impl Scenario {
         if named.is_empty() { Self::value_variants() } else { named }
     }
 
+    /// Returns the scenario of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::value_variants().iter().copied().find(|scenario| scenario.name() == name)
+    }
+
     /// Returns its name, as on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Intercept => "intercept",
+            Self::Peers => "peers",
             Self::BootStorm => "boot-storm",
             Self::Scale => "scale",
+            Self::Sync => "sync",
         }
     }
 
@@ -42,8 +57,32 @@ impl Scenario {
             Self::Intercept => {
                 "requests through a tap and the programs, against the same daemon over a plain veth pair"
             }
+            Self::Peers => "the same requests of the same guest, answered by what an operator would take instead",
             Self::BootStorm => "guests that all send cloud-init's requests at once, each on a connection of its own",
             Self::Scale => "start, memory and answers with more and more ports and instances",
+            Self::Sync => "from a change in a folder, in etcd, in Nova, to the guest that reads it",
+        }
+    }
+
+    /// Returns the collections of `cargo xtask setup` that it takes.
+    pub(crate) fn needs(self, effort: Effort) -> &'static [&'static str] {
+        match self {
+            Self::Sync => &["controllers"],
+            Self::Peers if effort.with_openstack => &["controllers", "openstack", "peers"],
+            Self::Peers => &["peers"],
+            _ => &[],
+        }
+    }
+
+    /// Returns about how long it takes, for whoever waits.
+    pub(crate) fn expected(self, effort: Effort) -> Duration {
+        match self {
+            Self::Intercept => effort.lasts(24),
+            Self::Peers if effort.with_openstack => Duration::from_secs(30) + effort.lasts(18),
+            Self::Peers => Duration::from_secs(2) + effort.lasts(12),
+            Self::Scale => Duration::from_secs(30) + effort.lasts(1),
+            Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
+            _ => Duration::from_secs(60),
         }
     }
 
@@ -51,8 +90,10 @@ impl Scenario {
     pub(crate) fn run(self, effort: Effort, run: &mut Run) -> Result<()> {
         match self {
             Self::Intercept => intercept::run(effort, run),
+            Self::Peers => peers::run(effort, run),
             Self::BootStorm => boot_storm::run(run),
             Self::Scale => scale::run(effort, run),
+            Self::Sync => sync::run(effort, run),
         }
     }
 }

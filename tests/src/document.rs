@@ -48,6 +48,12 @@ impl Document {
         self.0["uuid"].as_str().unwrap_or_default()
     }
 
+    /// Returns the first address of the first port.
+    #[must_use]
+    pub fn ipv4(&self) -> Option<String> {
+        self.0["ports"][0]["fixed_ips"][0]["ip_address"].as_str().map(str::to_owned)
+    }
+
     /// Returns the document as it is written.
     #[must_use]
     pub fn text(&self) -> String {
@@ -73,8 +79,9 @@ impl From<Value> for Document {
     }
 }
 
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
+/// Returns bytes in base64 (RFC 4648, section 4).
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {

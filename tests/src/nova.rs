@@ -7,9 +7,10 @@
 //! for a slow network and for TLS in front of Nova.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +105,14 @@ impl Nova {
     /// # Errors
     /// If Nova is not there (`cargo xtask setup --controllers`), or does not start.
     pub fn start(instances: &[Value]) -> Result<Self> {
+        Self::with_cache(instances, 1)
+    }
+
+    /// As [`Self::start`], with a cache that keeps an instance for this many seconds; Nova's default is 15.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_cache(instances: &[Value], seconds: u32) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("metadatad-nova-").tempdir().context("making a folder")?;
         let mut names = Vec::new();
         for (number, facts) in instances.iter().enumerate() {
@@ -120,7 +129,7 @@ impl Nova {
         for name in ["api", "cell0", "cell1"] {
             fs::copy(schema()?.join(format!("{name}.sqlite")), nova.path(&format!("{name}.sqlite")))?;
         }
-        configure(nova.folder.path(), nova.neutron_port)?;
+        configure(nova.folder.path(), nova.neutron_port, seconds)?;
         let cells = "import sqlite3, sys\nfolder = sys.argv[1]\ndb = sqlite3.connect(folder + '/api.sqlite')\n\
                      for name in ('cell0', 'cell1'):\n    url = 'sqlite:///' + folder + '/' + name + '.sqlite'\n    \
                      db.execute('update cell_mappings set database_connection = ? where name = ?', (url, name))\n\
@@ -155,6 +164,31 @@ impl Nova {
         })
     }
 
+    /// Starts a process that sets keys of instances' metadata one after the other, without a start of Python for each.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn setter(&self) -> Result<Setter> {
+        let mut command = Command::new(tool("python3")?);
+        command.arg(script("seed.py")).arg(self.path("nova.conf")).arg("follow");
+        let log = File::create(self.path("setter.log")).context("opening a log")?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("starting what changes instances")?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let process = Process(child);
+        let mut setter = Setter {
+            input: input.context("no way to tell it")?,
+            output: BufReader::new(output.context("no way to hear it")?),
+            _process: process,
+        };
+        setter.hear("ready").with_context(|| fs::read_to_string(self.path("setter.log")).unwrap_or_default())?;
+        Ok(setter)
+    }
+
     /// Deletes an instance.
     ///
     /// # Errors
@@ -163,6 +197,12 @@ impl Nova {
         self.seed(|command| {
             command.args(["delete", uuid]);
         })
+    }
+
+    /// Returns the process id of its server's master, which has the workers as children.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|process| process.0.id())
     }
 
     /// Stops it, as an operator does.
@@ -204,7 +244,7 @@ impl Nova {
                 Err(_) => return Ok(None),
             };
             stream.set_read_timeout(Some(START))?;
-            std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
             let mut answer = Vec::new();
             let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
             Ok(answer.starts_with(b"HTTP/1.1 200").then_some(()))
@@ -223,6 +263,34 @@ impl Nova {
         command.arg(script("seed.py")).arg(self.path("nova.conf"));
         arguments(&mut command);
         command::run(&mut command, "").map(drop)
+    }
+}
+
+/// A process that sets keys of instances' metadata in Nova's database.
+#[derive(Debug)]
+pub struct Setter {
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    _process: Process,
+}
+
+impl Setter {
+    /// Sets one key, and returns when Nova's database has it. No part may hold a blank.
+    ///
+    /// # Errors
+    /// If Nova's objects refuse.
+    pub fn set(&mut self, uuid: &str, key: &str, value: &str) -> Result<()> {
+        writeln!(self.input, "{uuid} {key} {value}").context("telling what to set")?;
+        self.hear("set")
+    }
+
+    fn hear(&mut self, expected: &str) -> Result<()> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).context("hearing whether it is set")?;
+        if line.trim_end() != expected {
+            bail!("what changes instances said {line:?} instead of {expected:?}");
+        }
+        Ok(())
     }
 }
 
@@ -276,7 +344,7 @@ fn schema() -> Result<&'static Path> {
 
 fn make_schema() -> Result<tempfile::TempDir> {
     let folder = tempfile::Builder::new().prefix("metadatad-nova-schema-").tempdir()?;
-    configure(folder.path(), 1)?;
+    configure(folder.path(), 1, 1)?;
     let database = |name: &str| format!("sqlite:///{}/{name}.sqlite", folder.path().display());
     let (cell0, cell1) = (database("cell0"), database("cell1"));
     for words in [
@@ -292,11 +360,11 @@ fn make_schema() -> Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-fn configure(folder: &Path, neutron_port: u16) -> Result<()> {
+fn configure(folder: &Path, neutron_port: u16, cache: u32) -> Result<()> {
     let path = folder.display();
     let text = format!(
         "[DEFAULT]\nhost = node\nmy_ip = 127.0.0.1\nstate_path = {path}\nlog_file = {path}/nova.log\n\
-         transport_url = fake://\n[api]\nmetadata_cache_expiration = 1\n[database]\n\
+         transport_url = fake://\n[api]\nmetadata_cache_expiration = {cache}\n[database]\n\
          connection = sqlite:///{path}/cell1.sqlite\n[api_database]\nconnection = sqlite:///{path}/api.sqlite\n[neutron]\n\
          service_metadata_proxy = true\nmetadata_proxy_shared_secret = {SECRET}\nauth_type = none\n\
          endpoint_override = http://127.0.0.1:{neutron_port}\n[oslo_concurrency]\nlock_path = {path}\n"

@@ -8,7 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{cargo, root, show, show_and_run, target_directory};
+use crate::command::{cargo, quiet_output, root, show, show_and_run, target_directory};
+use crate::controllers::CONTROLLERS;
+use crate::openstack::OPENSTACK;
+use crate::peers::PEERS;
 
 /// What `bench` may be told: everything is the program's.
 #[derive(Debug, clap::Args)]
@@ -26,7 +29,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--release", "--package", "metadata-user", "--package", "metadatad-tests"]);
     show_and_run(build.args(["--bin", "metadatad", "--bin", "bench"]))?;
-    let mut command = Command::new(target_directory().join("release/bench"));
+    let program = target_directory().join("release/bench");
+    // The program knows its arguments: it says what they take. Where it refuses them, it says so once it is started.
+    let needs = quiet_output(Command::new(&program).args(&options.words).arg("--needs")).unwrap_or_default();
+    for collection in [CONTROLLERS, OPENSTACK, PEERS] {
+        if needs.lines().any(|name| name == collection.name) {
+            collection.setup()?;
+        }
+    }
+    let mut command = Command::new(program);
     command.current_dir(root()).args(&options.words);
     show(&command);
     Err(command.exec()).with_context(|| format!("starting {}", command.get_program().to_string_lossy()))

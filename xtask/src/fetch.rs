@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{find_program, show_and_run, target_directory};
+use crate::command::{find_program, quiet_output, show_and_run, target_directory};
 use crate::setup;
 
 /// A folder under `target`, and what belongs into it.
@@ -19,9 +19,10 @@ pub(crate) struct Collection {
     pub(crate) name: &'static str,
     /// What it is, for people.
     pub(crate) what: &'static str,
-    /// Debian's packages, unpacked into `debian`.
+    /// Debian's packages, unpacked into `debian`. `dependency-of:` before a name stands for the first package that this
+    /// one depends on: a kernel's name changes with each update, that of the package which follows it does not.
     pub(crate) debian: &'static [&'static str],
-    /// PyPI's packages, in the virtual environment `venv`.
+    /// PyPI's packages, in the virtual environment `venv`; none where there are none.
     pub(crate) pypi: &'static [&'static str],
     /// Debian's packages that are installed, since fetching and running the others takes them.
     pub(crate) needed: &'static [&'static str],
@@ -48,9 +49,11 @@ impl Collection {
             fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
         }
         self.unpack(&folder)?;
-        let venv = folder.join("venv");
-        show_and_run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))?;
-        show_and_run(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(self.pypi))?;
+        if !self.pypi.is_empty() {
+            let venv = folder.join("venv");
+            show_and_run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))?;
+            show_and_run(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(self.pypi))?;
+        }
         fs::write(&complete, wanted).with_context(|| format!("writing {}", complete.display()))
     }
 
@@ -62,7 +65,8 @@ impl Collection {
             let mut command = Command::new("apt-get");
             // Without the sandbox's user, who may not write here.
             command.current_dir(&packages).args(["--quiet", "--option", "APT::Sandbox::User=root", "download"]);
-            show_and_run(command.args(self.debian))
+            let names: Result<Vec<String>> = self.debian.iter().map(|name| resolve(name)).collect();
+            show_and_run(command.args(names?))
         };
         if download().is_err() {
             eprintln!("the lists may be missing or older than the archive: refreshing them, then once more");
@@ -79,4 +83,16 @@ impl Collection {
         }
         Ok(())
     }
+}
+
+/// Returns the package that a name in a collection stands for.
+fn resolve(name: &str) -> Result<String> {
+    let Some(follower) = name.strip_prefix("dependency-of:") else {
+        return Ok(name.to_owned());
+    };
+    let mut command = Command::new("apt-cache");
+    let said =
+        quiet_output(command.args(["depends", "--no-recommends", "--no-suggests", follower])).unwrap_or_default();
+    let first = said.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+    first.map(str::to_owned).with_context(|| format!("apt knows nothing that {follower} depends on"))
 }

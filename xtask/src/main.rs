@@ -12,9 +12,13 @@ mod demo;
 mod fetch;
 mod fleet;
 mod golden;
+mod openstack;
+mod peers;
+mod image;
 mod schema;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -52,8 +56,14 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Setup(options) => {
-            let wanted = [(options.clients, clients::CLIENTS), (options.controllers, controllers::CONTROLLERS)];
+            let wanted = [
+                (options.clients, clients::CLIENTS),
+                (options.controllers, controllers::CONTROLLERS),
+                (options.openstack, openstack::OPENSTACK),
+                (options.peers, peers::PEERS),
+            ];
             let fetched = wanted.iter().filter(|(asked, _)| *asked).try_for_each(|(_, collection)| collection.setup());
+            let fetched = fetched.and_then(|()| if options.vm { vm::setup() } else { Ok(()) });
             fetched.and_then(|()| setup::run(true))
         }
         Verb::Build(options) => build::run(&options),

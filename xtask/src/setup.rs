@@ -23,6 +23,15 @@ pub(crate) struct Options {
     /// Fetch also the real controllers that the tests run: etcd, ovsdb-server, Nova
     #[arg(long)]
     pub(crate) controllers: bool,
+    /// Fetch also what `cargo xtask bench peers --with-openstack` compares with: haproxy, Neutron's metadata agent
+    #[arg(long)]
+    pub(crate) openstack: bool,
+    /// Fetch also what `cargo xtask bench peers` compares with: nginx, nftables
+    #[arg(long)]
+    pub(crate) peers: bool,
+    /// Fetch also what real machines need: QEMU, Debian's kernels, a Debian with cloud-init
+    #[arg(long)]
+    pub(crate) vm: bool,
 }
 
 /// What builds the kernel half.

@@ -1,7 +1,7 @@
 //! Putting programs on interfaces: tcx where the kernel has it, clsact elsewhere or where the operator says so.
 //!
 //! - tcx (Linux 6.6): ordered first, the link pinned; a new program replaces the old one in the link without a gap.
-//! - clsact (Linux 4.5): priority 1, a fixed handle, so that a new program replaces the old one in the filter.
+//! - clsact (Linux 4.5): a fixed priority and handle, so that a new program replaces the old one in the filter.
 //!
 //! Both live on the device itself: what is found there after a restart proves that the device is the same one.
 
@@ -76,8 +76,8 @@ pub enum AttachError {
     Moved,
     /// Another program's filter is in our place.
     #[error(
-        "another program has the first ingress filter there: with clsact, Open vSwitch's ingress_policing_rate takes that \
-         place; remove the policing, or use Linux 6.6, which has tcx"
+        "another program has a filter of priority {PRIORITY} there, as Open vSwitch's hw-offload may: switch that off, or \
+         use Linux 6.6, which has tcx"
     )]
     Occupied(#[source] Box<ProgramError>),
     /// The kernel refused.
@@ -94,8 +94,9 @@ pub enum AttachError {
     Pin(#[from] aya::pin::PinError),
 }
 
-/// Before every other filter.
-const PRIORITY: u16 = 1;
+/// Before every other filter but Open vSwitch's policing, which has 1, cannot be added where another kind of filter has
+/// that, and lets pass on what it does not drop.
+const PRIORITY: u16 = 2;
 /// The one filter that is ours at that priority, in each direction. A number that nobody picks by chance: a filter with
 /// this handle is taken to be an earlier daemon's.
 const HANDLE: TcHandle = TcHandle::new(0, 0xa9fe);
@@ -280,6 +281,8 @@ fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<(), A
         return Err(AttachError::Moved);
     }
     qdisc::make(hook.name, &hook.qdisc);
+    // An earlier daemon's may have another priority.
+    remove_filter(hook.name, hook.direction);
     let attached = classifier.attach_with_options(
         hook.name,
         hook.direction,

@@ -132,16 +132,17 @@ impl ResponderNetns {
         self.adopted
     }
 
-    /// Opens the listening socket inside, on the responder's address. Not blocking.
+    /// Opens so many listening sockets inside, on the responder's address: the kernel spreads connections over them. Not
+    /// blocking.
     ///
     /// # Errors
-    /// If the socket cannot be opened: mostly, because another process listens there.
-    pub fn listen(&self, port: u16) -> Result<TcpListener, NetnsError> {
+    /// If a socket cannot be opened: mostly, because another process listens there.
+    pub fn listen(&self, port: u16, count: usize) -> Result<Vec<TcpListener>, NetnsError> {
         let path = PathBuf::from(format!("the listening socket, port {port} in the responder's namespace"));
         let namespace = self.namespace.try_clone().map_err(system("use", &path))?;
         on_thread(move || {
             enter(&namespace)?;
-            listen(port).map_err(system("open", &path))
+            listen(port, count).map_err(system("open", &path))
         })
     }
 
@@ -382,15 +383,29 @@ fn set_sysctl(family: &str, interface: &str, key: &str, value: &str) -> Result<(
     std::fs::write(&path, value).map_err(system("write", &path))
 }
 
-fn listen(port: u16) -> io::Result<TcpListener> {
+fn listen(port: u16, count: usize) -> io::Result<Vec<TcpListener>> {
+    // Sockets that share a port share it with any other process of the same user, too. So this one, which does not,
+    // finds out first whether somebody is there.
+    drop(bound(port, false)?);
+    let sockets = (0..count).map(|_| {
+        let socket = bound(port, true)?;
+        // Answers are written whole: waiting to send could only delay the last segment. Connections inherit it.
+        socket.set_tcp_nodelay(true)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    });
+    sockets.collect()
+}
+
+fn bound(port: u16, shared: bool) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(
         socket2::Domain::IPV6,
         socket2::Type::STREAM.cloexec().nonblocking(),
         Some(socket2::Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_only_v6(true)?;
     socket.bind(&SocketAddrV6::new(RESPONDER_IPV6.into(), port, 0, 0).into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }

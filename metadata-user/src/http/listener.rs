@@ -63,11 +63,6 @@ impl Guests {
                 return stream.cut();
             }
         };
-        // Answers are written whole: waiting to send could only delay the last segment.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%peer, %error, "connection gone before its first request");
-            return;
-        }
         let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
         tokio::spawn(async move {
             connection::serve(stream, guest, guests.times, &guests.counters, &drain).await;

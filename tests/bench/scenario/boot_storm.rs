@@ -14,7 +14,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::load::histogram;
-use crate::result::{Case, Run};
+use crate::progress;
+use crate::result::{Case, Curve, Goal, Run};
 use crate::usage::{Usage, resident};
 
 /// What cloud-init asks at boot: its OpenStack source, then the tree of the EC2 one.
@@ -50,6 +51,10 @@ const SEQUENCE: [&str; 28] = [
 ];
 /// Longest time for one request; a guest that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Guests of the largest storm.
+const MOST: u32 = 1000;
+/// Points of a curve, which no eye can tell apart from more.
+const POINTS: usize = 100;
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl bench";
 
 /// What the guests saw.
@@ -57,10 +62,13 @@ struct Storm {
     latency: Histogram<u64>,
     failures: Vec<String>,
     elapsed: Duration,
+    /// When each guest was done, in no order.
+    done: Vec<Duration>,
 }
 
 pub(super) fn run(run: &mut Run) -> Result<()> {
-    for guests in [100, 300, 1000] {
+    for guests in [100, 300, MOST] {
+        progress::step(&format!("{guests} guests"), 0, 1);
         let node = NodePlan::default().make()?;
         let rack = Rack::plug(&node, guests, |document| {
             document.with_user_data(&[b'x'; 2048]).with("key_name", "bench").with("key_data", KEY)
@@ -73,20 +81,23 @@ pub(super) fn run(run: &mut Run) -> Result<()> {
         let storm = rack.namespace().run(|| storm(&servers))?;
         let used = Usage::of(daemon)?.since(before);
         let mut case = Case::new("boot-storm", format!("{guests} guests"));
-        case.figure("seconds until the last is done", storm.elapsed.as_secs_f64());
-        case.figure("failed requests", storm.failures.len() as f64);
+        // What is wanted of the largest storm.
+        let goal = |most| (guests == MOST).then_some(Goal::AtMost(most));
+        case.judged("seconds until the last is done", storm.elapsed.as_secs_f64(), goal(10.0));
+        case.judged("failed requests", storm.failures.len() as f64, goal(0.0));
         for (name, at) in [("p50", 0.5), ("p99", 0.99), ("slowest", 1.0)] {
             case.figure(format!("{name}, ms per request"), storm.latency.value_at_quantile(at) as f64 / 1e6);
         }
         case.figure("requests/s", storm.latency.len() as f64 / storm.elapsed.as_secs_f64());
         case.figure("daemon, CPU seconds", used.cpu);
-        case.figure("daemon, MB resident", resident(daemon)?);
-        eprintln!(
-            "   {guests} guests: {:.2} s, {} failed{}",
+        case.judged("daemon, MB resident", resident(daemon)?, goal(128.0));
+        case.curve = Some(done_over_time(&storm.done));
+        progress::say(&format!(
+            "{guests} guests: {:.2} s, {} failed{}",
             storm.elapsed.as_secs_f64(),
             storm.failures.len(),
             storm.failures.first().map(|failure| format!(", the first: {failure}")).unwrap_or_default()
-        );
+        ));
         run.cases.push(case);
     }
     Ok(())
@@ -97,9 +108,11 @@ fn storm(servers: &[SocketAddrV6]) -> Result<Storm> {
     runtime.block_on(async {
         let start = Instant::now();
         let guests: Vec<_> = servers.iter().map(|server| tokio::spawn(boot(*server))).collect();
-        let mut storm = Storm { latency: histogram()?, failures: Vec::new(), elapsed: Duration::ZERO };
+        let mut storm =
+            Storm { latency: histogram()?, failures: Vec::new(), elapsed: Duration::ZERO, done: Vec::new() };
         for guest in guests {
-            let (times, failures) = guest.await.context("a guest's task ended early")?;
+            let (times, failures, done) = guest.await.context("a guest's task ended early")?;
+            storm.done.push(done - start);
             for time in times {
                 storm.latency.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
             }
@@ -110,8 +123,22 @@ fn storm(servers: &[SocketAddrV6]) -> Result<Storm> {
     })
 }
 
-/// One guest's boot: the time of each request that was answered, and what went wrong with the others.
-async fn boot(server: SocketAddrV6) -> (Vec<Duration>, Vec<String>) {
+/// Returns how many guests were done after how many seconds.
+fn done_over_time(done: &[Duration]) -> Curve {
+    let mut sorted: Vec<f64> = done.iter().map(Duration::as_secs_f64).collect();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1);
+    let shown = |place: usize| place.is_multiple_of((last / POINTS).max(1)) || place == last;
+    let points = sorted.iter().enumerate().filter(|(place, _)| shown(*place));
+    Curve {
+        x: "seconds since all began".to_owned(),
+        y: "guests that are done".to_owned(),
+        points: points.map(|(place, at)| (*at, place as f64 + 1.0)).collect(),
+    }
+}
+
+/// One guest's boot: the time of each request that was answered, what went wrong with the others, and its end.
+async fn boot(server: SocketAddrV6) -> (Vec<Duration>, Vec<String>, Instant) {
     let (mut times, mut failures) = (Vec::with_capacity(SEQUENCE.len()), Vec::new());
     for path in SEQUENCE {
         let start = Instant::now();
@@ -121,7 +148,7 @@ async fn boot(server: SocketAddrV6) -> (Vec<Duration>, Vec<String>) {
             Err(_) => failures.push(format!("{path}: no answer within {PATIENCE:?}")),
         }
     }
-    (times, failures)
+    (times, failures, Instant::now())
 }
 
 async fn ask(server: SocketAddrV6, path: &str) -> Result<()> {

@@ -12,7 +12,7 @@ use lab::{Guest, Namespace, Node, NodePlan};
 use metadata_ebpf::addr::{Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, RESPONDER_IPV6, Vlan};
 
 use crate::Effort;
-use crate::load::{Load, Outcome};
+use crate::load::{Load, Outcome, QUANTILES};
 use crate::machine::pin;
 use crate::result::{Case, Goal, Ratio, Run};
 use crate::usage::{Usage, resident};
@@ -20,8 +20,6 @@ use crate::usage::{Usage, resident};
 const SMALL: &str = "/latest/meta-data/instance-id";
 const LARGE: &str = "/latest/user-data";
 const LARGE_BODY: usize = 64 << 10;
-/// Quantiles that are kept of a distribution.
-const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0];
 
 /// The daemon, a guest, and the plain way.
 struct World {
@@ -97,7 +95,7 @@ pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
                         rate: None,
                     };
                     let case = compare(&world, daemon, effort, run.machine.processors > 1, &load, family, size)?;
-                    eprintln!("   {}: {}", case.name, crate::page::ratios(&case));
+                    crate::progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));
                     run.cases.push(case);
                 }
             }
@@ -130,7 +128,7 @@ fn compare(
     let mut case = Case::new("intercept", format!("{family_name}, {size}, {kind}, {connections} connections"));
     let mut sums = [("tap", Sum::new()?), ("plain", Sum::new()?)];
     let (mut rates, mut medians, mut costs) = (Vec::new(), Vec::new(), Vec::new());
-    for pair in 0..effort.pairs {
+    for pair in effort.turns(&case.name.clone()) {
         let mut outcomes: [Option<(Outcome, f64)>; 2] = [None, None];
         // Who is first changes, so that a drift of the machine does not favour one.
         for turn in [pair % 2, (pair + 1) % 2] {

@@ -8,6 +8,7 @@ use metadata_ebpf::abi::PORT_HELD;
 
 use crate::Effort;
 use crate::load::Load;
+use crate::progress;
 use crate::result::{Case, Goal, Ratio, Run};
 use crate::usage::resident;
 
@@ -24,15 +25,18 @@ pub(super) fn wait_bound(node: &Node, ports: u32) -> Result<()> {
 
 pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
     for ports in PORTS {
+        progress::step(&format!("{ports} ports"), 0, 1);
         let case = with_ports(ports)?;
-        eprintln!("   {}", case.name);
+        progress::say(&case.name);
         run.cases.push(case);
     }
     for instances in INSTANCES {
+        progress::step(&format!("{instances} instances"), 0, 1);
         let case = with_instances(instances)?;
-        eprintln!("   {}", case.name);
+        progress::say(&case.name);
         run.cases.push(case);
     }
+    run.cases.extend(per_port(run));
     run.cases.push(few_against_many(effort)?);
     Ok(())
 }
@@ -42,6 +46,10 @@ fn with_ports(ports: u32) -> Result<Case> {
     let rack = Rack::plug(&node, ports, |document| document)?;
     let mut case = Case::new("scale", format!("{ports} ports"));
     started(&node, ports, &mut case)?;
+    if ports == PORTS[3] {
+        // What is wanted of the largest node.
+        case.goals.insert("seconds until all ports are bound".to_owned(), Goal::AtMost(3.0));
+    }
     let start = Instant::now();
     let served = rack.served()?;
     case.figure("seconds for one answer each, one after the other", start.elapsed().as_secs_f64());
@@ -66,8 +74,22 @@ fn started(node: &Node, ports: u32, case: &mut Case) -> Result<()> {
     case.figure("seconds until ready", start.elapsed().as_secs_f64());
     wait_bound(node, ports)?;
     case.figure("seconds until all ports are bound", start.elapsed().as_secs_f64());
-    case.figure("daemon, MB resident", resident(node.daemon_id().context("the daemon runs")?)?);
+    case.figure("daemon, MB resident before any request", resident(node.daemon_id().context("the daemon runs")?)?);
     Ok(())
+}
+
+/// What each further port that nobody asks through takes of the daemon's memory.
+fn per_port(run: &Run) -> Option<Case> {
+    let memory = |ports: u32| {
+        let name = format!("{ports} ports");
+        let case = run.cases.iter().find(|case| case.scenario == "scale" && case.name == name)?;
+        case.figures.get("daemon, MB resident before any request").copied()
+    };
+    let [few, many] = [PORTS[0], PORTS[3]];
+    let kilobytes = (memory(many)? - memory(few)?) * 1024.0 / f64::from(many - few);
+    let mut case = Case::new("scale", "an idle port with its instance");
+    case.judged("daemon, KB resident per port", kilobytes, Some(Goal::AtMost(8.0)));
+    Some(case)
 }
 
 /// The same request on a node with 10 ports and on one with 1,000, in turns.
@@ -83,7 +105,7 @@ fn few_against_many(effort: Effort) -> Result<Case> {
     let [few, many] = worlds;
     let (few, many) = (few?, many?);
     let mut pairs = Vec::new();
-    for pair in 0..effort.pairs {
+    for pair in effort.turns("a request with 1,000 ports") {
         let ask = |world: &(Node, Rack, std::net::SocketAddrV6)| {
             let load = Load {
                 server: world.2.into(),

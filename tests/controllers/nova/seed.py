@@ -2,6 +2,7 @@
 
 usage: seed.py NOVA_CONF create facts.json...
        seed.py NOVA_CONF set UUID KEY VALUE       (one key of its metadata)
+       seed.py NOVA_CONF follow                   (the same for each line UUID KEY VALUE that it reads, and says so)
        seed.py NOVA_CONF delete UUID
 Facts are as tests/golden has them.
 """
@@ -102,6 +103,12 @@ def create(ctxt, cctxt, cell, facts, images):
     ).create()
 
 
+def change(cctxt, uuid, key, value):
+    instance = objects.Instance.get_by_uuid(cctxt, uuid, expected_attrs=["metadata"])
+    instance.metadata = {**instance.metadata, key: value}
+    instance.save()
+
+
 def main():
     config.parse_args(["seed", "--config-file", sys.argv[1]])
     objects.register_all()
@@ -115,9 +122,12 @@ def main():
                 with open(name, encoding="utf-8") as file:
                     create(ctxt, cctxt, cell, json.load(file), images)
         elif verb == "set":
-            instance = objects.Instance.get_by_uuid(cctxt, rest[0], expected_attrs=["metadata"])
-            instance.metadata = {**instance.metadata, rest[1]: rest[2]}
-            instance.save()
+            change(cctxt, *rest)
+        elif verb == "follow":
+            print("ready", flush=True)
+            for line in sys.stdin:
+                change(cctxt, *line.split())
+                print("set", flush=True)
         elif verb == "delete":
             objects.Instance.get_by_uuid(cctxt, rest[0]).destroy()
             objects.InstanceMapping.get_by_instance_uuid(ctxt, rest[0]).destroy()

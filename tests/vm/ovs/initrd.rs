@@ -44,7 +44,7 @@ impl Initrd {
             root.file(&place, 0o644, &read_module(module)?)?;
             writeln!(init, "insmod /{place} || echo cannot load {}", module.display())?;
         }
-        init += "/lab/target/debug/switches\npoweroff -f\n";
+        init += "/lab/target/debug/switches \"$@\"\npoweroff -f\n";
         root.file("init", 0o755, init.as_bytes())?;
         root.file("bin/busybox", 0o755, &fs::read(debian.join("bin/busybox")).context("reading busybox")?)?;
         for folder in ["proc", "sys", "dev", "tmp", "run", "etc", "root", "var/run"] {

@@ -89,9 +89,10 @@ pub(crate) fn talk(from: &Guest, to: &Guest) -> Result<()> {
     let shown = to.namespace().ip("-4 -o addr show dev eth0")?;
     let address = shown.split_whitespace().nth(3).and_then(|net| net.split('/').next()).context("no address")?;
     let listener = to.namespace().run(|| Ok(std::net::TcpListener::bind((address, 4040))?))?;
-    let reached = from.namespace().run(|| {
-        let address = std::net::SocketAddr::new(address.parse()?, 4040);
-        Ok(std::net::TcpStream::connect_timeout(&address, lab::wait::PATIENCE)?)
+    let address = std::net::SocketAddr::new(address.parse()?, 4040);
+    // A switch without KVM may be too slow for the first question after a neighbour's MAC.
+    let reached = lab::wait::until("the connection is there", || {
+        from.namespace().run(|| Ok(std::net::TcpStream::connect_timeout(&address, lab::wait::PATIENCE).ok()))
     });
     drop(listener);
     reached.map(drop).with_context(|| format!("{} reaches {}", from.name(), to.name()))

@@ -1,0 +1,49 @@
+//! The threads that answer guests.
+//!
+//! Promises: each has a listening socket and a runtime of its own, so a connection is accepted, read and answered on one
+//! thread from its first to its last byte; none wakes another, and nothing else runs on them. The kernel spreads the
+//! connections over the sockets.
+//!
+//! They end with the process: whoever drains has waited for what is in flight.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::drain::Drain;
+use crate::http::{self, Guests};
+use crate::readiness::Readiness;
+
+/// Starts a thread for each socket. The set tells how they end; a thread that panics is gone from it with an error.
+///
+/// # Errors
+/// If there are no threads to be had.
+pub(super) fn start(
+    listeners: Vec<TcpListener>,
+    guests: &Arc<Guests>,
+    readiness: &Readiness,
+    drain: &Drain,
+) -> io::Result<JoinSet<io::Result<()>>> {
+    let mut ends = JoinSet::new();
+    for listener in listeners {
+        let (guests, readiness, drain) = (Arc::clone(guests), readiness.clone(), drain.clone());
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new().name("guests".to_owned()).spawn(move || {
+            // Nobody listens any more once the daemon ends.
+            let _ = end.send(runtime.block_on(answer(listener, guests, readiness, drain)));
+        })?;
+        ends.spawn(async move { ended.await.unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))) });
+    }
+    Ok(ends)
+}
+
+/// Accepts guests' connections once it is known whose they are; the kernel's backlog holds them until then.
+async fn answer(listener: TcpListener, guests: Arc<Guests>, readiness: Readiness, drain: Drain) -> io::Result<()> {
+    readiness.not_waiting_for("ports").await;
+    http::run(listener, guests, drain).await
+}

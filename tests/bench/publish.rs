@@ -1,0 +1,156 @@
+//! The committed run: the figures that README shows.
+//!
+//! One run is committed, as `tests/bench/results/measured.json`, with its page and plots beside it. README's block between
+//! two marks is made from it and from nothing else; a test fails when one of them was changed alone.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::page;
+use crate::plot::{self, Plot};
+use crate::result::Run;
+
+const BEGIN: &str = "<!-- Written by `cargo xtask bench publish`; what is changed here by hand is lost. -->";
+const END: &str = "<!-- The end of what `cargo xtask bench publish` wrote. -->";
+/// As seen from README.
+const FOLDER: &str = "tests/bench/results";
+const NAME: &str = "measured";
+/// Plots that README shows, where the run has them.
+const SHOWN: [&str; 4] = [
+    "intercept-ipv4-small-keep-alive-16-connections.svg",
+    "peers-rate-openstack-s-chain-keep-alive.svg",
+    "boot-storm-guests-that-are-done.svg",
+    "sync-etcd.svg",
+];
+
+/// A file, as it is to be.
+type Wanted = (PathBuf, String);
+
+/// Commits a run, as far as the tree goes: result, page, plots and README's block.
+pub(crate) fn publish(run: &Run) -> Result<()> {
+    if run.machine.commit.ends_with('+') {
+        eprintln!(
+            "the tree had changes that no commit has when this was measured; README will say `{}`",
+            run.machine.commit
+        );
+    }
+    let root = root();
+    let folder = root.join(FOLDER);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder.join(NAME)).with_context(|| format!("making {}", folder.display()))?;
+    run.write(&folder.join(NAME).with_extension("json"))?;
+    for (path, text) in files(run, &root)? {
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    eprintln!("written: README.md and {FOLDER}; commit both");
+    Ok(())
+}
+
+/// Returns every file that follows from a run, but for the run itself.
+fn files(run: &Run, root: &Path) -> Result<Vec<Wanted>> {
+    let (readme, folder) = (root.join("README.md"), root.join(FOLDER));
+    let plots = plot::all(run);
+    let text = fs::read_to_string(&readme).with_context(|| format!("reading {}", readme.display()))?;
+    let mut files = vec![
+        (readme, replaced(&text, &block(run, &plots))?),
+        (folder.join(NAME).with_extension("md"), page::text(run, &plots, NAME)),
+    ];
+    files.extend(plots.into_iter().map(|plot| (folder.join(NAME).join(plot.file), plot.svg)));
+    Ok(files)
+}
+
+fn block(run: &Run, plots: &[Plot]) -> String {
+    let mut text = format!(
+        "Measured on {} by `cargo xtask bench`, from whose result these figures and plots are generated: {}; {}. A ratio \
+         compares two things that ran in turns on this machine; absolute figures are those of this machine. \
+         [All figures and plots]({FOLDER}/{NAME}.md), [as JSON]({FOLDER}/{NAME}.json).\n\n{}",
+        run.name.split('T').next().unwrap_or_default(),
+        run.machine.to_string().trim_end(),
+        page::conditions(run),
+        page::goals(run)
+    );
+    if !run.skipped.is_empty() {
+        text += "\nNot measured in this run:";
+        for (place, skipped) in run.skipped.iter().enumerate() {
+            let _ = write!(
+                text,
+                "{} {}, {} ({})",
+                if place == 0 { "" } else { ";" },
+                skipped.scenario,
+                skipped.part,
+                skipped.why
+            );
+        }
+        text += ".\n";
+    }
+    text.push('\n');
+    for file in SHOWN {
+        if let Some(plot) = plots.iter().find(|plot| plot.file == file) {
+            let title = plot::escaped(&plot.title);
+            let _ = writeln!(text, "<img src=\"{FOLDER}/{NAME}/{file}\" alt=\"{title}\" width=\"49%\">");
+        }
+    }
+    text
+}
+
+/// Puts the block between the two marks of a text.
+fn replaced(text: &str, block: &str) -> Result<String> {
+    let (Some((before, rest)), true) = (text.split_once(BEGIN), text.matches(BEGIN).count() == 1) else {
+        bail!("README.md has not one line `{BEGIN}`");
+    };
+    let Some((_, after)) = rest.split_once(END) else {
+        bail!("README.md has no line `{END}` after the one where the figures begin");
+    };
+    Ok(format!("{before}{BEGIN}\n{block}{END}{after}"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::tests::run;
+
+    #[test]
+    fn readme_and_pages_are_those_of_the_committed_run() {
+        let root = root();
+        let run = Run::read(&root.join(FOLDER).join(NAME).with_extension("json")).unwrap();
+        let wanted = files(&run, &root).unwrap();
+        for (path, text) in &wanted {
+            let found = fs::read_to_string(path).unwrap_or_default();
+            let remedy = format!("cargo xtask bench publish {FOLDER}/{NAME}.json");
+            assert!(found == *text, "{} is not what the committed run gives: `{remedy}`", path.display());
+        }
+        let plots = fs::read_dir(root.join(FOLDER).join(NAME)).unwrap().count();
+        assert_eq!(plots, wanted.len() - 2, "{FOLDER}/{NAME} holds plots of another run");
+    }
+
+    #[test]
+    fn only_what_is_between_the_marks_is_replaced() {
+        let text = format!("a\n{BEGIN}\nold\n{END}\nb\n");
+        assert_eq!(replaced(&text, "new\n").unwrap(), format!("a\n{BEGIN}\nnew\n{END}\nb\n"));
+        for broken in ["", BEGIN, END, &format!("{END}{BEGIN}"), &format!("{BEGIN}{BEGIN}{END}")] {
+            assert!(replaced(broken, "new").is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_block_names_machine_goals_and_what_was_not_measured() {
+        let mut run = run();
+        run.skip("peers", "OpenStack's chain", "it was not asked for");
+        run.cases[0].ratios[0].pairs = vec![0.5];
+        let text = block(&run, &plot::all(&run));
+        for part in
+            ["2026-01-31", "Linux 6.18", "≥ 0.92", "**not reached**", "peers, OpenStack's chain (it was", "<img src="]
+        {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! One guest with two ways to its metadata: the daemon, through its tap, and somebody else, through a second interface.
+//!
+//! Both answer in turns, and only the guest's route to the metadata address changes between them. Processor time is looked
+//! at twice: that of the processes that answer, and that of the whole machine, load generator included. The kernel does
+//! much of the work for either side in the name of whoever runs at that moment, so only the second is complete.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use lab::{Guest, Namespace};
+use metadata_ebpf::addr::METADATA_IPV4;
+
+use crate::Effort;
+use crate::load::{Load, Outcome, QUANTILES, histogram};
+use crate::machine::pin;
+use crate::progress;
+use crate::result::{Case, Goal, Ratio, Run};
+use crate::usage::{Usage, busy, resident};
+
+pub(super) const ADDRESS: &str = "169.254.169.254";
+const US: &str = "metadatad";
+
+/// A process that ends with the value.
+pub(super) struct Process(Child);
+
+impl Process {
+    pub(super) fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        let output = File::create(log).with_context(|| format!("making {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let started = command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?;
+        Ok(Self(started))
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Returns how it ended, if it has.
+    pub(super) fn try_wait(&mut self) -> Result<Option<std::process::ExitStatus>> {
+        self.0.try_wait().context("asking whether a process runs")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let id = i32::try_from(self.0.id()).unwrap_or(0);
+        // A master ends its workers.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// Returns the folder into which `cargo xtask setup` puts a collection.
+pub(super) fn collection(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("finding this program's own path")?;
+    let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
+    let folder = target.join(name);
+    if !folder.join("complete").exists() {
+        bail!("{} is not there or not complete: run `cargo xtask setup --{name}`", folder.display());
+    }
+    Ok(folder)
+}
+
+/// Gives the guest a second interface, `eth1`, whose other end is `net0` in the network's namespace.
+pub(super) fn second_way(guest: &Guest, network: &Namespace, address: &str) -> Result<()> {
+    network.ip(&format!("link add net0 type veth peer name eth1 netns {}", guest.namespace().name()))?;
+    network.ip("link set net0 up")?;
+    guest.namespace().ip("link set eth1 up")?;
+    network.ip(&format!("route add {address}/32 dev net0")).map(drop)
+}
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Tap,
+    Rival,
+}
+
+/// Sends the guest's requests this way from here on.
+pub(super) fn take(guest: &Guest, way: Way) -> Result<()> {
+    let device = if way == Way::Tap { "eth0" } else { "eth1" };
+    let address = guest.document().ipv4().context("the guest has an IPv4 address")?;
+    guest.namespace().ip(&format!("route replace {ADDRESS}/32 dev {device} src {address}")).map(drop)
+}
+
+/// Who is compared with the daemon.
+pub(super) struct Rival<'w> {
+    pub(super) name: &'static str,
+    pub(super) guest: &'w Guest,
+    pub(super) daemon: u32,
+    /// All that answer there.
+    pub(super) processes: Vec<u32>,
+}
+
+/// What is asked.
+pub(super) struct Asked {
+    pub(super) path: &'static str,
+    /// Of the body, for people; may be empty.
+    pub(super) size: &'static str,
+    pub(super) connections: usize,
+    pub(super) reconnect: bool,
+}
+
+/// What is wanted of the ratios.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Goals {
+    pub(super) rate: Option<Goal>,
+    pub(super) median: Option<Goal>,
+    pub(super) per_cpu: Option<Goal>,
+}
+
+impl Rival<'_> {
+    /// Measures both in turns, and adds the case to the run.
+    pub(super) fn compare(&self, effort: Effort, run: &mut Run, asked: &Asked, goals: Goals) -> Result<()> {
+        let Asked { path, size, connections, reconnect } = *asked;
+        let kind = if reconnect { "new connection each" } else { "keep-alive" };
+        let size = if size.is_empty() { String::new() } else { format!("{size}, ") };
+        let plural = if connections == 1 { "" } else { "s" };
+        let mut case = Case::new("peers", format!("{}, {size}{kind}, {connections} connection{plural}", self.name));
+        let server: SocketAddr = (METADATA_IPV4, 80).into();
+        let load = Load { server, path: path.to_owned(), connections, reconnect, rate: None };
+        let mut sides = [Side::new(US, vec![self.daemon])?, Side::new(self.name, self.processes.clone())?];
+        let mut pairs: [Vec<f64>; 4] = Default::default();
+        for pair in effort.turns(&case.name) {
+            let mut slices = [Slice::default(), Slice::default()];
+            for turn in [pair % 2, (pair + 1) % 2] {
+                let place = usize::from(turn == 1);
+                take(self.guest, if place == 0 { Way::Tap } else { Way::Rival })?;
+                let side = &mut sides[place];
+                let (before, busy_before) = (Usage::of_all(&side.processes)?, busy()?);
+                let (outcome, failures) = self.guest.namespace().run(|| {
+                    if run.machine.processors > 1 {
+                        pin(0, run.machine.processors - 1)?;
+                    }
+                    load.run_with_failures(effort.slice)
+                })?;
+                let used = Usage::of_all(&side.processes)?.since(before);
+                slices[place] = side.add(&outcome, failures, used, busy()? - busy_before)?;
+            }
+            let [ours, theirs] = slices;
+            for (of, ratio) in pairs.iter_mut().zip([
+                ours.rate / theirs.rate,
+                ours.median / theirs.median,
+                ours.per_cpu / theirs.per_cpu,
+                ours.per_busy / theirs.per_busy,
+            ]) {
+                of.push(ratio);
+            }
+        }
+        let metrics = [
+            ("requests/s", goals.rate),
+            ("median", goals.median),
+            ("requests per CPU second, its processes", goals.per_cpu),
+            ("requests per CPU second, whole machine", goals.per_cpu),
+        ];
+        case.ratios.extend(metrics.into_iter().zip(pairs).map(|((metric, goal), pairs)| Ratio {
+            metric: metric.to_owned(),
+            of: US.to_owned(),
+            to: self.name.to_owned(),
+            pairs,
+            goal,
+        }));
+        for side in &sides {
+            side.figures(&mut case)?;
+        }
+        progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));
+        run.cases.push(case);
+        Ok(())
+    }
+}
+
+/// What a slice gives to its pair.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slice {
+    rate: f64,
+    median: f64,
+    per_cpu: f64,
+    per_busy: f64,
+}
+
+/// All slices of one side.
+struct Side {
+    name: &'static str,
+    processes: Vec<u32>,
+    outcome: Outcome,
+    failures: u64,
+    used: Usage,
+    busy: f64,
+}
+
+impl Side {
+    fn new(name: &'static str, processes: Vec<u32>) -> Result<Self> {
+        let outcome = Outcome { requests: 0, elapsed: Duration::ZERO, latency: histogram()? };
+        Ok(Self { name, processes, outcome, failures: 0, used: Usage::default(), busy: 0.0 })
+    }
+
+    fn add(&mut self, outcome: &Outcome, failures: u64, used: Usage, busy: f64) -> Result<Slice> {
+        if outcome.requests == 0 {
+            bail!("{} answered nothing within a slice: use a longer one (--slice)", self.name);
+        }
+        self.outcome.requests += outcome.requests;
+        self.outcome.elapsed += outcome.elapsed;
+        self.outcome.latency.add(&outcome.latency).context("adding histograms")?;
+        self.failures += failures;
+        self.used.cpu += used.cpu;
+        self.used.switches += used.switches;
+        self.busy += busy;
+        let requests = outcome.requests as f64;
+        Ok(Slice {
+            rate: outcome.rate(),
+            median: outcome.quantile(0.5),
+            per_cpu: requests / used.cpu,
+            per_busy: requests / busy,
+        })
+    }
+
+    fn figures(&self, case: &mut Case) -> Result<()> {
+        let (name, requests) = (self.name, self.outcome.requests as f64);
+        case.figure(format!("{name}, requests/s"), self.outcome.rate());
+        for (what, at) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            case.figure(format!("{name}, {what} µs"), self.outcome.quantile(at));
+        }
+        case.figure(format!("{name}, failed of 1,000"), self.failures as f64 * 1e3 / (requests + self.failures as f64));
+        case.figure(format!("{name}, CPU µs per request"), self.used.cpu * 1e6 / requests);
+        case.figure(format!("{name}, CPU µs of the whole machine per request"), self.busy * 1e6 / requests);
+        case.figure(format!("{name}, context switches per request"), self.used.switches / requests);
+        let memory = self.processes.iter().map(|process| resident(*process)).sum::<Result<f64>>()?;
+        case.figure(format!("{name}, MB resident"), memory);
+        case.figure(format!("{name}, processes"), self.processes.len() as f64);
+        case.latencies.insert(name.to_owned(), QUANTILES.map(|at| (at, self.outcome.quantile(at))).to_vec());
+        Ok(())
+    }
+}

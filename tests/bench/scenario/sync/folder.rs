@@ -1,0 +1,35 @@
+//! A folder of documents: a file is renamed into place, and a bare inotify watch sees it.
+
+use anyhow::{Context as _, Result};
+use lab::{Guest, Node};
+use metadata_user::source::directory::QUIET;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::{Writer, changes, in_turns};
+use crate::Effort;
+use crate::result::Case;
+
+const NAME: &str = "folder of documents";
+
+pub(super) fn measure(effort: Effort) -> Result<Case> {
+    let node = Node::start()?;
+    let guest = node.guest("sync").document(|document| document.with_user_data(b"0")).boot()?;
+    let mut writer = writer(&node, &guest);
+    let folder = node.instances();
+    let seen = in_turns(NAME, effort, &guest, &mut writer, QUIET, |writer, first| {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC).context("opening an inotify")?;
+        inotify.add_watch(&folder, AddWatchFlags::IN_MOVED_TO).context("watching the folder")?;
+        changes(writer, first, |_| inotify.read_events().map(drop).context("reading inotify"))
+    })?;
+    let pause = QUIET.as_millis();
+    let mut case = seen.case(NAME, "inotify", &format!("inotify plus the {pause} ms that a file must be left alone"));
+    case.figure("a file must be left alone for, ms", QUIET.as_secs_f64() * 1e3);
+    Ok(case)
+}
+
+fn writer(node: &Node, guest: &Guest) -> Writer {
+    let (folder, document) = (node.instances(), guest.document().clone());
+    Writer::start(node.namespace(), move || {
+        Ok(move |change: u32| document.clone().with_user_data(change.to_string().as_bytes()).write(&folder))
+    })
+}
