@@ -71,6 +71,7 @@ cases! {
     plugging_takes_nothing_away
     policing_that_comes_later_takes_nothing_away
     policing_that_was_there_takes_nothing_away
+    a_removed_program_is_put_back
     a_bridge_sees_no_metadata
     a_bridge_with_vlan_filtering_sees_no_metadata
     a_tagged_interface_is_answered_with_its_tag

@@ -63,7 +63,8 @@ const DEBIAN: &[&str] = &[
     "seabios",
 ];
 /// What making the guest's disk takes: debootstrap is a script that fetches and verifies, mke2fs fills a file system.
-const NEEDED: &[&str] = &["debian-archive-keyring", "e2fsprogs", "gpgv", "binutils", "gzip", "util-linux", "wget", "xz-utils"];
+const NEEDED: &[&str] =
+    &["debian-archive-keyring", "e2fsprogs", "gpgv", "binutils", "gzip", "util-linux", "wget", "xz-utils"];
 
 /// Fetches and makes what is not there yet.
 pub(crate) fn setup() -> Result<()> {

@@ -27,6 +27,7 @@ const CASES: &[Case] = &[
     ("plugging_takes_nothing_away", policing::plugging_takes_nothing_away),
     ("policing_that_comes_later_takes_nothing_away", policing::comes_later),
     ("policing_that_was_there_takes_nothing_away", policing::was_there),
+    ("a_removed_program_is_put_back", policing::removed_program_is_put_back),
     ("a_bridge_sees_no_metadata", bridges::plain),
     ("a_bridge_with_vlan_filtering_sees_no_metadata", bridges::vlan_filtering),
     ("a_tagged_interface_is_answered_with_its_tag", trunks::tagged),

@@ -70,6 +70,16 @@ fn wait_policed(node: &Node, guest: &Guest) -> Result<()> {
     wait::until("the switch polices the tap", || Ok(tc(node, &filters(guest))?.contains("police").then_some(())))
 }
 
+/// Whoever removes the queueing discipline takes the program with it: that is noticed, repaired and counted.
+pub(crate) fn removed_program_is_put_back() -> Result<()> {
+    let node = NodePlan::default().attach("clsact").start()?;
+    let guest = node.guest("a").boot()?;
+    answered(&guest)?;
+    tc(&node, &format!("qdisc del dev {} clsact", guest.tap()))?;
+    wait::until("a repair is reported", || Ok((node.status()?["ports_repaired"] == 1).then_some(())))?;
+    answered(&guest)
+}
+
 fn filters(guest: &Guest) -> String {
     format!("filter show dev {} ingress", guest.tap())
 }
