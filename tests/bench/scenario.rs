@@ -80,7 +80,7 @@ impl Scenario {
             Self::Intercept => effort.lasts(24),
             Self::Peers if effort.with_openstack => Duration::from_secs(30) + effort.lasts(18),
             Self::Peers => Duration::from_secs(2) + effort.lasts(12),
-            Self::Scale => Duration::from_secs(30) + effort.lasts(1),
+            Self::Scale => Duration::from_secs(80) + effort.lasts(1),
             Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
             _ => Duration::from_secs(60),
         }
