@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{find_program, show_and_run, target_directory};
+use crate::command::{find_program, quiet_output, show_and_run, target_directory};
 use crate::setup;
 
 /// A folder under `target`, and what belongs into it.
@@ -19,7 +19,8 @@ pub(crate) struct Collection {
     pub(crate) name: &'static str,
     /// What it is, for people.
     pub(crate) what: &'static str,
-    /// Debian's packages, unpacked into `debian`.
+    /// Debian's packages, unpacked into `debian`. `dependency-of:` before a name stands for the first package that this
+    /// one depends on: a kernel's name changes with each update, that of the package which follows it does not.
     pub(crate) debian: &'static [&'static str],
     /// PyPI's packages, in the virtual environment `venv`; none where there are none.
     pub(crate) pypi: &'static [&'static str],
@@ -64,7 +65,8 @@ impl Collection {
             let mut command = Command::new("apt-get");
             // Without the sandbox's user, who may not write here.
             command.current_dir(&packages).args(["--quiet", "--option", "APT::Sandbox::User=root", "download"]);
-            show_and_run(command.args(self.debian))
+            let names: Result<Vec<String>> = self.debian.iter().map(|name| resolve(name)).collect();
+            show_and_run(command.args(names?))
         };
         if download().is_err() {
             eprintln!("the lists may be missing or older than the archive: refreshing them, then once more");
@@ -81,4 +83,16 @@ impl Collection {
         }
         Ok(())
     }
+}
+
+/// Returns the package that a name in a collection stands for.
+fn resolve(name: &str) -> Result<String> {
+    let Some(follower) = name.strip_prefix("dependency-of:") else {
+        return Ok(name.to_owned());
+    };
+    let mut command = Command::new("apt-cache");
+    let said =
+        quiet_output(command.args(["depends", "--no-recommends", "--no-suggests", follower])).unwrap_or_default();
+    let first = said.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+    first.map(str::to_owned).with_context(|| format!("apt knows nothing that {follower} depends on"))
 }

@@ -12,11 +12,13 @@ mod demo;
 mod fetch;
 mod fleet;
 mod golden;
+mod image;
 mod openstack;
 mod peers;
 mod schema;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
                 (options.peers, peers::PEERS),
             ];
             let fetched = wanted.iter().filter(|(asked, _)| *asked).try_for_each(|(_, collection)| collection.setup());
+            let fetched = fetched.and_then(|()| if options.vm { vm::setup() } else { Ok(()) });
             fetched.and_then(|()| setup::run(true))
         }
         Verb::Build(options) => build::run(&options),

@@ -46,6 +46,8 @@ enum Group {
     Clients,
     /// Real controllers: etcd, Nova, ovsdb-server
     Controllers,
+    /// Real machines: a guest with cloud-init
+    Vm,
 }
 
 #[derive(Debug, Default)]
@@ -62,8 +64,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if groups.iter().any(|group| !matches!(group, Group::Fmt)) {
         crate::build::object()?;
     }
-    if groups.iter().any(|group| matches!(group, Group::Datapath | Group::Netns | Group::Clients | Group::Controllers))
-    {
+    let beside_daemon = |group: &Group| !matches!(group, Group::Fmt | Group::Clippy | Group::Unit | Group::Api);
+    if groups.iter().any(beside_daemon) {
         crate::build::run(&crate::build::Options::default())?;
     }
     if groups.contains(&Group::Clients) {
@@ -71,6 +73,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if groups.contains(&Group::Controllers) {
         crate::controllers::CONTROLLERS.setup()?;
+    }
+    if groups.contains(&Group::Vm) {
+        crate::vm::setup()?;
     }
     let mut totals = Totals::default();
     let mut bad = Vec::new();
@@ -144,6 +149,12 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
             let mut alone = package_test("measured");
             alone.env("RUST_TEST_THREADS", "1").env("RUST_TEST_NOCAPTURE", "1");
             controllers.and(tests(&mut alone, options, totals))
+        }
+        Group::Vm => {
+            // With what it prints: how long boots took.
+            let mut machines = package_test("vm");
+            machines.env("RUST_TEST_NOCAPTURE", "1");
+            tests(&mut machines, options, totals)
         }
     }
 }
