@@ -82,7 +82,7 @@ impl Scenario {
     /// Returns about how long it takes, for whoever waits.
     pub(crate) fn expected(self, effort: Effort) -> Duration {
         match self {
-            Self::Intercept => effort.lasts(24),
+            Self::Intercept => effort.lasts(32),
             Self::Peers if effort.with_openstack => Duration::from_secs(30) + effort.lasts(18),
             Self::Peers => Duration::from_secs(2) + effort.lasts(12),
             Self::Bystander => Duration::from_secs(10) + effort.lasts(4),
