@@ -164,7 +164,7 @@ fn allowed(port: &Port, mac: [u8; 6], family: u8, high: u64, low: u64, link_loca
 fn covered(port: &Port, wanted: u64, high: u64, low: u64) -> bool {
     let without_len = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
     for place in 0..MAX_SOURCES {
-        if place >= port.source_count as usize {
+        if !is_used(port, place) {
             break;
         }
         let source = &port.sources[place];
@@ -184,7 +184,7 @@ fn covered(port: &Port, wanted: u64, high: u64, low: u64) -> bool {
 fn has_mac(port: &Port, wanted: u64) -> bool {
     let of_mac = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
     for place in 0..MAX_SOURCES {
-        if place >= port.source_count as usize {
+        if !is_used(port, place) {
             break;
         }
         if (first_word(&port.sources[place]) ^ wanted) & of_mac == 0 {
@@ -192,6 +192,16 @@ fn has_mac(port: &Port, wanted: u64) -> bool {
         }
     }
     false
+}
+
+/// Tells whether the port has a pair at this place.
+///
+/// The count is read anew each time, so that the compiler cannot make one bound of it and of [`MAX_SOURCES`], and end the
+/// loop where they are equal: Linux 6.1 does not conclude from an equality, and refuses the program.
+#[inline(always)]
+fn is_used(port: &Port, place: usize) -> bool {
+    // SAFETY: a reference is readable.
+    place < unsafe { core::ptr::read_volatile(&raw const port.source_count) } as usize
 }
 
 /// Returns MAC, family and prefix length as one word, bytes in their order.

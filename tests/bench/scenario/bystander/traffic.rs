@@ -18,7 +18,7 @@ const PORT: u16 = 5001;
 /// Longest time that a socket is waited for, so that no thread outlives its flow for long.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Datagrams that one system call sends.
-const BATCH: usize = 64;
+const BATCH: u32 = 64;
 /// What makes a frame of 60 bytes, the shortest that there is.
 const SMALL: usize = 18;
 
@@ -170,9 +170,9 @@ fn send_batch(socket: &UdpSocket) -> Result<()> {
     let mut message: nix::libc::mmsghdr = unsafe { std::mem::zeroed() };
     message.msg_hdr.msg_iov = &raw mut vector;
     message.msg_hdr.msg_iovlen = 1;
-    let mut messages = [message; BATCH];
+    let mut messages = [message; BATCH as usize];
     // SAFETY: each of the messages points to `vector`, and that to `bytes`; both outlive the call, which only reads them.
-    let sent = unsafe { nix::libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), BATCH as u32, 0) };
+    let sent = unsafe { nix::libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), BATCH, 0) };
     match nix::errno::Errno::result(sent) {
         Ok(_) | Err(nix::errno::Errno::ENOBUFS | nix::errno::Errno::EAGAIN | nix::errno::Errno::ECONNREFUSED) => Ok(()),
         Err(error) => Err(error).context("sending datagrams"),
