@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn main() {
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default();
+    // Asked for when this runs: a tree may have moved since this was compiled.
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let tree = package.parent().map(Path::to_path_buf).unwrap_or_default();
     let object = env::var_os("METADATA_EBPF_OBJECT").map_or_else(|| tree.join("target/ebpf/metadata.o"), PathBuf::from);
     println!("cargo::rerun-if-env-changed=METADATA_EBPF_OBJECT");
     println!("cargo::rerun-if-changed={}", object.display());

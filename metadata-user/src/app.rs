@@ -24,6 +24,7 @@
 
 mod answering;
 mod error;
+mod memory;
 mod view;
 
 use std::io;
@@ -206,7 +207,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
         readiness.ready().await;
         info!("ready");
         tell_service_manager(&[NotifyState::Ready]);
-        std::future::pending::<()>().await;
+        memory::keep_small().await;
     };
     let ended = tokio::select! {
         name = signals.next() => {

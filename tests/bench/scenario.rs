@@ -1,6 +1,7 @@
 //! What can be measured.
 
 mod boot_storm;
+mod bystander;
 mod intercept;
 mod peers;
 mod scale;
@@ -21,6 +22,8 @@ pub(crate) enum Scenario {
     Intercept,
     /// The same requests, answered by what an operator would take instead
     Peers,
+    /// Traffic that is none of ours, with the program on its way and without
+    Bystander,
     /// Many guests booting at once
     BootStorm,
     /// How it grows with ports and instances
@@ -45,6 +48,7 @@ impl Scenario {
         match self {
             Self::Intercept => "intercept",
             Self::Peers => "peers",
+            Self::Bystander => "bystander",
             Self::BootStorm => "boot-storm",
             Self::Scale => "scale",
             Self::Sync => "sync",
@@ -58,6 +62,7 @@ impl Scenario {
                 "requests through a tap and the programs, against the same daemon over a plain veth pair"
             }
             Self::Peers => "the same requests of the same guest, answered by what an operator would take instead",
+            Self::Bystander => "traffic that is none of ours, with the program on its way and without",
             Self::BootStorm => "guests that all send cloud-init's requests at once, each on a connection of its own",
             Self::Scale => "start, memory and answers with more and more ports and instances",
             Self::Sync => "from a change in a folder, in etcd, in Nova, to the guest that reads it",
@@ -77,10 +82,11 @@ impl Scenario {
     /// Returns about how long it takes, for whoever waits.
     pub(crate) fn expected(self, effort: Effort) -> Duration {
         match self {
-            Self::Intercept => effort.lasts(24),
+            Self::Intercept => effort.lasts(32),
             Self::Peers if effort.with_openstack => Duration::from_secs(30) + effort.lasts(18),
             Self::Peers => Duration::from_secs(2) + effort.lasts(12),
-            Self::Scale => Duration::from_secs(30) + effort.lasts(1),
+            Self::Bystander => Duration::from_secs(10) + effort.lasts(4),
+            Self::Scale => Duration::from_secs(80) + effort.lasts(1),
             Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
             _ => Duration::from_secs(60),
         }
@@ -91,6 +97,7 @@ impl Scenario {
         match self {
             Self::Intercept => intercept::run(effort, run),
             Self::Peers => peers::run(effort, run),
+            Self::Bystander => bystander::run(effort, run),
             Self::BootStorm => boot_storm::run(run),
             Self::Scale => scale::run(effort, run),
             Self::Sync => sync::run(effort, run),

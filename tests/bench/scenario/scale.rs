@@ -1,6 +1,6 @@
 //! `scale`: how start, memory and answers grow with ports and instances.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lab::{Node, NodePlan, Rack};
@@ -14,6 +14,8 @@ use crate::usage::resident;
 
 const PORTS: [u32; 4] = [10, 100, 300, 1000];
 const INSTANCES: [u32; 4] = [10, 100, 1000, 10_000];
+/// How long a daemon with nothing to do is left alone before its memory is looked at.
+const SETTLED: Duration = Duration::from_secs(6);
 
 /// Waits until this many ports are bound.
 pub(super) fn wait_bound(node: &Node, ports: u32) -> Result<()> {
@@ -74,6 +76,8 @@ fn started(node: &Node, ports: u32, case: &mut Case) -> Result<()> {
     case.figure("seconds until ready", start.elapsed().as_secs_f64());
     wait_bound(node, ports)?;
     case.figure("seconds until all ports are bound", start.elapsed().as_secs_f64());
+    // What it took to get there is given back within seconds; there is no event to wait for.
+    std::thread::sleep(SETTLED);
     case.figure("daemon, MB resident before any request", resident(node.daemon_id().context("the daemon runs")?)?);
     Ok(())
 }

@@ -1,0 +1,175 @@
+//! The programs without a daemon, and an empty one beside them.
+//!
+//! Promises: the object is the one that the daemon embeds; the empty program is two instructions, "go on with the next
+//! one", made here; both are measured by the same means, in turns.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{HashMap, PerCpuHashMap, PerCpuValues};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, loaded_programs};
+use aya::{Ebpf, EbpfLoader};
+use metadata_ebpf::abi::{Counters, MAX_SOURCES, Port, ReturnPath, Source};
+
+use super::frames::{GUEST_IPV4, GUEST_MAC, TAG};
+
+/// The object's programs, loaded and verified, and the empty one.
+pub(super) struct Programs {
+    ebpf: Ebpf,
+    empty: SchedClassifier,
+}
+
+impl Programs {
+    /// Loads them; the guest of [`frames`](super::frames) is known as the port of this interface.
+    pub(super) fn load(ifindex: u32) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new()
+            .override_global("PAIR_IFINDEX", &ifindex, true)
+            .override_global("TRACE_IFINDEX", &0u32, true)
+            .load(metadata_user::dataplane::OBJECT)
+            .context("loading the eBPF object")?;
+        for (name, program) in ebpf.programs_mut() {
+            let program: &mut SchedClassifier = program.try_into()?;
+            program.load().with_context(|| format!("loading {name}"))?;
+        }
+        let mut programs = Self { ebpf, empty: empty()? };
+        let mut addr = [0; 16];
+        addr[..4].copy_from_slice(&GUEST_IPV4);
+        let mut sources = [Source::EMPTY; MAX_SOURCES];
+        sources[0] = Source::new(GUEST_MAC, 4, addr, 32);
+        let port = Port {
+            tag: TAG,
+            ifindex,
+            mac: GUEST_MAC,
+            flags: 0,
+            source_count: 1,
+            reserved: 0,
+            instance: [1; 16],
+            sources,
+        };
+        let path = ReturnPath { tag: TAG, ifindex, mac: GUEST_MAC, flags: 0 };
+        programs.map("PORTS")?.insert(ifindex, port, 0).context("making the port known")?;
+        programs.map("TAGS")?.insert(TAG, path, 0).context("making the way back known")?;
+        let counters = programs.ebpf.map_mut("COUNTERS").context("the map COUNTERS")?;
+        let zeros =
+            PerCpuValues::try_from(vec![Counters::default(); aya::util::nr_cpus().map_err(|(_, error)| error)?])?;
+        PerCpuHashMap::try_from(counters)?.insert(ifindex, zeros, 0).context("making the counters")?;
+        Ok(programs)
+    }
+
+    fn map<V: aya::Pod>(&mut self, name: &str) -> Result<HashMap<&mut aya::maps::MapData, u32, V>> {
+        self.ebpf.map_mut(name).with_context(|| format!("the map {name}"))?.try_into().context("another kind of map")
+    }
+
+    /// Returns a program of the object, or the empty one by the name `empty`.
+    pub(super) fn get(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        match name {
+            "empty" => Ok(&mut self.empty),
+            name => Ok(self.ebpf.program_mut(name).with_context(|| format!("the program {name}"))?.try_into()?),
+        }
+    }
+
+    /// Returns the nanoseconds of one run, when a program looks at the same frame again and again and leaves it as it
+    /// is: the kernel's own mean over `repeat` runs.
+    pub(super) fn repeated(&mut self, name: &str, frame: &[u8], verdict: i32, repeat: u32) -> Result<f64> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let result = self.get(name)?.test_run(options).with_context(|| format!("running {name}"))?;
+        if result.return_value.cast_signed() != verdict {
+            bail!("{name} returned {}, not {verdict}", result.return_value.cast_signed());
+        }
+        Ok(result.duration.as_nanos() as f64)
+    }
+
+    /// Returns the nanoseconds of one run, when a program gets a new copy of the frame each time: the mean of the
+    /// kernel's statistics, which hold the reading of a clock as well.
+    pub(super) fn fresh(&mut self, name: &str, frame: &[u8], verdict: i32, runs: u32) -> Result<f64> {
+        let before = self.spent(name)?;
+        for _ in 0..runs {
+            self.repeated(name, frame, verdict, 1)?;
+        }
+        let after = self.spent(name)?;
+        if after.runs != before.runs + u64::from(runs) {
+            bail!("the kernel counted {} runs of {name}, not {runs}", after.runs - before.runs);
+        }
+        Ok(after.mean_since(&before))
+    }
+
+    /// Returns what the kernel's statistics say of a program; they stand still unless they are enabled.
+    pub(super) fn spent(&mut self, name: &str) -> Result<Spent> {
+        let info = self.get(name)?.info().with_context(|| format!("asking for {name}"))?;
+        Ok(Spent { time: info.run_time(), runs: info.run_count() })
+    }
+}
+
+/// What a program has used so far, by `bpf_stats`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spent {
+    time: Duration,
+    runs: u64,
+}
+
+impl Spent {
+    /// Returns the mean nanoseconds of the runs since an earlier look.
+    pub(super) fn mean_since(&self, earlier: &Self) -> f64 {
+        (self.time - earlier.time).as_nanos() as f64 / (self.runs - earlier.runs) as f64
+    }
+}
+
+/// The beginning of `union bpf_attr` for `BPF_PROG_LOAD`, as far as it is needed (linux/bpf.h).
+#[repr(C)]
+struct ProgramLoad {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+}
+
+/// Makes a classifier that returns `TCX_NEXT` at once.
+fn empty() -> Result<SchedClassifier> {
+    const BPF_PROG_LOAD: i64 = 5;
+    const SCHED_CLS: u32 = 3;
+    // `w0 = -1` and `exit`: operation, registers, offset, immediate.
+    let instructions: [[u8; 8]; 2] = [[0xb4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let license = c"GPL";
+    let mut name = [0; 16];
+    name[..11].copy_from_slice(b"bench_empty");
+    let attributes = ProgramLoad {
+        kind: SCHED_CLS,
+        instruction_count: 2,
+        instructions: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+        name,
+    };
+    // SAFETY: `attributes` and all that it points to live until the call returns, and the kernel reads no further than
+    // the given size.
+    let fd = unsafe {
+        nix::libc::syscall(nix::libc::SYS_bpf, BPF_PROG_LOAD, &raw const attributes, size_of::<ProgramLoad>())
+    };
+    let fd = i32::try_from(nix::errno::Errno::result(fd).context("loading the empty program")?)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let id = id_of(&File::from(fd.try_clone()?))?;
+    let mut loaded = loaded_programs();
+    let info = loaded.find_map(|info| info.ok().filter(|info| info.id() == id)).context("the empty program is gone")?;
+    SchedClassifier::from_program_info(info, Cow::Borrowed("empty")).context("taking the empty program")
+}
+
+fn id_of(program: &File) -> Result<u32> {
+    let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let id = text.lines().find_map(|line| line.strip_prefix("prog_id:")).context("a program without its number")?;
+    id.trim().parse().context("reading a program's number")
+}
