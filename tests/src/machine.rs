@@ -37,6 +37,15 @@ pub fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Where QEMU finds its firmware among the unpacked packages.
+pub const ROMS: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
+
+/// Returns the folders of unpacked libraries.
+#[must_use]
+pub fn libraries(debian: &Path) -> [PathBuf; 2] {
+    ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| debian.join(place))
+}
+
 /// Prepares an unpacked program of the folder to run in the namespace, with the libraries unpacked beside it.
 ///
 /// # Errors
@@ -44,8 +53,7 @@ pub fn folder() -> Result<PathBuf> {
 pub fn program(namespace: &Namespace, path: &str) -> Result<Command> {
     let debian = folder()?.join("debian");
     let mut command = namespace.command(debian.join(path))?;
-    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| debian.join(place));
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries(&debian))?);
     Ok(command)
 }
 
@@ -109,9 +117,7 @@ impl<'n> MachinePlan<'n> {
     /// If QEMU does not start.
     pub fn power_on(&self) -> Result<Machine> {
         let run = tempfile::Builder::new().prefix("metadatad-vm-").tempdir().context("making a folder")?;
-        let image = folder()?.join("guest/disk.img");
-        let mut copy = Command::new("cp");
-        command::run(copy.args(["--sparse=always", "--"]).arg(image).arg(run.path().join("disk")), "")?;
+        copy_disk(&run.path().join("disk"))?;
         self.start(run)
     }
 
@@ -130,14 +136,12 @@ impl<'n> MachinePlan<'n> {
         let mut qemu = program(self.namespace, "usr/bin/qemu-system-x86_64")?;
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         qemu.args(["-machine", "pc", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "512"]);
-        for roms in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+        for roms in ROMS {
             qemu.arg("-L").arg(debian.join(roms));
         }
         qemu.args(["-uuid", &self.uuid, "-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova"]);
         qemu.arg("-kernel").arg(kernel(&debian)?).arg("-initrd").arg(guest.join("initrd"));
-        // Names of interfaces as the order of their devices gives them.
-        let words = "console=ttyS0 quiet systemd.show_status=false net.ifnames=0 panic=-1";
-        qemu.args(["-append", &format!("{words} {}", self.command_line)]);
+        qemu.args(["-append", &format!("{COMMAND_LINE} {}", self.command_line)]);
         qemu.args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe", path("disk").display())]);
         qemu.args(["-serial", &format!("file:{}", path("console").display())]);
         qemu.args(["-serial", &format!("unix:{},server=on,wait=off", path("shell").display())]);
@@ -150,9 +154,9 @@ impl<'n> MachinePlan<'n> {
         // A second boot has a console of its own.
         fs::write(path("console"), "").context("making the console")?;
         qemu.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let started = Instant::now();
+        let terminal = Terminal::new(run.path());
         let child = qemu.spawn().context("starting QEMU")?;
-        Ok(Machine { child, run: Some(run), started, asked: 0, shell: None })
+        Ok(Machine { child, run: Some(run), terminal })
     }
 }
 
@@ -165,29 +169,42 @@ pub struct Disk(tempfile::TempDir);
 pub struct Machine {
     child: Child,
     run: Option<tempfile::TempDir>,
+    terminal: Terminal,
+}
+
+/// What the guest of the disk says and is told: a file that its first serial port is written to, and a socket that leads to
+/// a shell at its second.
+#[derive(Debug)]
+pub struct Terminal {
+    folder: PathBuf,
     started: Instant,
     asked: u32,
     shell: Option<BufReader<UnixStream>>,
 }
 
-impl Machine {
-    /// Returns what it has said on its console.
+impl Terminal {
+    /// That of a guest which is switched on now: `console` and `shell` in this folder.
     #[must_use]
-    pub fn console(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.path("console")).unwrap_or_default()).replace('\r', "")
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), started: Instant::now(), asked: 0, shell: None }
     }
 
-    /// Waits until the console holds this text, and returns how long after power-on that was.
+    /// Returns what the guest has said on its console.
+    #[must_use]
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.join("console")).unwrap_or_default()).replace('\r', "")
+    }
+
+    /// Waits until the console holds this text, and returns how long after power-on that was. `check` is asked now and
+    /// then whether waiting makes sense.
     ///
     /// # Errors
-    /// If it does not come within [`BOOT`], or QEMU ends; the error holds the console.
-    pub fn wait_console(&mut self, text: &str) -> Result<Duration> {
+    /// If it does not come within [`BOOT`], or `check` fails; the error holds the console.
+    pub fn wait(&self, text: &str, mut check: impl FnMut() -> Result<()>) -> Result<Duration> {
         let mut seen = 0;
         let found = wait::until_within(BOOT, &format!("the console says {text:?}"), || {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("QEMU ended: {status}: {}", fs::read_to_string(self.path("qemu.log")).unwrap_or_default());
-            }
-            let length = fs::metadata(self.path("console"))?.len();
+            check()?;
+            let length = fs::metadata(self.folder.join("console"))?.len();
             let news = length != std::mem::replace(&mut seen, length);
             Ok((news && self.console().contains(text)).then(|| self.started.elapsed()))
         });
@@ -200,7 +217,7 @@ impl Machine {
     /// If the shell does not answer in time, or with another status than 0.
     pub fn shell(&mut self, line: &str) -> Result<String> {
         if self.shell.is_none() {
-            let stream = UnixStream::connect(self.path("shell")).context("connecting to the guest's shell")?;
+            let stream = UnixStream::connect(self.folder.join("shell")).context("connecting to the guest's shell")?;
             stream.set_read_timeout(Some(wait::PATIENCE))?;
             self.shell = Some(BufReader::new(stream));
         }
@@ -225,6 +242,34 @@ impl Machine {
             }
             return Ok(said);
         }
+    }
+}
+
+impl Machine {
+    /// Returns what it has said on its console.
+    #[must_use]
+    pub fn console(&self) -> String {
+        self.terminal.console()
+    }
+
+    /// Waits until the console holds this text, and returns how long after power-on that was.
+    ///
+    /// # Errors
+    /// If it does not come within [`BOOT`], or QEMU ends; the error holds the console.
+    pub fn wait_console(&mut self, text: &str) -> Result<Duration> {
+        let log = self.path("qemu.log");
+        self.terminal.wait(text, || match self.child.try_wait()? {
+            Some(status) => bail!("QEMU ended: {status}: {}", fs::read_to_string(&log).unwrap_or_default()),
+            None => Ok(()),
+        })
+    }
+
+    /// Runs a command of the guest's shell, as root, and returns what it printed.
+    ///
+    /// # Errors
+    /// If the shell does not answer in time, or with another status than 0.
+    pub fn shell(&mut self, line: &str) -> Result<String> {
+        self.terminal.shell(line)
     }
 
     /// Plugs one more interface in while the machine runs. Its tap is there already.
@@ -289,7 +334,23 @@ impl Drop for Machine {
     }
 }
 
-fn kernel(debian: &Path) -> Result<PathBuf> {
+/// What the guest's kernel is told. Names of interfaces are as the order of their devices gives them.
+pub const COMMAND_LINE: &str = "console=ttyS0 quiet systemd.show_status=false net.ifnames=0 panic=-1";
+
+/// Copies the guest's disk.
+///
+/// # Errors
+/// If it is not there, or there is no room.
+pub fn copy_disk(path: &Path) -> Result<()> {
+    let mut copy = Command::new("cp");
+    command::run(copy.args(["--sparse=always", "--"]).arg(folder()?.join("guest/disk.img")).arg(path), "").map(drop)
+}
+
+/// Returns the path of the guest's kernel.
+///
+/// # Errors
+/// If it is not there.
+pub fn kernel(debian: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(debian.join("boot")).context("reading the folder of kernels")?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let name = names.filter(|name| name.starts_with("vmlinuz-6.1.") && name.contains("cloud")).max();

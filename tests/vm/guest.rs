@@ -3,7 +3,7 @@
 //! What cloud-init made of the metadata is read from the guest's serial console; what it asked for, from the daemon's log.
 
 mod crawl;
-mod world;
+pub(crate) mod world;
 
 use std::time::{Duration, Instant};
 

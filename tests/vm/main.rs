@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "tests end where something is not as they need it")]
 
 mod guest;
-mod ovs;
+mod kernels;
+mod libvirt;

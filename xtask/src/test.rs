@@ -4,6 +4,7 @@
 //! without saying how many failed counts as one failure. With `CI=true` a skipped test is a failure.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -75,6 +76,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         crate::controllers::CONTROLLERS.setup()?;
     }
     if groups.contains(&Group::Vm) {
+        // Open vSwitch runs inside machines too.
+        crate::controllers::CONTROLLERS.setup()?;
         crate::vm::setup()?;
     }
     let mut totals = Totals::default();
@@ -154,6 +157,8 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
             // With what it prints: how long boots took.
             let mut machines = package_test("vm");
             machines.env("RUST_TEST_NOCAPTURE", "1");
+            // What also runs inside machines.
+            machines.env("METADATAD_TEST_PROGRAMS", test_programs(&["datapath", "netns"])?);
             tests(&mut machines, options, totals)
         }
     }
@@ -163,6 +168,27 @@ fn package_test(name: &str) -> Command {
     let mut command = cargo();
     command.args(["test", "--package", "metadatad-tests", "--test", name]);
     command
+}
+
+/// Builds these tests and returns their files, as a list of paths.
+fn test_programs(names: &[&str]) -> Result<OsString> {
+    let mut command = cargo();
+    command.args(["test", "--package", "metadatad-tests", "--no-run", "--quiet"]);
+    command.arg("--message-format=json-render-diagnostics");
+    command.args(names.iter().flat_map(|name| ["--test", name]));
+    show(&command);
+    let output = command.stderr(Stdio::inherit()).output().context("starting cargo")?;
+    if !output.status.success() {
+        bail!("cargo test --no-run: {}", output.status);
+    }
+    let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<serde_json::Value>();
+    let mut programs = Vec::new();
+    for message in messages {
+        let message = message.context("reading cargo's messages")?;
+        let is_asked = names.iter().any(|name| message["target"]["name"] == *name);
+        programs.extend(message["executable"].as_str().filter(|_| is_asked).map(PathBuf::from));
+    }
+    env::join_paths(programs).context("the paths of the tests")
 }
 
 /// Runs `cargo test`, shows its output as it comes, and adds its summaries up.

@@ -20,8 +20,8 @@ const SWITCH: &[&str] = &[
     "usr/sbin/ovsdb-server",
     "usr/share/openvswitch/vswitch.ovsschema",
 ];
-/// What the lab runs of the machine's own programs.
-const PROGRAMS: &[&str] = &["bridge", "ethtool", "ip", "tc"];
+/// What the lab and its tests run of the machine's own programs.
+const TOOLS: &[&str] = &["bpftool", "bridge", "curl", "ethtool", "ip", "ss", "tc"];
 
 /// Files by their place in the root; the archive is made of them.
 #[derive(Debug, Default)]
@@ -31,10 +31,14 @@ pub(super) struct Initrd {
 }
 
 impl Initrd {
-    /// Collects everything for this kernel.
-    pub(super) fn make(target: &Path, release: &str, modules: &[&str]) -> Result<Self> {
+    /// Collects everything for this kernel, and these programs with their arguments, which run one after the other.
+    pub(super) fn make(
+        debian: &Path,
+        release: &str,
+        modules: &[&str],
+        programs: &[(PathBuf, &'static [&'static str])],
+    ) -> Result<Self> {
         let mut root = Self::default();
-        let debian = target.join("vm/debian");
         let mut init = "#!/bin/busybox sh\nexport PATH=/usr/sbin:/bin\n".to_owned();
         init += "/bin/busybox --install -s /bin\nmount -t proc proc /proc\nmount -t sysfs sys /sys\n";
         init += "mount -t devtmpfs dev /dev\nmount -t tmpfs tmp /tmp\nmount -t tmpfs run /run\n";
@@ -44,12 +48,22 @@ impl Initrd {
             root.file(&place, 0o644, &read_module(module)?)?;
             writeln!(init, "insmod /{place} || echo cannot load {}", module.display())?;
         }
-        init += "/lab/target/debug/switches \"$@\"\npoweroff -f\n";
+        for (program, arguments) in programs {
+            let file = program.file_name().unwrap_or_default().to_string_lossy();
+            // Without what cargo puts behind the name.
+            let name = file.split('-').next().unwrap_or_default();
+            root.program(program, &format!("lab/target/debug/{name}"))?;
+            writeln!(init, "echo program {name} begins")?;
+            writeln!(init, "/lab/target/debug/{name} {}", arguments.join(" "))?;
+            writeln!(init, "echo program {name} ends with $?")?;
+        }
+        init += "poweroff -f\n";
         root.file("init", 0o755, init.as_bytes())?;
         root.file("bin/busybox", 0o755, &fs::read(debian.join("bin/busybox")).context("reading busybox")?)?;
         for folder in ["proc", "sys", "dev", "tmp", "run", "etc", "root", "var/run"] {
             root.folder(Path::new(folder))?;
         }
+        let target = debian.ancestors().nth(2).context("no target directory")?;
         let controllers = target.join("controllers/debian");
         ensure!(controllers.is_dir(), "{} is not there: run `cargo xtask setup --controllers`", controllers.display());
         let libraries = controllers.join("usr/lib/x86_64-linux-gnu");
@@ -61,12 +75,11 @@ impl Initrd {
             }
         }
         root.file("lab/target/controllers/complete", 0o644, b"")?;
-        for program in PROGRAMS {
-            let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(|folder| Path::new(folder).join(program));
-            let found = found.iter().find(|path| path.exists()).with_context(|| format!("no {program} here"))?;
-            root.program(found, &format!("usr/sbin/{program}"))?;
+        for tool in TOOLS {
+            let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(|folder| Path::new(folder).join(tool));
+            let found = found.iter().find(|path| path.exists()).with_context(|| format!("no {tool} here"))?;
+            root.program(found, &format!("usr/sbin/{tool}"))?;
         }
-        root.program(Path::new(env!("CARGO_BIN_EXE_switches")), "lab/target/debug/switches")?;
         root.program(&lab::daemon::program()?, "lab/target/debug/metadatad")?;
         Ok(root)
     }
