@@ -34,7 +34,7 @@ pub(crate) fn comes_later() -> Result<()> {
         let world = World::start(mode, Datapath::Kernel)?;
         answered(&world.a)?;
         police(&world.switch, world.a.tap(), 100_000)?;
-        wait_policed(&world.node, &world.a)?;
+        wait_policed(&world.node, &world.switch, &world.a).context(mode)?;
         answered_beside_policing(&world.node, &world.a, mode)?;
         police(&world.switch, world.a.tap(), 0)?;
         answered(&world.a).with_context(|| format!("{mode}, without policing"))?;
@@ -49,7 +49,7 @@ pub(crate) fn was_there() -> Result<()> {
         let a = guest(&node, "a")?;
         switch.plug(&a)?;
         police(&switch, a.tap(), 100_000)?;
-        wait_policed(&node, &a)?;
+        wait_policed(&node, &switch, &a).context(mode)?;
         node.start_daemon()?;
         answered_beside_policing(&node, &a, mode)?;
         police(&switch, a.tap(), 0)?;
@@ -66,8 +66,9 @@ fn answered_beside_policing(node: &Node, guest: &Guest, mode: &str) -> Result<()
     Ok(())
 }
 
-fn wait_policed(node: &Node, guest: &Guest) -> Result<()> {
+fn wait_policed(node: &Node, switch: &Vswitch, guest: &Guest) -> Result<()> {
     wait::until("the switch polices the tap", || Ok(tc(node, &filters(guest))?.contains("police").then_some(())))
+        .with_context(|| format!("{:?}\nits log:\n{}", tc(node, &filters(guest)), switch.log()))
 }
 
 /// Whoever removes the queueing discipline takes the program with it: that is noticed, repaired and counted.
