@@ -33,3 +33,22 @@ fn the_responder_is_reached_by_nobody_but_guests() {
         node.namespace().run(|| Ok(std::net::TcpStream::connect_timeout(&address, patience).is_ok())).unwrap();
     assert!(!reached, "the node reaches the responder");
 }
+
+#[test]
+fn a_second_daemon_on_the_same_port_is_refused_and_takes_nothing_away() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    // Only its admin socket is another one: what is left to stop it is that the first one listens.
+    let text = std::fs::read_to_string(node.config()).unwrap();
+    let other = node.path("other.toml");
+    std::fs::write(&other, text.replace("admin.sock", "other.sock")).unwrap();
+    let mut second = node.namespace().command("timeout").unwrap();
+    second.arg("20").arg(lab::daemon::program().unwrap()).arg("run").arg("--config").arg(&other);
+    let ended = second.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned() + &String::from_utf8_lossy(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(70), "{said}");
+    assert!(said.contains("the listening socket, port"), "{said}");
+    for over_ipv6 in [false, true] {
+        assert_eq!(guest.read_uuid(over_ipv6).unwrap(), guest.uuid());
+    }
+}

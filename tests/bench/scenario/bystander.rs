@@ -1,7 +1,7 @@
 //! `bystander`: what `from_guest` costs those who never ask for metadata.
 //!
-//! First packets between a guest and somebody behind the node's bridge, with the program on the guest's tap and without,
-//! in turns, while the same flow goes on. Then the programs themselves: how many nanoseconds more than an empty program
+//! First packets between a guest and somebody behind the node's bridge, with the program on the guest's tap, with one that
+//! returns at once, and without, in turns, while the same flow goes on. Then the programs themselves: how many nanoseconds more than an empty program
 //! they need for a frame. No daemon runs: other traffic does not come near it.
 
 use std::net::Ipv4Addr;
@@ -30,6 +30,8 @@ const TAP: &str = "tap0";
 const LOOPBACK: u32 = 1;
 /// Runs of a program on one frame that it leaves as it is.
 const REPEAT: u32 = 500_000;
+/// Parts of a slice, between which those of the other sides lie.
+const PARTS: u32 = 10;
 /// Runs on a new frame each.
 const FRESH: u32 = 1_000;
 
@@ -113,39 +115,51 @@ fn compare(
 ) -> Result<Case> {
     let flow = Flow::start(kind, &world.guest, &world.peer, PEER_IPV4.into(), pinned)?;
     let scale = if kind == Kind::Bulk { 1e9 } else { 1.0 };
-    let slice = || {
+    let slice = |length| {
         let (start, before) = (Instant::now(), flow.count());
-        std::thread::sleep(effort.slice);
+        std::thread::sleep(length);
         (flow.count() - before) as f64 / start.elapsed().as_secs_f64() / scale
     };
     let mut case = Case::new("bystander", name);
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let sides = [("from_guest", "with from_guest"), ("empty", "with an empty program"), ("", "without")];
+    let mut rates: [Vec<f64>; 3] = Default::default();
     // One that is not counted: buffers and windows grow.
-    slice();
+    slice(effort.slice);
     for pair in effort.turns(name) {
-        for turn in [pair % 2, (pair + 1) % 2] {
-            if turn == 0 {
-                with.push(world.with(programs.get("from_guest")?, || Ok(slice()))?);
-            } else {
-                without.push(slice());
+        let mut sums = [0.0; 3];
+        // The rate of a flow changes by itself, over tenths of a second: the sides of a pair lie between one another.
+        for part in 0..PARTS {
+            for turn in 0..3 {
+                let side = ((pair + part + turn) % 3) as usize;
+                let work = || slice(effort.slice / PARTS);
+                sums[side] += match sides[side].0 {
+                    "" => work(),
+                    program => world.with(programs.get(program)?, || Ok(work()))?,
+                } / f64::from(PARTS);
             }
         }
+        for (rates, sum) in rates.iter_mut().zip(sums) {
+            rates.push(sum);
+        }
     }
-    case.ratios.push(Ratio {
-        metric: unit.to_owned(),
-        of: "with from_guest".to_owned(),
-        to: "without".to_owned(),
-        pairs: with.iter().zip(&without).map(|(with, without)| with / without).collect(),
-        goal: (kind != Kind::Turns).then_some(Goal::AtLeast(0.99)),
-    });
-    case.figure(format!("with from_guest, {unit}"), crate::stats::Spread::of(&with).median);
-    case.figure(format!("without, {unit}"), crate::stats::Spread::of(&without).median);
+    for (side, goal) in [(0, (kind != Kind::Turns).then_some(Goal::AtLeast(0.99))), (1, None)] {
+        case.ratios.push(Ratio {
+            metric: unit.to_owned(),
+            of: sides[side].1.to_owned(),
+            to: "without".to_owned(),
+            pairs: rates[side].iter().zip(&rates[2]).map(|(with, without)| with / without).collect(),
+            goal,
+        });
+    }
+    for ((_, side), rates) in sides.iter().zip(&rates) {
+        case.figure(format!("{side}, {unit}"), crate::stats::Spread::of(rates).median);
+    }
     // Counting costs more than the program does, so it has a slice of its own for each.
     for name in ["from_guest", "empty"] {
         let stats = enable_stats(Stats::RunTime).context("enabling bpf_stats")?;
         let before = programs.spent(name)?;
         world.with(programs.get(name)?, || {
-            slice();
+            slice(effort.slice);
             Ok(())
         })?;
         let after = programs.spent(name)?;
