@@ -138,9 +138,9 @@ pub struct Ports {
 /// How long a tap that failed waits for the next try.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long whoever takes a queueing discipline away has to put its own there. Shorter would make Open vSwitch's policing
-/// fail, which removes and adds one without a pause; and a guest's next try comes after a second.
-const POLITENESS: Duration = Duration::from_millis(100);
+/// How long whoever takes a queueing discipline away has to put its own there. Open vSwitch removes one and adds one for
+/// its policing without a pause, but not in one step, and does not try again. A guest's next try comes after a second.
+const POLITENESS: Duration = Duration::from_millis(250);
 
 /// Changed documents that are looked at in one go.
 const CONTENTS: usize = 1024;
@@ -292,10 +292,11 @@ impl Ports {
                 continue;
             }
             self.view.count_repair();
-            tracing::warn!(
+            // Open vSwitch does so to each tap that it takes.
+            tracing::info!(
                 ifindex = ifindex.0,
                 name,
-                "another program removed the queueing discipline that from_guest was in: attaching it again"
+                "another program removed the qdisc that from_guest was in: attaching it again"
             );
             self.let_go(ifindex);
             self.link_changed(Link { ifindex, name });

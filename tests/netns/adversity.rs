@@ -176,14 +176,15 @@ fn another_way_of_attaching_leaves_one_program_and_nothing_behind() {
     }
     let mut tc = node.namespace().command("tc").unwrap();
     let qdiscs = command::run(tc.args(["qdisc", "show"]), "").unwrap();
-    assert_eq!(qdiscs.contains("clsact"), !has_tcx, "tcx needs none: {qdiscs}");
+    let any = ["clsact", "ingress"].iter().any(|kind| qdiscs.contains(&format!("qdisc {kind} ")));
+    assert_eq!(any, !has_tcx, "tcx needs none: {qdiscs}");
 }
 
 #[test]
 fn the_mark_of_a_queueing_discipline_goes_with_its_tap() {
     let node = NodePlan::default().attach("clsact").start().unwrap();
     let mut guest = node.guest("a").boot().unwrap();
-    let mark = node.pins().join("links").join(format!("clsact-{}", guest.ifindex()));
+    let mark = node.pins().join("links").join(format!("qdisc-{}", guest.ifindex()));
     assert!(mark.exists(), "the test looks in the wrong place");
     guest.unplug(&node).unwrap();
     lab::wait::until("the mark is gone", || Ok((!mark.exists()).then_some(()))).unwrap();

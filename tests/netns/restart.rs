@@ -142,7 +142,8 @@ fn detach_leaves_nothing(attach: &'static str) {
     assert!(!interfaces.contains("metadatad"), "the pair is left: {interfaces}");
     let mut tc = node.namespace().command("tc").unwrap();
     let qdiscs = command::run(tc.args(["qdisc", "show", "dev", guest.tap()]), "").unwrap();
-    assert!(!qdiscs.contains("clsact"), "a queueing discipline is left: {qdiscs}");
+    let left = ["clsact", "ingress"].iter().any(|kind| qdiscs.contains(&format!("qdisc {kind} ")));
+    assert!(!left, "a queueing discipline is left: {qdiscs}");
     // The kernel frees programs and maps a moment after their last holder has gone.
     lab::wait::until("no map, program or link of the daemon is left", || {
         let left = |now: Vec<u64>, before: &[u64]| now.iter().any(|id| before.contains(id));

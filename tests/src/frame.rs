@@ -40,7 +40,21 @@ impl FrameSocket {
             socket2::Type::RAW,
             Some(socket2::Protocol::from(i32::from(every_protocol))),
         )?;
-        socket.set_recv_buffer_size(8 << 20)?;
+        // Beyond what the machine allows others: a frame that is lost for want of room would make a test blind.
+        let bytes: libc::c_int = 64 << 20;
+        // SAFETY: the option takes an int, and the length is an int's.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUFFORCE,
+                (&raw const bytes).cast(),
+                length_of::<libc::c_int>(),
+            )
+        };
+        if set != 0 {
+            return Err(io::Error::last_os_error());
+        }
         let address = libc::sockaddr_ll {
             sll_family: u16::try_from(libc::AF_PACKET).unwrap_or_default(),
             sll_protocol: every_protocol,

@@ -1,7 +1,8 @@
 //! Putting programs on interfaces: tcx where the kernel has it, clsact elsewhere or where the operator says so.
 //!
 //! - tcx (Linux 6.6): ordered first, the link pinned; a new program replaces the old one in the link without a gap.
-//! - clsact (Linux 4.5): a fixed priority and handle, so that a new program replaces the old one in the filter.
+//! - clsact (Linux 4.5): a fixed priority and handle, so that a new program replaces the old one in the filter. Of taps,
+//!   the filter lies in the qdisc `ingress`, which is clsact's half for what comes in.
 //!
 //! Both live on the device itself: what is found there after a restart proves that the device is the same one.
 
@@ -53,7 +54,7 @@ impl AttachMode {
 pub enum AttachKind {
     /// A pinned tcx link.
     Tcx,
-    /// A filter of the clsact qdisc.
+    /// A filter of clsact; on a tap, of the qdisc `ingress`.
     Clsact,
 }
 
@@ -110,6 +111,8 @@ struct Hook<'a> {
     direction: TcAttachType,
     pin: std::path::PathBuf,
     qdisc: std::path::PathBuf,
+    /// The qdisc that is made where there is none.
+    kind: qdisc::Kind,
 }
 
 impl Dataplane {
@@ -125,6 +128,7 @@ impl Dataplane {
             direction: TcAttachType::Ingress,
             pin: self.pins.tap(ifindex),
             qdisc: self.pins.qdisc(ifindex),
+            kind: qdisc::Kind::Ingress,
         };
         if let Some(kind) = self.take_over("from_guest", &hook)? {
             self.attached.insert(ifindex, kind);
@@ -140,7 +144,8 @@ impl Dataplane {
     pub(super) fn attach_pair(&mut self, name: &str) -> Result<(), DataplaneError> {
         let ifindex = self.pair;
         for (program, direction) in [("from_host", TcAttachType::Egress), ("to_guest", TcAttachType::Ingress)] {
-            let hook = Hook { ifindex, name, direction, pin: self.pins.link(program), qdisc: self.pins.qdisc(ifindex) };
+            let (pin, qdisc) = (self.pins.link(program), self.pins.qdisc(ifindex));
+            let hook = Hook { ifindex, name, direction, pin, qdisc, kind: qdisc::Kind::Clsact };
             if self.take_over(program, &hook)?.is_none() {
                 self.put(program, &hook)?;
             }
@@ -280,7 +285,7 @@ fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<(), A
     if !names(hook.name, hook.ifindex) {
         return Err(AttachError::Moved);
     }
-    qdisc::make(hook.name, &hook.qdisc);
+    qdisc::make(hook.kind, hook.name, hook.ifindex, &hook.qdisc);
     // An earlier daemon's may have another priority.
     remove_filter(hook.name, hook.direction);
     let attached = classifier.attach_with_options(

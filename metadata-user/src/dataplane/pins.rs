@@ -5,7 +5,7 @@
 //! <pin_dir>/links/tap-<ifindex>   a tap's link (tcx only; clsact filters live on their interface)
 //! <pin_dir>/links/to_guest        the pair's links
 //! <pin_dir>/links/from_host
-//! <pin_dir>/links/clsact-<ifindex> a mark: the clsact qdisc was made by the daemon
+//! <pin_dir>/links/qdisc-<ifindex> a mark: the qdisc was made by the daemon
 //! ```
 
 use std::{
@@ -74,9 +74,9 @@ impl Pins {
         self.link(&format!("tap-{ifindex}"))
     }
 
-    /// The mark of a clsact qdisc that was made here.
+    /// The mark of a qdisc that was made here.
     pub(super) fn qdisc(&self, ifindex: IfIndex) -> PathBuf {
-        self.link(&format!("clsact-{ifindex}"))
+        self.link(&format!("qdisc-{ifindex}"))
     }
 
     /// Returns the interface indexes of pinned tap links.

@@ -1,5 +1,8 @@
-//! The clsact qdisc that a filter needs: made where there is none, and removed again only if it was made here and
-//! nobody else has put a filter into it since.
+//! The qdisc that a filter needs: made where there is none, and removed again only if it was made here and nobody else
+//! has put a filter into it since.
+//!
+//! A tap gets `ingress`, whose filters are asked as clsact's are. Open vSwitch, which limits a tap's rate by a filter in an
+//! `ingress` of its own, removes one that it finds there first; in front of a clsact it gives up, and the rate stays as it is.
 
 use std::path::Path;
 
@@ -12,13 +15,38 @@ use super::{
     responder_netns::{NetnsError, on_thread, with_netlink},
 };
 
+/// Which qdisc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Filters of both directions.
+    Clsact,
+    /// Filters of what comes in.
+    Ingress,
+}
+
 /// Makes the qdisc unless there is one. `mark` remembers that it was made here: a directory, since a BPF file system
 /// has no files.
-pub(super) fn make(name: &str, mark: &Path) {
+pub(super) fn make(kind: Kind, name: &str, ifindex: IfIndex, mark: &Path) {
     // That there is one already (or that it cannot be made) shows when the filter is attached.
-    if tc::qdisc_add_clsact(name).is_ok() {
+    let made = match kind {
+        Kind::Clsact => tc::qdisc_add_clsact(name).is_ok(),
+        Kind::Ingress => on_thread(move || with_netlink(async |handle| add_ingress(&handle, ifindex).await)).is_ok(),
+    };
+    if made {
         let _ = std::fs::create_dir(mark);
     }
+}
+
+async fn add_ingress(handle: &rtnetlink::Handle, ifindex: IfIndex) -> Result<(), NetnsError> {
+    let Ok(index) = i32::try_from(ifindex.0) else {
+        return Ok(());
+    };
+    let added = handle.qdisc().add(index).ingress().execute().await;
+    added.map_err(|source| NetnsError::Netlink {
+        doing: "add an ingress qdisc to",
+        interface: format!("interface {ifindex}"),
+        source,
+    })
 }
 
 /// Removes the qdisc if it was made here and holds no filter. The mark goes with it, or with its interface.
@@ -29,7 +57,7 @@ pub(super) fn remove(ifindex: IfIndex, mark: &Path) {
     match on_thread(move || with_netlink(async |handle| remove_if_empty(&handle, ifindex).await)) {
         Ok(false) => return,
         Ok(true) => {}
-        Err(error) => tracing::debug!(ifindex = ifindex.0, %error, "there is no clsact qdisc to remove"),
+        Err(error) => tracing::debug!(ifindex = ifindex.0, %error, "there is no qdisc to remove"),
     }
     let _ = std::fs::remove_dir(mark);
 }
@@ -47,9 +75,10 @@ async fn remove_if_empty(handle: &rtnetlink::Handle, ifindex: IfIndex) -> Result
         return Ok(false);
     }
     let mut request = handle.qdisc().del(index);
+    // Both kinds have this parent.
     request.message_mut().header.parent = TcHandle::CLSACT;
     request.execute().await.map(|()| true).map_err(|source| NetnsError::Netlink {
-        doing: "remove the clsact qdisc of",
+        doing: "remove the qdisc of",
         interface: format!("interface {ifindex}"),
         source,
     })

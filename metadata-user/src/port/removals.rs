@@ -1,6 +1,6 @@
 //! Filters that others take off our taps, as the kernel tells of them.
 //!
-//! With clsact a program lies in a queueing discipline that is not ours alone: Open vSwitch removes it from each interface
+//! Without tcx a program lies in a queueing discipline that is not ours alone: Open vSwitch removes it from each interface
 //! that it takes, and makes another one for policing. With tcx nothing of this touches the program, so nobody watches.
 //!
 //! Promises: whatever may have lost its filter is named; where events were lost, that may be every tap.

@@ -76,7 +76,7 @@ pub(crate) fn removed_program_is_put_back() -> Result<()> {
     let node = NodePlan::default().attach("clsact").start()?;
     let guest = node.guest("a").boot()?;
     answered(&guest)?;
-    tc(&node, &format!("qdisc del dev {} clsact", guest.tap()))?;
+    tc(&node, &format!("qdisc del dev {} ingress", guest.tap()))?;
     wait::until("a repair is reported", || Ok((node.status()?["ports_repaired"] == 1).then_some(())))?;
     answered(&guest)
 }
