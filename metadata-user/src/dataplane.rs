@@ -7,7 +7,7 @@
 //! - a tag is given away once ([`Dataplane::new_tag`]), across restarts too;
 //! - what is removed is removed in the order in which no packet can be misled: first the way in, then the way out.
 //!
-//! Minimum kernel version: 5.15; tcx from 6.6 on, clsact before.
+//! Minimum kernel version: 6.1, the oldest that is tested; tcx from 6.6 on, clsact before.
 
 mod attach;
 pub mod detach;
@@ -57,7 +57,7 @@ pub enum DataplaneError {
     #[error("this binary was built without its eBPF object: build it with `cargo xtask build`")]
     NoObject,
     /// The object could not be loaded.
-    #[error("cannot load the eBPF programs (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and Linux 5.15)")]
+    #[error("cannot load the eBPF programs (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and Linux 6.1)")]
     Load(#[source] Box<aya::EbpfError>),
     /// The verifier or the kernel refused a program.
     #[error("cannot load the eBPF program {name}")]

@@ -1,5 +1,5 @@
 //! What switches do to metadata, on a real kernel: `switches` runs its cases one after the other, and says of each whether
-//! it holds. `tests/vm/ovs.rs` runs it inside a machine, whose kernel has Open vSwitch's module and VLAN devices; a case
+//! it holds. `tests/vm/kernels.rs` runs it inside machines, whose kernels have Open vSwitch's module and VLAN devices; a case
 //! that needs neither runs anywhere.
 //!
 //! Left out: anything about the machine. Namespaces stand for guests here too.

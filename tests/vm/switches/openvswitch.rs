@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use lab::netns::Namespace;
-use lab::vswitch::{BRIDGE, Datapath};
+use lab::vswitch::{BRIDGE, Datapath, tc};
 use lab::{Guest, Node, NodePlan, Vswitch};
 
 use crate::watch::{Watch, ask_often, talk};
@@ -24,11 +24,11 @@ pub(crate) fn guest(node: &Node, name: &str) -> Result<Guest> {
 
 /// Waits until the tap is bound by the word of Open vSwitch.
 pub(crate) fn wait_bound(node: &Node, guest: &Guest) -> Result<()> {
-    let is = |port: &serde_json::Value| port["state"] == "bound" && port["instance"] == guest.uuid();
-    node.wait_port_shown(guest.tap(), "is bound by Open vSwitch", is)?;
-    let origin = node.port(guest.tap())?["origin"].clone();
-    ensure!(origin.as_str().is_some_and(|origin| origin.contains("open vswitch")), "bound by {origin}");
-    Ok(())
+    let is = |port: &serde_json::Value| {
+        let by_switch = port["origin"].as_str().is_some_and(|origin| origin.contains("open vswitch"));
+        port["state"] == "bound" && port["instance"] == guest.uuid() && by_switch
+    };
+    node.wait_port_shown(guest.tap(), "is bound by Open vSwitch", is)
 }
 
 impl World {
@@ -47,7 +47,22 @@ impl World {
         ))?;
         further.ip("link set eth0 up")?;
         switch.add_port("further0", &[])?;
-        Ok(Self { a, b, further, switch, node })
+        let world = Self { a, b, further, switch, node };
+        world.settle()?;
+        Ok(world)
+    }
+
+    /// Waits until the programs that the switch has taken off the taps, before its last command ended, are back.
+    pub(crate) fn settle(&self) -> Result<()> {
+        for guest in [&self.a, &self.b] {
+            lab::wait::until("the tap has its program", || {
+                let Ok(port) = self.node.port(guest.tap()) else { return Ok(None) };
+                let shown = tc(&self.node, &format!("filter show dev {} ingress", guest.tap()))?;
+                let is_there = port["attached"] == "tcx" || shown.contains("from_guest");
+                Ok((is_there && port["state"] == "bound").then_some(()))
+            })?;
+        }
+        Ok(())
     }
 
     /// The bridge's ports beside the first guest's.

@@ -27,6 +27,7 @@ pub(crate) fn tagged() -> Result<()> {
     for mode in ["auto", "clsact"] {
         let world = World::start(mode, Datapath::Kernel)?;
         world.switch.vsctl(&["set", "Port", world.a.tap(), "trunks=100,200"])?;
+        world.settle()?;
         let ipv4 = world.a.namespace().ip("-4 -o addr show dev eth0")?;
         let ipv4 = ipv4.split_whitespace().nth(3).unwrap_or_default().replace("/16", "/32");
         let mine = Watch::begin(&[(world.a.namespace(), "eth0")])?;
@@ -39,6 +40,7 @@ pub(crate) fn tagged() -> Result<()> {
         }
         // The marker is untagged, and this port carries tagged frames only.
         world.switch.vsctl(&["clear", "Port", world.a.tap(), "trunks"])?;
+        world.settle()?;
         others.end_silent(&world.a)?;
         for (_, frames) in mine.end_unmarked()? {
             let tags = |frame: &Vec<u8>| (ethertype(frame).0, frame.get(14..16).map(<[u8]>::to_vec));
