@@ -203,6 +203,8 @@ pub struct Http {
     pub request_timeout: Duration,
     /// Longest time in which a connection moves no byte.
     pub idle_timeout: Duration,
+    /// Longest time that a request waits for content that is not there yet; zero: not at all.
+    pub ready_timeout: Duration,
     /// Longest time that requests in flight get when the daemon ends.
     pub drain_timeout: Duration,
     /// Connections of one port at a time.
@@ -291,6 +293,7 @@ impl Default for Config {
             http: Http {
                 request_timeout: d::REQUEST_TIMEOUT,
                 idle_timeout: d::IDLE_TIMEOUT,
+                ready_timeout: d::READY_TIMEOUT,
                 drain_timeout: d::DRAIN_TIMEOUT,
                 connections_per_port: d::CONNECTIONS_PER_PORT,
                 connections: d::CONNECTIONS,

@@ -3,7 +3,7 @@
 //! Promises to the guest:
 //! - it reads its own instance's data or nothing: who it is comes from the connection's address alone, is looked at
 //!   again for every request, and nothing that it sends takes part in it;
-//! - until its content is there, every path answers 503 with `Retry-After: 1`;
+//! - until its content is there, every path answers 503 with `Retry-After: 1`, after a wait for it: [`Times::ready`];
 //! - when its binding ends, its connections end without another byte.
 //!
 //! Promises to the operator: a guest costs a bounded number of connections, bytes and seconds; what is refused is
@@ -51,11 +51,13 @@ pub struct Times {
     pub request: Duration,
     /// Without a byte in either direction.
     pub idle: Duration,
+    /// From a request's last byte until its content is there; then the answer is 503.
+    pub ready: Duration,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { request: defaults::REQUEST_TIMEOUT, idle: defaults::IDLE_TIMEOUT }
+        Self { request: defaults::REQUEST_TIMEOUT, idle: defaults::IDLE_TIMEOUT, ready: defaults::READY_TIMEOUT }
     }
 }
 
@@ -68,7 +70,11 @@ impl Guests {
             store,
             limits: Arc::new(Limits::new(settings.connections, settings.connections_per_port)),
             counters: Arc::default(),
-            times: Times { request: settings.request_timeout, idle: settings.idle_timeout },
+            times: Times {
+                request: settings.request_timeout,
+                idle: settings.idle_timeout,
+                ready: settings.ready_timeout,
+            },
             origin: OnceLock::new(),
         }
     }

@@ -21,6 +21,23 @@ fn an_unbound_port_is_told_to_ask_again_over_both_families() {
 }
 
 #[test]
+fn a_guest_that_asks_too_early_gets_its_document_without_asking_again() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.wait_held(guest.ifindex()).unwrap();
+    std::thread::scope(|scope| {
+        let early = [scope.spawn(|| guest.read_uuid(false)), scope.spawn(|| guest.read_uuid(true))];
+        wait::until("both wait", || Ok((node.status()?["http"]["waited"] == 2).then_some(()))).unwrap();
+        node.write(guest.document()).unwrap();
+        for asked in early {
+            assert_eq!(asked.join().unwrap().unwrap(), guest.uuid());
+        }
+    });
+    let answers = node.status().unwrap()["http"]["answers"].clone();
+    assert_eq!(answers, serde_json::json!({"200": 2}));
+}
+
+#[test]
 fn an_unbound_port_is_left_to_others_where_the_operator_says_so() {
     let node = NodePlan::default().unbound("pass").start().unwrap();
     let other = Namespace::create("other").unwrap();

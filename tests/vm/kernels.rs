@@ -93,7 +93,7 @@ fn packet_tables_hold() {
 
 #[test]
 fn guests_in_namespaces_are_served() {
-    passed("netns", 62);
+    passed("netns", 63);
 }
 
 macro_rules! cases {

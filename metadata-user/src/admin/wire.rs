@@ -269,6 +269,9 @@ pub struct Http {
     pub malformed: u64,
     /// Requests that claimed to be another instance's, by a header that only Neutron's agents send. It is ignored.
     pub claimed_identity: u64,
+    /// Requests that came before their content, and waited for it.
+    #[serde(default)]
+    pub waited: u64,
     /// Answers by status; 0 stands for all that have no place of their own.
     pub answers: BTreeMap<u16, u64>,
 }

@@ -233,6 +233,7 @@ fn http(counters: crate::http::Snapshot) -> Http {
         binding_ended: counters.binding_ended,
         timed_out: counters.timed_out,
         malformed: counters.malformed,
+        waited: counters.waited,
         claimed_identity: counters.claimed_identity,
         answers: counters.answers,
     }

@@ -20,7 +20,7 @@ pub const PORT: u16 = 80;
 /// Nova and libvirt name taps `tap` + the start of the port's id.
 pub const PORT_PATTERN: &str = "tap*";
 
-/// A guest that boots before its document arrives waits for it: cloud-init retries a 503 and nothing else.
+/// A guest that boots before its document arrives waits for it, then is told to ask again.
 pub const UNBOUND: Unbound = Unbound::Hold;
 
 /// The usual mount point of the bpf file system.
@@ -52,6 +52,10 @@ pub const VENDORDATA_DYNAMIC_REQUESTS: usize = 8;
 
 /// A guest sends its request in one segment; ten seconds are several retransmissions of it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// cloud-init's OpenStack source asks twice, some seconds apart, and takes a 503 for an answer; it gives a request ten
+/// seconds, as Ignition does. A guest may so boot about ten seconds before its document arrives.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Clients read all documents in one go and then leave; a minute keeps their connection through pauses.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -91,6 +91,7 @@ struct Cloud {
 struct Http {
     request_timeout: Written<String>,
     idle_timeout: Written<String>,
+    ready_timeout: Written<String>,
     drain_timeout: Written<String>,
     connections_per_port: Written<i64>,
     connections: Written<i64>,
@@ -257,6 +258,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         if let Some(written) = written {
             *value = file.timeout(written)?;
         }
+    }
+    if let Some(written) = raw.http.ready_timeout {
+        http.ready_timeout = match written.get_ref().as_str() {
+            "0s" => Duration::ZERO,
+            _ => file.timeout(written)?,
+        };
     }
     if let Some(connections) = raw.http.connections {
         http.connections = file.number(connections, 1, MOST_CONNECTIONS)?;
@@ -530,6 +537,7 @@ mod tests {
             "vendordata_dynamic_requests",
             "request_timeout",
             "idle_timeout",
+            "ready_timeout",
             "drain_timeout",
             "connections_per_port",
             "connections",
@@ -554,6 +562,7 @@ mod tests {
             "[cloud]\ndhcp_domain = ''\nvendordata_providers = ['DynamicJSON', 'StaticJSON']\n",
             "vendordata_jsonfile_path = '/etc/vendor.json'\n",
             "[http]\nrequest_timeout = '500ms'\nidle_timeout = '2m'\ndrain_timeout = '1s'\nconnections = 9\n",
+            "ready_timeout = '0s'\n",
             "connections_per_port = 3\nthreads = 1\n[admin]\nsocket = '/tmp/a.sock'\n",
             "[log]\nfilter = 'debug'\nformat = 'json'\n",
         ))
@@ -570,7 +579,7 @@ mod tests {
             [VendordataProvider::DynamicJson, VendordataProvider::StaticJson]
         );
         assert_eq!(config.http.request_timeout, Duration::from_millis(500));
-        assert_eq!(config.http.idle_timeout, Duration::from_secs(120));
+        assert_eq!((config.http.idle_timeout, config.http.ready_timeout), (Duration::from_secs(120), Duration::ZERO));
         assert_eq!((config.http.connections, config.http.connections_per_port, config.http.threads), (9, 3, 1));
         assert_eq!(config.log, super::super::Log { filter: "debug".into(), format: LogFormat::Json });
     }
@@ -625,6 +634,7 @@ mod tests {
             ("[cloud]\nvendordata_dynamic_ssl_certfile = 'x'", "m.toml:2:35", "not an absolute", "from `/`"),
             ("[http]\nidle_timeout = '1 day'", "m.toml:2:16", "not a possible time-out", "10s"),
             ("[http]\nidle_timeout = '0s'", "m.toml:2:16", "not a possible time-out", "10s"),
+            ("[http]\nready_timeout = '0'", "m.toml:2:17", "not a possible time-out", "10s"),
             ("[http]\nconnections = -1", "m.toml:2:15", "-1 is out of range", "use 1 to"),
             ("[log]\nfilter = 'a=b=c'", "m.toml:2:10", "not a log filter", "info"),
             ("[log]\nformat = 'xml'", "m.toml:2:10", "`xml`", "\"text\" or \"json\""),

@@ -26,7 +26,7 @@ where
 {
     let content = Arc::new(content);
     let progress = Arc::new(Progress::new(times));
-    let service = Service::new(Arc::clone(&content), Arc::clone(counters), Arc::clone(&progress));
+    let service = Service::new(Arc::clone(&content), Arc::clone(counters), Arc::clone(&progress), drain.clone());
     let mut connection = pin!(
         http1::Builder::new()
             .keep_alive(true)

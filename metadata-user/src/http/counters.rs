@@ -17,6 +17,7 @@ pub struct Counters {
     pub(super) timed_out: AtomicU64,
     pub(super) malformed: AtomicU64,
     pub(super) claimed_identity: AtomicU64,
+    pub(super) waited: AtomicU64,
     answers: [AtomicU64; STATUSES.len() + 1],
 }
 
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub malformed: u64,
     /// Requests with a header by which Neutron's agents tell Nova who is asking. From a guest it means nothing.
     pub claimed_identity: u64,
+    /// Requests that came before their content, and waited for it.
+    pub waited: u64,
     /// Answers by status; 0 stands for all statuses that have no place of their own.
     pub answers: BTreeMap<u16, u64>,
 }
@@ -68,6 +71,7 @@ impl Counters {
             timed_out: value(&self.timed_out),
             malformed: value(&self.malformed),
             claimed_identity: value(&self.claimed_identity),
+            waited: value(&self.waited),
             answers: STATUSES
                 .into_iter()
                 .chain([0])

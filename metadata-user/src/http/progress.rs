@@ -63,6 +63,11 @@ impl Progress {
         self.times.request.min(self.times.idle)
     }
 
+    /// Returns how long a complete request may wait for its content. Well before the connection is taken for idle.
+    pub(super) fn patience_for_content(&self) -> Duration {
+        self.times.ready.min(self.times.idle / 2)
+    }
+
     /// Whatever is unsent must not leave.
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);

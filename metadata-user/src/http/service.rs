@@ -6,6 +6,9 @@
 //!
 //! Nothing here waits for a source, but for two requests to an instance of an unchanged OpenStack: a path that was not
 //! read ahead, and the POST of a password. They wait no longer than a request may take, and are 503 then.
+//!
+//! A request that comes before its content waits for it, since some clients ask but once or twice: see
+//! [`super::Times::ready`].
 
 use std::borrow::Cow;
 use std::future::{Future, Ready, ready};
@@ -13,6 +16,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -20,14 +24,16 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info};
 
 use super::Counters;
+use super::counters::count;
 use super::error::Ended;
 use super::progress::Progress;
 use crate::api::{Answer, Copied, Date, Effect, Instance, PASSWORD_LIMIT, Reply, Request as Asked};
 use crate::clock;
+use crate::drain::Drain;
 use crate::identity::{Identity, Lease};
 use crate::origin::{Origin, Outcome, Want};
 use crate::store::record::InstanceId;
@@ -35,6 +41,10 @@ use crate::store::{Served, Store};
 
 /// What every path answers until the content is there.
 const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.\n";
+
+/// How often a request that waits looks for its content. Looking is cheap, and many may wait while thousands of documents
+/// arrive, each of which would wake all of them.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Headers by which Neutron's agents and load balancers tell Nova who is asking, in hyper's lower case. Nova trusts
 /// them; here they mean nothing, but a guest that sends one is trying something.
@@ -178,11 +188,12 @@ struct Shared<C> {
     content: Arc<C>,
     counters: Arc<Counters>,
     progress: Arc<Progress>,
+    drain: Drain,
 }
 
 impl<C: Content> Service<C> {
-    pub(super) fn new(content: Arc<C>, counters: Arc<Counters>, progress: Arc<Progress>) -> Self {
-        Self { shared: Arc::new(Shared { content, counters, progress }) }
+    pub(super) fn new(content: Arc<C>, counters: Arc<Counters>, progress: Arc<Progress>, drain: Drain) -> Self {
+        Self { shared: Arc::new(Shared { content, counters, progress, drain }) }
     }
 }
 
@@ -219,6 +230,10 @@ impl<C: Content> hyper::service::Service<Request<Incoming>> for Service<C> {
                     let shared = Arc::clone(&self.shared);
                     return Answering::Later(Box::pin(async move { shared.ask(parts, &[], instance, want).await }));
                 }
+                Ok(Step::Wait) => {
+                    let shared = Arc::clone(&self.shared);
+                    return Answering::Later(Box::pin(async move { shared.when_ready(parts, &[]).await }));
+                }
                 Ok(Step::Answer(answer)) => return Answering::Now(ready(Ok(self.shared.respond(parts, answer)))),
                 Err(Ended) => return Answering::Now(ready(Err(Ended))),
             }
@@ -230,6 +245,7 @@ impl<C: Content> hyper::service::Service<Request<Incoming>> for Service<C> {
             match shared.step(&parts, &body)? {
                 Step::Answer(answer) => Ok(shared.respond(parts, answer)),
                 Step::Ask(instance, want) => shared.ask(parts, &body, instance, want).await,
+                Step::Wait => shared.when_ready(parts, &body).await,
             }
         }))
     }
@@ -241,6 +257,8 @@ enum Step {
     Answer(Option<Answer>),
     /// Ask the controller first.
     Ask(InstanceId, Want),
+    /// Wait for the content, or answer that it is not there.
+    Wait,
 }
 
 /// Reads a body, at most one byte more than a password may have: `api` refuses it by its length.
@@ -301,7 +319,7 @@ impl<C: Content> Shared<C> {
                 self.progress.cut();
                 return Err(Ended);
             }
-            Resolution::NotReady => return Ok(Step::Answer(None)),
+            Resolution::NotReady => return Ok(Step::Wait),
             Resolution::Ready(Served::Record(instance)) => instance,
             Resolution::Ready(Served::Copied(copied)) => {
                 return Ok(match copied.reply(&asked) {
@@ -316,6 +334,27 @@ impl<C: Content> Shared<C> {
             answer = self.set_password(instance.record().uuid, Arc::clone(password), &asked, answer.clone())?;
         }
         Ok(Step::Answer(answer))
+    }
+
+    /// Answers as soon as the content is there; that it is not, when the time is over or the daemon ends.
+    async fn when_ready(&self, parts: Parts, body: &[u8]) -> Answered {
+        let deadline = Instant::now() + self.progress.patience_for_content();
+        count(&self.counters.waited);
+        loop {
+            let now = Instant::now();
+            if now >= deadline || self.drain.has_begun() {
+                return Ok(self.respond(parts, None));
+            }
+            tokio::select! {
+                () = sleep_until(deadline.min(now + LOOK)) => {}
+                () = self.drain.begun() => {}
+            }
+            match self.step(&parts, body)? {
+                Step::Wait => {}
+                Step::Answer(answer) => return Ok(self.respond(parts, answer)),
+                Step::Ask(instance, want) => return self.ask(parts, body, instance, want).await,
+            }
+        }
     }
 
     /// Waits for the controller, then answers. Who is asking is looked at again after it.
@@ -343,7 +382,7 @@ impl<C: Content> Shared<C> {
                 Step::Ask(instance, want @ Want::Password { .. }) if is_page && outcome == Outcome::Kept => {
                     next = (instance, want);
                 }
-                Step::Ask(..) => return Ok(self.respond(parts, None)),
+                Step::Ask(..) | Step::Wait => return Ok(self.respond(parts, None)),
             }
         }
     }

@@ -21,6 +21,7 @@ struct Node {
     counters: Arc<Counters>,
     drain: Drain,
     origin: Option<Origin>,
+    ready: Duration,
 }
 
 impl Node {
@@ -31,6 +32,7 @@ impl Node {
             counters: Arc::default(),
             drain: Drain::new(),
             origin: None,
+            ready: Duration::ZERO,
         }
     }
 
@@ -51,8 +53,8 @@ impl Node {
     fn serve(&self, content: impl Content) -> (DuplexStream, JoinHandle<()>) {
         let (client, server) = tokio::io::duplex(64 << 10);
         let (counters, drain) = (Arc::clone(&self.counters), self.drain.clone());
-        let served =
-            tokio::spawn(async move { connection::serve(server, content, Times::default(), &counters, &drain).await });
+        let times = Times { ready: self.ready, ..Times::default() };
+        let served = tokio::spawn(async move { connection::serve(server, content, times, &counters, &drain).await });
         (client, served)
     }
 
@@ -128,6 +130,55 @@ async fn a_connection_follows_its_port_from_held_to_bound() {
     client.write_all(request).await.expect("sent");
     assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 404 "));
     assert_eq!(node.counters().answers, [(404, 1), (503, 2)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_before_its_content_waits_for_it_but_not_for_ever() {
+    let node = Node { ready: Times::default().ready, ..Node::new() };
+    node.bind(Identity::Held);
+    let (mut client, _) = node.connect();
+    let request = b"GET /openstack/nonsense HTTP/1.1\r\n\r\n";
+    let before = Instant::now();
+    client.write_all(request).await.expect("sent");
+    assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 503 "));
+    assert_eq!(before.elapsed().as_secs(), Times::default().ready.as_secs());
+    for bound in [false, true] {
+        let before = Instant::now();
+        client.write_all(request).await.expect("sent");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if bound {
+            node.store.put(record(1, "p", &["tap1"]));
+            assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 404 "));
+            assert!(before.elapsed() < Duration::from_secs(3), "{:?}", before.elapsed());
+        } else {
+            node.bind_to(1);
+            assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 503 "), "bound, without content");
+            assert_eq!(before.elapsed().as_secs(), Times::default().ready.as_secs());
+        }
+    }
+    assert_eq!((node.counters().waited, node.counters().answers), (3, [(404, 1), (503, 2)].into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_content_is_answered_when_the_daemon_ends_and_cut_when_the_binding_does() {
+    for ends in ["daemon", "binding"] {
+        let node = Node { ready: Times::default().ready, ..Node::new() };
+        node.bind(Identity::Held);
+        let (mut client, served) = node.connect();
+        let before = Instant::now();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match ends {
+            "daemon" => node.drain.begin(),
+            _ => node.identities.end(Tag(7)),
+        }
+        served.await.expect("served");
+        assert_eq!(before.elapsed().as_secs(), 1, "{ends}");
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("read");
+        assert_eq!(answer.starts_with(b"HTTP/1.1 503 "), ends == "daemon", "{ends}");
+        assert_eq!(answer.is_empty(), ends == "binding", "{ends}");
+    }
 }
 
 #[tokio::test]
