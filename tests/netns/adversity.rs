@@ -237,6 +237,15 @@ fn detach_finds_filters_whose_pins_were_removed_by_hand() {
     assert_eq!(programs_at(&node, guest.tap()), 0, "a program is left on the tap");
 }
 
+/// Tells threads that it is over when it is dropped: also by a panic, which waits for them.
+struct Over<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn killed_over_and_over_under_load_the_daemon_serves_all_again() {
     let node = Node::start().unwrap();
@@ -244,6 +253,7 @@ fn killed_over_and_over_under_load_the_daemon_serves_all_again() {
     let before = std::fs::read_to_string("/sys/kernel/rcu_expedited").unwrap();
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         for guest in &guests[..4] {
             let over = &over;
             scope.spawn(move || {
@@ -277,7 +287,6 @@ fn killed_over_and_over_under_load_the_daemon_serves_all_again() {
             let _ = node.kill_daemon();
             node.start_daemon().unwrap();
         }
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     for guest in &guests {
         node.wait_bound(guest.ifindex()).unwrap();
