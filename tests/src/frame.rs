@@ -41,20 +41,7 @@ impl FrameSocket {
             Some(socket2::Protocol::from(i32::from(every_protocol))),
         )?;
         // Beyond what the machine allows others: a frame that is lost for want of room would make a test blind.
-        let bytes: libc::c_int = 64 << 20;
-        // SAFETY: the option takes an int, and the length is an int's.
-        let set = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVBUFFORCE,
-                (&raw const bytes).cast(),
-                length_of::<libc::c_int>(),
-            )
-        };
-        if set != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20)?;
         let address = libc::sockaddr_ll {
             sll_family: u16::try_from(libc::AF_PACKET).unwrap_or_default(),
             sll_protocol: every_protocol,
@@ -70,20 +57,7 @@ impl FrameSocket {
         if bound != 0 {
             return Err(io::Error::last_os_error());
         }
-        let on: libc::c_int = 1;
-        // SAFETY: the option takes an int, and the length is an int's.
-        let set = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_AUXDATA,
-                (&raw const on).cast(),
-                length_of::<libc::c_int>(),
-            )
-        };
-        if set != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        set_option(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)?;
         Ok(Self(socket))
     }
 
@@ -143,6 +117,15 @@ impl FrameSocket {
             }
         }
     }
+}
+
+/// Sets an option whose value is an int.
+fn set_option(socket: &socket2::Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: `value` is an initialised int and the length is its size.
+    let set = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length_of::<libc::c_int>())
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Returns a type's size as system calls want it.
