@@ -203,7 +203,8 @@ pub struct Http {
     pub request_timeout: Duration,
     /// Longest time in which a connection moves no byte.
     pub idle_timeout: Duration,
-    /// Longest time that a request waits for content that is not there yet; zero: not at all.
+    /// Longest time that a request waits for content that is not there yet, at most half of the idle time-out; zero: not at
+    /// all.
     pub ready_timeout: Duration,
     /// Longest time that requests in flight get when the daemon ends.
     pub drain_timeout: Duration,

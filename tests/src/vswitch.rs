@@ -66,7 +66,8 @@ impl Vswitch {
     /// If it fails, or is not done in time.
     pub fn vsctl(&self, words: &[&str]) -> Result<String> {
         let mut vsctl = program("usr/bin/ovs-vsctl")?;
-        vsctl.arg(format!("--db=unix:{}", self.folder.join("db.sock").display())).arg("--timeout=20").args(words);
+        vsctl.arg(format!("--db=unix:{}", self.folder.join("db.sock").display()));
+        vsctl.arg(format!("--timeout={}", wait::PATIENCE.as_secs())).args(words);
         command::run(&mut vsctl, "")
     }
 
