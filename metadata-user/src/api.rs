@@ -9,7 +9,7 @@
 //! Ours, not Nova's: `meta-data/meta-data/` in the EC2 tree (see `ec2`), a password that is readable at once, and a
 //! second POST of one that is 409 at once.
 //!
-//! An instance of an unchanged OpenStack has no record: its answers are Nova's own, copied ([`Copied`]).
+//! An instance of an unchanged OpenStack has no record: its answers are Nova's own, copied ([`NovaPages`]).
 //!
 //! Left out: who asks (`http`), whether there is an instance yet (`http`: 503), fetching of dynamic vendor data.
 
@@ -19,20 +19,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 mod accept;
-mod copied;
 mod date;
 mod ec2;
 mod error;
 mod found;
-mod instance;
 mod json;
+mod nova_pages;
 mod openstack;
+mod rendered;
 mod route;
 
-pub use copied::{Copied, NOT_FOUND_TEXT, Page, Reply};
 pub use date::Date;
-pub use instance::Instance;
+pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page, Reply};
 pub use openstack::vendor_data::{self, StaticVendordata};
+pub use rendered::RenderedInstance;
 
 /// The content type of text, and of most else.
 const PLAIN: &str = "text/plain; charset=UTF-8";
@@ -114,7 +114,7 @@ pub struct Answer {
 /// What a request changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The guest posted its password: keep it (see [`Instance::with_password`]), unless another one came first; then
+    /// The guest posted its password: keep it (see [`RenderedInstance::with_password`]), unless another one came first; then
     /// the answer is that of the same request to the new instance.
     SetPassword(Arc<str>),
 }

@@ -48,9 +48,9 @@ use crate::dataplane::responder_netns::ResponderNetns;
 use crate::dataplane::{AttachMode, Dataplane, events};
 use crate::drain::Drain;
 use crate::facts::Facts;
+use crate::facts::observers::Observers;
 use crate::http::Guests;
 use crate::identity::Identities;
-use crate::port::witness::Witnesses;
 use crate::port::{self, Ports, PortsError, PortsView};
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
@@ -60,11 +60,11 @@ use crate::source::{Restored, Source};
 use crate::store::Store;
 use view::{Kernel, View};
 
-/// How long the first scan of the source is waited for. Ten thousand documents take about a second; a folder that hangs
+/// How long the first scan of the source is waited for. Ten thousand documents take about a second; a directory that hangs
 /// must not keep the node's guests without a 503.
 const FIRST_SCAN: Duration = Duration::from_secs(10);
 
-/// How long the first word of witnesses is waited for: they are on this node, and answer within milliseconds.
+/// How long the first word of observers is waited for: they are on this node, and answer within milliseconds.
 const FIRST_FACTS: Duration = Duration::from_secs(5);
 
 /// Commands that may wait for the ports' thread.
@@ -135,12 +135,12 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
 
     let socket = AdminSocket::open(&config.admin.socket)?;
     let facts = Facts::new();
-    // Subscribed before source and witnesses start, so that the ports miss no change.
+    // Subscribed before source and observers start, so that the ports miss no change.
     let changes = port::Changes::of(&store, &facts);
     let vendordata_state = vendordata.as_ref().map(Vendordata::state);
     let mut fetching =
         vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content())));
-    let witnesses = Witnesses::start(&config.facts, &config.ports, &facts, facts_heard).map_err(AppError::Runtime)?;
+    let observers = Observers::start(&config.facts, &config.ports, &facts, facts_heard).map_err(AppError::Runtime)?;
     let snapshot = Snapshot::open(&config.snapshot, &config.source, &store);
     let snapshot_state = snapshot.as_ref().map(Snapshot::state);
     let restored = snapshot.as_ref().and_then(Snapshot::restored);
@@ -168,7 +168,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
         accepts: source.accepts(),
         snapshot: snapshot_state,
         vendordata: vendordata_state,
-        witnesses: witnesses.views(),
+        observers: observers.views(),
         guests: Arc::clone(&guests),
         kernel: kernel.clone(),
     });

@@ -63,7 +63,7 @@ enum Verb {
     Counters(counters::Verb),
     /// Show what the programs decide about a port's packets, until interrupted
     Trace(trace::Verb),
-    /// List, read, change and delete documents where the source keeps them: in the folder, or in etcd
+    /// List, read, change and delete documents where the source keeps them: in the directory, or in etcd
     #[command(subcommand, disable_help_subcommand = true)]
     Instance(instance::Verb),
     /// Check a configuration, with what it names, and change nothing

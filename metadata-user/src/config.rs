@@ -3,7 +3,7 @@
 //! Promises: an unknown key, a wrong type and an impossible value are refused with file, line, column and the remedy;
 //! every default is a documented constant of [`defaults`]; an empty file is a valid configuration.
 //!
-//! Left out: opening what the configuration names (folders, sockets, the vendor-data file): whoever uses it does that.
+//! Left out: opening what the configuration names (directories, sockets, the vendor-data file): whoever uses it does that.
 
 pub mod defaults;
 mod error;
@@ -91,7 +91,7 @@ pub enum Unbound {
 /// `[bpf]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bpf {
-    /// Folder of the bpf file system in which maps and links are pinned.
+    /// Directory of the bpf file system in which maps and links are pinned.
     pub pin_dir: PathBuf,
     /// How programs are attached to interfaces.
     pub attach: Attach,
@@ -111,9 +111,9 @@ pub enum Attach {
 /// `[source]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// `kind = "directory"`: a folder of `*.json`, one document per instance.
+    /// `kind = "directory"`: a directory of `*.json`, one document per instance.
     Directory {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
     /// `kind = "etcd"`: keys of an etcd cluster.

@@ -38,7 +38,7 @@ pub use self::{
     object::OBJECT,
     trace::Trace,
 };
-use crate::{identity::Tag, store::record::InstanceId};
+use crate::{identity::Tag, record::InstanceId};
 
 /// An interface index of the node's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::record::{InstanceId, PortId};
+use crate::record::{InstanceId, PortId};
 
 /// The number in an identity address: see [`metadata_ebpf::addr`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

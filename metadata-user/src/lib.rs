@@ -17,6 +17,7 @@ pub mod identity;
 pub mod origin;
 pub mod port;
 pub mod readiness;
+pub mod record;
 pub mod secret;
 pub mod snapshot;
 pub mod source;

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::record::InstanceId;
+use crate::record::InstanceId;
 
 /// Requests that may wait to be taken; beyond, guests are told to ask again.
 const WAITING: usize = 1024;

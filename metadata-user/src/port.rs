@@ -11,13 +11,10 @@
 //!
 //! One task owns all of this, on a thread of its own: its system calls never delay a guest's answer.
 
-pub mod libvirt;
 pub mod netlink;
-pub mod ovs;
 pub mod reconcile;
 mod removals;
 mod view;
-pub mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -33,19 +30,17 @@ use tokio::{
 pub use self::view::{PortState, PortView, PortsView};
 use self::{
     netlink::{Link, LinkEvent},
-    reconcile::{Said, Wanted, keeps_tag, wanted},
+    reconcile::{DesiredPort, Evidence, desired, keeps_tag},
     removals::Removal,
 };
 use crate::{
-    api::Instance,
+    api::RenderedInstance,
     config,
     dataplane::{Dataplane, DataplaneError, IfIndex, PortEntry, Trace},
     facts::{Facts, FactsChange},
     identity::{Identities, Identity, Tag},
-    store::{
-        Served, Store, StoreChange,
-        record::{InstanceId, PortId},
-    },
+    record::{InstanceId, PortId},
+    store::{Content, Store, StoreChange},
 };
 
 /// Something that a command asks of the task.
@@ -95,7 +90,7 @@ struct Binding {
 pub struct Owner {
     /// The instance.
     pub instance: InstanceId,
-    /// The port; `None` if only the kernel knows of the binding, which keeps no ports, or a witness that does not say.
+    /// The port; `None` if only the kernel knows of the binding, which keeps no ports, or an observer that does not say.
     pub port: Option<PortId>,
 }
 
@@ -350,8 +345,8 @@ impl Ports {
         let Some(name) = self.ports.get(&ifindex).map(|port| port.name.clone()) else {
             return;
         };
-        let wanted = self.wanted(&name);
-        if matches!(wanted, Wanted::Refused(_)) {
+        let wanted = self.desired(&name);
+        if matches!(wanted, DesiredPort::Refused(_)) {
             self.view.refuse(ifindex);
         }
         let state = match self.make(ifindex, &name, &wanted) {
@@ -363,7 +358,7 @@ impl Ports {
             Err(error) => {
                 let mut reason = chain(&error);
                 // Better held than passed on to a network, or to an instance with half its rules.
-                if let Err(error) = self.make(ifindex, &name, &Wanted::Held) {
+                if let Err(error) = self.make(ifindex, &name, &DesiredPort::Held) {
                     reason = format!("{reason}; and it cannot be held: {}", chain(&error));
                 }
                 self.retry = Some(Instant::now() + RETRY);
@@ -378,13 +373,16 @@ impl Ports {
         }
     }
 
-    fn wanted(&self, device: &str) -> Wanted {
+    fn desired(&self, device: &str) -> DesiredPort {
         let facts = self.facts.of(device);
         let served = facts.first().and_then(|(_, fact)| self.store.served(fact.instance));
         let has_content = served.is_some();
-        let instance = served.and_then(Served::record);
-        let record = instance.as_deref().map(Instance::record);
-        wanted(&Said { device, facts: &facts, claims: &self.store.claims(device), record, has_content }, &self.rules)
+        let instance = served.and_then(Content::rendered);
+        let record = instance.as_deref().map(RenderedInstance::record);
+        desired(
+            &Evidence { device, facts: &facts, claims: &self.store.claims(device), record, has_content },
+            &self.rules,
+        )
     }
 
     /// Settles the taps that failed once more.
@@ -397,7 +395,7 @@ impl Ports {
         }
     }
 
-    fn make(&mut self, ifindex: IfIndex, name: &str, wanted: &Wanted) -> Result<(), DataplaneError> {
+    fn make(&mut self, ifindex: IfIndex, name: &str, wanted: &DesiredPort) -> Result<(), DataplaneError> {
         let found = self.attach(ifindex, name)?;
         let Some(port) = self.ports.get_mut(&ifindex) else {
             return Ok(());
@@ -407,12 +405,12 @@ impl Ports {
         }
         let current = port.binding.take();
         let (owner, entry) = match wanted {
-            Wanted::Passed => {
+            DesiredPort::Passed => {
                 self.dataplane.clear_port(ifindex)?;
                 return self.retire(ifindex, current.map(|binding| binding.tag));
             }
-            Wanted::Held | Wanted::Refused(_) | Wanted::Lacking(_) => (None, PortEntry::Held),
-            Wanted::Bound(assignment) => (
+            DesiredPort::Held | DesiredPort::Refused(_) | DesiredPort::Lacking(_) => (None, PortEntry::Held),
+            DesiredPort::Bound(assignment) => (
                 Some(assignment.owner()),
                 PortEntry::Bound {
                     instance: assignment.instance,

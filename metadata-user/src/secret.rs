@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn secrets_are_read_from_files_that_not_everyone_can_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
         std::fs::write(&path, "s3cret\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let secret = Secret::read(&path).unwrap();
@@ -137,6 +137,6 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, "\n").unwrap();
         assert!(matches!(Secret::read(&path), Err(SecretError::Empty(_))));
-        assert!(matches!(Secret::read(&folder.path().join("none")), Err(SecretError::Read { .. })));
+        assert!(matches!(Secret::read(&directory.path().join("none")), Err(SecretError::Read { .. })));
     }
 }

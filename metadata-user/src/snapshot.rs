@@ -8,7 +8,7 @@
 //! - it is written soon after a change, at most every `snapshot.interval`; at once after a removal or a full sync; and at
 //!   the end. It takes at most a twentieth of a CPU, but for removals, which take half of one at most;
 //! - writing holds up nobody: it has a thread of its own, and the store hands it `Arc`s;
-//! - without a key or a folder the daemon works as if there were no snapshot, and says so.
+//! - without a key or a directory the daemon works as if there were no snapshot, and says so.
 //!
 //! Left out: what becomes of restored content that the source does not confirm (`source`); replay of an older file of
 //! the same node, which needs root on it.

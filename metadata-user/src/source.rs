@@ -25,13 +25,13 @@ use crate::config;
 use crate::facts::Facts;
 use crate::origin::Origin;
 use crate::readiness::Blocker;
+use crate::record::InstanceId;
 use crate::store::Store;
-use crate::store::record::InstanceId;
 
 /// The source that the configuration names. Dropping it ends it.
 #[derive(Debug)]
 pub enum Source {
-    /// A folder.
+    /// A directory.
     Directory(directory::Directory),
     /// An etcd cluster.
     #[cfg(feature = "etcd")]
@@ -165,7 +165,7 @@ pub enum StartError {
     Thread(#[from] io::Error),
     /// Nova cannot be asked with these settings.
     #[error("setting up the source `nova`")]
-    Nova(#[from] nova::NovaError),
+    Nova(#[from] nova::NovaStartError),
     /// The kind is not part of this program.
     #[error(
         "source.kind = \"etcd\", and this metadatad was built without the feature `etcd`: build it with the default \
@@ -179,7 +179,7 @@ pub enum StartError {
 pub struct SourceState {
     /// What kind of source, as in the configuration.
     pub kind: &'static str,
-    /// Where it reads: a folder, an address.
+    /// Where it reads: a directory, an address.
     pub place: String,
     /// When everything was last read completely; `None`: not yet.
     pub synced_at: Option<SystemTime>,
@@ -197,7 +197,7 @@ pub struct SourceState {
     pub revision: Option<i64>,
     /// Identity of the controller that the content is from; what that is differs by kind.
     pub cluster: Option<String>,
-    /// Where it can be asked, in the configuration's order. None for a folder.
+    /// Where it can be asked, in the configuration's order. None for a directory.
     pub endpoints: Vec<EndpointState>,
     /// How often all of it was read again since the start.
     pub resyncs: u64,

@@ -10,8 +10,7 @@
 //!
 //! Left out: where records come from (`source`), and who is asking (`identity`).
 
-pub mod record;
-mod served;
+mod content;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,9 +20,9 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::vendor_data::DynamicResults;
-use crate::api::{Cloud, Copied, Instance};
-use record::{InstanceId, InstanceRecord, PortRecord, ProjectId};
-pub use served::Served;
+use crate::api::{Cloud, NovaPages, RenderedInstance};
+use crate::record::{InstanceId, InstanceRecord, PortRecord, ProjectId};
+pub use content::Content;
 
 /// A port of a document that names a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +64,7 @@ pub struct Changes {
 #[derive(Debug)]
 pub struct Store {
     cloud: Arc<Cloud>,
-    instances: DashMap<InstanceId, Served>,
+    instances: DashMap<InstanceId, Content>,
     index: Mutex<Index>,
     changes: watch::Sender<Changes>,
 }
@@ -84,25 +83,25 @@ impl Store {
 
     /// Returns the instance's answers, if there is such an instance.
     #[must_use]
-    pub fn served(&self, id: InstanceId) -> Option<Served> {
+    pub fn served(&self, id: InstanceId) -> Option<Content> {
         self.instances.get(&id).map(|instance| instance.value().clone())
     }
 
     /// Returns the answers from the instance's document, if there is such an instance and it has one.
     #[must_use]
-    pub fn get(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.served(id)?.record()
+    pub fn get(&self, id: InstanceId) -> Option<Arc<RenderedInstance>> {
+        self.served(id)?.rendered()
     }
 
     /// Returns the instance's answers that are copied, if there is such an instance and they are.
     #[must_use]
-    pub fn copied(&self, id: InstanceId) -> Option<Arc<Copied>> {
-        self.served(id)?.copied()
+    pub fn nova_pages(&self, id: InstanceId) -> Option<Arc<NovaPages>> {
+        self.served(id)?.nova_pages()
     }
 
     /// Returns all instances, in no order. Each is as it was at some moment of the call.
     #[must_use]
-    pub fn all(&self) -> Vec<Served> {
+    pub fn all(&self) -> Vec<Content> {
         self.instances.iter().map(|instance| instance.value().clone()).collect()
     }
 
@@ -145,13 +144,13 @@ impl Store {
             return false;
         }
         let id = record.uuid;
-        let changed = changed_devices(old.as_deref().map(Instance::record), Some(&record));
-        index.forget(old.as_deref().map(Instance::record));
+        let changed = changed_devices(old.as_deref().map(RenderedInstance::record), Some(&record));
+        index.forget(old.as_deref().map(RenderedInstance::record));
         for port in &record.ports {
             index.by_device.entry(port.device_name()).or_default().insert(id);
         }
-        let mut instance = Instance::new(Arc::new(record), Arc::clone(&self.cloud));
-        if let Some(password) = old.as_deref().and_then(Instance::password)
+        let mut instance = RenderedInstance::new(Arc::new(record), Arc::clone(&self.cloud));
+        if let Some(password) = old.as_deref().and_then(RenderedInstance::password)
             && instance.password().is_none()
         {
             instance = instance.with_password(Arc::clone(password));
@@ -159,7 +158,7 @@ impl Store {
         if let Some(old) = old {
             instance = instance.with_dynamic(Arc::clone(old.dynamic()));
         }
-        self.instances.insert(id, Served::Record(Arc::new(instance)));
+        self.instances.insert(id, Content::Rendered(Arc::new(instance)));
         self.count(0);
         index.tell(changed);
         index.tell_content(id);
@@ -167,16 +166,16 @@ impl Store {
     }
 
     /// Adds or replaces an instance whose answers are copied. Returns whether anything changed.
-    pub fn put_copied(&self, copied: Copied) -> bool {
+    pub fn put_nova_pages(&self, copied: NovaPages) -> bool {
         let mut index = self.lock();
         let id = copied.uuid();
         let old = match self.served(id) {
-            Some(Served::Copied(old)) if *old == copied => return false,
-            old => old.and_then(Served::record),
+            Some(Content::NovaPages(old)) if *old == copied => return false,
+            old => old.and_then(Content::rendered),
         };
-        let old = old.as_deref().map(Instance::record);
+        let old = old.as_deref().map(RenderedInstance::record);
         index.forget(old);
-        self.instances.insert(id, Served::Copied(Arc::new(copied)));
+        self.instances.insert(id, Content::NovaPages(Arc::new(copied)));
         self.count(0);
         index.tell(changed_devices(old, None));
         index.tell_content(id);
@@ -190,8 +189,8 @@ impl Store {
             return false;
         };
         self.count(1);
-        let old = old.record();
-        let old = old.as_deref().map(Instance::record);
+        let old = old.rendered();
+        let old = old.as_deref().map(RenderedInstance::record);
         index.forget(old);
         index.tell(changed_devices(old, None));
         index.tell_content(id);
@@ -213,7 +212,7 @@ impl Store {
         let _index = self.lock();
         match self.get(id) {
             Some(instance) if instance.password().is_none() => {
-                self.instances.insert(id, Served::Record(Arc::new(instance.with_password(password))));
+                self.instances.insert(id, Content::Rendered(Arc::new(instance.with_password(password))));
                 self.count(0);
                 true
             }
@@ -230,7 +229,7 @@ impl Store {
         };
         let mut answers = DynamicResults::clone(instance.dynamic());
         answers.insert(target.to_owned(), answer);
-        self.instances.insert(id, Served::Record(Arc::new(instance.with_dynamic(Arc::new(answers)))));
+        self.instances.insert(id, Content::Rendered(Arc::new(instance.with_dynamic(Arc::new(answers)))));
         self.count(0);
         true
     }

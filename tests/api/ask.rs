@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metadata_user::api::{Date, Instance};
+use metadata_user::api::{Date, RenderedInstance};
 use metadata_user::drain::Drain;
-use metadata_user::http::service::{Content, Fixed, Resolution};
+use metadata_user::http::service::{Access, Fixed, Resolution};
 use metadata_user::http::{Counters, Times, connection};
-use metadata_user::store::record::InstanceId;
+use metadata_user::record::InstanceId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::{Builder, Runtime};
 
@@ -27,17 +27,17 @@ pub(crate) struct Guest {
 }
 
 /// Returns the case's instance, as the daemon holds it.
-pub(crate) fn instance(case: &Case) -> Instance {
+pub(crate) fn instance(case: &Case) -> RenderedInstance {
     let record = case.record();
     let results = Arc::new(case.golden.cloud.results(&record));
     let cloud = Arc::new(case.golden.cloud.settings());
-    Instance::new(Arc::new(record), cloud).with_dynamic(results)
+    RenderedInstance::new(Arc::new(record), cloud).with_dynamic(results)
 }
 
 /// One content for all connections.
 struct Shared(Arc<Fixed>);
 
-impl Content for Shared {
+impl Access for Shared {
     fn resolve(&self) -> Resolution {
         self.0.resolve()
     }

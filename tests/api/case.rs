@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use lab::golden::Golden;
 use metadata_user::base64;
+use metadata_user::record::InstanceRecord;
 use metadata_user::source::wire;
-use metadata_user::store::record::InstanceRecord;
 use serde_json::Value;
 
 /// A case: facts, and what Nova answered.
@@ -59,23 +59,23 @@ impl Row {
 }
 
 impl Case {
-    /// Reads every case of a folder.
-    pub(crate) fn all(folder: &Path) -> Result<Vec<Self>> {
-        let mut folders = Vec::new();
-        for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+    /// Reads every case of a directory.
+    pub(crate) fn all(directory: &Path) -> Result<Vec<Self>> {
+        let mut directories = Vec::new();
+        for entry in fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))? {
             let path = entry?.path();
             if path.join("instance.json").is_file() && path.join("responses.json").is_file() {
-                folders.push(path);
+                directories.push(path);
             }
         }
-        folders.sort();
-        folders.iter().map(|path| Self::load(path)).collect()
+        directories.sort();
+        directories.iter().map(|path| Self::load(path)).collect()
     }
 
     /// Reads a case.
-    pub(crate) fn load(folder: &Path) -> Result<Self> {
+    pub(crate) fn load(directory: &Path) -> Result<Self> {
         let read = |name: &str| {
-            let path = folder.join(name);
+            let path = directory.join(name);
             fs::read(&path).with_context(|| format!("reading {}", path.display()))
         };
         let golden = Golden::from_facts(&read("instance.json")?)?;
@@ -83,7 +83,7 @@ impl Case {
         let defaults = headers(&responses["default_request_headers"]);
         let rows = responses["responses"].as_array().context("no responses")?;
         let rows = rows.iter().map(|row| Row::of(row, &defaults, &responses["bodies"])).collect::<Result<_>>()?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { name, golden, rows })
     }
 

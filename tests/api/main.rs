@@ -1,6 +1,6 @@
 //! What a guest reads, without privilege: captured answers of Nova, given again; and documents of every shape.
 //!
-//! `METADATAD_GOLDEN_DIR` names a further folder of cases in the format of `tests/golden`.
+//! `METADATAD_GOLDEN_DIR` names a further directory of cases in the format of `tests/golden`.
 
 mod ask;
 mod case;
@@ -15,13 +15,13 @@ use std::path::Path;
 
 use case::Case;
 
-/// Answers every captured request of every case in a folder. Returns how many were compared.
-fn compare_folder(folder: &Path) -> usize {
+/// Answers every captured request of every case in a directory. Returns how many were compared.
+fn compare_directory(directory: &Path) -> usize {
     let mut report = String::new();
     let mut differences = expect::Tally::default();
     let (mut compared, mut failed) = (0, 0);
-    let cases = Case::all(folder).unwrap_or_else(|error| panic!("{error:#}"));
-    assert!(!cases.is_empty(), "no case in {}", folder.display());
+    let cases = Case::all(directory).unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(!cases.is_empty(), "no case in {}", directory.display());
     for case in &cases {
         let mut guest = ask::Guest::boot(case);
         let mut expectations = expect::Expectations::new(case);
@@ -38,7 +38,7 @@ fn compare_folder(folder: &Path) -> usize {
             }
         }
     }
-    println!("{}: {compared} responses of {} cases compared, {failed} differ", folder.display(), cases.len());
+    println!("{}: {compared} responses of {} cases compared, {failed} differ", directory.display(), cases.len());
     println!("{differences}");
     assert!(failed == 0, "{report}\n{failed} of {compared} responses differ");
     compared
@@ -46,22 +46,22 @@ fn compare_folder(folder: &Path) -> usize {
 
 #[test]
 fn captured_answers_are_given_again() {
-    let compared = compare_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"));
+    let compared = compare_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"));
     assert!(compared >= 6800, "only {compared} responses were compared");
 }
 
 #[test]
-fn captured_answers_of_another_folder_are_given_again() {
-    if let Some(folder) = std::env::var_os("METADATAD_GOLDEN_DIR") {
-        compare_folder(Path::new(&folder));
+fn captured_answers_of_another_directory_are_given_again() {
+    if let Some(directory) = std::env::var_os("METADATAD_GOLDEN_DIR") {
+        compare_directory(Path::new(&directory));
     }
 }
 
 #[test]
 fn dynamic_targets_are_asked_as_nova_asks_them() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/vendordata");
-    let case = Case::load(&folder).unwrap_or_else(|error| panic!("{error:#}"));
-    let text = std::fs::read(folder.join("vendordata_requests.json")).expect("the captured requests");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/vendordata");
+    let case = Case::load(&directory).unwrap_or_else(|error| panic!("{error:#}"));
+    let text = std::fs::read(directory.join("vendordata_requests.json")).expect("the captured requests");
     let requests: Vec<serde_json::Value> = serde_json::from_slice(&text).expect("JSON");
     let record = case.record();
     let body = metadata_user::api::vendor_data::request_body(&record);

@@ -63,8 +63,8 @@ fn kept(case: &Case) -> isize {
 
 #[test]
 fn an_instance_keeps_less_than_64_kib_beside_its_user_data() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let cases = Case::all(&folder).unwrap_or_else(|error| panic!("{error:#}"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let cases = Case::all(&directory).unwrap_or_else(|error| panic!("{error:#}"));
     for case in &cases {
         // What is made once for all instances is made now.
         kept(case);

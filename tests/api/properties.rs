@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metadata_user::api::{Answer, Cloud, Date, Instance, Request, StaticVendordata};
+use metadata_user::api::{Answer, Cloud, Date, RenderedInstance, Request, StaticVendordata};
 use metadata_user::source::wire;
 use proptest::prelude::*;
 use proptest::{collection, option};
@@ -258,13 +258,13 @@ fn vendordata() -> BoxedStrategy<Value> {
     .boxed()
 }
 
-fn instance(document: &Value, cloud: Cloud) -> Instance {
+fn instance(document: &Value, cloud: Cloud) -> RenderedInstance {
     let text = document.to_string();
     let record = wire::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
-    Instance::new(Arc::new(record), Arc::new(cloud))
+    RenderedInstance::new(Arc::new(record), Arc::new(cloud))
 }
 
-fn get(instance: &Instance, path: &str) -> Answer {
+fn get(instance: &RenderedInstance, path: &str) -> Answer {
     instance.answer(&Request {
         method: "GET",
         target: path,

@@ -79,7 +79,7 @@ struct RunArguments {
     /// Print which collections of `cargo xtask setup` this would take, and end
     #[arg(long, hide = true)]
     needs: bool,
-    /// Folder of results
+    /// Directory of results
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
 }

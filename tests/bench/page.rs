@@ -146,8 +146,8 @@ fn rank(name: &str) -> usize {
     first.iter().position(|start| name.starts_with(start)).unwrap_or(first.len())
 }
 
-/// Returns the whole page; plots are in `folder`, as seen from the page.
-pub(crate) fn text(run: &Run, plots: &[Plot], folder: &str) -> String {
+/// Returns the whole page; plots are in `directory`, as seen from the page.
+pub(crate) fn text(run: &Run, plots: &[Plot], directory: &str) -> String {
     let mut text = format!("# Measured {}\n\n{}\n{}\n\n", run.name, run.machine, conditions(run));
     text += "How to read it: what is compared ran in turns, pair by pair, on the same machine. A ratio is the median of its \
              pairs, with the quartiles between which half of them lie: 1 means that both are the same. Absolute figures \
@@ -173,7 +173,7 @@ pub(crate) fn text(run: &Run, plots: &[Plot], folder: &str) -> String {
         for plot in plots.iter().filter(|plot| plot.scenario == scenario) {
             let _ = writeln!(
                 text,
-                "<img src=\"{folder}/{}\" alt=\"{}\" width=\"49%\">",
+                "<img src=\"{directory}/{}\" alt=\"{}\" width=\"49%\">",
                 plot.file,
                 plot::escaped(&plot.title)
             );
@@ -197,9 +197,9 @@ fn capital(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// Writes the page beside the folder of its plots: `<stem>.md` and `<stem>/*.svg`.
+/// Writes the page beside the directory of its plots: `<stem>.md` and `<stem>/*.svg`.
 pub(crate) fn write(run: &Run, stem: &Path) -> Result<()> {
-    let folder = stem.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let directory = stem.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let plots = plot::all(run);
     if !plots.is_empty() {
         std::fs::create_dir_all(stem).with_context(|| format!("making {}", stem.display()))?;
@@ -209,5 +209,5 @@ pub(crate) fn write(run: &Run, stem: &Path) -> Result<()> {
         std::fs::write(&file, &plot.svg).with_context(|| format!("writing {}", file.display()))?;
     }
     let page = stem.with_extension("md");
-    std::fs::write(&page, text(run, &plots, &folder)).with_context(|| format!("writing {}", page.display()))
+    std::fs::write(&page, text(run, &plots, &directory)).with_context(|| format!("writing {}", page.display()))
 }

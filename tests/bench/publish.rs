@@ -16,7 +16,7 @@ use crate::result::Run;
 const BEGIN: &str = "<!-- Written by `cargo xtask bench publish`; what is changed here by hand is lost. -->";
 const END: &str = "<!-- The end of what `cargo xtask bench publish` wrote. -->";
 /// As seen from README.
-const FOLDER: &str = "tests/bench/results";
+const DIRECTORY: &str = "tests/bench/results";
 const NAME: &str = "measured";
 /// Plots that README shows, where the run has them.
 const SHOWN: [&str; 4] = [
@@ -38,29 +38,29 @@ pub(crate) fn publish(run: &Run) -> Result<()> {
         );
     }
     let root = root();
-    let folder = root.join(FOLDER);
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    let directory = root.join(DIRECTORY);
+    if directory.exists() {
+        fs::remove_dir_all(&directory).with_context(|| format!("removing {}", directory.display()))?;
     }
-    fs::create_dir_all(folder.join(NAME)).with_context(|| format!("making {}", folder.display()))?;
-    run.write(&folder.join(NAME).with_extension("json"))?;
+    fs::create_dir_all(directory.join(NAME)).with_context(|| format!("making {}", directory.display()))?;
+    run.write(&directory.join(NAME).with_extension("json"))?;
     for (path, text) in files(run, &root)? {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
-    eprintln!("written: README.md and {FOLDER}; commit both");
+    eprintln!("written: README.md and {DIRECTORY}; commit both");
     Ok(())
 }
 
 /// Returns every file that follows from a run, but for the run itself.
 fn files(run: &Run, root: &Path) -> Result<Vec<Wanted>> {
-    let (readme, folder) = (root.join("README.md"), root.join(FOLDER));
+    let (readme, directory) = (root.join("README.md"), root.join(DIRECTORY));
     let plots = plot::all(run);
     let text = fs::read_to_string(&readme).with_context(|| format!("reading {}", readme.display()))?;
     let mut files = vec![
         (readme, replaced(&text, &block(run, &plots))?),
-        (folder.join(NAME).with_extension("md"), page::text(run, &plots, NAME)),
+        (directory.join(NAME).with_extension("md"), page::text(run, &plots, NAME)),
     ];
-    files.extend(plots.into_iter().map(|plot| (folder.join(NAME).join(plot.file), plot.svg)));
+    files.extend(plots.into_iter().map(|plot| (directory.join(NAME).join(plot.file), plot.svg)));
     Ok(files)
 }
 
@@ -68,7 +68,7 @@ fn block(run: &Run, plots: &[Plot]) -> String {
     let mut text = format!(
         "Measured on {} by `cargo xtask bench`, from whose result these figures and plots are generated: {}; {}. A ratio \
          compares two things that ran in turns on this machine; absolute figures are those of this machine. \
-         [All figures and plots]({FOLDER}/{NAME}.md), [as JSON]({FOLDER}/{NAME}.json).\n\n{}",
+         [All figures and plots]({DIRECTORY}/{NAME}.md), [as JSON]({DIRECTORY}/{NAME}.json).\n\n{}",
         run.name.split('T').next().unwrap_or_default(),
         run.machine.to_string().trim_end(),
         page::conditions(run),
@@ -92,7 +92,7 @@ fn block(run: &Run, plots: &[Plot]) -> String {
     for file in SHOWN {
         if let Some(plot) = plots.iter().find(|plot| plot.file == file) {
             let title = plot::escaped(&plot.title);
-            let _ = writeln!(text, "<img src=\"{FOLDER}/{NAME}/{file}\" alt=\"{title}\" width=\"49%\">");
+            let _ = writeln!(text, "<img src=\"{DIRECTORY}/{NAME}/{file}\" alt=\"{title}\" width=\"49%\">");
         }
     }
     text
@@ -121,15 +121,15 @@ mod tests {
     #[test]
     fn readme_and_pages_are_those_of_the_committed_run() {
         let root = root();
-        let run = Run::read(&root.join(FOLDER).join(NAME).with_extension("json")).unwrap();
+        let run = Run::read(&root.join(DIRECTORY).join(NAME).with_extension("json")).unwrap();
         let wanted = files(&run, &root).unwrap();
         for (path, text) in &wanted {
             let found = fs::read_to_string(path).unwrap_or_default();
-            let remedy = format!("cargo xtask bench publish {FOLDER}/{NAME}.json");
+            let remedy = format!("cargo xtask bench publish {DIRECTORY}/{NAME}.json");
             assert!(found == *text, "{} is not what the committed run gives: `{remedy}`", path.display());
         }
-        let plots = fs::read_dir(root.join(FOLDER).join(NAME)).unwrap().count();
-        assert_eq!(plots, wanted.len() - 2, "{FOLDER}/{NAME} holds plots of another run");
+        let plots = fs::read_dir(root.join(DIRECTORY).join(NAME)).unwrap().count();
+        assert_eq!(plots, wanted.len() - 2, "{DIRECTORY}/{NAME} holds plots of another run");
     }
 
     #[test]

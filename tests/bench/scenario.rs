@@ -65,7 +65,7 @@ impl Scenario {
             Self::Bystander => "traffic that is none of ours, with the program on its way and without",
             Self::BootStorm => "guests that all send cloud-init's requests at once, each on a connection of its own",
             Self::Scale => "start, memory and answers with more and more ports and instances",
-            Self::Sync => "from a change in a folder, in etcd, in Nova, to the guest that reads it",
+            Self::Sync => "from a change in a directory, in etcd, in Nova, to the guest that reads it",
         }
     }
 

@@ -23,8 +23,9 @@ pub(crate) const IPV6: &str = "http://[fe80::a9fe:a9fe%eth0]";
 
 impl Case {
     pub(crate) fn load(name: &str) -> Result<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
-        let read = |file: &str| std::fs::read(folder.join(file)).with_context(|| format!("reading {file} of {name}"));
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+        let read =
+            |file: &str| std::fs::read(directory.join(file)).with_context(|| format!("reading {file} of {name}"));
         let facts = read("instance.json")?;
         Ok(Self {
             document: Golden::from_facts(&facts)?.document.into(),

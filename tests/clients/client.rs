@@ -22,7 +22,7 @@ pub(crate) enum Python {
 const PREPARE: &str = "mount -t sysfs sysfs /sys && { test ! -e /etc/resolv.conf || \
     mount --bind /dev/null /etc/resolv.conf; } && exec \"$@\"";
 
-/// Prepares a script of this folder to run in the guest.
+/// Prepares a script of this directory to run in the guest.
 pub(crate) fn command(guest: &Guest, python: Python, script: &str, arguments: &[&str]) -> Result<Command> {
     let clients = directory()?;
     let (interpreter, library) = match python {
@@ -37,7 +37,7 @@ pub(crate) fn command(guest: &Guest, python: Python, script: &str, arguments: &[
     Ok(command)
 }
 
-/// Runs a script of this folder in the guest and returns the JSON that it printed.
+/// Runs a script of this directory in the guest and returns the JSON that it printed.
 pub(crate) fn run(guest: &Guest, python: Python, script: &str, arguments: &[&str]) -> Result<Value> {
     let output =
         command(guest, python, script, arguments)?.stdin(Stdio::null()).output().context("starting unshare")?;

@@ -35,18 +35,18 @@ fn check(case: &Case, mut crawled: Value, network_config: &Value) {
     assert_eq!(crawled["network_config"], *network_config, "{:#}", crawled["network_config"]);
 }
 
-/// What cloud-init's EC2 reader makes of the tree that Nova has at 2009-04-04: a folder becomes an object, a leaf of
+/// What cloud-init's EC2 reader makes of the tree that Nova has at 2009-04-04: a directory becomes an object, a leaf of
 /// several lines a list, a key is read by its number and kept by its name.
-fn ec2_tree(case: &Case, folder: &str) -> Value {
+fn ec2_tree(case: &Case, directory: &str) -> Value {
     let mut tree = serde_json::Map::new();
-    for line in case.nova(folder).unwrap().lines() {
+    for line in case.nova(directory).unwrap().lines() {
         if let Some(name) = line.strip_suffix('/') {
-            tree.insert(name.to_owned(), ec2_tree(case, &format!("{folder}{line}")));
+            tree.insert(name.to_owned(), ec2_tree(case, &format!("{directory}{line}")));
             continue;
         }
         let (name, path) = match line.split_once('=') {
-            Some((number, name)) => (name, format!("{folder}{number}/openssh-key")),
-            None => (line, format!("{folder}{line}")),
+            Some((number, name)) => (name, format!("{directory}{number}/openssh-key")),
+            None => (line, format!("{directory}{line}")),
         };
         let text = case.nova(&path).unwrap();
         let value = if text.contains('\n') { text.lines().collect() } else { json!(text) };
@@ -130,8 +130,8 @@ fn an_ipv6_only_instance_is_read_over_ipv6() {
 
 #[test]
 fn the_clouds_vendor_data_reaches_cloud_init() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("vendor_data.json");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vendor_data.json");
     std::fs::write(&file, r##"{"cloud-init": "#cloud-config\nmanual_cache_clean: true\n", "site": "žluť"}"##).unwrap();
     let api = format!("[cloud]\nvendordata_jsonfile_path = \"{}\"\n", file.display());
     let node = NodePlan::default().further(&api).start().unwrap();

@@ -14,8 +14,8 @@ fn wait_for_document(source: &str, max_wait: &str, url: &str) -> (Case, Value) {
     let case = Case::load("plain").unwrap();
     let node = Node::start().unwrap();
     let guest = case.boot_without_document(&node).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (log, printed) = (folder.path().join("log"), folder.path().join("printed"));
+    let directory = tempfile::tempdir().unwrap();
+    let (log, printed) = (directory.path().join("log"), directory.path().join("printed"));
     let mut command = client::command(&guest, Python::Debian, "cloud_init.py", &[source, max_wait, url]).unwrap();
     command.stdin(Stdio::null()).stdout(File::create(&printed).unwrap()).stderr(File::create(&log).unwrap());
     let mut process = command.spawn().unwrap();

@@ -1,4 +1,4 @@
-//! Operators' commands on documents, in a folder and in etcd.
+//! Operators' commands on documents, in a directory and in etcd.
 
 use std::process::Output;
 
@@ -19,7 +19,7 @@ fn document() -> Document {
     Document::new(A, "web", port)
 }
 
-/// Writes a document beside the node's own folder and returns its path.
+/// Writes a document beside the node's own directory and returns its path.
 fn file(node: &Node, document: &Document) -> Result<String> {
     let path = node.path("given.json");
     std::fs::write(&path, document.text()).context("writing a document")?;
@@ -89,7 +89,7 @@ fn no_change_is_lost(node: &Node) -> Result<()> {
 }
 
 #[test]
-fn a_guest_sees_what_is_written_into_the_folder() -> Result<()> {
+fn a_guest_sees_what_is_written_into_the_directory() -> Result<()> {
     let node = Node::start()?;
     let guest = node.guest("a").boot()?;
     a_guest_sees_every_change(&node, &guest)
@@ -109,7 +109,7 @@ fn a_guest_sees_what_is_written_into_etcd() -> Result<()> {
 }
 
 #[test]
-fn two_writers_lose_nothing_in_a_folder() -> Result<()> {
+fn two_writers_lose_nothing_in_a_directory() -> Result<()> {
     no_change_is_lost(&NodePlan::default().make()?)
 }
 
@@ -167,17 +167,20 @@ fn a_key_that_the_daemon_refuses_is_not_listed_as_good() -> Result<()> {
 #[test]
 fn many_documents_are_listed_page_by_page() -> Result<()> {
     let (node, _etcd) = world(EtcdPlan::default())?;
-    let folder = node.path("many");
-    std::fs::create_dir(&folder)?;
+    let directory = node.path("many");
+    std::fs::create_dir(&directory)?;
     // 60 of 100 KB: more than one answer of 4 MiB holds, and 600 in all: more than two pages.
     for number in 0..600 {
         let uuid = format!("{number:08x}-0000-4000-9000-000000000000");
         let port = json!({"id": uuid, "mac_address": "fa:16:3e:11:22:01"});
         let data = if number < 60 { vec![b'x'; 75_000] } else { vec![b'x'] };
-        Document::new(&uuid, "many", port).with_user_data(&data).write(&folder)?;
+        Document::new(&uuid, "many", port).with_user_data(&data).write(&directory)?;
     }
-    let folder = folder.display().to_string();
-    assert_eq!(instance(&node, &["apply", &folder])?.lines().filter(|line| line.ends_with(": created")).count(), 600);
+    let directory = directory.display().to_string();
+    assert_eq!(
+        instance(&node, &["apply", &directory])?.lines().filter(|line| line.ends_with(": created")).count(),
+        600
+    );
     let list: Value = serde_json::from_str(&instance(&node, &["list", "--json"])?)?;
     assert_eq!(list.as_array().map(Vec::len), Some(600));
     assert!(list.as_array().is_some_and(|list| list.iter().all(|one| one["problem"].is_null())));

@@ -49,17 +49,17 @@ fn disagreements(node: &Node) -> u64 {
     node.status().unwrap()["ports_disagreements"].as_u64().unwrap()
 }
 
-/// What `metadatad status --json` says of a witness.
-fn witness(node: &Node, name: &str) -> serde_json::Value {
+/// What `metadatad status --json` says of an observer.
+fn observer(node: &Node, name: &str) -> serde_json::Value {
     let status = node.status().unwrap();
     let all = status["facts"].as_array().unwrap();
-    all.iter().find(|witness| witness["name"] == name).cloned().unwrap_or_default()
+    all.iter().find(|observer| observer["name"] == name).cloned().unwrap_or_default()
 }
 
-/// Waits until the status says something of a witness.
+/// Waits until the status says something of an observer.
 #[track_caller]
-fn wait_witness(node: &Node, name: &str, what: &str, is: impl Fn(&serde_json::Value) -> bool) {
-    lab::wait::until(&format!("{name} {what}"), || Ok(is(&witness(node, name)).then_some(()))).unwrap();
+fn wait_observer(node: &Node, name: &str, what: &str, is: impl Fn(&serde_json::Value) -> bool) {
+    lab::wait::until(&format!("{name} {what}"), || Ok(is(&observer(node, name)).then_some(()))).unwrap();
 }
 
 fn tag(node: &Node, guest: &Guest) -> u32 {

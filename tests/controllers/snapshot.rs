@@ -129,7 +129,7 @@ fn killed_at_any_moment_beside_etcd_the_daemon_serves_what_was_current_and_then_
 }
 
 #[test]
-fn a_node_that_boots_while_its_folder_is_away_serves_what_it_had() {
+fn a_node_that_boots_while_its_directory_is_away_serves_what_it_had() {
     let node = Node::start().unwrap();
     let guest = boot(&node, "a");
     let posted =

@@ -8,13 +8,13 @@ fn a_node_that_is_dropped_leaves_nothing_behind() {
     let guest = node.guest("a").boot().unwrap();
     assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
     let names = [node.namespace().name(), guest.namespace().name(), node.responder().name()].map(str::to_owned);
-    let folder = node.instances();
+    let directory = node.instances();
     let process = node.daemon_id().unwrap();
     drop((guest, node));
     for name in names {
         assert!(!Namespace::existing(&name).exists(), "{name} is left");
     }
-    assert!(!folder.exists());
+    assert!(!directory.exists());
     assert!(!std::path::Path::new(&format!("/proc/{process}")).exists(), "the daemon still runs");
 }
 

@@ -28,7 +28,7 @@ fn ids(list: &Value) -> Vec<u64> {
     list.as_array().unwrap().iter().filter_map(|object| object["id"].as_u64()).collect()
 }
 
-/// The ids of the maps that are pinned in the node's folder.
+/// The ids of the maps that are pinned in the node's directory.
 fn pinned_maps(node: &Node) -> Vec<u64> {
     let names = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META"];
     let pins = names.iter().map(|name| node.pins().join(name)).filter(|pin| pin.exists());
@@ -53,9 +53,9 @@ fn links_of(node: &Node, programs: &[u64]) -> Vec<u64> {
     all.as_array().unwrap().iter().filter(holds).filter_map(|link| link["id"].as_u64()).collect()
 }
 
-fn files(folder: &Path) -> Vec<String> {
+fn files(directory: &Path) -> Vec<String> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
         names.push(entry.path().display().to_string());
         if entry.path().is_dir() {
             names.extend(files(&entry.path()));

@@ -60,10 +60,10 @@ impl Document {
         format!("{:#}\n", self.0)
     }
 
-    /// Writes it to `<uuid>.json` in the folder, complete at once: by rename.
+    /// Writes it to `<uuid>.json` in the directory, complete at once: by rename.
     ///
     /// # Errors
-    /// If the folder cannot be written.
+    /// If the directory cannot be written.
     pub fn write(&self, directory: &Path) -> Result<()> {
         let file = directory.join(format!("{}.json", self.uuid()));
         let draft = directory.join(format!(".{}.draft", self.uuid()));

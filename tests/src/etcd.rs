@@ -1,6 +1,6 @@
 //! A real etcd: one member or several, inside a namespace that the lab made, with TLS and users if asked for.
 //!
-//! Promises: members listen on 127.0.0.1 of that namespace only; their data is in a folder of their own, and goes with the
+//! Promises: members listen on 127.0.0.1 of that namespace only; their data is in a directory of their own, and goes with the
 //! value; a member that is stopped, killed or paused is so alone.
 
 use std::fs::{self, File, OpenOptions};
@@ -68,7 +68,7 @@ impl EtcdPlan {
     /// # Errors
     /// If etcd is not there (`cargo xtask setup --controllers`), or does not get ready.
     pub fn start(self, namespace: &Namespace) -> Result<Etcd> {
-        let directory = tempfile::Builder::new().prefix("metadatad-etcd-").tempdir().context("making a folder")?;
+        let directory = tempfile::Builder::new().prefix("metadatad-etcd-").tempdir().context("making a directory")?;
         let etcd = Etcd {
             members: (0..self.members).map(|_| Mutex::new(None)).collect(),
             namespace: Namespace::existing(namespace.name()),
@@ -214,7 +214,7 @@ impl Etcd {
     /// If it cannot be copied.
     pub fn back_up(&self, name: &str) -> Result<()> {
         let backup = self.directory.path().join(name);
-        fs::create_dir(&backup).context("making a folder for the backup")?;
+        fs::create_dir(&backup).context("making a directory for the backup")?;
         self.copy("m*", &backup)
     }
 

@@ -9,7 +9,7 @@
 use anyhow::{Context as _, Result};
 use metadata_user::api::vendor_data::{self, DynamicResults};
 use metadata_user::api::{Cloud, StaticVendordata, VendordataProvider};
-use metadata_user::store::record::InstanceRecord;
+use metadata_user::record::InstanceRecord;
 use serde_json::{Map, Value, json};
 
 mod ports;

@@ -21,11 +21,11 @@ use crate::wait;
 #[derive(Debug)]
 pub struct Libvirtd {
     child: Child,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     domains: PathBuf,
 }
 
-/// Makes the mounts, then becomes libvirtd. Arguments: the unpacked packages, a folder for what it needs, and the folder of
+/// Makes the mounts, then becomes libvirtd. Arguments: the unpacked packages, a directory for what it needs, and the directory of
 /// running domains.
 const SCRIPT: &str = r#"
 set -e
@@ -78,20 +78,20 @@ impl Libvirtd {
     /// # Errors
     /// If it is not there (`cargo xtask setup --vm`), or does not answer.
     pub fn start(node: &Node) -> Result<Self> {
-        let debian = machine::folder()?.join("debian");
-        let folder = tempfile::Builder::new().prefix("metadatad-virt-").tempdir().context("making a folder")?;
-        fs::write(folder.path().join("qemu.conf"), QEMU)?;
-        fs::write(folder.path().join("libvirtd.conf"), LIBVIRTD)?;
+        let debian = machine::directory()?.join("debian");
+        let directory = tempfile::Builder::new().prefix("metadatad-virt-").tempdir().context("making a directory")?;
+        fs::write(directory.path().join("qemu.conf"), QEMU)?;
+        fs::write(directory.path().join("libvirtd.conf"), LIBVIRTD)?;
         fs::create_dir_all(node.domains()).context("making libvirt's directory")?;
         let mut unshare = node.namespace().command("unshare")?;
         unshare.args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT, "libvirtd"]);
-        unshare.arg(&debian).arg(folder.path()).arg(node.domains());
+        unshare.arg(&debian).arg(directory.path()).arg(node.domains());
         // Those below /usr are found without it.
         unshare.env("LD_LIBRARY_PATH", std::env::join_paths(machine::libraries(&debian))?);
-        let log = fs::File::create(folder.path().join("log")).context("making a log")?;
+        let log = fs::File::create(directory.path().join("log")).context("making a log")?;
         unshare.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = unshare.spawn().context("starting libvirtd")?;
-        let mut started = Self { child, folder, domains: node.domains() };
+        let mut started = Self { child, directory, domains: node.domains() };
         let answers = wait::until("libvirtd answers", || {
             if let Some(status) = started.child.try_wait()? {
                 bail!("libvirtd ended: {status}");
@@ -105,7 +105,7 @@ impl Libvirtd {
     /// Returns a path for what a domain needs.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Runs a command of virsh.
@@ -117,7 +117,7 @@ impl Libvirtd {
         let mut virsh = Command::new("nsenter");
         virsh.args(["--mount", "--net", "--target", &self.child.id().to_string()]);
         virsh.args(["/usr/bin/env", "virsh", "--connect", "qemu:///system", "--quiet"]).args(words);
-        virsh.env("LD_LIBRARY_PATH", std::env::join_paths(machine::libraries(&machine::folder()?.join("debian")))?);
+        virsh.env("LD_LIBRARY_PATH", std::env::join_paths(machine::libraries(&machine::directory()?.join("debian")))?);
         command::run(&mut virsh, "").with_context(|| self.log())
     }
 

@@ -24,34 +24,34 @@ use crate::wait;
 /// A boot takes half a minute without KVM when nothing else runs.
 pub const BOOT: Duration = Duration::from_secs(240);
 
-/// Returns the folder that `cargo xtask setup --vm` fills.
+/// Returns the directory that `cargo xtask setup --vm` fills.
 ///
 /// # Errors
 /// If something of it is missing.
-pub fn folder() -> Result<PathBuf> {
+pub fn directory() -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding this program's own path")?;
-    let folder = own.ancestors().nth(3).unwrap_or(Path::new("/")).join("vm");
-    if !folder.join("guest/disk.complete").exists() {
-        bail!("{} is not there or not complete: run `cargo xtask setup --vm`", folder.display());
+    let directory = own.ancestors().nth(3).unwrap_or(Path::new("/")).join("vm");
+    if !directory.join("guest/disk.complete").exists() {
+        bail!("{} is not there or not complete: run `cargo xtask setup --vm`", directory.display());
     }
-    Ok(folder)
+    Ok(directory)
 }
 
 /// Where QEMU finds its firmware among the unpacked packages.
 pub const ROMS: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
-/// Returns the folders of unpacked libraries.
+/// Returns the directories of unpacked libraries.
 #[must_use]
 pub fn libraries(debian: &Path) -> [PathBuf; 2] {
     ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| debian.join(place))
 }
 
-/// Prepares an unpacked program of the folder to run in the namespace, with the libraries unpacked beside it.
+/// Prepares an unpacked program of the directory to run in the namespace, with the libraries unpacked beside it.
 ///
 /// # Errors
 /// If it is not there, or the namespace is gone.
 pub fn program(namespace: &Namespace, path: &str) -> Result<Command> {
-    let debian = folder()?.join("debian");
+    let debian = directory()?.join("debian");
     let mut command = namespace.command(debian.join(path))?;
     command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries(&debian))?);
     Ok(command)
@@ -116,7 +116,7 @@ impl<'n> MachinePlan<'n> {
     /// # Errors
     /// If QEMU does not start.
     pub fn power_on(&self) -> Result<Machine> {
-        let run = tempfile::Builder::new().prefix("metadatad-vm-").tempdir().context("making a folder")?;
+        let run = tempfile::Builder::new().prefix("metadatad-vm-").tempdir().context("making a directory")?;
         copy_disk(&run.path().join("disk"))?;
         self.start(run)
     }
@@ -131,7 +131,7 @@ impl<'n> MachinePlan<'n> {
 
     fn start(&self, run: tempfile::TempDir) -> Result<Machine> {
         let path = |name: &str| run.path().join(name);
-        let vm = folder()?;
+        let vm = directory()?;
         let (debian, guest) = (vm.join("debian"), vm.join("guest"));
         let mut qemu = program(self.namespace, "usr/bin/qemu-system-x86_64")?;
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
@@ -176,23 +176,23 @@ pub struct Machine {
 /// a shell at its second.
 #[derive(Debug)]
 pub struct Terminal {
-    folder: PathBuf,
+    directory: PathBuf,
     started: Instant,
     asked: u32,
     shell: Option<BufReader<UnixStream>>,
 }
 
 impl Terminal {
-    /// That of a guest which is switched on now: `console` and `shell` in this folder.
+    /// That of a guest which is switched on now: `console` and `shell` in this directory.
     #[must_use]
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), started: Instant::now(), asked: 0, shell: None }
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), started: Instant::now(), asked: 0, shell: None }
     }
 
     /// Returns what the guest has said on its console.
     #[must_use]
     pub fn console(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.folder.join("console")).unwrap_or_default()).replace('\r', "")
+        String::from_utf8_lossy(&fs::read(self.directory.join("console")).unwrap_or_default()).replace('\r', "")
     }
 
     /// Waits until the console holds this text, and returns how long after power-on that was. `check` is asked now and
@@ -204,7 +204,7 @@ impl Terminal {
         let mut seen = 0;
         let found = wait::until_within(BOOT, &format!("the console says {text:?}"), || {
             check()?;
-            let length = fs::metadata(self.folder.join("console"))?.len();
+            let length = fs::metadata(self.directory.join("console"))?.len();
             let news = length != std::mem::replace(&mut seen, length);
             Ok((news && self.console().contains(text)).then(|| self.started.elapsed()))
         });
@@ -217,7 +217,8 @@ impl Terminal {
     /// If the shell does not answer in time, or with another status than 0.
     pub fn shell(&mut self, line: &str) -> Result<String> {
         if self.shell.is_none() {
-            let stream = UnixStream::connect(self.folder.join("shell")).context("connecting to the guest's shell")?;
+            let stream =
+                UnixStream::connect(self.directory.join("shell")).context("connecting to the guest's shell")?;
             stream.set_read_timeout(Some(wait::PATIENCE))?;
             self.shell = Some(BufReader::new(stream));
         }
@@ -292,7 +293,7 @@ impl Machine {
         self.shell("sync")?;
         self.qmp(&[("quit", json!({}))])?;
         wait::until("QEMU ends", || Ok(self.child.try_wait()?))?;
-        Ok(Disk(self.run.take().context("no folder")?))
+        Ok(Disk(self.run.take().context("no directory")?))
     }
 
     fn qmp(&self, commands: &[(&str, Value)]) -> Result<()> {
@@ -343,7 +344,7 @@ pub const COMMAND_LINE: &str = "console=ttyS0 quiet systemd.show_status=false ne
 /// If it is not there, or there is no room.
 pub fn copy_disk(path: &Path) -> Result<()> {
     let mut copy = Command::new("cp");
-    command::run(copy.args(["--sparse=always", "--"]).arg(folder()?.join("guest/disk.img")).arg(path), "").map(drop)
+    command::run(copy.args(["--sparse=always", "--"]).arg(directory()?.join("guest/disk.img")).arg(path), "").map(drop)
 }
 
 /// Returns the path of the guest's kernel.
@@ -351,7 +352,7 @@ pub fn copy_disk(path: &Path) -> Result<()> {
 /// # Errors
 /// If it is not there.
 pub fn kernel(debian: &Path) -> Result<PathBuf> {
-    let entries = fs::read_dir(debian.join("boot")).context("reading the folder of kernels")?;
+    let entries = fs::read_dir(debian.join("boot")).context("reading the directory of kernels")?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let name = names.filter(|name| name.starts_with("vmlinuz-6.1.") && name.contains("cloud")).max();
     Ok(debian.join("boot").join(name.context("no 6.1 cloud kernel: run `cargo xtask setup --vm`")?))

@@ -1,7 +1,7 @@
 //! A compute node: a namespace in which the daemon runs and the taps live.
 //!
-//! Promises: everything the daemon makes is the node's own: pins in a bpf file system mounted in the node's folder, a
-//! responder namespace with a unique name, an admin socket, a folder of documents. All of it goes with the value.
+//! Promises: everything the daemon makes is the node's own: pins in a bpf file system mounted in the node's directory, a
+//! responder namespace with a unique name, an admin socket, a directory of documents. All of it goes with the value.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,7 +62,7 @@ impl NodePlan {
         self
     }
 
-    /// The keys of `[source]` and its tables, as TOML, instead of the folder of documents.
+    /// The keys of `[source]` and its tables, as TOML, instead of the directory of documents.
     #[must_use]
     pub fn source(mut self, toml: &str) -> Self {
         self.source = Some(toml.to_owned());
@@ -96,7 +96,7 @@ impl NodePlan {
     /// Without root.
     pub fn make(self) -> Result<Node> {
         let namespace = Namespace::create("node")?;
-        let directory = tempfile::Builder::new().prefix("metadatad-lab-").tempdir().context("making a folder")?;
+        let directory = tempfile::Builder::new().prefix("metadatad-lab-").tempdir().context("making a directory")?;
         let node = Node {
             responder: unique("lab-md"),
             namespace,
@@ -106,8 +106,8 @@ impl NodePlan {
             next: AtomicU32::new(1),
             lasting: self.lasting,
         };
-        for folder in ["bpf", "instances"] {
-            fs::create_dir(node.path(folder)).with_context(|| format!("making the folder {folder}"))?;
+        for directory in ["bpf", "instances"] {
+            fs::create_dir(node.path(directory)).with_context(|| format!("making the directory {directory}"))?;
         }
         mount(Some("bpf"), &node.path("bpf"), Some("bpf"), MsFlags::empty(), None::<&str>)
             .context("mounting a bpf file system")?;
@@ -165,7 +165,7 @@ impl Node {
         Namespace::existing(&self.responder)
     }
 
-    /// Returns a path in the node's folder.
+    /// Returns a path in the node's directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.as_ref().map_or(Path::new("/nonexistent"), |directory| directory.path()).join(name)
@@ -177,7 +177,7 @@ impl Node {
         &self.config
     }
 
-    /// Returns the folder of documents.
+    /// Returns the directory of documents.
     #[must_use]
     pub fn instances(&self) -> PathBuf {
         self.path("instances")
@@ -223,7 +223,7 @@ impl Node {
         self.path("state/snapshot")
     }
 
-    /// Returns the folder of pins.
+    /// Returns the directory of pins.
     #[must_use]
     pub fn pins(&self) -> PathBuf {
         self.path("bpf/metadatad")
@@ -318,7 +318,7 @@ impl Node {
     /// Writes a document, complete at once.
     ///
     /// # Errors
-    /// If the folder cannot be written.
+    /// If the directory cannot be written.
     pub fn write(&self, document: &Document) -> Result<()> {
         document.write(&self.instances())
     }
@@ -405,14 +405,14 @@ impl Node {
         Ok(())
     }
 
-    /// Leaves everything running and in place when this value goes, and returns the node's folder.
+    /// Leaves everything running and in place when this value goes, and returns the node's directory.
     pub fn keep(mut self) -> PathBuf {
         self.namespace.keep();
-        let folder = self.directory.take().map(tempfile::TempDir::keep).unwrap_or_default();
+        let directory = self.directory.take().map(tempfile::TempDir::keep).unwrap_or_default();
         if let Some(daemon) = self.process().take() {
             std::mem::forget(daemon);
         }
-        folder
+        directory
     }
 
     fn process(&self) -> std::sync::MutexGuard<'_, Option<Daemon>> {
@@ -420,7 +420,7 @@ impl Node {
     }
 
     fn config_text(&self, plan: &NodePlan) -> String {
-        let folder = || format!("kind = \"directory\"\npath = \"{}\"", self.instances().display());
+        let directory = || format!("kind = \"directory\"\npath = \"{}\"", self.instances().display());
         format!(
             "[responder]\nnamespace = \"{}\"\n\n[ports]\nunbound = \"{}\"\n\n[bpf]\npin_dir = \"{}\"\nattach = \"{}\"\n\n\
              [source]\n{}\n\n[facts]\nlibvirt_dir = \"{}\"\nopenvswitch_socket = \"{}\"\n\n\
@@ -430,7 +430,7 @@ impl Node {
             plan.unbound,
             self.pins().display(),
             plan.attach,
-            plan.source.clone().unwrap_or_else(folder),
+            plan.source.clone().unwrap_or_else(directory),
             self.domains().display(),
             self.ovsdb().display(),
             self.path("admin.sock").display(),

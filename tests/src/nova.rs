@@ -94,7 +94,7 @@ impl Drop for Process {
 pub struct Nova {
     port: u16,
     neutron_port: u16,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     process: Mutex<Option<Process>>,
     _neutron: Process,
 }
@@ -113,28 +113,28 @@ impl Nova {
     /// # Errors
     /// As [`Self::start`].
     pub fn with_cache(instances: &[Value], seconds: u32) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("metadatad-nova-").tempdir().context("making a folder")?;
+        let directory = tempfile::Builder::new().prefix("metadatad-nova-").tempdir().context("making a directory")?;
         let mut names = Vec::new();
         for (number, facts) in instances.iter().enumerate() {
-            let path = folder.path().join(format!("{number}.json"));
+            let path = directory.path().join(format!("{number}.json"));
             fs::write(&path, facts.to_string()).context("writing facts")?;
             names.push(path);
         }
-        let port_file = folder.path().join("neutron.port");
+        let port_file = directory.path().join("neutron.port");
         let mut neutron = Command::new(tool("python3")?);
         neutron.arg(script("neutron.py")).arg(&port_file).args(&names);
-        let neutron = Process::start(&mut neutron, &folder.path().join("neutron.log"))?;
+        let neutron = Process::start(&mut neutron, &directory.path().join("neutron.log"))?;
         let neutron_port = read_port(&port_file)?;
-        let nova = Self { port: free_port()?, neutron_port, folder, process: Mutex::default(), _neutron: neutron };
+        let nova = Self { port: free_port()?, neutron_port, directory, process: Mutex::default(), _neutron: neutron };
         for name in ["api", "cell0", "cell1"] {
             fs::copy(schema()?.join(format!("{name}.sqlite")), nova.path(&format!("{name}.sqlite")))?;
         }
-        configure(nova.folder.path(), nova.neutron_port, seconds)?;
-        let cells = "import sqlite3, sys\nfolder = sys.argv[1]\ndb = sqlite3.connect(folder + '/api.sqlite')\n\
-                     for name in ('cell0', 'cell1'):\n    url = 'sqlite:///' + folder + '/' + name + '.sqlite'\n    \
+        configure(nova.directory.path(), nova.neutron_port, seconds)?;
+        let cells = "import sqlite3, sys\ndirectory = sys.argv[1]\ndb = sqlite3.connect(directory + '/api.sqlite')\n\
+                     for name in ('cell0', 'cell1'):\n    url = 'sqlite:///' + directory + '/' + name + '.sqlite'\n    \
                      db.execute('update cell_mappings set database_connection = ? where name = ?', (url, name))\n\
                      db.commit()\n";
-        command::run(Command::new(tool("python3")?).args(["-c", cells]).arg(nova.folder.path()), "")?;
+        command::run(Command::new(tool("python3")?).args(["-c", cells]).arg(nova.directory.path()), "")?;
         nova.seed(|command| {
             command.arg("create").args(&names);
         })?;
@@ -216,7 +216,7 @@ impl Nova {
     /// If it does not.
     pub fn resume(&self) -> Result<()> {
         let mut command = Command::new(tool("uwsgi")?);
-        command.env("OS_NOVA_CONFIG_DIR", self.folder.path()).args([
+        command.env("OS_NOVA_CONFIG_DIR", self.directory.path()).args([
             "--http-socket",
             &format!("127.0.0.1:{}", self.port),
             "--module",
@@ -252,10 +252,10 @@ impl Nova {
         .with_context(|| fs::read_to_string(self.path("uwsgi.log")).unwrap_or_default())
     }
 
-    /// Returns a path in its folder.
+    /// Returns a path in its directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn seed(&self, arguments: impl FnOnce(&mut Command)) -> Result<()> {
@@ -298,7 +298,7 @@ impl Setter {
 #[derive(Debug)]
 pub struct Front {
     port: u16,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     _process: Process,
 }
 
@@ -308,14 +308,14 @@ impl Front {
     /// # Errors
     /// If it does not start.
     pub fn start(nova: &Nova, tls: Option<[&Path; 3]>) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("metadatad-front-").tempdir().context("making a folder")?;
-        let (port_file, delay) = (folder.path().join("port"), folder.path().join("delay"));
+        let directory = tempfile::Builder::new().prefix("metadatad-front-").tempdir().context("making a directory")?;
+        let (port_file, delay) = (directory.path().join("port"), directory.path().join("delay"));
         fs::write(&delay, "0")?;
         let mut command = Command::new(tool("python3")?);
         command.arg(script("front.py")).arg(&port_file).arg(nova.port.to_string()).arg(&delay);
         command.args(tls.into_iter().flatten());
-        let process = Process::start(&mut command, &folder.path().join("log"))?;
-        Ok(Self { port: read_port(&port_file)?, folder, _process: process })
+        let process = Process::start(&mut command, &directory.path().join("log"))?;
+        Ok(Self { port: read_port(&port_file)?, directory, _process: process })
     }
 
     /// Returns its TCP port.
@@ -327,15 +327,15 @@ impl Front {
     /// From here on, each request is passed on after this many seconds.
     ///
     /// # Errors
-    /// If its folder cannot be written.
+    /// If its directory cannot be written.
     pub fn delay(&self, seconds: f64) -> Result<()> {
-        let (new, path) = (self.folder.path().join("delay.new"), self.folder.path().join("delay"));
+        let (new, path) = (self.directory.path().join("delay.new"), self.directory.path().join("delay"));
         fs::write(&new, seconds.to_string())?;
         fs::rename(new, path).context("setting a delay")
     }
 }
 
-/// Returns the folder with Nova's empty databases, made when first asked for.
+/// Returns the directory with Nova's empty databases, made when first asked for.
 fn schema() -> Result<&'static Path> {
     static SCHEMA: OnceLock<std::result::Result<tempfile::TempDir, String>> = OnceLock::new();
     let made = SCHEMA.get_or_init(|| make_schema().map_err(|error| format!("{error:#}")));
@@ -343,9 +343,9 @@ fn schema() -> Result<&'static Path> {
 }
 
 fn make_schema() -> Result<tempfile::TempDir> {
-    let folder = tempfile::Builder::new().prefix("metadatad-nova-schema-").tempdir()?;
-    configure(folder.path(), 1, 1)?;
-    let database = |name: &str| format!("sqlite:///{}/{name}.sqlite", folder.path().display());
+    let directory = tempfile::Builder::new().prefix("metadatad-nova-schema-").tempdir()?;
+    configure(directory.path(), 1, 1)?;
+    let database = |name: &str| format!("sqlite:///{}/{name}.sqlite", directory.path().display());
     let (cell0, cell1) = (database("cell0"), database("cell1"));
     for words in [
         &["api_db", "sync"][..],
@@ -354,14 +354,14 @@ fn make_schema() -> Result<tempfile::TempDir> {
         &["cell_v2", "create_cell", "--name", "cell1", "--transport-url", "fake://", "--database_connection", &cell1],
     ] {
         let mut command = Command::new(tool("nova-manage")?);
-        command.arg("--config-file").arg(folder.path().join("nova.conf")).args(words);
+        command.arg("--config-file").arg(directory.path().join("nova.conf")).args(words);
         command::run(&mut command, "")?;
     }
-    Ok(folder)
+    Ok(directory)
 }
 
-fn configure(folder: &Path, neutron_port: u16, cache: u32) -> Result<()> {
-    let path = folder.display();
+fn configure(directory: &Path, neutron_port: u16, cache: u32) -> Result<()> {
+    let path = directory.display();
     let text = format!(
         "[DEFAULT]\nhost = node\nmy_ip = 127.0.0.1\nstate_path = {path}\nlog_file = {path}/nova.log\n\
          transport_url = fake://\n[api]\nmetadata_cache_expiration = {cache}\n[database]\n\
@@ -369,10 +369,10 @@ fn configure(folder: &Path, neutron_port: u16, cache: u32) -> Result<()> {
          service_metadata_proxy = true\nmetadata_proxy_shared_secret = {SECRET}\nauth_type = none\n\
          endpoint_override = http://127.0.0.1:{neutron_port}\n[oslo_concurrency]\nlock_path = {path}\n"
     );
-    fs::write(folder.join("nova.conf"), text).context("writing nova.conf")?;
+    fs::write(directory.join("nova.conf"), text).context("writing nova.conf")?;
     let venv = root().join("target/controllers/venv");
     let paste = ["etc/nova/api-paste.ini"].map(|name| venv.join(name)).into_iter().find(|path| path.exists());
-    fs::copy(paste.context("looking for Nova's api-paste.ini")?, folder.join("api-paste.ini"))?;
+    fs::copy(paste.context("looking for Nova's api-paste.ini")?, directory.join("api-paste.ini"))?;
     Ok(())
 }
 

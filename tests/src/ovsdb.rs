@@ -10,7 +10,7 @@ use crate::command;
 use crate::guest::{Guest, mac_text};
 use crate::wait;
 
-/// A running database. It ends with this value; its content stays in the folder.
+/// A running database. It ends with this value; its content stays in the directory.
 #[derive(Debug)]
 pub struct Ovsdb {
     socket: PathBuf,
@@ -23,16 +23,16 @@ impl Ovsdb {
     /// # Errors
     /// If it is not there (`cargo xtask setup --controllers`), or does not answer.
     pub fn start(socket: &Path) -> Result<Self> {
-        let folder = socket.parent().context("a socket in a folder")?;
-        fs::create_dir_all(folder).context("making the database's folder")?;
-        let database = folder.join("conf.db");
+        let directory = socket.parent().context("a socket in a directory")?;
+        fs::create_dir_all(directory).context("making the database's directory")?;
+        let database = directory.join("conf.db");
         if !database.exists() {
             let schema = debian()?.join("usr/share/openvswitch/vswitch.ovsschema");
             command::run(program("usr/bin/ovsdb-tool")?.arg("create").arg(&database).arg(schema), "")?;
         }
         let mut server = program("usr/sbin/ovsdb-server")?;
         server.arg(&database).arg(format!("--remote=punix:{}", socket.display())).arg("--unixctl=none");
-        let log = fs::File::create(folder.join("log")).context("making the database's log")?;
+        let log = fs::File::create(directory.join("log")).context("making the database's log")?;
         server.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let started = Self { socket: socket.to_owned(), child: server.spawn().context("starting ovsdb-server")? };
         wait::until("ovsdb-server answers", || Ok(started.run(&["--no-wait", "init"]).ok()))?;

@@ -23,13 +23,13 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Makes an authority, a server's certificate and a client's, in this folder.
+    /// Makes an authority, a server's certificate and a client's, in this directory.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn make(folder: &Path) -> Result<Self> {
+    pub fn make(directory: &Path) -> Result<Self> {
         let write = |name: &str, text: String| -> Result<PathBuf> {
-            let path = folder.join(name);
+            let path = directory.join(name);
             fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).context("its mode")?;
             Ok(path)

@@ -1,6 +1,6 @@
 //! A real Open vSwitch on a node: its database and `ovs-vswitchd`, both of Debian's packages.
 //!
-//! Promises: it works in the node's namespace and keeps what it writes in the node's folder; a command returns when the
+//! Promises: it works in the node's namespace and keeps what it writes in the node's directory; a command returns when the
 //! switch has done what it says.
 
 use std::fs;
@@ -28,7 +28,7 @@ pub enum Datapath {
 #[derive(Debug)]
 pub struct Vswitch {
     child: Child,
-    folder: PathBuf,
+    directory: PathBuf,
     database: Ovsdb,
 }
 
@@ -42,18 +42,18 @@ impl Vswitch {
     /// If it is not there (`cargo xtask setup --controllers`), or the kernel's module is missing where it is asked for.
     pub fn start(node: &Node, datapath: Datapath) -> Result<Self> {
         let database = Ovsdb::start(&node.ovsdb())?;
-        let folder = node.ovsdb().parent().context("a socket in a folder")?.to_owned();
+        let directory = node.ovsdb().parent().context("a socket in a directory")?.to_owned();
         let mut daemon = program("usr/lib/openvswitch-switch/ovs-vswitchd")?;
         let mut inside = node.namespace().command(daemon.get_program())?;
         inside.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        inside.env("OVS_RUNDIR", &folder).env("OVS_LOGDIR", &folder);
+        inside.env("OVS_RUNDIR", &directory).env("OVS_LOGDIR", &directory);
         daemon = inside;
         daemon.arg(format!("unix:{}", node.ovsdb().display()));
-        daemon.arg(format!("--unixctl={}", folder.join("switch.ctl").display()));
-        let log = fs::File::create(folder.join("switch.log")).context("making the switch's log")?;
+        daemon.arg(format!("--unixctl={}", directory.join("switch.ctl").display()));
+        let log = fs::File::create(directory.join("switch.log")).context("making the switch's log")?;
         daemon.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = daemon.spawn().context("starting ovs-vswitchd")?;
-        let switch = Self { child, folder, database };
+        let switch = Self { child, directory, database };
         let kind = if datapath == Datapath::Kernel { "system" } else { "netdev" };
         let kind = format!("datapath_type={kind}");
         switch.vsctl(&["add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, &kind]).with_context(|| switch.log())?;
@@ -66,7 +66,7 @@ impl Vswitch {
     /// If it fails, or is not done in time.
     pub fn vsctl(&self, words: &[&str]) -> Result<String> {
         let mut vsctl = program("usr/bin/ovs-vsctl")?;
-        vsctl.arg(format!("--db=unix:{}", self.folder.join("db.sock").display()));
+        vsctl.arg(format!("--db=unix:{}", self.directory.join("db.sock").display()));
         vsctl.arg(format!("--timeout={}", wait::PATIENCE.as_secs())).args(words);
         command::run(&mut vsctl, "")
     }
@@ -77,7 +77,7 @@ impl Vswitch {
     /// If it fails.
     pub fn appctl(&self, words: &[&str]) -> Result<String> {
         let mut appctl = program("usr/bin/ovs-appctl")?;
-        appctl.arg("-t").arg(self.folder.join("switch.ctl")).args(words);
+        appctl.arg("-t").arg(self.directory.join("switch.ctl")).args(words);
         command::run(&mut appctl, "")
     }
 
@@ -88,8 +88,8 @@ impl Vswitch {
     pub fn add_flows(&self, flows: &[&str]) -> Result<()> {
         for flow in flows {
             let mut ofctl = program("usr/bin/ovs-ofctl")?;
-            ofctl.env("OVS_RUNDIR", &self.folder).arg("add-flow");
-            command::run(ofctl.arg(self.folder.join(format!("{BRIDGE}.mgmt"))).arg(flow), "")?;
+            ofctl.env("OVS_RUNDIR", &self.directory).arg("add-flow");
+            command::run(ofctl.arg(self.directory.join(format!("{BRIDGE}.mgmt"))).arg(flow), "")?;
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Vswitch {
     /// Returns what the switch has logged.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.join("switch.log")).unwrap_or_default()
+        fs::read_to_string(self.directory.join("switch.log")).unwrap_or_default()
     }
 
     fn wait_port(&self, device: &str) -> Result<()> {

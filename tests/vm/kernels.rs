@@ -122,9 +122,9 @@ cases! {
 
 /// Runs the programs on this kernel and returns the console.
 fn boot(kernel: &str) -> Result<String> {
-    let debian = machine::folder()?.join("debian");
+    let debian = machine::directory()?.join("debian");
     let release = release(&debian, kernel)?;
-    let run = tempfile::Builder::new().prefix("metadatad-vm-").tempdir().context("making a folder")?;
+    let run = tempfile::Builder::new().prefix("metadatad-vm-").tempdir().context("making a directory")?;
     let initrd = run.path().join("initrd");
     initrd::Initrd::make(&debian, &release, MODULES, &programs()?)?.write(&initrd)?;
     let mut qemu = Command::new(debian.join("usr/bin/qemu-system-x86_64"));
@@ -152,7 +152,7 @@ fn boot(kernel: &str) -> Result<String> {
 
 /// Returns the files of [`PROGRAMS`], and their arguments.
 fn programs() -> Result<Vec<(PathBuf, &'static [&'static str])>> {
-    // Which of the files in cargo's folder are current only cargo knows.
+    // Which of the files in cargo's directory are current only cargo knows.
     let told =
         std::env::var("METADATAD_TEST_PROGRAMS").context("the files of the tests: `cargo xtask test vm` says them")?;
     let mut programs = Vec::new();
@@ -172,7 +172,7 @@ fn programs() -> Result<Vec<(PathBuf, &'static [&'static str])>> {
 
 /// Returns the newest unpacked release that begins so.
 fn release(debian: &Path, kernel: &str) -> Result<String> {
-    let entries = std::fs::read_dir(debian.join("lib/modules")).context("reading the folder of modules")?;
+    let entries = std::fs::read_dir(debian.join("lib/modules")).context("reading the directory of modules")?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let newest = names.filter(|name| name.starts_with(kernel)).max();
     newest.with_context(|| format!("no kernel {kernel}*: run `cargo xtask setup --vm`"))

@@ -21,7 +21,7 @@ fn interface(nic: &Nic) -> String {
 
 /// The domain, with Nova's metadata.
 fn domain(libvirtd: &Libvirtd, nic: &Nic, port: &str) -> String {
-    let vm = machine::folder().unwrap();
+    let vm = machine::directory().unwrap();
     let debian = vm.join("debian");
     let (kernel, initrd) = (machine::kernel(&debian).unwrap(), vm.join("guest/initrd"));
     let path = |name: &str| libvirtd.path(name).display().to_string();

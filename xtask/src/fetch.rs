@@ -1,4 +1,4 @@
-//! Programs that tests run, put into a folder of their own under `target`.
+//! Programs that tests run, put into a directory of their own under `target`.
 //!
 //! Promises: nothing of them is installed on the machine, so no service of theirs can ever start there: Debian's packages
 //! are unpacked, not installed, and PyPI's are in a virtual environment. What is complete is not fetched again.
@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{find_program, quiet_output, show_and_run, target_directory};
 use crate::setup;
 
-/// A folder under `target`, and what belongs into it.
+/// A directory under `target`, and what belongs into it.
 #[derive(Debug)]
 pub(crate) struct Collection {
-    /// Its name: that of the folder, and of the option of `setup` that asks for it.
+    /// Its name: that of the directory, and of the option of `setup` that asks for it.
     pub(crate) name: &'static str,
     /// What it is, for people.
     pub(crate) what: &'static str,
@@ -31,8 +31,8 @@ pub(crate) struct Collection {
 impl Collection {
     /// Fetches what is not there yet.
     pub(crate) fn setup(&self) -> Result<()> {
-        let folder = target_directory().join(self.name);
-        let complete = folder.join("complete");
+        let directory = target_directory().join(self.name);
+        let complete = directory.join("complete");
         let wanted = [self.debian, self.pypi].concat().join("\n");
         if fs::read_to_string(&complete).is_ok_and(|found| found == wanted) {
             return Ok(());
@@ -44,13 +44,13 @@ impl Collection {
         if find_program("dpkg-deb").is_none() {
             bail!("{} are Debian's: `cargo xtask setup --{}` needs apt-get and dpkg-deb", self.what, self.name);
         }
-        eprintln!("fetching {} into {}", self.what, folder.display());
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+        eprintln!("fetching {} into {}", self.what, directory.display());
+        if directory.exists() {
+            fs::remove_dir_all(&directory).with_context(|| format!("removing {}", directory.display()))?;
         }
-        self.unpack(&folder)?;
+        self.unpack(&directory)?;
         if !self.pypi.is_empty() {
-            let venv = folder.join("venv");
+            let venv = directory.join("venv");
             show_and_run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))?;
             show_and_run(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(self.pypi))?;
         }
@@ -58,8 +58,8 @@ impl Collection {
     }
 
     /// Downloads Debian's packages and unpacks them.
-    fn unpack(&self, folder: &Path) -> Result<()> {
-        let packages = folder.join("packages");
+    fn unpack(&self, directory: &Path) -> Result<()> {
+        let packages = directory.join("packages");
         fs::create_dir_all(&packages).with_context(|| format!("making {}", packages.display()))?;
         let download = || {
             let mut command = Command::new("apt-get");
@@ -76,7 +76,7 @@ impl Collection {
         for entry in fs::read_dir(&packages).with_context(|| format!("reading {}", packages.display()))? {
             let package = entry?.path();
             let mut command = Command::new("dpkg-deb");
-            let status = command.arg("--extract").arg(&package).arg(folder.join("debian")).status();
+            let status = command.arg("--extract").arg(&package).arg(directory.join("debian")).status();
             if !status.context("starting dpkg-deb")?.success() {
                 bail!("unpacking {} failed", package.display());
             }

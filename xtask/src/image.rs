@@ -76,12 +76,12 @@ const WANTED: &[(&str, &str)] = &[("prove.service", "cloud-init.target"), ("shel
 /// Bytes of the disk: its content, and room for what a boot writes.
 const SIZE: &str = "480M";
 
-/// Makes what is missing or out of date: `guest/disk.img` and `guest/initrd` in the folder of `setup --vm`.
+/// Makes what is missing or out of date: `guest/disk.img` and `guest/initrd` in the directory of `setup --vm`.
 pub(crate) fn setup(vm: &Path) -> Result<()> {
-    let folder = vm.join("guest");
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    let base = folder.join("base");
-    stage(&folder.join("base.complete"), &format!("{MIRROR} {SUITE} {PACKAGES:?} {UNREAD:?}"), || {
+    let directory = vm.join("guest");
+    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+    let base = directory.join("base");
+    stage(&directory.join("base.complete"), &format!("{MIRROR} {SUITE} {PACKAGES:?} {UNREAD:?}"), || {
         eprintln!("making a Debian {SUITE} with cloud-init in {} (a minute or two)", base.display());
         install(vm, &base)
     })?;
@@ -90,9 +90,9 @@ pub(crate) fn setup(vm: &Path) -> Result<()> {
     for name in FILES.iter().map(|(name, ..)| *name).chain(["init"]) {
         recipe += &source(name)?;
     }
-    stage(&folder.join("disk.complete"), &recipe, || {
-        disk(&base, &folder)?;
-        initrd(&base, &modules, &folder)
+    stage(&directory.join("disk.complete"), &recipe, || {
+        disk(&base, &directory)?;
+        initrd(&base, &modules, &directory)
     })
 }
 
@@ -138,8 +138,8 @@ fn private(script: &str) -> Command {
 }
 
 /// A copy of the packages with our files, as a file system.
-fn disk(base: &Path, folder: &Path) -> Result<()> {
-    let tree = folder.join("tree");
+fn disk(base: &Path, directory: &Path) -> Result<()> {
+    let tree = directory.join("tree");
     remove(&tree)?;
     show_and_run(Command::new("cp").args(["--archive", "--link"]).arg(base).arg(&tree))?;
     let units = tree.join("etc/systemd/system");
@@ -160,7 +160,7 @@ fn disk(base: &Path, folder: &Path) -> Result<()> {
     for (unit, target) in WANTED {
         link(&format!("../{unit}"), &units.join(format!("{target}.wants/{unit}")))?;
     }
-    let image = folder.join("disk.img");
+    let image = directory.join("disk.img");
     let _ = fs::remove_file(&image);
     let mut command = Command::new("mke2fs");
     command.args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"]).arg(&tree).arg(image).arg(SIZE);
@@ -169,8 +169,8 @@ fn disk(base: &Path, folder: &Path) -> Result<()> {
 }
 
 /// The first program, busybox, and the drivers.
-fn initrd(base: &Path, modules: &Path, folder: &Path) -> Result<()> {
-    let tree = folder.join("first");
+fn initrd(base: &Path, modules: &Path, directory: &Path) -> Result<()> {
+    let tree = directory.join("first");
     remove(&tree)?;
     for name in ["bin", "dev", "modules", "new"] {
         fs::create_dir_all(tree.join(name)).with_context(|| format!("making {name}"))?;
@@ -186,7 +186,7 @@ fn initrd(base: &Path, modules: &Path, folder: &Path) -> Result<()> {
     put(&tree.join("init"), &source("init")?, 0o755)?;
     let script = "cd \"$1\" && find . | \"$2\" cpio --quiet -o -H newc >\"$3\"";
     let mut command = Command::new("sh");
-    show_and_run(command.args(["-c", script, "sh"]).arg(&tree).arg(&busybox).arg(folder.join("initrd")))?;
+    show_and_run(command.args(["-c", script, "sh"]).arg(&tree).arg(&busybox).arg(directory.join("initrd")))?;
     remove(&tree)
 }
 
@@ -211,16 +211,16 @@ fn source(name: &str) -> Result<String> {
 /// Writes a file anew: what was there may be a link to another tree's.
 fn put(path: &Path, text: &str, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     let _ = fs::remove_file(path);
     fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| format!("changing {}", path.display()))
 }
 
 fn link(to: &str, path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     let _ = fs::remove_file(path);
     std::os::unix::fs::symlink(to, path).with_context(|| format!("linking {}", path.display()))
 }

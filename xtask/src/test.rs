@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Only tests whose name contains this
     #[arg(long)]
     filter: Option<String>,
-    /// With `api`: a folder of captured cases to compare with, beside those in the tree
+    /// With `api`: a directory of captured cases to compare with, beside those in the tree
     #[arg(long, value_name = "DIR")]
     golden: Option<PathBuf>,
 }

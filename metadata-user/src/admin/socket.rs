@@ -40,8 +40,8 @@ impl AdminSocket {
     /// See [`SocketError`].
     pub fn open(path: &Path) -> Result<Self, SocketError> {
         let system = |doing| move |source| SocketError::System { doing, path: path.to_owned(), source };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(system("creating the folder of"))?;
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(system("creating the directory of"))?;
         }
         match std::fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
@@ -77,8 +77,8 @@ mod tests {
 
     #[test]
     fn a_left_over_socket_is_replaced_and_a_live_one_is_not() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("deep/admin.sock");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("deep/admin.sock");
         let first = AdminSocket::open(&path).expect("a free place");
         let mode = std::fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -39,14 +39,14 @@ pub struct Status {
     /// The programs on this node that say whose a device is, most trusted first; those that are switched off are left
     /// out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub facts: Vec<Witness>,
+    pub facts: Vec<Observer>,
     /// Guests' connections.
     pub http: Http,
 }
 
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, the snapshot can be written, no
-    /// target of vendor data fails, every witness that is present can be heard, no port is refused or failed.
+    /// target of vendor data fails, every observer that is present can be heard, no port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
@@ -54,7 +54,7 @@ impl Status {
             && self.source.broken.is_empty()
             && self.snapshot.as_ref().is_none_or(|snapshot| snapshot.error.is_none())
             && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)
-            && self.facts.iter().all(|witness| witness.error.is_none() && witness.unreadable.is_empty())
+            && self.facts.iter().all(|observer| observer.error.is_none() && observer.unreadable.is_empty())
             && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))
     }
 }
@@ -215,10 +215,10 @@ pub struct VendordataTarget {
 
 /// A program on this node that says whose a device is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Witness {
+pub struct Observer {
     /// Its name.
     pub name: String,
-    /// Where it is heard: a socket, a folder.
+    /// Where it is heard: a socket, a directory.
     pub place: String,
     /// Whether it is heard now. What it said last stays when it is not.
     pub present: bool,
@@ -234,12 +234,12 @@ pub struct Witness {
     pub unreadable: Vec<String>,
     /// Interfaces of instances whose packets pass no tap here: these instances need a config drive.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub bypassing: Vec<Bypassing>,
+    pub unreachable_ports: Vec<UnreachablePort>,
 }
 
 /// An interface whose packets pass no tap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bypassing {
+pub struct UnreachablePort {
     /// Its device, MAC or what else names it.
     pub device: String,
     /// Its instance.

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::store::record::InstanceRecord;
+use crate::record::InstanceRecord;
 
 mod block_device;
 mod tree;

@@ -14,9 +14,9 @@ use crate::admin::wire::{
 use crate::admin::{Accepting, Inspect, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
+use crate::facts::observers::{ObserverState, ObserverView};
 use crate::http::Guests;
 use crate::port::reconcile::Assignment;
-use crate::port::witness::{WitnessState, WitnessView};
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
 use crate::snapshot::SnapshotState;
@@ -32,7 +32,7 @@ pub(super) struct View {
     pub(super) accepts: Accepts,
     pub(super) snapshot: Option<StateView<SnapshotState>>,
     pub(super) vendordata: Option<StateView<VendordataState>>,
-    pub(super) witnesses: Vec<WitnessView>,
+    pub(super) observers: Vec<ObserverView>,
     pub(super) guests: Arc<Guests>,
     pub(super) kernel: Kernel,
 }
@@ -93,7 +93,7 @@ impl Inspect for View {
             ports,
             ports_disagreements: self.kernel.0.get().map_or(0, |parts| parts.ports.disagreements()),
             ports_repaired: self.kernel.0.get().map_or(0, |parts| parts.ports.repairs()),
-            facts: self.witnesses.iter().map(|state| witness(&state.get())).collect(),
+            facts: self.observers.iter().map(|state| observer(&state.get())).collect(),
             http: http(self.guests.counters()),
         }
     }
@@ -205,21 +205,21 @@ fn vendordata(state: &VendordataState) -> Vendordata {
     Vendordata { reachable: targets.len() - failing, failing, targets }
 }
 
-fn witness(state: &WitnessState) -> wire::Witness {
-    let bypassing = state.bypassing.iter().map(|device| wire::Bypassing {
+fn observer(state: &ObserverState) -> wire::Observer {
+    let unreachable_ports = state.unreachable_ports.iter().map(|device| wire::UnreachablePort {
         device: device.device.clone(),
         instance: device.instance.to_string(),
         kind: device.kind.clone(),
     });
-    wire::Witness {
-        name: state.witness.name().to_owned(),
+    wire::Observer {
+        name: state.observer.name().to_owned(),
         place: state.place.clone(),
         present: state.present,
         since: unix(state.since),
         facts: state.facts,
         error: state.error.as_deref().map(crate::cli::one_line),
         unreadable: state.unreadable.iter().map(|problem| crate::cli::one_line(problem)).collect(),
-        bypassing: bypassing.collect(),
+        unreachable_ports: unreachable_ports.collect(),
     }
 }
 
@@ -286,8 +286,8 @@ fn port_status(ifindex: IfIndex, view: PortView) -> PortStatus {
 mod tests {
     use super::*;
     use crate::identity::Tag;
-    use crate::port::reconcile::Origin;
-    use crate::store::record::{MacAddress, PortId};
+    use crate::port::reconcile::BindingSource;
+    use crate::record::{MacAddress, PortId};
     use crate::store::tests::id;
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
             mac: MacAddress([2, 0, 0, 0, 0, 1]),
             sources: vec![(MacAddress([2, 0, 0, 0, 0, 1]), "10.0.0.0/24".parse().expect("a prefix"))],
             any_address: false,
-            origin: Origin::Document,
+            origin: BindingSource::Document,
         });
         let view = PortView { name: "tap1".to_owned(), tag: Some(Tag(4)), state: bound, attached: None };
         let shown = port_status(IfIndex(3), view.clone());

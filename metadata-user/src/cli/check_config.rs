@@ -15,11 +15,11 @@ pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Resu
     for warning in config.cloud.warnings() {
         writeln!(out, "{}: warning: {warning}", path.display())?;
     }
-    if let config::Source::Directory { path: folder } = &config.source
-        && !folder.is_dir()
+    if let config::Source::Directory { path: directory } = &config.source
+        && !directory.is_dir()
     {
-        let folder = folder.display();
-        writeln!(out, "{}: warning: source.path: there is no folder {folder} yet: create it", path.display())?;
+        let directory = directory.display();
+        writeln!(out, "{}: warning: source.path: there is no directory {directory} yet: create it", path.display())?;
     }
     for warning in source::warnings(&config.source).map_err(AppError::from)? {
         writeln!(out, "{}: warning: {warning}", path.display())?;

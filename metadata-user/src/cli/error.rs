@@ -12,7 +12,7 @@ use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::dataplane::detach::DetachError;
 use crate::source::StartError;
-use crate::source::nova::NovaError;
+use crate::source::nova::NovaStartError;
 use crate::source::vendordata::TlsError;
 use crate::telemetry::TelemetryError;
 
@@ -66,7 +66,7 @@ impl CliError {
             | Self::App(
                 AppError::Vendordata { .. }
                 | AppError::Tls(TlsError::Read { .. } | TlsError::NoCertificate { .. })
-                | AppError::Source(StartError::Nova(NovaError::Secret(_) | NovaError::Tls(_))),
+                | AppError::Source(StartError::Nova(NovaStartError::Secret(_) | NovaStartError::Tls(_))),
             ) => exit::CONFIG,
             _ => exit::INTERNAL,
         }

@@ -7,11 +7,11 @@
 //! Left out: what lies between documents, such as two that claim one tap; `metadatad ports` tells that.
 
 mod apply;
+mod directory;
 mod documents;
 mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
-mod folder;
 mod list;
 mod property;
 
@@ -23,8 +23,8 @@ use clap::Subcommand;
 use super::error::CliError;
 use super::exit;
 use crate::config;
+use crate::record::InstanceId;
 use crate::source::wire;
-use crate::store::record::InstanceId;
 use documents::{Decision, Documents, Outcome, Stored};
 pub(super) use error::InstanceError;
 use property::{Assignment, PropertyError};

@@ -84,21 +84,21 @@ fn describe(status: &Status, now: u64) -> String {
         }
     }
     let ports: Vec<String> = status.ports.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    for witness in &status.facts {
-        let since = ago(now, witness.since);
-        let heard = match (witness.present, &witness.error) {
+    for observer in &status.facts {
+        let since = ago(now, observer.since);
+        let heard = match (observer.present, &observer.error) {
             (true, _) => format!("heard for {since}"),
             (false, None) => format!("not there for {since}"),
             (false, Some(_)) => format!("not heard for {since}"),
         };
-        line("facts", &format!("{} {}, {} devices, {heard}", witness.name, witness.place, witness.facts));
-        if let Some(error) = &witness.error {
+        line("facts", &format!("{} {}, {} devices, {heard}", observer.name, observer.place, observer.facts));
+        if let Some(error) = &observer.error {
             line("  error", error);
         }
-        for problem in &witness.unreadable {
+        for problem in &observer.unreadable {
             line("  unreadable", problem);
         }
-        for device in &witness.bypassing {
+        for device in &observer.unreachable_ports {
             line(
                 "  no tap",
                 &format!("{} of {}: {}; it needs a config drive", device.device, device.instance, device.kind),

@@ -16,8 +16,8 @@ fn run(config: &Path, words: &[&str]) -> (u8, String, String) {
     (code, String::from_utf8(out).expect("text"), error)
 }
 
-fn config(folder: &Path, text: &str) -> PathBuf {
-    let path = folder.join("metadatad.toml");
+fn config(directory: &Path, text: &str) -> PathBuf {
+    let path = directory.join("metadatad.toml");
     fs::write(&path, text).expect("a file");
     path
 }
@@ -29,9 +29,9 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn check_config_warns_of_targets_that_nobody_asks() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let targets = "[cloud]\nvendordata_dynamic_targets = ['nameless', 'a@https://x']\n";
-    let path = config(folder.path(), &format!("{targets}[source]\npath = {:?}\n", folder.path()));
+    let path = config(directory.path(), &format!("{targets}[source]\npath = {:?}\n", directory.path()));
     let (code, told, error) = run(&path, &["check-config"]);
     assert_eq!((code, error.as_str()), (exit::OK, ""));
     let lines: Vec<_> = told.lines().collect();
@@ -41,20 +41,23 @@ fn check_config_warns_of_targets_that_nobody_asks() {
 }
 
 #[test]
-fn check_config_warns_of_a_folder_that_is_not_there() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = config(folder.path(), "[source]\npath = '/nonexistent/instances'\n");
+fn check_config_warns_of_a_directory_that_is_not_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = config(directory.path(), "[source]\npath = '/nonexistent/instances'\n");
     let (code, told, _) = run(&path, &["check-config"]);
     assert_eq!(code, exit::OK);
-    assert!(told.contains("warning: source.path: there is no folder /nonexistent/instances yet: create it"), "{told}");
+    assert!(
+        told.contains("warning: source.path: there is no directory /nonexistent/instances yet: create it"),
+        "{told}"
+    );
     assert!(told.ends_with(": accepted\n"), "{told}");
 }
 
 #[test]
 fn exit_statuses_say_what_kind_of_thing_is_wrong() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("nobody.sock");
-    let vendor = folder.path().join("vendor.json");
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("nobody.sock");
+    let vendor = directory.path().join("vendor.json");
     fs::write(&vendor, "{").expect("a file");
     let good = format!("[admin]\nsocket = {socket:?}\n");
     for (text, words, code, told) in [
@@ -96,12 +99,12 @@ fn exit_statuses_say_what_kind_of_thing_is_wrong() {
             "/nonexistent/secret: correct its path",
         ),
     ] {
-        let (found, _, error) = run(&config(folder.path(), text), words);
+        let (found, _, error) = run(&config(directory.path(), text), words);
         assert_eq!(found, code, "{words:?}: {error}");
         assert!(error.contains(told), "{words:?}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
-    let (code, _, error) = run(&folder.path().join("none.toml"), &["status"]);
+    let (code, _, error) = run(&directory.path().join("none.toml"), &["status"]);
     assert_eq!(code, exit::CONFIG, "{error}");
     assert!(error.contains("none.toml"), "{error}");
 }
@@ -109,8 +112,8 @@ fn exit_statuses_say_what_kind_of_thing_is_wrong() {
 #[test]
 fn verbs_print_what_the_daemon_says() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
-    let (folder, socket) = runtime.block_on(async { serve() });
-    let config = config(folder.path(), &format!("[admin]\nsocket = {socket:?}\n"));
+    let (directory, socket) = runtime.block_on(async { serve() });
+    let config = config(directory.path(), &format!("[admin]\nsocket = {socket:?}\n"));
     for (words, code, told) in [
         (&["status"][..], exit::OK, "state        ready\n"),
         (&["status", "--json"], exit::OK, "\"ready\": true"),

@@ -29,7 +29,7 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/metadatad";
 /// tcx where there is one: its links are pinned and cannot be removed by accident.
 pub const ATTACH: Attach = Attach::Auto;
 
-/// Folder of the `directory` source.
+/// Directory of the `directory` source.
 pub const DIRECTORY: &str = "/etc/metadatad/instances";
 
 /// Nova's default of `dhcp_domain`.

@@ -18,7 +18,7 @@ pub const LIBVIRT_DIR: &str = "/run/libvirt/qemu";
 pub struct Facts {
     /// Socket of Open vSwitch's database; `None`: it is not asked.
     pub openvswitch: Option<PathBuf>,
-    /// Folder of libvirt's running domains; `None`: it is not read.
+    /// Directory of libvirt's running domains; `None`: it is not read.
     pub libvirt: Option<PathBuf>,
 }
 
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn each_witness_has_a_place_and_a_switch() {
+    fn each_observer_has_a_place_and_a_switch() {
         let facts = read("[facts]\nopenvswitch = 'off'\nlibvirt = 'auto'\nlibvirt_dir = '/x'").expect("possible");
         assert_eq!(facts, Facts { openvswitch: None, libvirt: Some("/x".into()) });
         let facts = read("[facts]\nopenvswitch_socket = '/s'\nlibvirt = 'off'").expect("possible");

@@ -417,13 +417,13 @@ impl File<'_> {
         Err(self.refuse(written.span(), problem, "write it from `/` on"))
     }
 
-    /// The absolute path of a file, in a folder other than the root or `..`.
+    /// The absolute path of a file, in a directory other than the root or `..`.
     pub(super) fn file(&self, written: Spanned<String>) -> Result<PathBuf, ConfigError> {
         let span = written.span();
         let text = written.get_ref().clone();
         let path = self.absolute(written)?;
         if text.ends_with('/') || path.file_name().is_none() {
-            return Err(self.refuse(span, format!("`{text}` is a folder"), "name a file in it"));
+            return Err(self.refuse(span, format!("`{text}` is a directory"), "name a file in it"));
         }
         Ok(path)
     }

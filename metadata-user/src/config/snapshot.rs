@@ -12,7 +12,7 @@ use super::raw::{File, Written};
 /// Whether there is a snapshot: a node that boots while its controller is away then has something to serve.
 pub const ENABLED: bool = true;
 
-/// The snapshot: in the folder that systemd gives the daemon to keep state in.
+/// The snapshot: in the directory that systemd gives the daemon to keep state in.
 pub const PATH: &str = "/var/lib/metadatad/snapshot";
 
 /// Its key, where no systemd credential brings one.
@@ -72,7 +72,7 @@ impl Raw {
         if let Some(path) = self.key_file {
             let span = path.span();
             snapshot.key_file = file.file(path)?;
-            let remedy = "give it a path of its own, best in another folder";
+            let remedy = "give it a path of its own, best in another directory";
             if snapshot.key_file == snapshot.path {
                 let problem = "snapshot.key_file is the snapshot itself".to_owned();
                 return Err(file.refuse(span, problem, remedy));
@@ -121,7 +121,7 @@ mod tests {
             ("[snapshot]\nfile = '/x'", "m.toml:2:1", "unknown field `file`", "correct the name"),
             ("[snapshot]\nenabled = 1", "m.toml:2:11", "invalid type", "write a value"),
             ("[snapshot]\npath = 'x'", "m.toml:2:8", "not an absolute path", "from `/`"),
-            ("[snapshot]\npath = '/var/lib/'", "m.toml:2:8", "is a folder", "name a file in it"),
+            ("[snapshot]\npath = '/var/lib/'", "m.toml:2:8", "is a directory", "name a file in it"),
             ("[snapshot]\nkey_file = 'x'", "m.toml:2:12", "not an absolute path", "from `/`"),
             ("[snapshot]\npath = '/x'\nkey_file = '/x'", "m.toml:3:12", "the snapshot itself", "of its own"),
             ("[snapshot]\npath = '/x'\nkey_file = '/x.new'", "m.toml:3:12", "overwrites", "of its own"),

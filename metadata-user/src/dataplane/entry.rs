@@ -7,7 +7,7 @@ use metadata_ebpf::abi::{MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, PORT_LEARN, P
 use super::{DataplaneError, IfIndex};
 use crate::{
     identity::Tag,
-    store::record::{InstanceId, MacAddress},
+    record::{InstanceId, MacAddress},
 };
 
 /// What `from_guest` and `to_guest` shall know of a port.

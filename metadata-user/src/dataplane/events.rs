@@ -52,7 +52,7 @@ fn write(event: &Event, name: &str) {
 
 /// Returns source MAC and source address of the sampled frame, as far as they are there.
 fn addresses(event: &Event) -> (String, String) {
-    let mac = |mac: [u8; 6]| crate::store::record::MacAddress(mac).to_string();
+    let mac = |mac: [u8; 6]| crate::record::MacAddress(mac).to_string();
     let head = &event.head[..];
     match event.ethertype {
         ETHERTYPE_IPV4 => {

@@ -156,28 +156,28 @@ mod tests {
 
     #[test]
     fn nothing_is_mounted_over_files_of_others() {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("mine"), "").expect("a file");
-        let refused = Pins::open(&folder.path().join("metadatad")).expect_err("not empty");
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("mine"), "").expect("a file");
+        let refused = Pins::open(&directory.path().join("metadatad")).expect_err("not empty");
         assert!(matches!(refused, DataplaneError::NotBpffs { .. }), "{refused}");
-        assert!(folder.path().join("mine").exists());
+        assert!(directory.path().join("mine").exists());
     }
 
     #[test]
     fn an_empty_pin_directory_is_nothing_to_hide() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let dir = folder.path().join("metadatad");
-        assert!(!holds_anything_but(&dir, folder.path()).expect("looked"));
-        std::fs::create_dir(&dir).expect("a folder");
-        assert!(!holds_anything_but(&dir, folder.path()).expect("looked"));
-        std::fs::create_dir(dir.join("links")).expect("a folder");
-        assert!(holds_anything_but(&dir, folder.path()).expect("looked"));
+        let directory = tempfile::tempdir().expect("a directory");
+        let dir = directory.path().join("metadatad");
+        assert!(!holds_anything_but(&dir, directory.path()).expect("looked"));
+        std::fs::create_dir(&dir).expect("a directory");
+        assert!(!holds_anything_but(&dir, directory.path()).expect("looked"));
+        std::fs::create_dir(dir.join("links")).expect("a directory");
+        assert!(holds_anything_but(&dir, directory.path()).expect("looked"));
     }
 
     #[test]
     fn pins_are_on_a_bpf_file_system_or_not_there() {
-        let folder = tempfile::tempdir().expect("a folder");
-        for dir in [folder.path(), Path::new("/nonexistent/pins")] {
+        let directory = tempfile::tempdir().expect("a directory");
+        for dir in [directory.path(), Path::new("/nonexistent/pins")] {
             assert!(!Pins::at(dir).exist().expect("looked"));
         }
     }

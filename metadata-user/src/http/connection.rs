@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::counters::count;
 pub use super::progress::Cut;
 use super::progress::{Progress, Watched};
-use super::service::{Content, Service};
+use super::service::{Access, Service};
 use super::{Counters, Times};
 use crate::drain::Drain;
 
@@ -22,7 +22,7 @@ const MAX_HEAD: usize = 16 << 10;
 pub async fn serve<S, C>(stream: S, content: C, times: Times, counters: &Arc<Counters>, drain: &Drain)
 where
     S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
-    C: Content,
+    C: Access,
 {
     let content = Arc::new(content);
     let progress = Arc::new(Progress::new(times));

@@ -31,13 +31,13 @@ use super::Counters;
 use super::counters::count;
 use super::error::Ended;
 use super::progress::Progress;
-use crate::api::{Answer, Copied, Date, Effect, Instance, PASSWORD_LIMIT, Reply, Request as Asked};
+use crate::api::{Answer, Date, Effect, NovaPages, PASSWORD_LIMIT, RenderedInstance, Reply, Request as Asked};
 use crate::clock;
 use crate::drain::Drain;
 use crate::identity::{Identity, Lease};
 use crate::origin::{Origin, Outcome, Want};
-use crate::store::record::InstanceId;
-use crate::store::{Served, Store};
+use crate::record::InstanceId;
+use crate::store::{Content, Store};
 
 /// What every path answers until the content is there.
 const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.\n";
@@ -52,7 +52,7 @@ const IDENTITY_HEADERS: [&str; 5] =
     ["x-instance-id", "x-instance-id-signature", "x-tenant-id", "x-metadata-provider", "x-metadata-provider-signature"];
 
 /// What may be read on a connection.
-pub trait Content: Send + Sync + 'static {
+pub trait Access: Send + Sync + 'static {
     /// Says who is asking, now.
     fn resolve(&self) -> Resolution;
 
@@ -84,7 +84,7 @@ pub enum Resolution {
     /// Somebody whose content is not there (yet).
     NotReady,
     /// This instance.
-    Ready(Served),
+    Ready(Content),
 }
 
 /// What the holder of a lease may read.
@@ -96,7 +96,7 @@ pub(super) struct Guest {
     pub(super) origin: Option<Origin>,
 }
 
-impl Content for Guest {
+impl Access for Guest {
     fn resolve(&self) -> Resolution {
         let Some(identity) = self.lease.identity() else {
             return Resolution::Ended;
@@ -132,14 +132,14 @@ impl Content for Guest {
 /// One instance for ever, on a date of choice: for tests.
 #[derive(Debug)]
 pub struct Fixed {
-    instance: Mutex<Arc<Instance>>,
+    instance: Mutex<Arc<RenderedInstance>>,
     today: Option<Date>,
 }
 
 impl Fixed {
     /// Returns the content of this instance.
     #[must_use]
-    pub fn new(instance: Arc<Instance>) -> Self {
+    pub fn new(instance: Arc<RenderedInstance>) -> Self {
         Self { instance: Mutex::new(instance), today: None }
     }
 
@@ -150,9 +150,9 @@ impl Fixed {
     }
 }
 
-impl Content for Fixed {
+impl Access for Fixed {
     fn resolve(&self) -> Resolution {
-        Resolution::Ready(Served::Record(Arc::clone(&self.instance.lock().unwrap_or_else(PoisonError::into_inner))))
+        Resolution::Ready(Content::Rendered(Arc::clone(&self.instance.lock().unwrap_or_else(PoisonError::into_inner))))
     }
 
     fn keep_password(&self, _: InstanceId, password: Arc<str>) -> bool {
@@ -191,7 +191,7 @@ struct Shared<C> {
     drain: Drain,
 }
 
-impl<C: Content> Service<C> {
+impl<C: Access> Service<C> {
     pub(super) fn new(content: Arc<C>, counters: Arc<Counters>, progress: Arc<Progress>, drain: Drain) -> Self {
         Self { shared: Arc::new(Shared { content, counters, progress, drain }) }
     }
@@ -216,7 +216,7 @@ impl Future for Answering {
     }
 }
 
-impl<C: Content> hyper::service::Service<Request<Incoming>> for Service<C> {
+impl<C: Access> hyper::service::Service<Request<Incoming>> for Service<C> {
     type Response = Response<Full<Bytes>>;
     type Error = Ended;
     type Future = Answering;
@@ -288,7 +288,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-impl<C: Content> Shared<C> {
+impl<C: Access> Shared<C> {
     fn received(&self, parts: &Parts) {
         self.progress.received();
         if let Some(header) = IDENTITY_HEADERS.iter().find(|header| parts.headers.contains_key(**header)) {
@@ -320,8 +320,8 @@ impl<C: Content> Shared<C> {
                 return Err(Ended);
             }
             Resolution::NotReady => return Ok(Step::Wait),
-            Resolution::Ready(Served::Record(instance)) => instance,
-            Resolution::Ready(Served::Copied(copied)) => {
+            Resolution::Ready(Content::Rendered(instance)) => instance,
+            Resolution::Ready(Content::NovaPages(copied)) => {
                 return Ok(match copied.reply(&asked) {
                     Reply::Answer(answer) => Step::Answer(Some(answer)),
                     Reply::Missing(path) => Step::Ask(copied.uuid(), Want::Page(path)),
@@ -371,7 +371,9 @@ impl<C: Content> Shared<C> {
                         self.progress.cut();
                         return Err(Ended);
                     }
-                    Resolution::Ready(now) if now.uuid() == next.0 => Copied::posted(status, &self.asked(&parts, body)),
+                    Resolution::Ready(now) if now.uuid() == next.0 => {
+                        NovaPages::posted(status, &self.asked(&parts, body))
+                    }
                     _ => None,
                 };
                 return Ok(self.respond(parts, answer));
@@ -410,8 +412,8 @@ impl<C: Content> Shared<C> {
             return Ok(answer);
         }
         match self.content.resolve() {
-            Resolution::Ready(Served::Record(instance)) => Ok(Some(instance.answer(asked))),
-            Resolution::Ready(Served::Copied(_)) | Resolution::NotReady => Ok(None),
+            Resolution::Ready(Content::Rendered(instance)) => Ok(Some(instance.answer(asked))),
+            Resolution::Ready(Content::NovaPages(_)) | Resolution::NotReady => Ok(None),
             Resolution::Ended => Err(Ended),
         }
     }

@@ -5,13 +5,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::service::{Content, Fixed, Guest};
+use super::service::{Access, Fixed, Guest};
 use super::*;
-use crate::api::{Cloud, Copied, Instance, Page};
+use crate::api::{Cloud, NovaPages, Page, RenderedInstance};
 use crate::drain::Drain;
 use crate::identity::{Identity, Tag};
 use crate::origin::{self, Outcome, Want};
-use crate::store::record::PortId;
+use crate::record::PortId;
 use crate::store::tests::{id, record};
 
 /// A node with one binding, and a client connected through it.
@@ -50,7 +50,7 @@ impl Node {
         self.serve(Guest { tag: 7, lease, store: Arc::clone(&self.store), origin: self.origin.clone() })
     }
 
-    fn serve(&self, content: impl Content) -> (DuplexStream, JoinHandle<()>) {
+    fn serve(&self, content: impl Access) -> (DuplexStream, JoinHandle<()>) {
         let (client, server) = tokio::io::duplex(64 << 10);
         let (counters, drain) = (Arc::clone(&self.counters), self.drain.clone());
         let times = Times { ready: self.ready, ..Times::default() };
@@ -64,7 +64,7 @@ impl Node {
 }
 
 fn fixed() -> Fixed {
-    Fixed::new(Arc::new(Instance::new(Arc::new(record(1, "p", &["tap1"])), Arc::new(Cloud::default()))))
+    Fixed::new(Arc::new(RenderedInstance::new(Arc::new(record(1, "p", &["tap1"])), Arc::new(Cloud::default()))))
 }
 
 /// Sends, closes its sending side, and reads all that comes back.
@@ -383,14 +383,14 @@ fn copying() -> (Node, tokio::sync::mpsc::Receiver<origin::Ask>) {
     let (origin, asked) = origin::channel();
     let node = Node { origin: Some(origin), ..Node::new() };
     node.bind_to(1);
-    node.store.put_copied(copied(&[]));
+    node.store.put_nova_pages(copied(&[]));
     (node, asked)
 }
 
-fn copied(more: &[(&str, &'static str)]) -> Copied {
+fn copied(more: &[(&str, &'static str)]) -> NovaPages {
     let pages = [("", "latest"), ("openstack", "latest")].iter().chain(more);
     let page = |body: &'static str| Page::found(Some("text/plain"), bytes::Bytes::from_static(body.as_bytes()));
-    Copied::new(id(1), pages.map(|(path, body)| ((*path).to_owned(), page(body))))
+    NovaPages::new(id(1), pages.map(|(path, body)| ((*path).to_owned(), page(body))))
 }
 
 #[tokio::test]
@@ -403,7 +403,7 @@ async fn a_missing_path_waits_for_the_controller_and_no_other_request_does() {
     for (target, status) in [("/openstack", 200), ("/nonsense", 404)] {
         assert_eq!(self::ask(&node, "GET", target, "").await.0, status);
     }
-    node.store.put_copied(copied(&[("latest/meta-data", "hostname")]));
+    node.store.put_nova_pages(copied(&[("latest/meta-data", "hostname")]));
     ask.done.send(Outcome::Kept).expect("still waiting");
     assert!(one_answer(&mut client).await.ends_with("\r\n\r\nhostname"));
 }
@@ -432,7 +432,7 @@ async fn what_is_waited_for_is_never_given_to_another() {
     client.write_all(b"GET /latest/meta-data HTTP/1.1\r\n\r\n").await.expect("sent");
     let ask = asked.recv().await.expect("asked");
     node.identities.end(Tag(7));
-    node.store.put_copied(copied(&[("latest/meta-data", "hostname")]));
+    node.store.put_nova_pages(copied(&[("latest/meta-data", "hostname")]));
     let _ = ask.done.send(Outcome::Kept);
     served.await.expect("served");
     let mut rest = Vec::new();
@@ -452,7 +452,7 @@ async fn a_password_is_answered_with_the_controllers_status() {
         let answering = async {
             let ask = asked.recv().await.expect("asked");
             assert_eq!(ask.want, Want::Page("openstack/latest/password".to_owned()));
-            node.store.put_copied(copied(&[("openstack/latest/password", "")]));
+            node.store.put_nova_pages(copied(&[("openstack/latest/password", "")]));
             ask.done.send(Outcome::Kept).expect("waiting");
             let ask = asked.recv().await.expect("asked");
             let password = bytes::Bytes::from_static(b"cipher");

@@ -1,10 +1,10 @@
-//! What a tap should be: a pure decision from what witnesses say of it and from the documents.
+//! What a tap should be: a pure decision from what observers say of it and from the documents.
 //!
 //! Promises:
-//! - witnesses come before documents: a tap that one of them names belongs to the instance that it names;
+//! - observers come before documents: a tap that one of them names belongs to the instance that it names;
 //! - whoever speaks of the tap must agree on instance, port and MAC as far as each knows them; else the tap is refused,
 //!   with both sides and the remedy in the reason;
-//! - a tap that no witness names is bound by the documents' claims.
+//! - a tap that no observer names is bound by the documents' claims.
 //!
 //! Who fills in what: the instance's document, where it describes the port, has the last word on allowed sources. A tap
 //! that is bound by facts alone may use any address with its own MAC. The facts' addresses are not enforced, since
@@ -14,20 +14,18 @@ use super::Owner;
 use crate::{
     config::{self, Unbound},
     dataplane::join_sources,
-    facts::{Fact, Witness},
-    store::{
-        Claim,
-        record::{InstanceId, InstanceRecord, MacAddress, PortId, PortRecord},
-    },
+    facts::{Fact, Observer},
+    record::{InstanceId, InstanceRecord, MacAddress, PortId, PortRecord},
+    store::Claim,
 };
 
 /// Everything that is said of a tap.
 #[derive(Clone, Copy, Debug)]
-pub struct Said<'a> {
+pub struct Evidence<'a> {
     /// The tap's name.
     pub device: &'a str,
-    /// What witnesses say, most trusted first.
-    pub facts: &'a [(Witness, Fact)],
+    /// What observers say, most trusted first.
+    pub facts: &'a [(Observer, Fact)],
     /// The documents that name it.
     pub claims: &'a [Claim],
     /// The document of the instance that the first fact names.
@@ -38,8 +36,8 @@ pub struct Said<'a> {
 
 /// What a tap should be.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wanted {
-    /// Served with an instance's data.
+pub enum DesiredPort {
+    /// Content with an instance's data.
     Bound(Assignment),
     /// Answered with 503.
     Held,
@@ -67,25 +65,25 @@ pub struct Assignment {
     /// Any source address, with the own MAC.
     pub any_address: bool,
     /// Who says so.
-    pub origin: Origin,
+    pub origin: BindingSource,
 }
 
 /// Who says to whom a tap belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The most trusted witness that names it.
-    Witness(Witness),
+pub enum BindingSource {
+    /// The most trusted observer that names it.
+    Observer(Observer),
     /// A document.
     Document,
 }
 
-impl Origin {
+impl BindingSource {
     /// Returns its name, for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Witness(Witness::OpenVswitch) => "open vswitch",
-            Self::Witness(Witness::Libvirt) => "libvirt",
+            Self::Observer(Observer::OpenVswitch) => "open vswitch",
+            Self::Observer(Observer::Libvirt) => "libvirt",
             Self::Document => "document",
         }
     }
@@ -99,10 +97,10 @@ impl Assignment {
     }
 
     fn by_document(claim: &Claim) -> Self {
-        Self::of_port(claim.instance, claim.project.to_string(), &claim.port, Origin::Document)
+        Self::of_port(claim.instance, claim.project.to_string(), &claim.port, BindingSource::Document)
     }
 
-    fn of_port(instance: InstanceId, project: String, port: &PortRecord, origin: Origin) -> Self {
+    fn of_port(instance: InstanceId, project: String, port: &PortRecord, origin: BindingSource) -> Self {
         Self {
             instance,
             project: Some(project),
@@ -117,23 +115,23 @@ impl Assignment {
 
 /// Decides from everything that is said of a tap.
 #[must_use]
-pub fn wanted(said: &Said<'_>, rules: &config::Ports) -> Wanted {
+pub fn desired(said: &Evidence<'_>, rules: &config::Ports) -> DesiredPort {
     match said.facts {
         [] => by_documents(said.claims, rules.unbound),
         // A roll-out beside other agents: instances that are not served here yet stay theirs.
-        _ if !said.has_content && said.claims.is_empty() && rules.unbound == Unbound::Pass => Wanted::Passed,
+        _ if !said.has_content && said.claims.is_empty() && rules.unbound == Unbound::Pass => DesiredPort::Passed,
         [(first, _), ..] => by_facts(said, *first),
     }
 }
 
-fn by_documents(claims: &[Claim], unbound: Unbound) -> Wanted {
+fn by_documents(claims: &[Claim], unbound: Unbound) -> DesiredPort {
     match claims {
         [] => match unbound {
-            Unbound::Hold => Wanted::Held,
-            Unbound::Pass => Wanted::Passed,
+            Unbound::Hold => DesiredPort::Held,
+            Unbound::Pass => DesiredPort::Passed,
         },
-        [claim] => Wanted::Bound(Assignment::by_document(claim)),
-        several => Wanted::Refused(several_claims(several)),
+        [claim] => DesiredPort::Bound(Assignment::by_document(claim)),
+        several => DesiredPort::Refused(several_claims(several)),
     }
 }
 
@@ -144,7 +142,7 @@ fn several_claims(claims: &[Claim]) -> String {
 }
 
 /// One who speaks of the tap, and what.
-struct Voice {
+struct Statement {
     name: String,
     instance: InstanceId,
     port: Option<PortId>,
@@ -153,13 +151,13 @@ struct Voice {
     remedy: String,
 }
 
-impl Voice {
-    fn of_fact(device: &str, (witness, fact): &(Witness, Fact)) -> Self {
-        let remedy = match witness {
-            Witness::OpenVswitch => format!("the external_ids of interface {device} in Open vSwitch"),
-            Witness::Libvirt => format!("the domain {} in libvirt", fact.instance),
+impl Statement {
+    fn of_fact(device: &str, (observer, fact): &(Observer, Fact)) -> Self {
+        let remedy = match observer {
+            Observer::OpenVswitch => format!("the external_ids of interface {device} in Open vSwitch"),
+            Observer::Libvirt => format!("the domain {} in libvirt", fact.instance),
         };
-        Self { name: witness.name().to_owned(), instance: fact.instance, port: fact.port, mac: fact.mac, remedy }
+        Self { name: observer.name().to_owned(), instance: fact.instance, port: fact.port, mac: fact.mac, remedy }
     }
 
     fn of_claim(claim: &Claim) -> Self {
@@ -199,9 +197,9 @@ fn differing<T: Copy + PartialEq>(own: Option<T>, other: Option<T>) -> Option<(T
     own.zip(other).filter(|(own, other)| own != other)
 }
 
-fn by_facts(said: &Said<'_>, first: Witness) -> Wanted {
-    let mut voices: Vec<_> = said.facts.iter().map(|fact| Voice::of_fact(said.device, fact)).collect();
-    voices.extend(said.claims.iter().map(Voice::of_claim));
+fn by_facts(said: &Evidence<'_>, first: Observer) -> DesiredPort {
+    let mut voices: Vec<_> = said.facts.iter().map(|fact| Statement::of_fact(said.device, fact)).collect();
+    voices.extend(said.claims.iter().map(Statement::of_claim));
     let instance = voices[0].instance;
     let named: Option<PortId> = said.facts.iter().find_map(|(_, fact)| fact.port);
     let ports = || said.record.into_iter().flat_map(|record| &record.ports);
@@ -209,20 +207,20 @@ fn by_facts(said: &Said<'_>, first: Witness) -> Wanted {
         Some(id) => ports().filter(|port| port.id == id).collect(),
         None => ports().filter(|port| port.device_name() == said.device).collect(),
     };
-    voices.extend(described.iter().map(|port| Voice::of_document(instance, port)));
+    voices.extend(described.iter().map(|port| Statement::of_document(instance, port)));
     let contradiction = voices
         .iter()
         .enumerate()
         .find_map(|(place, voice)| voices[place + 1..].iter().find_map(|other| voice.against(other)));
     if let Some(contradiction) = contradiction {
-        return Wanted::Refused(contradiction);
+        return DesiredPort::Refused(contradiction);
     }
-    let origin = Origin::Witness(first);
+    let origin = BindingSource::Observer(first);
     if let (Some(port), Some(record)) = (described.first(), said.record) {
-        return Wanted::Bound(Assignment::of_port(instance, record.project_id.to_string(), port, origin));
+        return DesiredPort::Bound(Assignment::of_port(instance, record.project_id.to_string(), port, origin));
     }
     let Some(mac) = said.facts.iter().find_map(|(_, fact)| fact.mac) else {
-        return Wanted::Lacking(format!(
+        return DesiredPort::Lacking(format!(
             "{} names no MAC, and no document describes the port: set external_ids:attached-mac, or write the port into \
              the document of {instance}",
             first.name()
@@ -230,7 +228,7 @@ fn by_facts(said: &Said<'_>, first: Witness) -> Wanted {
     };
     let of_record = said.record.map(|record| record.project_id.to_string());
     let of_facts = || said.facts.iter().find_map(|(_, fact)| fact.project.as_ref()).map(ToString::to_string);
-    Wanted::Bound(Assignment {
+    DesiredPort::Bound(Assignment {
         instance,
         project: of_record.or_else(of_facts),
         port: named,

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::reconcile::{Assignment, Wanted};
+use super::reconcile::{Assignment, DesiredPort};
 use crate::{
     dataplane::{AttachKind, IfIndex},
     identity::Tag,
@@ -32,7 +32,7 @@ pub struct PortView {
 pub enum PortState {
     /// Answered with an instance's data.
     Bound(Assignment),
-    /// Answered with 503: neither a witness nor a document names it.
+    /// Answered with 503: neither an observer nor a document names it.
     Held,
     /// Left to whatever else serves it.
     Passed,
@@ -111,13 +111,13 @@ impl PortsView {
     }
 }
 
-impl From<Wanted> for PortState {
-    fn from(wanted: Wanted) -> Self {
+impl From<DesiredPort> for PortState {
+    fn from(wanted: DesiredPort) -> Self {
         match wanted {
-            Wanted::Passed => PortState::Passed,
-            Wanted::Held => PortState::Held,
-            Wanted::Refused(reason) | Wanted::Lacking(reason) => PortState::Refused(reason),
-            Wanted::Bound(assignment) => PortState::Bound(assignment),
+            DesiredPort::Passed => PortState::Passed,
+            DesiredPort::Held => PortState::Held,
+            DesiredPort::Refused(reason) | DesiredPort::Lacking(reason) => PortState::Refused(reason),
+            DesiredPort::Bound(assignment) => PortState::Bound(assignment),
         }
     }
 }

@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use tracing::warn;
 
-use crate::api::{Copied, Instance, Page};
+use crate::api::{NovaPages, Page, RenderedInstance};
 use crate::base64::{self, Encoded};
+use crate::record::{InstanceId, InstanceRecord};
 use crate::secret;
 use crate::source::wire;
-use crate::store::record::{InstanceId, InstanceRecord};
-use crate::store::{Served, Store};
+use crate::store::{Content, Store};
 
 const DOCUMENT: &[u8] = b"document ";
 const BESIDE: &[u8] = b"beside ";
@@ -31,7 +31,7 @@ const COPIED: &[u8] = b"copied ";
 #[derive(Debug)]
 pub(super) enum Entry {
     Record { record: Box<InstanceRecord>, password: Option<Arc<str>>, vendor_data: HashMap<String, Value> },
-    Copied(Copied),
+    NovaPages(NovaPages),
 }
 
 impl Entry {
@@ -47,8 +47,8 @@ impl Entry {
                     store.set_dynamic(id, &target, answer);
                 }
             }
-            Self::Copied(copied) => {
-                store.put_copied(copied);
+            Self::NovaPages(copied) => {
+                store.put_nova_pages(copied);
             }
         }
     }
@@ -72,7 +72,7 @@ struct BesideOf<'a> {
     vendor_data: &'a HashMap<String, Value>,
 }
 
-/// Copied answers.
+/// NovaPages answers.
 #[derive(Deserialize)]
 struct Pages<'a> {
     uuid: uuid::Uuid,
@@ -123,14 +123,14 @@ fn as_text<S: Serializer>(bytes: &Encoded<'_>, serializer: S) -> Result<S::Ok, S
 }
 
 /// Writes an instance.
-pub(super) fn write(instance: &Served, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(instance: &Content, out: &mut impl Write) -> io::Result<()> {
     match instance {
-        Served::Record(instance) => write_record(instance, out),
-        Served::Copied(copied) => write_copied(copied, out),
+        Content::Rendered(instance) => write_record(instance, out),
+        Content::NovaPages(copied) => write_copied(copied, out),
     }
 }
 
-fn write_record(instance: &Instance, out: &mut impl Write) -> io::Result<()> {
+fn write_record(instance: &RenderedInstance, out: &mut impl Write) -> io::Result<()> {
     out.write_all(DOCUMENT)?;
     wire::write(instance.record(), out)?;
     out.write_all(b"\n")?;
@@ -140,7 +140,7 @@ fn write_record(instance: &Instance, out: &mut impl Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn write_copied(copied: &Copied, out: &mut impl Write) -> io::Result<()> {
+fn write_copied(copied: &NovaPages, out: &mut impl Write) -> io::Result<()> {
     let mut places: HashMap<&Bytes, usize> = HashMap::new();
     let mut text = PagesOf { uuid: copied.uuid().0, bodies: Vec::new(), pages: BTreeMap::new() };
     for (path, page) in copied.pages() {
@@ -167,7 +167,7 @@ pub(super) fn read(text: &[u8]) -> Vec<Entry> {
             let beside = lines.next().and_then(|line| line.strip_prefix(BESIDE)).unwrap_or(b"{}");
             read_record(document, beside)
         } else if let Some(pages) = line.strip_prefix(COPIED) {
-            read_copied(pages).map(Entry::Copied)
+            read_copied(pages).map(Entry::NovaPages)
         } else {
             Err("it is of a kind that is not known here".to_owned())
         };
@@ -186,7 +186,7 @@ fn read_record(document: &[u8], beside: &[u8]) -> Result<Entry, String> {
     Ok(Entry::Record { record: Box::new(record), password, vendor_data: beside.vendor_data })
 }
 
-fn read_copied(pages: &[u8]) -> Result<Copied, String> {
+fn read_copied(pages: &[u8]) -> Result<NovaPages, String> {
     let text: Pages<'_> = serde_json::from_slice(pages).map_err(|error| error.to_string())?;
     let bodies = text.bodies.into_iter().map(|body| match body {
         Body::Text(text) => Ok(secret::shared(text.into_owned().into_bytes())),
@@ -204,5 +204,5 @@ fn read_copied(pages: &[u8]) -> Result<Copied, String> {
         Ok((path.into_owned(), page))
     });
     let pages: Vec<_> = pages.collect::<Result<_, String>>()?;
-    Ok(Copied::new(InstanceId(text.uuid), pages))
+    Ok(NovaPages::new(InstanceId(text.uuid), pages))
 }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::entry::{self, Entry};
 use crate::config;
 use crate::secret::seal::{self, OpenError, SealKey, Sealer};
-use crate::store::Served;
+use crate::store::Content;
 
 /// What the first line begins with.
 const MAGIC: &str = "metadatad snapshot ";
@@ -82,7 +82,7 @@ pub(super) struct Header {
 
 /// A snapshot that was read.
 #[derive(Debug)]
-pub(super) struct Content {
+pub(super) struct FileContent {
     pub(super) header: Header,
     pub(super) entries: Vec<Entry>,
     pub(super) bytes: u64,
@@ -92,14 +92,14 @@ pub(super) struct Content {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// It cannot be read.
-    #[error("the snapshot {} cannot be read: correct the owner and mode of its folder", path.display())]
+    #[error("the snapshot {} cannot be read: correct the owner and mode of its directory", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// It is a folder, a link, a device.
+    /// It is a directory, a link, a device.
     #[error("the snapshot {} is not a regular file: remove it, or correct snapshot.path", .0.display())]
     Kind(PathBuf),
     /// It belongs to somebody else.
@@ -197,7 +197,7 @@ pub enum Refused {
 }
 
 /// Reads a snapshot; `None` if there is none.
-pub(super) fn read(path: &Path, key: &SealKey, origin: &Origin) -> Result<Option<Content>, Refused> {
+pub(super) fn read(path: &Path, key: &SealKey, origin: &Origin) -> Result<Option<FileContent>, Refused> {
     let Some(mut text) = read_bytes(path)? else { return Ok(None) };
     let bytes = text.len() as u64;
     let (head, header) = head(path, &text, key, origin)?;
@@ -210,7 +210,7 @@ pub(super) fn read(path: &Path, key: &SealKey, origin: &Origin) -> Result<Option
         OpenError::Torn => Refused::Torn(path.to_owned()),
         OpenError::Altered => Refused::Altered(path.to_owned()),
     })?;
-    Ok(Some(Content { entries: entry::read(&clear), header, bytes }))
+    Ok(Some(FileContent { entries: entry::read(&clear), header, bytes }))
 }
 
 /// Reads the file's bytes, if it is the daemon's own.
@@ -278,7 +278,7 @@ fn head(path: &Path, text: &[u8], key: &SealKey, origin: &Origin) -> Result<(usi
 }
 
 /// Writes a snapshot in place of the former one. Returns its size.
-pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &[Served]) -> io::Result<u64> {
+pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &[Content]) -> io::Result<u64> {
     let salt = seal::random_salt().map_err(io::Error::other)?;
     header.salt = crate::secret::hex(&salt);
     header.key = key.id().to_owned();
@@ -291,7 +291,7 @@ pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    super::key::make_folder(path)?;
+    super::key::make_directory(path)?;
     let file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
     let written = write_to(file, key, &salt, &head, instances);
     if written.is_err() {
@@ -299,11 +299,11 @@ pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &
     }
     let size = written?;
     fs::rename(&draft, path)?;
-    sync_folder(path)?;
+    sync_directory(path)?;
     Ok(size)
 }
 
-fn write_to(file: File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Served]) -> io::Result<u64> {
+fn write_to(file: File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Content]) -> io::Result<u64> {
     let mut out = BufWriter::new(file);
     out.write_all(head.as_bytes())?;
     let mut sealer = Sealer::new(key, salt, head.as_bytes(), out).map_err(io::Error::other)?;
@@ -335,8 +335,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Makes a rename last.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 pub(super) fn unix(time: SystemTime) -> u64 {

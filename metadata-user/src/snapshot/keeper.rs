@@ -168,7 +168,7 @@ impl Task {
                 self.pace.failed(began, Instant::now());
                 let path = self.settings.path.display();
                 let problem = format!(
-                    "the snapshot {path} cannot be written: {error}; make room, and its folder writable for the daemon"
+                    "the snapshot {path} cannot be written: {error}; make room, and its directory writable for the daemon"
                 );
                 if state.error.as_ref() != Some(&problem) {
                     warn!("{problem}");

@@ -30,7 +30,7 @@ pub enum KeyError {
     },
     /// It cannot be made.
     #[error(
-        "making the key {}: make its folder writable for the daemon, give snapshot.key_file another path, or set \
+        "making the key {}: make its directory writable for the daemon, give snapshot.key_file another path, or set \
          snapshot.enabled = false",
         path.display()
     )]
@@ -48,7 +48,8 @@ pub(super) fn find(file: &Path) -> Result<SealKey, KeyError> {
 }
 
 fn find_in(credentials: Option<OsString>, file: &Path) -> Result<SealKey, KeyError> {
-    let credential = credentials.map(|folder| PathBuf::from(folder).join(CREDENTIAL)).filter(|path| path.exists());
+    let credential =
+        credentials.map(|directory| PathBuf::from(directory).join(CREDENTIAL)).filter(|path| path.exists());
     let path = credential.as_deref().unwrap_or(file);
     if credential.is_none() && !present(path) {
         make(path).map_err(|source| KeyError::Make { path: path.to_owned(), source })?;
@@ -65,7 +66,7 @@ fn present(path: &Path) -> bool {
 /// Makes the key, complete at once.
 fn make(path: &Path) -> io::Result<()> {
     let key = random_key().map_err(io::Error::other)?;
-    make_folder(path)?;
+    make_directory(path)?;
     let draft = super::file::beside(path, crate::config::snapshot::DRAFT);
     let _ = fs::remove_file(&draft);
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
@@ -73,13 +74,13 @@ fn make(path: &Path) -> io::Result<()> {
     file.write_all(b"\n")?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    super::file::sync_folder(path)
+    super::file::sync_directory(path)
 }
 
-/// Makes the folder of a file, if only that is missing.
-pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+/// Makes the directory of a file, if only that is missing.
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
-        Some(folder) if !folder.exists() => DirBuilder::new().mode(0o700).create(folder),
+        Some(directory) if !directory.exists() => DirBuilder::new().mode(0o700).create(directory),
         _ => Ok(()),
     }
 }
@@ -92,32 +93,32 @@ mod tests {
 
     #[test]
     fn a_key_is_made_once_and_only_for_its_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state/key");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state/key");
         let first = find_in(None, &path).unwrap();
         assert_eq!(find_in(None, &path).unwrap().id(), first.id());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-        assert_eq!(fs::metadata(folder.path().join("state")).unwrap().permissions().mode() & 0o7777, 0o700);
-        assert_eq!(fs::read_dir(folder.path().join("state")).unwrap().count(), 1, "a draft is left");
+        assert_eq!(fs::metadata(directory.path().join("state")).unwrap().permissions().mode() & 0o7777, 0o700);
+        assert_eq!(fs::read_dir(directory.path().join("state")).unwrap().count(), 1, "a draft is left");
         fs::remove_file(&path).unwrap();
         assert_ne!(find_in(None, &path).unwrap().id(), first.id());
     }
 
     #[test]
     fn a_credential_goes_before_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("key");
-        let of_file = find_in(Some(folder.path().into()), &file).unwrap();
-        fs::write(folder.path().join(CREDENTIAL), "0123456789012345678901234567890123456789").unwrap();
-        fs::set_permissions(folder.path().join(CREDENTIAL), fs::Permissions::from_mode(0o400)).unwrap();
-        let of_credential = find_in(Some(folder.path().into()), &file).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key");
+        let of_file = find_in(Some(directory.path().into()), &file).unwrap();
+        fs::write(directory.path().join(CREDENTIAL), "0123456789012345678901234567890123456789").unwrap();
+        fs::set_permissions(directory.path().join(CREDENTIAL), fs::Permissions::from_mode(0o400)).unwrap();
+        let of_credential = find_in(Some(directory.path().into()), &file).unwrap();
         assert_ne!(of_credential.id(), of_file.id());
     }
 
     #[test]
     fn what_is_wrong_with_a_key_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
         let problem = |text: &str, mode| {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -127,6 +128,6 @@ mod tests {
         assert!(problem("0123456789012345678901234567890123456789", 0o644).contains("readable by everyone"));
         assert!(problem("", 0o600).contains("is empty"));
         let nowhere = super::super::in_full(&find_in(None, Path::new("/proc/none/such/key")).unwrap_err());
-        assert!(nowhere.contains("making the key /proc/none/such/key: make its folder writable"), "{nowhere}");
+        assert!(nowhere.contains("making the key /proc/none/such/key: make its directory writable"), "{nowhere}");
     }
 }

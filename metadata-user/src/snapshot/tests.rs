@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::{Cloud, Copied, Page};
+use crate::api::{Cloud, NovaPages, Page};
 use crate::secret::Secret;
 use crate::source::SourceState;
-use crate::store::Served;
+use crate::store::Content;
 use crate::store::tests::{id, record};
 
 fn key(byte: u8) -> SealKey {
@@ -44,7 +44,7 @@ fn full() -> Store {
         ("latest/password", Page::found(None, Bytes::new())),
         ("openstack/latest/none", Page::not_found()),
     ];
-    store.put_copied(Copied::new(id(3), pages.map(|(path, page)| (path.to_owned(), page))));
+    store.put_nova_pages(NovaPages::new(id(3), pages.map(|(path, page)| (path.to_owned(), page))));
     assert!(store.set_dynamic(id(1), "join", json!({"n": 0.1, "z": [1, null], "a": "é"})));
     store
 }
@@ -68,11 +68,11 @@ fn write(path: &Path, store: &Store) {
 
 /// What two stores hold, in words that can be compared.
 fn content(store: &Store) -> Vec<String> {
-    let in_words = |served: &Served| match served {
-        Served::Record(instance) => {
+    let in_words = |served: &Content| match served {
+        Content::Rendered(instance) => {
             format!("{:?} {:?} {:?}", instance.record(), instance.password(), instance.dynamic())
         }
-        Served::Copied(copied) => format!("{copied:?}"),
+        Content::NovaPages(copied) => format!("{copied:?}"),
     };
     let mut all: Vec<String> = store.all().iter().map(in_words).collect();
     all.sort();
@@ -89,14 +89,14 @@ fn read(path: &Path, key: &SealKey, origin: &str) -> Result<Store, Refused> {
 
 #[test]
 fn everything_comes_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("state/snapshot");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state/snapshot");
     let before = full();
     write(&path, &before);
     write(&path, &before);
     assert_eq!(content(&read(&path, &key(1), "/docs").unwrap()), content(&before));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-    assert_eq!(fs::read_dir(folder.path().join("state")).unwrap().count(), 1, "a draft is left");
+    assert_eq!(fs::read_dir(directory.path().join("state")).unwrap().count(), 1, "a draft is left");
     let bytes = fs::read(&path).unwrap();
     for secret in ["#!/bin/sh", "pass", "join", "tap1"] {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} is in the clear");
@@ -105,8 +105,8 @@ fn everything_comes_back() {
 
 #[test]
 fn what_cannot_be_used_is_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("snapshot");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("snapshot");
     write(&path, &full());
     let good = fs::read(&path).unwrap();
     let text = |old: &str, new: &str| {
@@ -165,8 +165,8 @@ fn what_cannot_be_used_is_refused_by_name() {
 
 #[test]
 fn a_snapshot_cut_off_at_any_byte_is_torn() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("snapshot");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("snapshot");
     write(&path, &full());
     let good = fs::read(&path).unwrap();
     for length in 0..good.len() {
@@ -179,8 +179,8 @@ fn a_snapshot_cut_off_at_any_byte_is_torn() {
 proptest! {
     #[test]
     fn a_changed_bit_is_refused(place in any::<prop::sample::Index>(), bit in 0..8) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("snapshot");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshot");
         write(&path, &full());
         let mut bytes = fs::read(&path).unwrap();
         let place = place.index(bytes.len());
@@ -190,10 +190,10 @@ proptest! {
     }
 }
 
-fn settings(folder: &Path) -> config::snapshot::Snapshot {
+fn settings(directory: &Path) -> config::snapshot::Snapshot {
     config::snapshot::Snapshot {
-        path: folder.join("snapshot"),
-        key_file: folder.join("key"),
+        path: directory.join("snapshot"),
+        key_file: directory.join("key"),
         interval: Duration::from_millis(100),
         ..config::snapshot::Snapshot::default()
     }
@@ -207,9 +207,9 @@ struct Life {
     keeper: Option<Keeper>,
 }
 
-fn begin(folder: &Path, origin: &str) -> Life {
+fn begin(directory: &Path, origin: &str) -> Life {
     let store = Arc::new(store());
-    let snapshot = Snapshot::open(&settings(folder), &source(origin), &store).unwrap();
+    let snapshot = Snapshot::open(&settings(directory), &source(origin), &store).unwrap();
     let written = *store.changes().borrow();
     let (state, source) = (snapshot.state(), StateView::new(SourceState::new("directory", origin.to_owned())));
     let keeper = snapshot.keep(written, Arc::clone(&store), source.clone()).unwrap();
@@ -224,8 +224,8 @@ fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-fn on_disk(folder: &Path, origin: &str) -> Option<Vec<String>> {
-    let settings = settings(folder);
+fn on_disk(directory: &Path, origin: &str) -> Option<Vec<String>> {
+    let settings = settings(directory);
     let key = key::find(&settings.key_file).unwrap();
     let found = file::read(&settings.path, &key, &Origin::of(&source(origin))).unwrap()?;
     let store = store();
@@ -235,8 +235,8 @@ fn on_disk(folder: &Path, origin: &str) -> Option<Vec<String>> {
 
 #[test]
 fn changes_removals_and_the_end_are_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let life = begin(folder.path(), "/docs");
+    let directory = tempfile::tempdir().unwrap();
+    let life = begin(directory.path(), "/docs");
     assert_eq!(life.state.get().written_at, None);
     life.store.put(record(1, "p", &["tap1"]));
     until("a change is written", || life.state.get().instances == 1);
@@ -247,18 +247,18 @@ fn changes_removals_and_the_end_are_written() {
         ("a removal", &|| life.store.remove(id(1))),
     ] {
         assert!(change());
-        until(number, || on_disk(folder.path(), "/docs") == Some(content(&life.store)));
+        until(number, || on_disk(directory.path(), "/docs") == Some(content(&life.store)));
     }
     // The keeper ends in the middle of whatever it does.
     life.store.put(record(3, "p", &["tap3"]));
     drop(life.keeper);
-    assert_eq!(on_disk(folder.path(), "/docs"), Some(content(&life.store)));
+    assert_eq!(on_disk(directory.path(), "/docs"), Some(content(&life.store)));
 }
 
 #[test]
 fn what_was_restored_is_not_written_again_until_the_source_was_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let life = begin(folder.path(), "/docs");
+    let directory = tempfile::tempdir().unwrap();
+    let life = begin(directory.path(), "/docs");
     let mut state = SourceState::new("directory", "/docs".to_owned());
     state.synced_at = Some(SystemTime::now() - Duration::from_secs(1000));
     state.lagging_since = Some(SystemTime::now() - Duration::from_secs(500));
@@ -266,52 +266,52 @@ fn what_was_restored_is_not_written_again_until_the_source_was_read() {
     life.source.publish(state.clone());
     life.store.put(record(1, "p", &["tap1"]));
     drop(life.keeper);
-    let bytes = fs::read(folder.path().join("snapshot")).unwrap();
+    let bytes = fs::read(directory.path().join("snapshot")).unwrap();
 
-    let life = begin(folder.path(), "/docs");
+    let life = begin(directory.path(), "/docs");
     let restored = life.state.get().restored.clone().unwrap();
     assert_eq!((restored.instances, restored.cluster.as_deref(), restored.revision), (1, Some("c"), Some(5)));
     let age = SystemTime::now().duration_since(restored.as_of).unwrap().as_secs();
     assert!((500..520).contains(&age), "{age}");
     drop(life.keeper);
-    assert_eq!(fs::read(folder.path().join("snapshot")).unwrap(), bytes);
+    assert_eq!(fs::read(directory.path().join("snapshot")).unwrap(), bytes);
 
-    let life = begin(folder.path(), "/docs");
+    let life = begin(directory.path(), "/docs");
     state.lagging_since = None;
     life.source.publish(state);
-    until("it is written again", || fs::read(folder.path().join("snapshot")).unwrap() != bytes);
+    until("it is written again", || fs::read(directory.path().join("snapshot")).unwrap() != bytes);
     drop(life.keeper);
-    let life = begin(folder.path(), "/docs");
+    let life = begin(directory.path(), "/docs");
     let age = SystemTime::now().duration_since(life.state.get().restored.clone().unwrap().as_of).unwrap().as_secs();
     assert!(age < 20, "{age}");
 }
 
 #[test]
 fn a_refused_snapshot_is_kept_aside_and_another_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let life = begin(folder.path(), "/docs");
+    let directory = tempfile::tempdir().unwrap();
+    let life = begin(directory.path(), "/docs");
     life.store.put(record(1, "p", &["tap1"]));
     drop(life.keeper);
-    let bytes = fs::read(folder.path().join("snapshot")).unwrap();
-    let life = begin(folder.path(), "/others");
+    let bytes = fs::read(directory.path().join("snapshot")).unwrap();
+    let life = begin(directory.path(), "/others");
     assert!(life.store.is_empty());
     let state = life.state.get();
     assert!(state.refused.as_ref().unwrap().contains("snapshot.refused"), "{state:?}");
-    assert_eq!(fs::read(folder.path().join("snapshot.refused")).unwrap(), bytes);
+    assert_eq!(fs::read(directory.path().join("snapshot.refused")).unwrap(), bytes);
     drop(life.keeper);
-    assert!(!folder.path().join("snapshot").exists(), "nothing was known, and it was written");
+    assert!(!directory.path().join("snapshot").exists(), "nothing was known, and it was written");
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_told_once_it_matters() {
-    let folder = tempfile::tempdir().unwrap();
-    let life = begin(folder.path(), "/docs");
-    fs::create_dir_all(folder.path().join("snapshot/in/the/way")).unwrap();
+fn a_directory_that_cannot_be_written_is_told_once_it_matters() {
+    let directory = tempfile::tempdir().unwrap();
+    let life = begin(directory.path(), "/docs");
+    fs::create_dir_all(directory.path().join("snapshot/in/the/way")).unwrap();
     life.store.put(record(1, "p", &["tap1"]));
     until("the error is told", || life.state.get().error.is_some());
     assert!(life.state.get().error.as_ref().unwrap().contains("cannot be written"), "{:?}", life.state.get());
-    fs::remove_dir_all(folder.path().join("snapshot")).unwrap();
+    fs::remove_dir_all(directory.path().join("snapshot")).unwrap();
     drop(life.keeper);
     assert_eq!(life.state.get().error, None, "the end tries again");
-    assert!(on_disk(folder.path(), "/docs").is_some());
+    assert!(on_disk(directory.path(), "/docs").is_some());
 }

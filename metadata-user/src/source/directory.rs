@@ -1,4 +1,4 @@
-//! The embedded source: a folder of `*.json`, one document per instance, watched.
+//! The embedded source: a directory of `*.json`, one document per instance, watched.
 //!
 //! Promises:
 //! - a file counts when it is complete: [`QUIET`] after it was closed or renamed into place, so a half-written one
@@ -6,15 +6,15 @@
 //! - a file that cannot be used is reported once per content, by name, line and column, with the remedy, and the last
 //!   good version of its instance stays served;
 //! - the second file that names an instance is refused, and both are named;
-//! - while the folder is missing the content stays; when it is back, it is read again as a whole.
+//! - while the directory is missing the content stays; when it is back, it is read again as a whole.
 //!
-//! Left out: sub-folders; hidden files, and names that do not end in `.json`; documents over
+//! Left out: sub-directories; hidden files, and names that do not end in `.json`; documents over
 //! 16 MiB. Where inotify reports nothing (network file systems), changes are seen only
-//! when the folder itself is replaced or the daemon starts.
+//! when the directory itself is replaced or the daemon starts.
 //!
 //! It runs on a thread of its own, since reading files blocks.
 
-mod folder;
+mod documents;
 mod pending;
 
 use std::ffi::OsStr;
@@ -32,17 +32,17 @@ use tracing::{info, warn};
 use super::StateView;
 use super::wire::DocumentError;
 use crate::readiness::Blocker;
+use crate::record::InstanceRecord;
 use crate::store::Store;
-use crate::store::record::InstanceRecord;
-use folder::Folder;
-pub(crate) use folder::read;
+use documents::DocumentDirectory;
+pub(crate) use documents::read;
 use pending::Pending;
 
 /// How long a file must be left alone, once it was closed or renamed, before it is read. Editors and `cp` are done
 /// within a few milliseconds; a guest does not notice it.
 pub const QUIET: Duration = Duration::from_millis(50);
 
-/// How often it is checked that the folder is still the one that is watched.
+/// How often it is checked that the directory is still the one that is watched.
 const CHECK: Duration = Duration::from_secs(1);
 
 /// Reads a document. A parameter so that this module knows no format.
@@ -70,15 +70,15 @@ struct Mail {
 }
 
 impl Directory {
-    /// Starts to read and watch the folder. `first_scan` is dropped when the folder was read once, or found missing.
+    /// Starts to read and watch the directory. `first_scan` is dropped when the directory was read once, or found missing.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn start(path: PathBuf, parse: Parse, store: Arc<Store>, first_scan: Blocker) -> io::Result<Self> {
         let inbox = Arc::new(Inbox::default());
-        let folder = Folder::new(path, parse, store);
-        let state = StateView::new(folder.state());
-        let task = Task { folder, state: state.clone(), inbox: Arc::clone(&inbox), watched: None };
+        let directory = DocumentDirectory::new(path, parse, store);
+        let state = StateView::new(directory.state());
+        let task = Task { directory, state: state.clone(), inbox: Arc::clone(&inbox), watched: None };
         let thread = std::thread::Builder::new().name("source".to_owned()).spawn(move || task.run(first_scan))?;
         Ok(Self { state, inbox, thread: Some(thread) })
     }
@@ -144,29 +144,29 @@ pub(crate) fn document_name(path: &Path) -> Option<&str> {
 }
 
 struct Task {
-    folder: Folder,
+    directory: DocumentDirectory,
     state: StateView,
     inbox: Arc<Inbox>,
-    /// The watch, and device and inode of the folder that it is on.
+    /// The watch, and device and inode of the directory that it is on.
     watched: Option<(RecommendedWatcher, (u64, u64))>,
 }
 
 impl Task {
     fn run(mut self, first_scan: Blocker) {
-        self.check_folder();
-        self.state.publish(self.folder.state());
+        self.check_directory();
+        self.state.publish(self.directory.state());
         drop(first_scan);
         while let Some((due, rescan)) = self.wait() {
             if rescan {
                 info!(
-                    path = %self.folder.path().display(),
+                    path = %self.directory.path().display(),
                     "events of the source were lost: reading all of it"
                 );
                 self.scan();
             }
-            self.folder.load_all(&due);
-            self.check_folder();
-            self.state.publish(self.folder.state());
+            self.directory.load_all(&due);
+            self.check_directory();
+            self.state.publish(self.directory.state());
         }
     }
 
@@ -194,19 +194,19 @@ impl Task {
         }
     }
 
-    /// Watches and reads the folder, unless it is the one that is watched already.
-    fn check_folder(&mut self) {
-        let found = match identity(self.folder.path()) {
+    /// Watches and reads the directory, unless it is the one that is watched already.
+    fn check_directory(&mut self) {
+        let found = match identity(self.directory.path()) {
             Ok(found) => found,
             Err(error) => {
                 self.watched = None;
-                self.folder.unavailable(&error);
+                self.directory.unavailable(&error);
                 return;
             }
         };
         if matches!(&self.watched, Some((_, watched)) if *watched == found) {
-            if self.folder.is_unavailable() && self.scan() {
-                self.folder.recovered();
+            if self.directory.is_unavailable() && self.scan() {
+                self.directory.recovered();
             }
             return;
         }
@@ -218,29 +218,29 @@ impl Task {
                 self.watched = None;
                 // Without a watch, every check reads everything.
                 if self.scan() {
-                    self.folder.unwatched(&error);
+                    self.directory.unwatched(&error);
                 }
                 return;
             }
         }
         if !first {
-            warn!(path = %self.folder.path().display(), "the source's folder was replaced: reading all of it");
+            warn!(path = %self.directory.path().display(), "the source's directory was replaced: reading all of it");
         }
         if self.scan() {
-            self.folder.recovered();
+            self.directory.recovered();
         }
     }
 
     fn watch(&self) -> notify::Result<RecommendedWatcher> {
         let inbox = Arc::clone(&self.inbox);
         let mut watcher = notify::recommended_watcher(move |event| inbox.receive(event))?;
-        watcher.watch(self.folder.path(), RecursiveMode::NonRecursive)?;
+        watcher.watch(self.directory.path(), RecursiveMode::NonRecursive)?;
         Ok(watcher)
     }
 
-    /// Returns whether the folder could be read.
+    /// Returns whether the directory could be read.
     fn scan(&mut self) -> bool {
-        self.folder.scan().inspect_err(|error| self.folder.unavailable(error)).is_ok()
+        self.directory.scan().inspect_err(|error| self.directory.unavailable(error)).is_ok()
     }
 }
 

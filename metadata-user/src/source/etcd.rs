@@ -13,10 +13,10 @@
 //! It runs on a thread of its own, since parsing many documents would hold up others.
 
 pub(crate) mod connect;
+pub(crate) mod error;
 mod follow;
 mod mirror;
 mod rotation;
-pub(crate) mod trouble;
 
 use std::cell::RefCell;
 use std::convert::Infallible;

@@ -1,10 +1,10 @@
 //! The `nova` source: what an unchanged OpenStack's metadata API answers, for each instance that lives here.
 //!
 //! Promises:
-//! - an instance that a witness knows is read ahead of its guest's first request (`ahead` says what), and again when it
+//! - an instance that an observer knows is read ahead of its guest's first request (`ahead` says what), and again when it
 //!   is older than `refresh_interval`, spread by chance; what changed is swapped in whole, once two reads agree on it;
 //! - what was not read ahead is read when it is first asked for, once, and kept; the guest waits for that, and no other;
-//! - whatever fails, the last good content stays. It goes when no witness knows the instance any more, as soon as Nova
+//! - whatever fails, the last good content stays. It goes when no observer knows the instance any more, as soon as Nova
 //!   answers, which could give it again then: a guest that is restarted while Nova is away, or a node, finds its own;
 //! - it goes, too, when Nova has said [`WORDS`] times, [`BETWEEN_WORDS`] apart, in its own words, that there is no such
 //!   instance, and knows another of this node: the same is what it says to a wrong project;
@@ -15,12 +15,12 @@
 //!
 //! It has a thread of its own: nothing here is on the way of an answer that is kept.
 
-mod ahead;
 mod client;
 mod endpoints;
-mod pass;
-mod resident;
-mod through;
+mod local_instance;
+mod prefetch;
+mod read_through;
+mod refresh;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -34,18 +34,18 @@ use tracing::{info, warn};
 
 use super::tls::{self, Named, TlsError};
 use super::{BrokenDocument, SourceState, StateView};
-use crate::api::Copied;
+use crate::api::NovaPages;
 use crate::config;
 use crate::facts::Facts;
 use crate::origin::{self, Ask, Origin};
 use crate::readiness::Blocker;
+use crate::record::InstanceId;
 use crate::secret::sign::Signer;
 use crate::secret::{Secret, SecretError};
 use crate::store::Store;
-use crate::store::record::InstanceId;
-use client::{Client, Silence, Who};
-use pass::Pages;
-use resident::{Resident, Standing};
+use client::{Client, NovaError, Requester};
+use local_instance::{InstanceState, InstanceTask};
+use refresh::Pages;
 
 /// How often Nova must say that there is no such instance until its content goes.
 const WORDS: u32 = 3;
@@ -60,14 +60,14 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Waits between reads that do not agree: Nova's workers have a cache each.
 const UNSETTLED: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(10)];
-/// How long witnesses get after the first word of any until content of instances that nobody knows goes.
+/// How long observers get after the first word of any until content of instances that nobody knows goes.
 const SETTLED: Duration = Duration::from_secs(30);
-/// The same where no witness has said anything: nobody may live here.
+/// The same where no observer has said anything: nobody may live here.
 const UNHEARD: Duration = Duration::from_secs(600);
 
 /// Why the source cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum NovaError {
+pub enum NovaStartError {
     /// No thread can be had.
     #[error("starting the source's thread")]
     Thread(#[from] io::Error),
@@ -80,7 +80,7 @@ pub enum NovaError {
 }
 
 /// Reads what the configuration names, as a start does.
-pub(super) fn check(settings: &config::nova::Nova) -> Result<(), NovaError> {
+pub(super) fn check(settings: &config::nova::Nova) -> Result<(), NovaStartError> {
     Secret::read(&settings.shared_secret_file)?;
     if settings.endpoints.iter().any(|url| url.tls) {
         connector(settings)?;
@@ -102,13 +102,13 @@ impl Nova {
     /// Starts to read. `first_scan` is dropped when every instance that is known at the start was read or cannot be.
     ///
     /// # Errors
-    /// [`NovaError`] if the secret or a certificate cannot be read.
+    /// [`NovaStartError`] if the secret or a certificate cannot be read.
     pub fn start(
         settings: config::nova::Nova,
         store: Arc<Store>,
         facts: Facts,
         first_scan: Blocker,
-    ) -> Result<Self, NovaError> {
+    ) -> Result<Self, NovaStartError> {
         let signer = Signer::new(&Secret::read(&settings.shared_secret_file)?);
         let tls = settings.endpoints.iter().any(|url| url.tls).then(|| connector(&settings)).transpose()?;
         let client = Client::new(&settings, Client::http(&settings, tls), signer);
@@ -180,7 +180,7 @@ struct Shared {
     store: Arc<Store>,
     client: Client,
     refresh: Duration,
-    residents: Mutex<HashMap<InstanceId, Arc<Resident>>>,
+    residents: Mutex<HashMap<InstanceId, Arc<InstanceTask>>>,
     /// Instances that do not live here, and may have content still.
     leaving: Mutex<BTreeSet<InstanceId>>,
     /// There are such.
@@ -235,7 +235,7 @@ async fn run(shared: Arc<Shared>, facts: Facts, mut asks: mpsc::Receiver<Ask>, f
 impl Shared {
     /// Takes in who lives here.
     fn follow(self: &Arc<Self>, facts: &Facts) {
-        let here = facts.residents();
+        let here = facts.local_instances();
         let mut residents = self.lock();
         let mut gone = Vec::new();
         residents.retain(|id, resident| {
@@ -251,11 +251,11 @@ impl Shared {
         for (id, fact) in here {
             let address = fact.addresses.iter().find(|address| address.is_ipv4()).or(fact.addresses.first()).copied();
             let project = fact.project.filter(client::can_be_sent);
-            let who = project.map(|project| Who { instance: id, project, address });
+            let who = project.map(|project| Requester { instance: id, project, address });
             match residents.get(&id) {
                 Some(resident) => resident.is(who),
                 None => {
-                    let resident = Arc::new(Resident::new(who));
+                    let resident = Arc::new(InstanceTask::new(who));
                     residents.insert(id, Arc::clone(&resident));
                     tokio::spawn(Arc::clone(self).keep_current(id, resident));
                 }
@@ -308,23 +308,23 @@ impl Shared {
     }
 
     /// Reads an instance again and again, as long as it lives here.
-    async fn keep_current(self: Arc<Self>, id: InstanceId, resident: Arc<Resident>) {
+    async fn keep_current(self: Arc<Self>, id: InstanceId, resident: Arc<InstanceTask>) {
         while !resident.is_gone() {
-            let standing = match resident.who() {
-                None => Standing::WithoutProject,
+            let state = match resident.who() {
+                None => InstanceState::WithoutProject,
                 Some(who) => match self.read(&who, &resident).await {
-                    Ok(()) => Standing::Current,
-                    Err(Silence::Unknown) => match resident.standing() {
-                        Standing::Unknown(times) => Standing::Unknown(times.saturating_add(1)),
-                        _ => Standing::Unknown(1),
+                    Ok(()) => InstanceState::Current,
+                    Err(NovaError::Unknown) => match resident.state() {
+                        InstanceState::Unknown(times) => InstanceState::Unknown(times.saturating_add(1)),
+                        _ => InstanceState::Unknown(1),
                     },
-                    Err(Silence::Unavailable | Silence::Crash | Silence::Broken) => Standing::Unavailable,
+                    Err(NovaError::Unavailable | NovaError::Crash | NovaError::Broken) => InstanceState::Unavailable,
                 },
             };
             if resident.is_gone() {
                 return;
             }
-            if matches!(standing, Standing::Unknown(times) if times >= WORDS) && self.store.served(id).is_some() {
+            if matches!(state, InstanceState::Unknown(times) if times >= WORDS) && self.store.served(id).is_some() {
                 let is_word = self.knows_another(id).await;
                 if resident.is_gone() {
                     return;
@@ -333,15 +333,15 @@ impl Shared {
                     warn!(instance = %id, "Nova does not know the instance any more: its content is removed");
                 }
             }
-            resident.stands(standing.clone());
+            resident.stands(state.clone());
             self.moved.notify_one();
             self.publish();
-            let delay = match standing {
-                Standing::Current | Standing::New => self.refresh,
-                Standing::Unavailable => AGAIN,
-                Standing::Unknown(times) => BETWEEN_WORDS.saturating_mul(times).min(LONGEST_UNKNOWN),
+            let delay = match state {
+                InstanceState::Current | InstanceState::New => self.refresh,
+                InstanceState::Unavailable => AGAIN,
+                InstanceState::Unknown(times) => BETWEEN_WORDS.saturating_mul(times).min(LONGEST_UNKNOWN),
                 // Its change is told.
-                Standing::WithoutProject => LONGEST_UNKNOWN,
+                InstanceState::WithoutProject => LONGEST_UNKNOWN,
             };
             let changed = tokio::time::timeout(spread(delay), resident.changed.notified());
             let _ = changed.await;
@@ -354,7 +354,7 @@ impl Shared {
         let mut others: Vec<_> = {
             let residents = self.lock();
             let others = residents.iter().filter(|(other, _)| **other != id);
-            others.filter_map(|(_, other)| Some((other.standing() != Standing::Current, other.who()?))).collect()
+            others.filter_map(|(_, other)| Some((other.state() != InstanceState::Current, other.who()?))).collect()
         };
         others.sort_unstable_by_key(|(is_doubtful, who)| (*is_doubtful, who.instance));
         for (_, who) in others.iter().take(COMPARED) {
@@ -366,23 +366,23 @@ impl Shared {
     }
 
     /// Reads all of an instance and puts it into the store, whole.
-    async fn read(&self, who: &Who, resident: &Resident) -> Result<(), Silence> {
-        let old = self.store.copied(who.instance);
+    async fn read(&self, who: &Requester, resident: &InstanceTask) -> Result<(), NovaError> {
+        let old = self.store.nova_pages(who.instance);
         if old.is_none() {
             // The guest can begin; what it asks for before the rest is there is read for it.
-            let first = pass::first(&self.client, who).await?;
+            let first = refresh::first(&self.client, who).await?;
             self.put(who, resident, first);
             self.publish();
         }
         let mut last: Option<Pages> = None;
         for wait in UNSETTLED {
             tokio::time::sleep(wait).await;
-            let pages = pass::whole(&self.client, who, &resident.kept(), old.as_deref()).await?;
+            let pages = refresh::whole(&self.client, who, &resident.kept(), old.as_deref()).await?;
             let as_before = old.as_ref().is_none_or(|old| {
                 let old: Pages = old.pages().map(|(path, page)| (path.to_owned(), page.clone())).collect();
-                pass::agree(&old, &pages)
+                refresh::agree(&old, &pages)
             });
-            let is_settled = as_before || last.as_ref().is_some_and(|last| pass::agree(last, &pages));
+            let is_settled = as_before || last.as_ref().is_some_and(|last| refresh::agree(last, &pages));
             last = Some(pages);
             if is_settled {
                 break;
@@ -395,33 +395,33 @@ impl Shared {
     }
 
     /// Puts pages into the store, with those that were read for the guest meanwhile.
-    fn put(&self, who: &Who, resident: &Resident, mut pages: Pages) {
+    fn put(&self, who: &Requester, resident: &InstanceTask, mut pages: Pages) {
         if resident.is_gone() || resident.who().is_none_or(|now| now.project != who.project) {
             return;
         }
-        if let Some(now) = self.store.copied(who.instance) {
+        if let Some(now) = self.store.nova_pages(who.instance) {
             for path in resident.kept() {
                 if let Some(page) = now.page(&path).filter(|_| !pages.contains_key(&path)) {
                     pages.insert(path, page.clone());
                 }
             }
         }
-        let mut copied = Copied::new(who.instance, pages);
+        let mut copied = NovaPages::new(who.instance, pages);
         if let Some(password) = resident.fresh_password().filter(|_| copied.password().is_empty()) {
             copied = copied.with_password(&password);
         }
         self.keep(copied);
     }
 
-    fn keep(&self, copied: Copied) {
-        if self.store.put_copied(copied) {
+    fn keep(&self, copied: NovaPages) {
+        if self.store.put_nova_pages(copied) {
             self.lock_synced().changed_at = Some(SystemTime::now());
         }
     }
 
     /// Tells whether each instance was read, or cannot be.
     fn is_through(&self) -> bool {
-        self.lock().values().all(|resident| resident.standing() != Standing::New)
+        self.lock().values().all(|resident| resident.state() != InstanceState::New)
     }
 
     fn publish(&self) {
@@ -430,10 +430,10 @@ impl Shared {
         {
             let residents = self.lock();
             for (id, resident) in residents.iter() {
-                let standing = resident.standing();
-                is_current &= standing == Standing::Current;
-                if let Some(problem) = problem(&standing) {
-                    let serves_last_good = self.store.copied(*id).is_some();
+                let state = resident.state();
+                is_current &= state == InstanceState::Current;
+                if let Some(problem) = problem(&state) {
+                    let serves_last_good = self.store.nova_pages(*id).is_some();
                     broken.push(BrokenDocument {
                         name: id.to_string(),
                         line: None,
@@ -466,7 +466,7 @@ impl Shared {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<Resident>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<InstanceTask>>> {
         self.residents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -480,17 +480,17 @@ impl Shared {
 }
 
 /// Says what is wrong with one instance alone, and the remedy.
-fn problem(standing: &Standing) -> Option<String> {
-    match standing {
-        Standing::New | Standing::Current | Standing::Unavailable => None,
-        Standing::Unknown(_) => Some(
+fn problem(state: &InstanceState) -> Option<String> {
+    match state {
+        InstanceState::New | InstanceState::Current | InstanceState::Unavailable => None,
+        InstanceState::Unknown(_) => Some(
             "Nova does not know this instance, or not in the project that local facts say: if it exists, compare \
              nova:project in its libvirt domain with its project in Nova"
                 .to_owned(),
         ),
-        Standing::WithoutProject => Some(
-            "no witness knows its project, or it is none, without which Nova does not answer: libvirt's domain XML has it; set \
-             facts.libvirt to its folder"
+        InstanceState::WithoutProject => Some(
+            "no observer knows its project, or it is none, without which Nova does not answer: libvirt's domain XML has it; set \
+             facts.libvirt to its directory"
                 .to_owned(),
         ),
     }

@@ -29,8 +29,8 @@ use super::{StateView, told};
 use crate::api::vendor_data;
 use crate::config;
 use crate::config::target::TargetUrl;
+use crate::record::InstanceId;
 use crate::store::Store;
-use crate::store::record::InstanceId;
 use fetch::{Client, FetchError};
 use queue::{Outcome, Queue, Ticket};
 

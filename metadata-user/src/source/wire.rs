@@ -8,7 +8,7 @@
 
 use schemars::{Schema, transform::Transform as _};
 
-use crate::store::record::InstanceRecord;
+use crate::record::InstanceRecord;
 
 mod convert;
 mod document;

@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipnet::IpNet;
 use uuid::Uuid;
 
-use super::record::{Ec2Ids, MacAddress, NetworkRecord, PortId};
 use super::*;
+use crate::record::{Ec2Ids, MacAddress, NetworkRecord, PortId};
 
 /// A record with one port per device name.
 pub(crate) fn record(number: u128, project: &str, devices: &[&str]) -> InstanceRecord {
@@ -83,7 +83,7 @@ fn changes_name_the_devices_whose_claims_differ() {
     assert!(devices(&mut changes).is_empty(), "content alone moves no port");
 
     let mut sources = record(1, "p", &["tap1", "tap2"]);
-    sources.ports[1].allowed_address_pairs = vec![super::record::AddressPair {
+    sources.ports[1].allowed_address_pairs = vec![crate::record::AddressPair {
         ip_address: IpNet::from(std::net::IpAddr::from([10, 0, 0, 1])),
         mac_address: None,
     }];
@@ -187,18 +187,18 @@ fn readers_see_whole_records_while_writers_write() {
 #[test]
 fn copied_answers_stand_beside_records_and_replace_them() {
     let store = Store::new(Cloud::default());
-    let copied = |number| Copied::new(id(number), [("".to_owned(), crate::api::Page::not_found())]);
+    let copied = |number| NovaPages::new(id(number), [("".to_owned(), crate::api::Page::not_found())]);
     store.put(record(1, "p", &["tap1"]));
     store.put(record(2, "p", &["tap2"]));
     let (mut changes, mut content) = (store.subscribe(), store.subscribe_to_content());
-    assert!(store.put_copied(copied(1)) && !store.put_copied(copied(1)));
+    assert!(store.put_nova_pages(copied(1)) && !store.put_nova_pages(copied(1)));
     assert_eq!(devices(&mut changes), [["tap1"]], "a copy claims no device");
-    assert!(store.claims("tap1").is_empty() && store.get(id(1)).is_none() && store.copied(id(1)).is_some());
+    assert!(store.claims("tap1").is_empty() && store.get(id(1)).is_none() && store.nova_pages(id(1)).is_some());
     assert_eq!(content.try_recv(), Ok(id(1)));
     assert!(!store.set_password(id(1), "x".into()));
     assert!(store.put(record(1, "p", &["tap1"])));
     assert_eq!(devices(&mut changes), [["tap1"]]);
-    store.put_copied(copied(3));
+    store.put_nova_pages(copied(3));
     assert_eq!(store.keep_only(|id| id == self::id(2)), [id(1), id(3)]);
     assert!(store.served(id(3)).is_none());
 }

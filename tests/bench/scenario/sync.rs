@@ -4,8 +4,8 @@
 //! same change is seen by a bare client of the same controller, which is as soon as anybody can know of it. So the time
 //! starts before the write (with Nova: when its database has it), and holds the controller's own part.
 
+mod directory;
 mod etcd;
-mod folder;
 mod nova;
 
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -28,7 +28,7 @@ const BATCH: u32 = 25;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
-    let sources: [fn(Effort) -> Result<Case>; 3] = [folder::measure, etcd::measure, nova::measure];
+    let sources: [fn(Effort) -> Result<Case>; 3] = [directory::measure, etcd::measure, nova::measure];
     for measure in sources {
         let case = measure(effort)?;
         progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));

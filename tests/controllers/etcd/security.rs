@@ -137,8 +137,8 @@ fn a_login_that_has_expired_is_renewed() {
 #[test]
 fn a_client_certificate_opens_etcd_and_a_wrong_authority_is_told() {
     let node = NodePlan::default().make().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let tls = Tls::make(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let tls = Tls::make(directory.path()).unwrap();
     let plan = EtcdPlan::default().tls(tls.clone());
     let table = |ca: &Path, identity: bool| {
         let mut further = format!("ca_file = \"{}\"\n", ca.display());

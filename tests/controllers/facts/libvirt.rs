@@ -6,14 +6,14 @@ use std::io::Write as _;
 use lab::{Domain, Node, NodePlan, Request};
 use serde_json::json;
 
-use super::{disagreements, is_held, portless, reads, tag, wait_bound_by, wait_refused, wait_witness, witness};
+use super::{disagreements, is_held, observer, portless, reads, tag, wait_bound_by, wait_observer, wait_refused};
 
 #[test]
 fn a_domain_binds_its_tap_and_the_document_follows() {
     let node = Node::start().unwrap();
     let guest = node.guest("a").undocumented().boot().unwrap();
     node.wait_held(guest.ifindex()).unwrap();
-    assert_eq!(witness(&node, "libvirt")["present"], false);
+    assert_eq!(observer(&node, "libvirt")["present"], false);
     let held = tag(&node, &guest);
     // Its directory comes later than the daemon.
     Domain::of(&guest).write(&node.domains()).unwrap();
@@ -114,7 +114,7 @@ fn interfaces_of_one_domain_come_and_go_while_it_runs() {
     second.unplug(&node).unwrap();
     node.wait_unknown(index).unwrap();
     Domain::of(&first).write(&node.domains()).unwrap();
-    wait_witness(&node, "libvirt", "has one fact", |witness| witness["facts"] == 1);
+    wait_observer(&node, "libvirt", "has one fact", |observer| observer["facts"] == 1);
     // The same link, plugged again, is nobody's.
     second.plug(&node, None).unwrap();
     node.wait_held(second.ifindex()).unwrap();
@@ -173,7 +173,7 @@ fn a_migration_to_this_node_is_served_in_whatever_order_its_parts_come() {
         Domain::of(&guest).remove(&node.domains()).unwrap();
         guest.unplug(&node).unwrap();
         node.wait_unknown(index).unwrap();
-        wait_witness(&node, "libvirt", "has no fact", |witness| witness["facts"] == 0);
+        wait_observer(&node, "libvirt", "has no fact", |observer| observer["facts"] == 0);
         node.remove_document(guest.uuid()).unwrap();
     }
 }
@@ -193,16 +193,16 @@ fn half_a_document_leaves_the_last_good_one() {
     reads(&guest, guest.uuid());
     drop(file);
     fs::write(node.domains().join("garbage.xml"), b"\xff\xfe<<<").unwrap();
-    wait_witness(&node, "libvirt", "names two files", |witness| {
-        witness["unreadable"].as_array().is_some_and(|files| files.len() == 2)
+    wait_observer(&node, "libvirt", "names two files", |observer| {
+        observer["unreadable"].as_array().is_some_and(|files| files.len() == 2)
     });
-    let told = witness(&node, "libvirt")["unreadable"].to_string();
+    let told = observer(&node, "libvirt")["unreadable"].to_string();
     assert!(told.contains("not complete XML") && told.contains("; what it said before stays"), "{told}");
     assert!(told.contains("garbage.xml: "), "{told}");
     reads(&guest, guest.uuid());
     fs::write(&path, &text).unwrap();
     fs::remove_file(node.domains().join("garbage.xml")).unwrap();
-    wait_witness(&node, "libvirt", "is well", |witness| witness["unreadable"].is_null());
+    wait_observer(&node, "libvirt", "is well", |observer| observer["unreadable"].is_null());
     assert_eq!(tag(&node, &guest), before);
 }
 
@@ -219,12 +219,12 @@ fn a_directory_that_goes_and_comes_moves_no_port() {
     assert_eq!(connection.exchange(&request).unwrap().status, 200);
     // File by file, as `rm -r` does.
     fs::remove_dir_all(node.domains()).unwrap();
-    wait_witness(&node, "libvirt", "is gone", |witness| {
-        witness["present"] == false && witness["error"].as_str().is_some_and(|error| error.contains("stays"))
+    wait_observer(&node, "libvirt", "is gone", |observer| {
+        observer["present"] == false && observer["error"].as_str().is_some_and(|error| error.contains("stays"))
     });
     assert_eq!(connection.exchange(&request).unwrap().status, 200);
     fs::create_dir(node.domains()).unwrap();
-    wait_witness(&node, "libvirt", "is back", |witness| witness["present"] == true);
+    wait_observer(&node, "libvirt", "is back", |observer| observer["present"] == true);
     assert_eq!(connection.exchange(&request).unwrap().status, 200);
     domain.write(&node.domains()).unwrap();
     assert_eq!(connection.exchange(&request).unwrap().status, 200);
@@ -257,8 +257,8 @@ fn interfaces_without_a_tap_are_named() {
         .interface("direct", "macvtap0", "fa:16:3e:00:00:03", None)
         .write(&node.domains())
         .unwrap();
-    wait_witness(&node, "libvirt", "names three interfaces", |witness| {
-        witness["bypassing"].as_array().is_some_and(|devices| devices.len() == 3)
+    wait_observer(&node, "libvirt", "names three interfaces", |observer| {
+        observer["unreachable_ports"].as_array().is_some_and(|devices| devices.len() == 3)
     });
     let told = node.told(&["status"]).unwrap();
     for word in ["vhu1 of", "fa:16:3e:00:00:02 of", "macvtap0 of", "config drive", uuid] {
@@ -271,7 +271,7 @@ fn beside_other_agents_facts_alone_take_no_port() {
     let node = NodePlan::default().unbound("pass").start().unwrap();
     let guest = node.guest("a").undocumented().boot().unwrap();
     Domain::of(&guest).write(&node.domains()).unwrap();
-    wait_witness(&node, "libvirt", "has a fact", |witness| witness["facts"] == 1);
+    wait_observer(&node, "libvirt", "has a fact", |observer| observer["facts"] == 1);
     assert_eq!(node.port(guest.tap()).unwrap()["state"], json!("passed"));
     node.write(&portless(&guest)).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "libvirt");

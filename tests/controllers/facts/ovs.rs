@@ -4,7 +4,7 @@ use std::fs;
 
 use lab::{Domain, Node, Ovsdb, Request};
 
-use super::{disagreements, is_held, portless, reads, tag, wait_bound_by, wait_refused, wait_witness, witness};
+use super::{disagreements, is_held, observer, portless, reads, tag, wait_bound_by, wait_observer, wait_refused};
 
 #[test]
 fn the_database_binds_a_tap_moves_it_and_lets_it_go() {
@@ -40,11 +40,11 @@ fn with_hybrid_plugging_the_tap_beside_the_row_is_bound() {
     ovsdb.plug(&guest.tap().replacen("tap", "qvo", 1), &guest, guest.uuid()).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
     reads(&guest, guest.uuid());
-    assert!(witness(&node, "Open vSwitch")["bypassing"].is_null());
+    assert!(observer(&node, "Open vSwitch")["unreachable_ports"].is_null());
 }
 
 #[test]
-fn two_witnesses_agree_disagree_and_agree_again() {
+fn two_observers_agree_disagree_and_agree_again() {
     let node = Node::start().unwrap();
     let guest = node.guest("a").undocumented().boot().unwrap();
     node.write(&portless(&guest)).unwrap();
@@ -75,14 +75,16 @@ fn guests_stay_bound_while_the_database_or_the_daemon_is_away() {
     let mut connection = guest.namespace().run(|| request.connect()).unwrap();
     assert_eq!(connection.exchange(&request).unwrap().status, 200);
     drop(ovsdb);
-    wait_witness(&node, "Open vSwitch", "is away", |witness| {
-        witness["present"] == false && witness["error"].is_string() && witness["facts"] == 1
+    wait_observer(&node, "Open vSwitch", "is away", |observer| {
+        observer["present"] == false && observer["error"].is_string() && observer["facts"] == 1
     });
     assert_eq!(connection.exchange(&request).unwrap().status, 200);
     // A killed server leaves its socket, in the way of the next.
     let _ = fs::remove_file(node.ovsdb());
     let _ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
-    wait_witness(&node, "Open vSwitch", "is back", |witness| witness["present"] == true && witness["error"].is_null());
+    wait_observer(&node, "Open vSwitch", "is back", |observer| {
+        observer["present"] == true && observer["error"].is_null()
+    });
     assert_eq!(connection.exchange(&request).unwrap().status, 200);
     assert_eq!(tag(&node, &guest), before);
     node.kill_daemon().unwrap();
@@ -97,8 +99,8 @@ fn rows_that_cannot_be_read_are_named() {
     let guest = node.guest("a").undocumented().boot().unwrap();
     let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
     ovsdb.plug(guest.tap(), &guest, "no-instance").unwrap();
-    wait_witness(&node, "Open vSwitch", "names a row", |witness| {
-        witness["unreadable"][0].as_str().is_some_and(|row| row.contains(guest.tap()) && row.contains("no-instance"))
+    wait_observer(&node, "Open vSwitch", "names a row", |observer| {
+        observer["unreadable"][0].as_str().is_some_and(|row| row.contains(guest.tap()) && row.contains("no-instance"))
     });
     is_held(&guest);
 }

@@ -11,17 +11,17 @@ use lab::wait;
 use metadata_user::api::Cloud;
 use metadata_user::config::{Config, Source};
 use metadata_user::drain::Drain;
-use metadata_user::facts::{Fact, Facts, Witness};
+use metadata_user::facts::{Fact, Facts, Observer};
 use metadata_user::http::connection;
-use metadata_user::http::service::{Content, Resolution};
+use metadata_user::http::service::{Access, Resolution};
 use metadata_user::http::{Counters, Times};
 use metadata_user::origin::{Origin, Outcome, Want};
 use metadata_user::readiness::Readiness;
+use metadata_user::record::InstanceId;
 use metadata_user::secret::Secret;
 use metadata_user::secret::sign::Signer;
 use metadata_user::source::{SourceState, nova};
 use metadata_user::store::Store;
-use metadata_user::store::record::InstanceId;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::{Builder, Runtime};
@@ -149,7 +149,7 @@ pub(crate) struct Node {
     pub(crate) readiness: Readiness,
     source: nova::Nova,
     runtime: Runtime,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Node {
@@ -159,8 +159,8 @@ impl Node {
     }
 
     pub(crate) fn with_secret(endpoints: &[String], further: &str, secret: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("secret");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("secret");
         std::fs::write(&file, secret).expect("written");
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("mode");
         let text = format!(
@@ -173,7 +173,7 @@ impl Node {
         let scan = readiness.wait_for("source");
         let source = nova::Nova::start(settings, Arc::clone(&store), facts.clone(), scan).expect("started");
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        Self { store, facts, readiness, source, runtime, _folder: folder }
+        Self { store, facts, readiness, source, runtime, _directory: directory }
     }
 
     /// libvirt says that the instance lives here.
@@ -186,12 +186,12 @@ impl Node {
             mac: None,
             addresses: addresses(facts),
         };
-        self.facts.set(Witness::Libvirt, &format!("tap-{}", uuid(facts)), Some(fact));
+        self.facts.set(Observer::Libvirt, &format!("tap-{}", uuid(facts)), Some(fact));
     }
 
     /// libvirt says that it does not any more.
     pub(crate) fn shut_off(&self, facts: &Value) {
-        self.facts.set(Witness::Libvirt, &format!("tap-{}", uuid(facts)), None);
+        self.facts.set(Observer::Libvirt, &format!("tap-{}", uuid(facts)), None);
     }
 
     pub(crate) fn state(&self) -> Arc<SourceState> {
@@ -251,7 +251,7 @@ struct Guest {
     origin: Origin,
 }
 
-impl Content for Guest {
+impl Access for Guest {
     fn resolve(&self) -> Resolution {
         self.store.served(self.instance).map_or(Resolution::NotReady, Resolution::Ready)
     }

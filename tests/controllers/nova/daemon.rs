@@ -18,9 +18,9 @@ fn a_guest_reads_nova_and_the_secret_stays_one() {
     facts["instance"]["uuid"] = guest.uuid().into();
     facts["instance"]["project_id"] = "project-of-libvirt".into();
     let nova = node.namespace().run(|| Nova::start(std::slice::from_ref(&facts))).unwrap();
-    let folder = node.path("").display().to_string();
+    let directory = node.path("").display().to_string();
     let config = fs::read_to_string(node.config()).unwrap().replace("@PORT", &nova.port().to_string());
-    fs::write(node.config(), config.replace("@DIR", folder.trim_end_matches('/'))).unwrap();
+    fs::write(node.config(), config.replace("@DIR", directory.trim_end_matches('/'))).unwrap();
     fs::write(node.path("secret"), SECRET).unwrap();
     fs::set_permissions(node.path("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     lab::domain::Domain::of(&guest).write(&node.domains()).unwrap();

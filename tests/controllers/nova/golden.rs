@@ -61,7 +61,7 @@ fn what_nova_answers_guests_read() {
     }
     nova.stop();
     for facts in &facts {
-        let copied = node.store.copied(metadata_user::store::record::InstanceId(uuid(facts).parse().unwrap())).unwrap();
+        let copied = node.store.nova_pages(metadata_user::record::InstanceId(uuid(facts).parse().unwrap())).unwrap();
         for (path, page) in copied.pages() {
             let escaped: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
             let answer = node.get(&uuid(facts), &format!("/{escaped}"));
@@ -86,7 +86,7 @@ fn a_change_in_nova_reaches_the_guest_whole() {
     nova.set(&id, "colour", "green").unwrap();
     let start = std::time::Instant::now();
     lab::wait::until("the change is there", || {
-        let copied = node.store.copied(metadata_user::store::record::InstanceId(id.parse().unwrap())).unwrap();
+        let copied = node.store.nova_pages(metadata_user::record::InstanceId(id.parse().unwrap())).unwrap();
         let seen: Vec<Value> = versions
             .iter()
             .map(|version| {

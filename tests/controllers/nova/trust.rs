@@ -32,8 +32,8 @@ fn an_endpoint_that_fails_is_replaced_by_the_next() {
 
 #[test]
 fn https_wants_certificates_on_both_sides() {
-    let folder = tempfile::tempdir().unwrap();
-    let Tls { ca, cert, key, client_cert, client_key } = Tls::make(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let Tls { ca, cert, key, client_cert, client_key } = Tls::make(directory.path()).unwrap();
     let facts = facts("plain").unwrap();
     let nova = Nova::start(std::slice::from_ref(&facts)).unwrap();
     let front = Front::start(&nova, Some([&cert, &key, &ca])).unwrap();

@@ -63,7 +63,7 @@ fn options() -> Result<Options> {
 }
 
 fn show(options: &Options) -> Result<()> {
-    say("a node: a network namespace with the daemon, its own bpf file system and a folder of documents");
+    say("a node: a network namespace with the daemon, its own bpf file system and a directory of documents");
     let node = NodePlan::default().lasting().start()?;
     println!("   node {}, responder {}", node.namespace().name(), node.responder().name());
     say("two guests with the same MAC and the same IPv4 address");
@@ -114,13 +114,16 @@ fn show(options: &Options) -> Result<()> {
     say("cleaning up");
     let responder = node.responder();
     let names = [red.namespace().name(), blue.namespace().name(), node.namespace().name(), responder.name()];
-    let (names, folder) = (names.map(str::to_owned), node.path(""));
+    let (names, directory) = (names.map(str::to_owned), node.path(""));
     drop([red, blue]);
     node.stop_daemon()?;
     drop(node);
     let left: Vec<_> = names.iter().filter(|name| Namespace::existing(name).exists()).collect();
-    if !left.is_empty() || folder.exists() {
-        bail!("left behind: {left:?} {}", if folder.exists() { folder.display().to_string() } else { String::new() });
+    if !left.is_empty() || directory.exists() {
+        bail!(
+            "left behind: {left:?} {}",
+            if directory.exists() { directory.display().to_string() } else { String::new() }
+        );
     }
     println!("   nothing is left");
     Ok(())
@@ -196,11 +199,11 @@ fn keep(node: Node, mut guests: [Guest; 2]) -> Result<()> {
     let names = guests.each_ref().map(|guest| guest.namespace().name().to_owned());
     let (process, config) = (node.daemon_id().unwrap_or(0), node.config().to_path_buf());
     let (name, program) = (node.namespace().name().to_owned(), lab::daemon::program()?);
-    let folder = node.keep();
+    let directory = node.keep();
     println!("To end it all:");
     println!("   kill {process}; while kill -0 {process} 2>/dev/null; do sleep 0.1; done");
     println!("   nsenter --net=/run/netns/{name} {} detach --config {}", program.display(), config.display());
-    println!("   umount {}/bpf; rm -r {}", folder.display(), folder.display());
+    println!("   umount {}/bpf; rm -r {}", directory.display(), directory.display());
     println!("   for name in {name} {}; do ip netns del $name; done", names.join(" "));
     Ok(())
 }

@@ -41,7 +41,7 @@ fn run() -> Result<()> {
         println!("{:#}", json!({"document": golden.document, "cloud": settings}));
         return Ok(());
     };
-    // The documents have a folder of their own, since the directory source reads every file in it.
+    // The documents have a directory of their own, since the directory source reads every file in it.
     let uuid = golden.document["uuid"].as_str().unwrap_or_default();
     let document = out.join("instances").join(format!("{uuid}.json"));
     let vendordata = out.join("vendor_data.json");

@@ -60,8 +60,8 @@ impl Initrd {
         init += "poweroff -f\n";
         root.file("init", 0o755, init.as_bytes())?;
         root.file("bin/busybox", 0o755, &fs::read(debian.join("bin/busybox")).context("reading busybox")?)?;
-        for folder in ["proc", "sys", "dev", "tmp", "run", "etc", "root", "var/run"] {
-            root.folder(Path::new(folder))?;
+        for directory in ["proc", "sys", "dev", "tmp", "run", "etc", "root", "var/run"] {
+            root.directory(Path::new(directory))?;
         }
         let target = debian.ancestors().nth(2).context("no target directory")?;
         let controllers = target.join("controllers/debian");
@@ -76,7 +76,7 @@ impl Initrd {
         }
         root.file("lab/target/controllers/complete", 0o644, b"")?;
         for tool in TOOLS {
-            let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(|folder| Path::new(folder).join(tool));
+            let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(|directory| Path::new(directory).join(tool));
             let found = found.iter().find(|path| path.exists()).with_context(|| format!("no {tool} here"))?;
             root.program(found, &format!("usr/sbin/{tool}"))?;
         }
@@ -118,19 +118,19 @@ impl Initrd {
         Ok(())
     }
 
-    fn folder(&mut self, folder: &Path) -> Result<()> {
-        if folder.as_os_str().is_empty() || self.there.contains(folder) {
+    fn directory(&mut self, directory: &Path) -> Result<()> {
+        if directory.as_os_str().is_empty() || self.there.contains(directory) {
             return Ok(());
         }
-        self.folder(folder.parent().unwrap_or(Path::new("")))?;
-        self.there.insert(folder.to_owned());
-        self.entry(&folder.to_string_lossy(), 0o040_755, &[]);
+        self.directory(directory.parent().unwrap_or(Path::new("")))?;
+        self.there.insert(directory.to_owned());
+        self.entry(&directory.to_string_lossy(), 0o040_755, &[]);
         Ok(())
     }
 
     fn file(&mut self, place: &str, mode: u32, bytes: &[u8]) -> Result<()> {
         if self.there.insert(PathBuf::from(place)) {
-            self.folder(Path::new(place).parent().unwrap_or(Path::new("")))?;
+            self.directory(Path::new(place).parent().unwrap_or(Path::new("")))?;
             self.entry(place, 0o100_000 | mode, bytes);
         }
         Ok(())
@@ -160,9 +160,9 @@ impl Initrd {
 }
 
 /// Returns the files of these modules and of all that they need, what is needed first.
-fn in_order(folder: &Path, wanted: &[&str]) -> Result<Vec<PathBuf>> {
+fn in_order(directory: &Path, wanted: &[&str]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    collect(folder, &mut files)?;
+    collect(directory, &mut files)?;
     let mut order = Vec::new();
     for name in wanted {
         append(name, &files, &mut order)?;
@@ -170,8 +170,8 @@ fn in_order(folder: &Path, wanted: &[&str]) -> Result<Vec<PathBuf>> {
     Ok(order)
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             collect(&entry.path(), files)?;

@@ -106,16 +106,16 @@ impl Inspect for Sample {
 
 /// Serves [`Sample`] on a socket of its own, on the current runtime.
 pub(crate) fn serve() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("admin.sock");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("admin.sock");
     let socket = AdminSocket::open(&path).expect("a socket");
     tokio::spawn(async move { run(socket, Arc::new(Sample)).await });
-    (folder, path)
+    (directory, path)
 }
 
 #[tokio::test]
 async fn what_the_daemon_says_arrives() {
-    let (_folder, path) = serve();
+    let (_directory, path) = serve();
     let client = Client::new(&path);
     assert_eq!(client.status().await.expect("a status"), Sample.status());
     assert_eq!(client.ports().await.expect("ports"), Sample.ports());
@@ -130,7 +130,7 @@ async fn what_the_daemon_says_arrives() {
 
 #[tokio::test]
 async fn refusals_name_the_thing() {
-    let (_folder, path) = serve();
+    let (_directory, path) = serve();
     let client = Client::new(&path);
     let unknown = client.trace("tap9").await.expect_err("no such port");
     assert!(matches!(&unknown, ClientError::NoSuchPort(text) if text.contains("tap9")), "{unknown}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::store::record::InstanceRecord;
+use crate::record::InstanceRecord;
 
 /// Returns the names and devices; a device without a name is `None`.
 pub(super) fn mapping(record: &InstanceRecord) -> BTreeMap<String, Option<String>> {

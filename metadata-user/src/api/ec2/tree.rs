@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::block_device;
-use crate::store::record::{InstanceRecord, PortRecord};
+use crate::record::{InstanceRecord, PortRecord};
 
 /// A value, at a path below the version.
 #[derive(Debug)]

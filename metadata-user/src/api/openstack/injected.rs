@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use ipnet::IpNet;
 
 use super::network_data::{Family, first_subnet, with_subnets};
-use crate::store::record::{Address, PortRecord, SubnetRecord};
+use crate::record::{Address, PortRecord, SubnetRecord};
 
 /// The start of the file: what Nova's template says.
 const OPENING: &str = "\

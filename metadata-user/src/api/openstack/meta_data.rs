@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use super::Version;
 use crate::api::json;
 use crate::base64;
-use crate::store::record::{Device, DeviceKind, InstanceRecord};
+use crate::record::{Device, DeviceKind, InstanceRecord};
 
 /// What a tail holds; each holds more than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use crate::api::json;
-use crate::store::record::{Address, NetworkRecord, PortRecord, SubnetRecord};
+use crate::record::{Address, NetworkRecord, PortRecord, SubnetRecord};
 
 /// Nova's `vif_type`s that a link shows; any other is `phy`.
 const LINK_TYPES: [&str; 8] = ["bridge", "dvs", "hw_veb", "hyperv", "ovs", "tap", "vhostuser", "vif"];

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::meta_data::Pairs;
 use crate::api::{Cloud, VendordataProvider, json};
 use crate::base64;
-use crate::store::record::InstanceRecord;
+use crate::record::InstanceRecord;
 
 /// What dynamic targets answered for an instance, by target name. A missing one reads as `{}`.
 pub type DynamicResults = HashMap<String, Value>;

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use super::documents::{Decision, Stored};
 use super::{CliError, InstanceError, OfNode, exit, read_file, report};
 use crate::config;
+use crate::record::InstanceId;
 use crate::source::{directory, wire};
-use crate::store::record::InstanceId;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Apply {
-    /// Files with a document each, folders of such files (*.json), or - for the standard input
+    /// Files with a document each, directories of such files (*.json), or - for the standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -30,7 +30,7 @@ pub(in crate::cli) struct Apply {
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Validate {
-    /// Files with a document each, folders of such files (*.json), or - for the standard input
+    /// Files with a document each, directories of such files (*.json), or - for the standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -102,12 +102,12 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Given>, InstanceError> {
     Ok(given)
 }
 
-/// Puts the documents of a folder in its place, by name.
+/// Puts the documents of a directory in its place, by name.
 fn expand(files: &[PathBuf]) -> Result<Vec<PathBuf>, InstanceError> {
     let mut all = Vec::new();
     for path in files {
         if path.is_dir() {
-            all.extend(in_folder(path)?);
+            all.extend(in_directory(path)?);
         } else {
             all.push(path.clone());
         }
@@ -115,8 +115,8 @@ fn expand(files: &[PathBuf]) -> Result<Vec<PathBuf>, InstanceError> {
     Ok(all)
 }
 
-fn in_folder(path: &Path) -> Result<Vec<PathBuf>, InstanceError> {
-    let refused = |source| InstanceError::Io { doing: "reading the folder", path: path.to_owned(), source };
+fn in_directory(path: &Path) -> Result<Vec<PathBuf>, InstanceError> {
+    let refused = |source| InstanceError::Io { doing: "reading the directory", path: path.to_owned(), source };
     let mut files = Vec::new();
     for entry in path.read_dir().map_err(refused)? {
         let file = entry.map_err(refused)?.path();

@@ -1,17 +1,17 @@
-//! Where the documents are kept: a folder, or keys of etcd. The daemon has no part in it, and need not run.
+//! Where the documents are kept: a directory, or keys of etcd. The daemon has no part in it, and need not run.
 //!
 //! Promises: a change is decided on what is stored, and written only if that is still what is stored; else it is decided
-//! anew. What exactly that holds against is said in `folder` and `etcd`.
+//! anew. What exactly that holds against is said in `directory` and `etcd`.
 
 use serde::Deserialize;
 
+use super::directory::DocumentDirectory;
 use super::error::InstanceError;
 #[cfg(feature = "etcd")]
 use super::etcd::Keys;
-use super::folder::Folder;
 use crate::config;
+use crate::record::{InstanceId, InstanceRecord};
 use crate::source::wire;
-use crate::store::record::{InstanceId, InstanceRecord};
 
 /// How often a change is decided anew when others change the document meanwhile.
 pub(super) const ATTEMPTS: u32 = 32;
@@ -100,7 +100,7 @@ pub(super) type Decide<'a> = dyn FnMut(Option<&Stored>) -> Result<Decision, Inst
 /// Where the documents are kept.
 #[derive(Debug)]
 pub(super) enum Documents {
-    Folder(Folder),
+    DocumentDirectory(DocumentDirectory),
     #[cfg(feature = "etcd")]
     Etcd(Box<Keys>),
 }
@@ -110,9 +110,9 @@ impl Documents {
     pub(super) fn open(source: &config::Source, node: Option<&str>) -> Result<Self, InstanceError> {
         match source {
             config::Source::Directory { path } if node.is_some() => {
-                Err(InstanceError::EtcdOnly { option: "--node", folder: path.clone() })
+                Err(InstanceError::EtcdOnly { option: "--node", directory: path.clone() })
             }
-            config::Source::Directory { path } => Ok(Self::Folder(Folder::new(path.clone()))),
+            config::Source::Directory { path } => Ok(Self::DocumentDirectory(DocumentDirectory::new(path.clone()))),
             #[cfg(feature = "etcd")]
             config::Source::Etcd(settings) => Ok(Self::Etcd(Box::new(Keys::new(settings, node)?))),
             #[cfg(not(feature = "etcd"))]
@@ -124,7 +124,7 @@ impl Documents {
     /// Says where that is.
     pub(super) fn place(&self) -> String {
         match self {
-            Self::Folder(folder) => folder.path().display().to_string(),
+            Self::DocumentDirectory(directory) => directory.path().display().to_string(),
             #[cfg(feature = "etcd")]
             Self::Etcd(keys) => keys.place(),
         }
@@ -133,7 +133,9 @@ impl Documents {
     /// Refuses an option that only etcd has.
     pub(super) fn only_etcd(&self, option: &'static str) -> Result<(), InstanceError> {
         match self {
-            Self::Folder(folder) => Err(InstanceError::EtcdOnly { option, folder: folder.path().to_owned() }),
+            Self::DocumentDirectory(directory) => {
+                Err(InstanceError::EtcdOnly { option, directory: directory.path().to_owned() })
+            }
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => Ok(()),
         }
@@ -145,7 +147,7 @@ impl Documents {
             self.only_etcd("--all-nodes")?;
         }
         match self {
-            Self::Folder(folder) => folder.list(),
+            Self::DocumentDirectory(directory) => directory.list(),
             #[cfg(feature = "etcd")]
             Self::Etcd(keys) => keys.list(all_nodes),
         }
@@ -154,7 +156,7 @@ impl Documents {
     /// Returns an instance's document.
     pub(super) fn find(&self, id: InstanceId) -> Result<Option<Stored>, InstanceError> {
         match self {
-            Self::Folder(folder) => folder.find(id),
+            Self::DocumentDirectory(directory) => directory.find(id),
             #[cfg(feature = "etcd")]
             Self::Etcd(keys) => keys.find(id),
         }
@@ -163,7 +165,7 @@ impl Documents {
     /// Changes an instance's document as `decide` says.
     pub(super) fn change(&self, id: InstanceId, decide: &mut Decide<'_>) -> Result<Outcome, InstanceError> {
         match self {
-            Self::Folder(folder) => folder.change(id, decide),
+            Self::DocumentDirectory(directory) => directory.change(id, decide),
             #[cfg(feature = "etcd")]
             Self::Etcd(keys) => keys.change(id, decide),
         }

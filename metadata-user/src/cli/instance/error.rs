@@ -4,10 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::cli::exit;
+use crate::record::InstanceId;
 #[cfg(feature = "etcd")]
-use crate::source::etcd::{connect::ConnectError, trouble::Trouble};
+use crate::source::etcd::{connect::ConnectError, error::EtcdError};
 use crate::source::wire::DocumentError;
-use crate::store::record::InstanceId;
 
 use super::property::PropertyError;
 
@@ -32,7 +32,7 @@ pub(in crate::cli) enum InstanceError {
     Absent { id: InstanceId, place: String },
     #[error("{id} has no property {path}; `metadatad instance get {id}` shows those that it has")]
     NoProperty { id: InstanceId, path: String },
-    #[error("there are no documents in {0}; give files, or folders with *.json in them")]
+    #[error("there are no documents in {0}; give files, or directories with *.json in them")]
     NothingGiven(String),
     #[error("--if-revision is of one document, and several are given; give one file")]
     OneRevision,
@@ -45,8 +45,8 @@ pub(in crate::cli) enum InstanceError {
          (`openstack server set`), and this node follows"
     )]
     Nova,
-    #[error("{option} goes with `source.kind = \"etcd\"` only, and the source is the folder {folder}; leave it out", folder = folder.display())]
-    EtcdOnly { option: &'static str, folder: PathBuf },
+    #[error("{option} goes with `source.kind = \"etcd\"` only, and the source is the directory {directory}; leave it out", directory = directory.display())]
+    EtcdOnly { option: &'static str, directory: PathBuf },
     #[cfg(not(feature = "etcd"))]
     #[error("this metadatad was built without etcd; build it with the feature `etcd`")]
     NoEtcd,
@@ -61,18 +61,18 @@ pub(in crate::cli) enum InstanceError {
     Connect(ConnectError),
     #[cfg(feature = "etcd")]
     #[error("etcd: {}", told(trouble, what, prefix))]
-    Etcd { what: &'static str, prefix: String, trouble: Trouble },
-    #[error("the folder {} is not there; create it, or correct source.path", .0.display())]
-    NoFolder(PathBuf),
+    Etcd { what: &'static str, prefix: String, trouble: EtcdError },
+    #[error("the directory {} is not there; create it, or correct source.path", .0.display())]
+    NoDirectory(PathBuf),
     #[error("{doing} {}{}", path.display(), remedy(source))]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
 }
 
 /// Says what went wrong with a request. A node's user may read its own keys only, so a missing permission is the usual one.
 #[cfg(feature = "etcd")]
-fn told(trouble: &Trouble, what: &str, prefix: &str) -> String {
+fn told(trouble: &EtcdError, what: &str, prefix: &str) -> String {
     match trouble {
-        Trouble::PermissionDenied(_) => format!(
+        EtcdError::PermissionDenied(_) => format!(
             "permission denied: the user's role may not {what} these keys; give --config a configuration whose user has a \
              role that may, under {prefix}/"
         ),
@@ -83,7 +83,7 @@ fn told(trouble: &Trouble, what: &str, prefix: &str) -> String {
 /// What to do where the system refused.
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => " (run this as root, or as the owner of the folder)",
+        io::ErrorKind::PermissionDenied => " (run this as root, or as the owner of the directory)",
         io::ErrorKind::NotFound => " (correct the path)",
         _ => "",
     }
@@ -113,7 +113,7 @@ impl InstanceError {
             Self::Connect(error) => Self::of_connection(error),
             #[cfg(feature = "etcd")]
             Self::Etcd { trouble, .. } => Self::of_trouble(trouble),
-            Self::NoFolder(_) => exit::CONFIG,
+            Self::NoDirectory(_) => exit::CONFIG,
             Self::NameTaken { .. } | Self::Link { .. } => exit::INTERNAL,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => exit::ABSENT,
             Self::Io { .. } => return None,
@@ -129,10 +129,10 @@ impl InstanceError {
     }
 
     #[cfg(feature = "etcd")]
-    fn of_trouble(trouble: &Trouble) -> u8 {
+    fn of_trouble(trouble: &EtcdError) -> u8 {
         match trouble {
-            Trouble::WrongPassword | Trouble::NoUser | Trouble::PermissionDenied(_) => exit::NO_PERMISSION,
-            Trouble::TooLarge => exit::BAD_DOCUMENT,
+            EtcdError::WrongPassword | EtcdError::NoUser | EtcdError::PermissionDenied(_) => exit::NO_PERMISSION,
+            EtcdError::TooLarge => exit::BAD_DOCUMENT,
             _ => exit::UNAVAILABLE,
         }
     }

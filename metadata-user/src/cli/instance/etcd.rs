@@ -16,9 +16,9 @@ use tokio::runtime::{Builder, Runtime};
 use super::documents::{ATTEMPTS, Decide, Decision, Outcome, Stored};
 use super::error::InstanceError;
 use crate::config::etcd::Etcd;
+use crate::record::InstanceId;
 use crate::source::etcd::connect::connect;
-use crate::source::etcd::trouble::Trouble;
-use crate::store::record::InstanceId;
+use crate::source::etcd::error::EtcdError;
 
 /// Documents in one answer at first; fewer where they are large.
 const PAGE: i64 = 256;
@@ -114,7 +114,7 @@ impl Keys {
             };
             let mut answer = match reader(client).get(start, Some(options)).await {
                 Ok(answer) => answer,
-                Err(error) if page > 1 && Trouble::of(&error, prefix) == Trouble::TooLarge => {
+                Err(error) if page > 1 && EtcdError::of(&error, prefix) == EtcdError::TooLarge => {
                     page /= 2;
                     continue;
                 }
@@ -162,7 +162,7 @@ impl Keys {
         InstanceError::Etcd {
             what,
             prefix: self.settings.prefix.clone(),
-            trouble: Trouble::of(error, &self.settings.prefix),
+            trouble: EtcdError::of(error, &self.settings.prefix),
         }
     }
 }

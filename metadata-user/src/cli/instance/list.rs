@@ -9,7 +9,7 @@ use super::documents::Stored;
 use super::{CliError, OfNode, exit};
 use crate::cli::{print_json, table};
 use crate::config;
-use crate::store::record::InstanceId;
+use crate::record::InstanceId;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Verb {

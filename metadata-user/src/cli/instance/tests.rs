@@ -1,4 +1,4 @@
-//! The verbs as they are typed, on a folder.
+//! The verbs as they are typed, on a directory.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,8 +15,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let world = Self { directory: tempfile::tempdir().expect("a folder") };
-        fs::create_dir(world.path("instances")).expect("a folder");
+        let world = Self { directory: tempfile::tempdir().expect("a directory") };
+        fs::create_dir(world.path("instances")).expect("a directory");
         let config = format!("[source]\npath = {:?}\n", world.path("instances"));
         fs::write(world.path("m.toml"), config).expect("a file");
         world
@@ -26,7 +26,7 @@ impl World {
         self.directory.path().join(name)
     }
 
-    /// Writes a file beside the folder and returns its path.
+    /// Writes a file beside the directory and returns its path.
     fn file(&self, name: &str, text: &str) -> String {
         fs::write(self.path(name), text).expect("a file");
         self.path(name).display().to_string()
@@ -100,7 +100,7 @@ fn nothing_is_written_that_cannot_be_used() {
     let good = world.file("good.json", &document(A, "a"));
     let bad = world.file("bad.json", &document(B, "b").replace("fa:16", "fa-16"));
     let again = world.file("again.json", &document(A, "again"));
-    fs::create_dir(world.path("empty")).expect("a folder");
+    fs::create_dir(world.path("empty")).expect("a directory");
     let empty = world.path("empty").display().to_string();
     world.check(&[
         (&["apply", &good, &bad], exit::BAD_DOCUMENT, "bad.json: line 8, column 40, at ports[0].mac_address"),

@@ -22,12 +22,12 @@ fn fact(instance: u128, port_number: Option<u128>, mac: Option<MacAddress>) -> F
     }
 }
 
-fn ovs(instance: u128, port: u128) -> (Witness, Fact) {
-    (Witness::OpenVswitch, fact(instance, Some(port), Some(MAC)))
+fn ovs(instance: u128, port: u128) -> (Observer, Fact) {
+    (Observer::OpenVswitch, fact(instance, Some(port), Some(MAC)))
 }
 
-fn libvirt(instance: u128, port: Option<u128>) -> (Witness, Fact) {
-    (Witness::Libvirt, fact(instance, port, Some(MAC)))
+fn libvirt(instance: u128, port: Option<u128>) -> (Observer, Fact) {
+    (Observer::Libvirt, fact(instance, port, Some(MAC)))
 }
 
 /// A document of an instance with one port on this device: port `instance << 8 | 1`.
@@ -36,7 +36,7 @@ fn document(instance: u128, device: &str) -> InstanceRecord {
 }
 
 /// Decides about `tap1` on a node with these documents.
-fn decide(facts: &[(Witness, Fact)], documents: &[InstanceRecord], unbound: Unbound) -> Wanted {
+fn decide(facts: &[(Observer, Fact)], documents: &[InstanceRecord], unbound: Unbound) -> DesiredPort {
     let claims: Vec<_> = documents
         .iter()
         .flat_map(|record| {
@@ -50,15 +50,15 @@ fn decide(facts: &[(Witness, Fact)], documents: &[InstanceRecord], unbound: Unbo
     let record = facts.first().and_then(|(_, fact)| documents.iter().find(|record| record.uuid == fact.instance));
     let mut rules = Config::default().ports;
     rules.unbound = unbound;
-    wanted(&Said { device: "tap1", facts, claims: &claims, record, has_content: record.is_some() }, &rules)
+    desired(&Evidence { device: "tap1", facts, claims: &claims, record, has_content: record.is_some() }, &rules)
 }
 
 /// Instance, port, origin, project, and whether any address is allowed.
 type Short = (InstanceId, Option<PortId>, &'static str, &'static str, bool);
 
 #[track_caller]
-fn bound(wanted: Wanted) -> (Short, MacAddress) {
-    let Wanted::Bound(to) = wanted else { panic!("{wanted:?}") };
+fn bound(wanted: DesiredPort) -> (Short, MacAddress) {
+    let DesiredPort::Bound(to) = wanted else { panic!("{wanted:?}") };
     let any = to.sources == any_address(to.mac) && !to.any_address;
     let project = if to.project.as_deref() == Some("of-fact") { "of-fact" } else { "of-document" };
     ((to.instance, to.port, to.origin.name(), project, any), to.mac)
@@ -75,7 +75,7 @@ fn facts_come_before_documents_and_documents_fill_in() {
         (vec![ovs(1, 0x101), libvirt(1, None)], vec![], (id(1), p(0x101), "open vswitch", "of-fact", true)),
         // By the port's id, whatever device the document names.
         (vec![ovs(1, 0x101)], vec![document(1, "tap9")], (id(1), p(0x101), "open vswitch", "of-document", false)),
-        // By the device's name, where the witness knows no port.
+        // By the device's name, where the observer knows no port.
         (vec![libvirt(1, None)], vec![document(1, "tap1")], (id(1), p(0x101), "libvirt", "of-document", false)),
         (vec![libvirt(1, None)], vec![document(1, "tap9")], (id(1), None, "libvirt", "of-document", true)),
         // Plugged in before the document knows of it.
@@ -90,7 +90,7 @@ fn facts_come_before_documents_and_documents_fill_in() {
 
 #[test]
 fn whoever_disagrees_is_named_with_the_remedy() {
-    let other_mac = |witness, instance, number| (witness, fact(instance, Some(number), Some(OTHER_MAC)));
+    let other_mac = |observer, instance, number| (observer, fact(instance, Some(number), Some(OTHER_MAC)));
     for (facts, documents, parts) in [
         (
             vec![ovs(1, 0x101), libvirt(2, Some(0x101))],
@@ -103,7 +103,7 @@ fn whoever_disagrees_is_named_with_the_remedy() {
             vec!["Open vSwitch says port", "libvirt says port 00000000-0000-0000-0000-000000000102"],
         ),
         (
-            vec![ovs(1, 0x101), other_mac(Witness::Libvirt, 1, 0x101)],
+            vec![ovs(1, 0x101), other_mac(Observer::Libvirt, 1, 0x101)],
             vec![],
             vec!["Open vSwitch says MAC fa:16:3e:00:00:01", "libvirt says MAC fa:16:3e:00:00:ff"],
         ),
@@ -128,25 +128,27 @@ fn whoever_disagrees_is_named_with_the_remedy() {
             vec!["Open vSwitch says port", "the document of", "says port 00000000-0000-0000-0000-000000000101"],
         ),
         (
-            vec![other_mac(Witness::OpenVswitch, 1, 0x101)],
+            vec![other_mac(Observer::OpenVswitch, 1, 0x101)],
             vec![document(1, "tap9")],
             vec!["says MAC fa:16:3e:00:00:ff", "says MAC fa:16:3e:00:00:01", "or port 00000000"],
         ),
         (vec![libvirt(1, None)], vec![record(1, "p", &["tap1", "tap1"])], vec!["says MAC", "the document of"]),
         (vec![], vec![document(1, "tap1"), document(2, "tap1")], vec!["claimed by", "remove all but one"]),
     ] {
-        let Wanted::Refused(reason) = decide(&facts, &documents, Unbound::Hold) else {
+        let DesiredPort::Refused(reason) = decide(&facts, &documents, Unbound::Hold) else {
             panic!("bound: {facts:?} {documents:?}")
         };
         assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
-        assert_eq!(decide(&facts, &documents, Unbound::Pass) == Wanted::Passed, documents.is_empty(), "{reason}");
+        assert_eq!(decide(&facts, &documents, Unbound::Pass) == DesiredPort::Passed, documents.is_empty(), "{reason}");
     }
 }
 
 #[test]
 fn without_a_mac_nothing_is_bound_until_somebody_names_it() {
-    let unknown = (Witness::OpenVswitch, fact(1, Some(0x101), None));
-    let Wanted::Lacking(reason) = decide(std::slice::from_ref(&unknown), &[], Unbound::Hold) else { panic!("bound") };
+    let unknown = (Observer::OpenVswitch, fact(1, Some(0x101), None));
+    let DesiredPort::Lacking(reason) = decide(std::slice::from_ref(&unknown), &[], Unbound::Hold) else {
+        panic!("bound")
+    };
     assert!(reason.contains("attached-mac"), "{reason}");
     bound(decide(&[unknown.clone(), libvirt(1, None)], &[], Unbound::Hold));
     bound(decide(&[unknown], &[document(1, "tap9")], Unbound::Hold));
@@ -154,9 +156,9 @@ fn without_a_mac_nothing_is_bound_until_somebody_names_it() {
 
 #[test]
 fn beside_other_agents_only_instances_with_a_document_are_taken() {
-    assert_eq!(decide(&[ovs(1, 0x101)], &[], Unbound::Pass), Wanted::Passed);
-    assert_eq!(decide(&[], &[], Unbound::Pass), Wanted::Passed);
-    assert_eq!(decide(&[], &[], Unbound::Hold), Wanted::Held);
+    assert_eq!(decide(&[ovs(1, 0x101)], &[], Unbound::Pass), DesiredPort::Passed);
+    assert_eq!(decide(&[], &[], Unbound::Pass), DesiredPort::Passed);
+    assert_eq!(decide(&[], &[], Unbound::Hold), DesiredPort::Held);
     bound(decide(&[ovs(1, 0x101)], &[document(1, "tap9")], Unbound::Pass));
 }
 
@@ -189,7 +191,7 @@ fn copied_content_binds_a_tap_that_is_otherwise_passed() {
     let facts = [libvirt(1, Some(1))];
     let mut rules = Config::default().ports;
     rules.unbound = Unbound::Pass;
-    let said = Said { device: "tap1", facts: &facts, claims: &[], record: None, has_content: false };
-    assert_eq!(wanted(&said, &rules), Wanted::Passed);
-    assert!(matches!(wanted(&Said { has_content: true, ..said }, &rules), Wanted::Bound(_)));
+    let said = Evidence { device: "tap1", facts: &facts, claims: &[], record: None, has_content: false };
+    assert_eq!(desired(&said, &rules), DesiredPort::Passed);
+    assert!(matches!(desired(&Evidence { has_content: true, ..said }, &rules), DesiredPort::Bound(_)));
 }

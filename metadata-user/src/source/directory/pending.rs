@@ -12,7 +12,7 @@ const OPEN: Duration = Duration::from_secs(1);
 /// How long a file may stay unread in all, however often it changes.
 const LONGEST: Duration = Duration::from_secs(3);
 
-/// Changed files. Bounded by the number of names in the folder, whatever the number of events.
+/// Changed files. Bounded by the number of names in the directory, whatever the number of events.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     files: BTreeMap<String, Due>,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::api::Cloud;
 use crate::readiness::Readiness;
-use crate::store::record::InstanceId;
+use crate::record::InstanceId;
 use crate::store::tests::{id, record};
 
 /// A format of the tests' own: `number project`.
@@ -29,7 +29,7 @@ fn parse(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
 }
 
 struct Fixture {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: Arc<Store>,
     source: Directory,
 }
@@ -41,23 +41,23 @@ impl Fixture {
 
     /// Starts with a store that has content already, as from a snapshot.
     fn start_with(store: Store, prepare: impl FnOnce(&Path)) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("instances");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("instances");
         prepare(&path);
         let store = Arc::new(store);
         let readiness = Readiness::new();
         let source = Directory::start(path, parse, Arc::clone(&store), readiness.wait_for("source")).expect("a thread");
-        let fixture = Self { folder, store, source };
+        let fixture = Self { directory, store, source };
         fixture.until("the first scan", |_| readiness.pending().is_empty());
         fixture
     }
 
-    fn with_folder() -> Self {
-        Self::start(|path| fs::create_dir(path).expect("a folder"))
+    fn with_directory() -> Self {
+        Self::start(|path| fs::create_dir(path).expect("a directory"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join("instances").join(name)
+        self.directory.path().join("instances").join(name)
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -98,7 +98,7 @@ impl Fixture {
 #[test]
 fn files_are_read_at_start_and_followed_in_every_way_of_writing() {
     let fixture = Fixture::start(|path| {
-        fs::create_dir(path).expect("a folder");
+        fs::create_dir(path).expect("a directory");
         fs::write(path.join("a.json"), "1 one\n").expect("a file");
         fs::write(path.join(".hidden.json"), "7 hidden\n").expect("a file");
         fs::write(path.join("b.json~"), "8 backup\n").expect("a file");
@@ -123,7 +123,7 @@ fn files_are_read_at_start_and_followed_in_every_way_of_writing() {
 
 #[test]
 fn a_broken_file_keeps_the_last_good_version_and_is_named() {
-    let fixture = Fixture::with_folder();
+    let fixture = Fixture::with_directory();
     fixture.write("a.json", "1 one\n");
     fixture.until("read", |f| f.project(1).is_some());
     fixture.write("a.json", "1 half");
@@ -149,7 +149,7 @@ fn a_broken_file_keeps_the_last_good_version_and_is_named() {
 #[test]
 fn a_file_that_is_still_open_is_not_read() {
     use std::io::Write;
-    let fixture = Fixture::with_folder();
+    let fixture = Fixture::with_directory();
     let mut file = fs::File::create(fixture.path("a.json")).expect("a file");
     file.write_all(b"1 ha").expect("written");
     // Another file, written after it and read before it, shows that its turn would have come.
@@ -163,7 +163,7 @@ fn a_file_that_is_still_open_is_not_read() {
 
 #[test]
 fn the_second_file_of_an_instance_is_refused_and_takes_over_when_the_first_goes() {
-    let fixture = Fixture::with_folder();
+    let fixture = Fixture::with_directory();
     fixture.write("a.json", "1 first\n");
     fixture.until("read", |f| f.project(1).is_some());
     fixture.write("b.json", "1 second\n");
@@ -185,16 +185,16 @@ fn the_second_file_of_an_instance_is_refused_and_takes_over_when_the_first_goes(
 }
 
 #[test]
-fn a_missing_folder_is_a_state_and_content_outlives_it() {
+fn a_missing_directory_is_a_state_and_content_outlives_it() {
     let fixture = Fixture::start(|_| {});
     let error = fixture.state().error.clone().expect("an error");
     assert!(error.contains("does not exist; create it"), "{error}");
 
-    fs::create_dir(fixture.path("")).expect("a folder");
+    fs::create_dir(fixture.path("")).expect("a directory");
     fixture.write("a.json", "1 one\n");
     fixture.until("found", |f| f.project(1).is_some() && f.state().is_healthy());
 
-    let away = fixture.folder.path().join("away");
+    let away = fixture.directory.path().join("away");
     fs::rename(fixture.path(""), &away).expect("renamed");
     fixture.until("noticed", |f| f.state().error.is_some());
     assert_eq!(fixture.project(1).as_deref(), Some("one"));
@@ -210,13 +210,13 @@ fn a_missing_folder_is_a_state_and_content_outlives_it() {
 #[test]
 fn what_is_no_readable_document_is_refused_by_name() {
     let fixture = Fixture::start(|path| {
-        fs::create_dir(path).expect("a folder");
-        fs::create_dir(path.join("folder.json")).expect("a folder");
+        fs::create_dir(path).expect("a directory");
+        fs::create_dir(path.join("directory.json")).expect("a directory");
         let huge = fs::File::create(path.join("huge.json")).expect("a file");
-        huge.set_len(folder::MAX_DOCUMENT + 1).expect("a sparse file");
+        huge.set_len(documents::MAX_DOCUMENT + 1).expect("a sparse file");
         nix::unistd::mkfifo(&path.join("pipe.json"), nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
     });
-    assert_eq!(fixture.broken(), ["folder.json", "huge.json", "pipe.json"]);
+    assert_eq!(fixture.broken(), ["directory.json", "huge.json", "pipe.json"]);
     let problems: Vec<_> = fixture.state().broken.iter().map(|file| file.problem.clone()).collect();
     assert!(problems[0].contains("not a regular file"), "{problems:?}");
     assert!(problems[1].contains("larger than 16 MiB"), "{problems:?}");
@@ -224,7 +224,7 @@ fn what_is_no_readable_document_is_refused_by_name() {
 
 #[test]
 fn lost_events_lead_to_a_full_scan() {
-    let fixture = Fixture::with_folder();
+    let fixture = Fixture::with_directory();
     let lost = notify::Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
     let before = fixture.state().synced_at;
     fixture.source.inbox.receive(Ok(lost));
@@ -242,7 +242,7 @@ fn what_was_restored_goes_when_every_document_is_known_and_is_named_until_then()
         store
     };
     let write = |path: &Path, files: &[(&str, &str)]| {
-        fs::create_dir(path).expect("a folder");
+        fs::create_dir(path).expect("a directory");
         for (name, text) in files {
             fs::write(path.join(name), text).expect("a file");
         }

@@ -12,7 +12,7 @@ use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::trouble::Trouble;
+use super::error::EtcdError;
 use crate::config::etcd::{Etcd, Tls};
 use crate::secret::{Secret, SecretError};
 
@@ -32,7 +32,7 @@ pub(crate) enum ConnectError {
     #[error("source.etcd.{key} {} holds no {what}: name a PEM file with one", path.display())]
     Pem { key: &'static str, path: PathBuf, what: &'static str },
     #[error("{endpoint}: {trouble}")]
-    Endpoint { endpoint: String, trouble: Trouble },
+    Endpoint { endpoint: String, trouble: EtcdError },
 }
 
 impl ConnectError {
@@ -113,8 +113,8 @@ pub(crate) async fn connect_to(
     let patience = settings.connect_timeout + settings.request_timeout;
     match tokio::time::timeout(patience, Client::connect([endpoint], Some(options))).await {
         Ok(Ok(client)) => Ok(client),
-        Ok(Err(error)) => Err(failed(Trouble::of(&error, &settings.prefix))),
-        Err(_) => Err(failed(Trouble::Silent)),
+        Ok(Err(error)) => Err(failed(EtcdError::of(&error, &settings.prefix))),
+        Err(_) => Err(failed(EtcdError::Silent)),
     }
 }
 
@@ -128,8 +128,8 @@ pub(crate) async fn connect(settings: &Etcd) -> Result<Client, ConnectError> {
             let failed = |trouble| ConnectError::Endpoint { endpoint: endpoint.clone(), trouble };
             match tokio::time::timeout(settings.connect_timeout + settings.request_timeout, client.status()).await {
                 Ok(Ok(_)) => Ok(client),
-                Ok(Err(error)) => Err(failed(Trouble::of(&error, &settings.prefix))),
-                Err(_) => Err(failed(Trouble::Silent)),
+                Ok(Err(error)) => Err(failed(EtcdError::of(&error, &settings.prefix))),
+                Err(_) => Err(failed(EtcdError::Silent)),
             }
         };
         match connected.await {
@@ -137,5 +137,5 @@ pub(crate) async fn connect(settings: &Etcd) -> Result<Client, ConnectError> {
             Err(error) => first = first.or(Some(error)),
         }
     }
-    Err(first.unwrap_or(ConnectError::Endpoint { endpoint: String::new(), trouble: Trouble::Silent }))
+    Err(first.unwrap_or(ConnectError::Endpoint { endpoint: String::new(), trouble: EtcdError::Silent }))
 }

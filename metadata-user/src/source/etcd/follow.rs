@@ -15,9 +15,9 @@ use etcd_client::{
 use tracing::debug;
 
 use super::connect::{self, Credentials};
+use super::error::EtcdError;
 use super::mirror::{Mirror, Position};
 use super::rotation::Rotation;
-use super::trouble::Trouble;
 use crate::config::etcd::Etcd;
 use crate::readiness::Blocker;
 use crate::source::StateView;
@@ -131,7 +131,7 @@ impl Follower {
             match self.read_and_watch(&client, member, established, first_scan).await {
                 Ok(never) => match never {},
                 // Once more, in full.
-                Err(Trouble::Compacted | Trouble::TooLarge) => {
+                Err(EtcdError::Compacted | EtcdError::TooLarge) => {
                     let mut mirror = self.mirror.borrow_mut();
                     mirror.abort_load();
                     mirror.lags();
@@ -148,7 +148,7 @@ impl Follower {
         member: usize,
         established: &mut Option<Instant>,
         first_scan: &mut Option<Blocker>,
-    ) -> Result<Infallible, Trouble> {
+    ) -> Result<Infallible, EtcdError> {
         let mut kv = client.kv_client().max_decoding_message_size(LARGEST_ANSWER);
         // A member that has a leader answers this with the cluster's present state.
         let answer = self.get(&mut kv, self.prefix.as_str(), self.range().with_limit(1).with_keys_only()).await?;
@@ -161,8 +161,8 @@ impl Follower {
         };
         let mut watch = self.watch(client, revision + 1).await?;
         loop {
-            let message = watch.message().await.map_err(|error| Trouble::of(&error, &self.prefix))?;
-            let message = message.ok_or_else(|| Trouble::Unreachable("the member ended the watch".to_owned()))?;
+            let message = watch.message().await.map_err(|error| EtcdError::of(&error, &self.prefix))?;
+            let message = message.ok_or_else(|| EtcdError::Unreachable("the member ended the watch".to_owned()))?;
             self.answered(member);
             self.take(&message)?;
             if message.created() {
@@ -178,7 +178,7 @@ impl Follower {
     }
 
     /// Reads everything at one revision, which is returned.
-    async fn load(&self, kv: &mut KvClient, member: usize) -> Result<i64, Trouble> {
+    async fn load(&self, kv: &mut KvClient, member: usize) -> Result<i64, EtcdError> {
         let (mut limit, mut start, mut revision) = (FIRST_PAGE, self.prefix.clone().into_bytes(), None);
         loop {
             let mut options = self.range().with_limit(limit);
@@ -187,12 +187,12 @@ impl Follower {
                 options = options.with_revision(revision).with_serializable();
             }
             let (mut page, names_only) = match self.get(kv, start.clone(), options.clone()).await {
-                Err(Trouble::TooLarge) if limit > 1 => {
+                Err(EtcdError::TooLarge) if limit > 1 => {
                     limit = (limit / 4).max(1);
                     continue;
                 }
                 // One document alone is too large.
-                Err(Trouble::TooLarge) => {
+                Err(EtcdError::TooLarge) => {
                     let names = self.get(kv, start.clone(), options.with_keys_only()).await?;
                     (names, true)
                 }
@@ -240,11 +240,11 @@ impl Follower {
         kv: &mut KvClient,
         key: impl Into<Vec<u8>>,
         options: GetOptions,
-    ) -> Result<GetResponse, Trouble> {
+    ) -> Result<GetResponse, EtcdError> {
         self.in_time(kv.get(key, Some(options))).await
     }
 
-    async fn watch(&self, client: &Client, revision: i64) -> Result<WatchStream, Trouble> {
+    async fn watch(&self, client: &Client, revision: i64) -> Result<WatchStream, EtcdError> {
         let mut client = client.watch_client().max_decoding_message_size(LARGEST_ANSWER);
         let options =
             WatchOptions::new().with_range(after(&self.prefix)).with_start_revision(revision).with_progress_notify();
@@ -252,19 +252,19 @@ impl Follower {
     }
 
     /// The client's own time-out does not cover an answer's body.
-    async fn in_time<T>(&self, request: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Trouble> {
+    async fn in_time<T>(&self, request: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, EtcdError> {
         match tokio::time::timeout(self.settings.connect_timeout + self.settings.request_timeout, request).await {
-            Ok(answer) => answer.map_err(|error| Trouble::of(&error, &self.prefix)),
-            Err(_) => Err(Trouble::Silent),
+            Ok(answer) => answer.map_err(|error| EtcdError::of(&error, &self.prefix)),
+            Err(_) => Err(EtcdError::Silent),
         }
     }
 
     /// Takes what a watch tells.
-    fn take(&self, message: &WatchResponse) -> Result<(), Trouble> {
+    fn take(&self, message: &WatchResponse) -> Result<(), EtcdError> {
         if message.canceled() {
             return Err(match message.compact_revision() {
-                0 => Trouble::of_text(message.cancel_reason(), &self.prefix),
-                _ => Trouble::Compacted,
+                0 => EtcdError::of_text(message.cancel_reason(), &self.prefix),
+                _ => EtcdError::Compacted,
             });
         }
         let mut mirror = self.mirror.borrow_mut();
@@ -288,8 +288,8 @@ impl Follower {
     }
 }
 
-fn position(header: Option<&ResponseHeader>) -> Result<Position, Trouble> {
-    let header = header.ok_or_else(|| Trouble::Other("an answer without a header".to_owned()))?;
+fn position(header: Option<&ResponseHeader>) -> Result<Position, EtcdError> {
+    let header = header.ok_or_else(|| EtcdError::Other("an answer without a header".to_owned()))?;
     Ok(Position { cluster: header.cluster_id(), revision: header.revision() })
 }
 

@@ -22,12 +22,12 @@ use std::time::SystemTime;
 
 use tracing::{debug, info, warn};
 
+use crate::record::{InstanceId, InstanceRecord};
 use crate::source::wire::DocumentError;
 use crate::source::{BrokenDocument, EndpointState, Restored, SourceState};
 use crate::store::Store;
-use crate::store::record::{InstanceId, InstanceRecord};
 
-/// The largest document that is used, as of a folder.
+/// The largest document that is used, as of a directory.
 pub(super) const MAX_DOCUMENT: usize = 16 << 20;
 
 /// Reads a document.

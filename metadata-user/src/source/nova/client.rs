@@ -19,13 +19,13 @@ use hyper::{Method, Request, Response};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::debug;
 
-use super::ahead::PROOF;
-use super::endpoints::{Endpoints, Failure};
+use super::endpoints::{EndpointFailure, Endpoints};
+use super::prefetch::PROOF;
 use crate::api::{NOT_FOUND_TEXT, Page};
 use crate::config;
+use crate::record::{InstanceId, ProjectId};
 use crate::secret::sign::Signer;
 use crate::source::fetch;
-use crate::store::record::{InstanceId, ProjectId};
 
 /// Most bytes of an answer: user data has at most 64 KiB, vendor data is the operator's.
 const BODY_LIMIT: usize = 16 << 20;
@@ -38,7 +38,7 @@ const WRONG_SECRET: &str = "Invalid proxy request signature.";
 
 /// Whom is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Who {
+pub(super) struct Requester {
     pub(super) instance: InstanceId,
     pub(super) project: ProjectId,
     /// `X-Forwarded-For`: Nova shows it as `local-ipv4` where it knows no better.
@@ -56,7 +56,7 @@ pub(super) enum Urgency {
 
 /// Nova says nothing of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Silence {
+pub(super) enum NovaError {
     /// No endpoint answers, or all refuse the signature.
     Unavailable,
     /// Nova does not know the instance, or not in this project.
@@ -94,9 +94,9 @@ impl Client {
     }
 
     /// Reads a page. A path that is not there is a page too, if the instance is.
-    pub(super) async fn page(&self, who: &Who, path: &str, urgency: Urgency) -> Result<Page, Silence> {
+    pub(super) async fn page(&self, who: &Requester, path: &str, urgency: Urgency) -> Result<Page, NovaError> {
         let page = match self.look(who, path, urgency).await {
-            Err(Silence::Crash) if urgency == Urgency::Guest => crashed(path).ok_or(Silence::Broken)?,
+            Err(NovaError::Crash) if urgency == Urgency::Guest => crashed(path).ok_or(NovaError::Broken)?,
             page => page?,
         };
         if page.status() == 404 && urgency == Urgency::Guest {
@@ -106,14 +106,14 @@ impl Client {
         Ok(page)
     }
 
-    async fn look(&self, who: &Who, path: &str, urgency: Urgency) -> Result<Page, Silence> {
+    async fn look(&self, who: &Requester, path: &str, urgency: Urgency) -> Result<Page, NovaError> {
         let _places = self.places(urgency).await;
         for endpoint in self.endpoints.awake() {
             match self.ask(endpoint, who, Method::GET, path, None).await {
                 Ok(answer) => match read(&answer) {
                     Some(page) => {
                         self.endpoints.answered(endpoint);
-                        return if page.status() == 404 && path == PROOF { Err(Silence::Unknown) } else { Ok(page) };
+                        return if page.status() == 404 && path == PROOF { Err(NovaError::Unknown) } else { Ok(page) };
                     }
                     None if !is_about_secret(&answer) && self.is_known(endpoint, who, path).await => {
                         return Err(self.only_here(endpoint, who, path, answer.status() == 500).await);
@@ -123,42 +123,42 @@ impl Client {
                 Err(error) if error.is_unanswered() && self.is_known(endpoint, who, path).await => {
                     return Err(self.only_here(endpoint, who, path, true).await);
                 }
-                Err(error) => self.failed(endpoint, Failure::Down, error.told()),
+                Err(error) => self.failed(endpoint, EndpointFailure::Down, error.told()),
             }
         }
-        Err(Silence::Unavailable)
+        Err(NovaError::Unavailable)
     }
 
     /// Tells whether Nova answers and takes the signature, whatever it says of the instance.
     pub(super) async fn answers(&self, instance: InstanceId) -> bool {
         // The signature is looked at before the project.
-        let who = Who { instance, project: "unknown".into(), address: None };
-        matches!(self.look(&who, PROOF, Urgency::Background).await, Ok(_) | Err(Silence::Unknown))
+        let who = Requester { instance, project: "unknown".into(), address: None };
+        matches!(self.look(&who, PROOF, Urgency::Background).await, Ok(_) | Err(NovaError::Unknown))
     }
 
     /// Asks the endpoints that failed and have rested, so that their return is noticed though nobody needs them now.
     /// Returns whether there was one to ask.
     pub(super) async fn look_after(&self, instance: InstanceId) -> bool {
-        let who = Who { instance, project: "unknown".into(), address: None };
+        let who = Requester { instance, project: "unknown".into(), address: None };
         let rested = self.endpoints.rested();
         for endpoint in &rested {
             let _places = self.places(Urgency::Background).await;
             match self.ask(*endpoint, &who, Method::GET, PROOF, None).await {
                 Ok(answer) if read(&answer).is_some() => self.endpoints.is_well(*endpoint),
                 Ok(answer) => self.refused(*endpoint, &answer),
-                Err(error) => self.failed(*endpoint, Failure::Down, error.told()),
+                Err(error) => self.failed(*endpoint, EndpointFailure::Down, error.told()),
             }
         }
         !rested.is_empty()
     }
 
     /// Tells whether Nova knows the instance.
-    pub(super) async fn knows(&self, who: &Who) -> bool {
+    pub(super) async fn knows(&self, who: &Requester) -> bool {
         self.look(who, PROOF, Urgency::Background).await.is_ok()
     }
 
     /// Posts a password and returns Nova's status.
-    pub(super) async fn post(&self, who: &Who, path: &str, password: Bytes) -> Result<u16, Silence> {
+    pub(super) async fn post(&self, who: &Requester, path: &str, password: Bytes) -> Result<u16, NovaError> {
         let _places = self.places(Urgency::Guest).await;
         for endpoint in self.endpoints.awake() {
             match self.ask(endpoint, who, Method::POST, path, Some(password.clone())).await {
@@ -167,53 +167,53 @@ impl Client {
                         self.endpoints.answered(endpoint);
                         return Ok(status);
                     }
-                    404 if answer.body() == NOT_FOUND_TEXT => return Err(Silence::Unknown),
+                    404 if answer.body() == NOT_FOUND_TEXT => return Err(NovaError::Unknown),
                     // Nova's database, or what stands before Nova, may dislike what this guest posts.
                     _ if !is_about_secret(&answer) && self.is_known(endpoint, who, path).await => {
                         self.endpoints.answered(endpoint);
-                        return Err(Silence::Broken);
+                        return Err(NovaError::Broken);
                     }
                     _ => self.refused(endpoint, &answer),
                 },
                 Err(error) if error.is_unanswered() && self.is_known(endpoint, who, path).await => {
                     self.endpoints.answered(endpoint);
-                    return Err(Silence::Broken);
+                    return Err(NovaError::Broken);
                 }
                 // It may have been taken: asking another would turn that into a conflict.
                 Err(error)
                     if !matches!(error, fetch::FetchError::Connect(_) | fetch::FetchError::ConnectTimeout(_)) =>
                 {
-                    self.failed(endpoint, Failure::Down, error.told());
-                    return Err(Silence::Unavailable);
+                    self.failed(endpoint, EndpointFailure::Down, error.told());
+                    return Err(NovaError::Unavailable);
                 }
-                Err(error) => self.failed(endpoint, Failure::Down, error.told()),
+                Err(error) => self.failed(endpoint, EndpointFailure::Down, error.told()),
             }
         }
-        Err(Silence::Unavailable)
+        Err(NovaError::Unavailable)
     }
 
     /// Tells whether the endpoint answers for the instance, so that only `path` is broken.
-    async fn is_known(&self, endpoint: usize, who: &Who, path: &str) -> bool {
+    async fn is_known(&self, endpoint: usize, who: &Requester, path: &str) -> bool {
         let asked = path != PROOF;
         asked && self.ask(endpoint, who, Method::GET, PROOF, None).await.is_ok_and(|answer| read(&answer).is_some())
     }
 
     /// Tells a crash of Nova on one path from anything else that keeps it from answering for that path at present: a
     /// worker that is restarted looks like a crash, once.
-    async fn only_here(&self, endpoint: usize, who: &Who, path: &str, may_be_crash: bool) -> Silence {
+    async fn only_here(&self, endpoint: usize, who: &Requester, path: &str, may_be_crash: bool) -> NovaError {
         self.endpoints.answered(endpoint);
         let crashes = may_be_crash
             && match self.ask(endpoint, who, Method::GET, path, None).await {
                 Ok(answer) => answer.status() == 500,
                 Err(error) => error.is_unanswered(),
             };
-        if crashes { Silence::Crash } else { Silence::Broken }
+        if crashes { NovaError::Crash } else { NovaError::Broken }
     }
 
     async fn ask(
         &self,
         endpoint: usize,
-        who: &Who,
+        who: &Requester,
         method: Method,
         path: &str,
         body: Option<Bytes>,
@@ -248,16 +248,20 @@ impl Client {
         if is_about_secret(answer) {
             return self.failed(
                 endpoint,
-                Failure::Secret,
+                EndpointFailure::Secret,
                 "refuses the signature: the shared secret is another".to_owned(),
             );
         }
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let words: String = words.chars().take(120).collect();
-        self.failed(endpoint, Failure::Down, format!("answered {}, which is not Nova's: {words}", answer.status()));
+        self.failed(
+            endpoint,
+            EndpointFailure::Down,
+            format!("answered {}, which is not Nova's: {words}", answer.status()),
+        );
     }
 
-    fn failed(&self, endpoint: usize, failure: Failure, error: String) {
+    fn failed(&self, endpoint: usize, failure: EndpointFailure, error: String) {
         self.endpoints.failed(endpoint, failure, error, getrandom::u32().unwrap_or_default());
     }
 

@@ -20,7 +20,7 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// How an endpoint failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum EndpointFailure {
     /// It refuses the signature.
     Secret,
     /// It does not answer, or not as Nova does.
@@ -36,7 +36,7 @@ struct Health {
 #[derive(Clone, Debug)]
 struct Failing {
     since: SystemTime,
-    failure: Failure,
+    failure: EndpointFailure,
     error: String,
     times: u32,
     until: Instant,
@@ -96,7 +96,7 @@ impl Endpoints {
         }
     }
 
-    pub(super) fn failed(&self, index: usize, failure: Failure, error: String, random: u32) {
+    pub(super) fn failed(&self, index: usize, failure: EndpointFailure, error: String, random: u32) {
         let mut table = self.lock();
         let health = &mut table.health[index];
         let before = health.failing.take();
@@ -117,7 +117,7 @@ impl Endpoints {
         let table = self.lock();
         let failing: Option<Vec<_>> = table.health.iter().map(|health| health.failing.as_ref()).collect();
         let failing = failing?;
-        let refused = failing.iter().any(|failing| failing.failure == Failure::Secret);
+        let refused = failing.iter().any(|failing| failing.failure == EndpointFailure::Secret);
         let error = failing.first().map_or("", |failing| &failing.error);
         Some(if refused {
             "Nova refuses the signature: write metadata_proxy_shared_secret of its nova.conf into \
@@ -153,7 +153,7 @@ mod tests {
         let urls = ["http://a", "http://b", "http://c"].map(|url| TargetUrl::parse(url).unwrap());
         let endpoints = Endpoints::new(urls.to_vec(), 4);
         assert_eq!(endpoints.awake(), [1, 2, 0], "the first is up to chance");
-        endpoints.failed(1, Failure::Down, "gone".to_owned(), 0);
+        endpoints.failed(1, EndpointFailure::Down, "gone".to_owned(), 0);
         assert_eq!(endpoints.awake(), [2, 0]);
         endpoints.answered(0);
         assert_eq!((endpoints.awake(), endpoints.trouble()), (vec![0, 2], None));
@@ -161,16 +161,16 @@ mod tests {
         assert_eq!(endpoints.awake(), [0, 1, 2], "it is tried again, and is not the first");
         for times in 0..9 {
             tokio::time::advance(LONGEST_REST).await;
-            endpoints.failed(1, Failure::Down, "gone".to_owned(), 0);
+            endpoints.failed(1, EndpointFailure::Down, "gone".to_owned(), 0);
             let _ = times;
         }
         tokio::time::advance(LONGEST_REST).await;
         assert!(endpoints.awake().contains(&1));
-        endpoints.failed(0, Failure::Down, "no".to_owned(), 0);
-        endpoints.failed(1, Failure::Down, "no".to_owned(), 0);
-        endpoints.failed(2, Failure::Down, "no".to_owned(), 0);
+        endpoints.failed(0, EndpointFailure::Down, "no".to_owned(), 0);
+        endpoints.failed(1, EndpointFailure::Down, "no".to_owned(), 0);
+        endpoints.failed(2, EndpointFailure::Down, "no".to_owned(), 0);
         assert!(endpoints.trouble().unwrap().starts_with("Nova cannot be asked: no"));
-        endpoints.failed(2, Failure::Secret, "403".to_owned(), 0);
+        endpoints.failed(2, EndpointFailure::Secret, "403".to_owned(), 0);
         assert!(endpoints.trouble().unwrap().contains("shared_secret_file"), "somebody answers, and refuses");
         assert!(endpoints.states().iter().all(|state| state.error.is_some() && !state.in_use));
     }

@@ -38,12 +38,12 @@ fn client(url: &str) -> Client {
     Client::new(&settings, Client::http(&settings, None), Signer::new(&Secret::new(b"s".to_vec())))
 }
 
-fn who() -> Who {
-    Who { instance: id(1), project: "p".into(), address: None }
+fn who() -> Requester {
+    Requester { instance: id(1), project: "p".into(), address: None }
 }
 
 fn proof(path: &str) -> Option<(u16, String)> {
-    path.ends_with(ahead::PROOF).then(|| (200, "{}".to_owned()))
+    path.ends_with(prefetch::PROOF).then(|| (200, "{}".to_owned()))
 }
 
 #[tokio::test]
@@ -51,14 +51,14 @@ async fn no_path_of_a_guest_takes_the_endpoint_away_from_others() {
     for refusal in [(400, "no such thing"), (403, "filtered"), (404, "<html>nginx</html>"), (502, "")] {
         let url = serve(move |path| proof(path).or(Some((refusal.0, refusal.1.to_owned()))));
         let client = client(&url);
-        assert_eq!(client.page(&who(), "latest/%", Urgency::Guest).await, Err(Silence::Broken), "{refusal:?}");
+        assert_eq!(client.page(&who(), "latest/%", Urgency::Guest).await, Err(NovaError::Broken), "{refusal:?}");
         assert_eq!((client.endpoints.awake().len(), client.endpoints.trouble()), (1, None), "{refusal:?}");
     }
     for refusal in [Some((500, String::new())), Some((406, "firewall".to_owned())), None] {
         let told = refusal.clone();
         let client = client(&serve(move |path| proof(path).or(told.clone())));
         let posted = client.post(&who(), "openstack/latest/password", "\u{1f600}".into()).await;
-        assert_eq!(posted, Err(Silence::Broken), "{refusal:?}");
+        assert_eq!(posted, Err(NovaError::Broken), "{refusal:?}");
         assert_eq!((client.endpoints.awake().len(), client.endpoints.trouble()), (1, None), "{refusal:?}");
     }
 }
@@ -75,7 +75,7 @@ async fn a_worker_that_dies_once_is_no_word_on_a_path() {
             })
         });
         let client = client(&url);
-        assert_eq!(client.page(&who(), "latest/meta-data/x", Urgency::Guest).await, Err(Silence::Broken));
+        assert_eq!(client.page(&who(), "latest/meta-data/x", Urgency::Guest).await, Err(NovaError::Broken));
         assert_eq!(client.page(&who(), "latest/meta-data/x", Urgency::Guest).await.unwrap().status(), 200);
     }
     let url = serve(|path| proof(path).or(Some((500, String::new()))));
@@ -92,9 +92,9 @@ async fn a_page_that_is_known_outlives_a_crash() {
     };
     let url = serve(move |path| lists(path).or(Some((500, String::new()))));
     let hostname = Page::found(None, bytes::Bytes::from_static(b"name"));
-    let old = Copied::new(id(1), [("latest/meta-data/hostname".to_owned(), hostname.clone())]);
+    let old = NovaPages::new(id(1), [("latest/meta-data/hostname".to_owned(), hostname.clone())]);
     let further = ["latest/meta-data/hostname".to_owned(), "latest/meta-data/none".to_owned()];
-    let pages = pass::whole(&client(&url), &who(), &further, Some(&old)).await.unwrap();
+    let pages = refresh::whole(&client(&url), &who(), &further, Some(&old)).await.unwrap();
     assert_eq!(pages["latest/meta-data/hostname"], hostname);
     assert_eq!(pages["latest/meta-data/none"].status(), 404);
 }
@@ -118,9 +118,9 @@ async fn a_nova_that_knows_nobody_is_not_believed() {
         synced: Mutex::default(),
         moved: Notify::new(),
     };
-    shared.lock().insert(id(1), Arc::new(Resident::new(Some(who()))));
+    shared.lock().insert(id(1), Arc::new(InstanceTask::new(Some(who()))));
     assert!(shared.knows_another(id(1)).await, "there is nobody to compare with");
-    shared.lock().insert(id(2), Arc::new(Resident::new(Some(Who { instance: id(2), ..who() }))));
+    shared.lock().insert(id(2), Arc::new(InstanceTask::new(Some(Requester { instance: id(2), ..who() }))));
     assert!(!shared.knows_another(id(1)).await);
     knows.store(true, Ordering::Relaxed);
     assert!(shared.knows_another(id(1)).await);

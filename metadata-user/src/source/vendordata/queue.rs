@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::store::record::InstanceId;
+use crate::record::InstanceId;
 
 /// The first back-off; it doubles with every failure.
 const BACK_OFF: Duration = Duration::from_secs(1);

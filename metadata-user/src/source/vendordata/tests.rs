@@ -10,7 +10,7 @@ use super::*;
 use crate::api::{self, StaticVendordata};
 use crate::config::target::Target as Configured;
 use crate::config::{Config, VendordataProvider};
-use crate::store::record::InstanceRecord;
+use crate::record::InstanceRecord;
 use crate::store::tests::{id, record};
 
 /// What a service does with a request.
@@ -314,8 +314,8 @@ async fn a_target_that_hangs_holds_up_no_other() {
 #[tokio::test]
 async fn a_target_of_https_must_be_trusted() {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let folder = tempfile::tempdir().expect("a folder");
-    let (trusted, other) = (folder.path().join("ca.pem"), folder.path().join("other.pem"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let (trusted, other) = (directory.path().join("ca.pem"), directory.path().join("other.pem"));
     std::fs::write(&trusted, key.cert.pem()).expect("a file");
     let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     std::fs::write(&other, stranger.cert.pem()).expect("a file");

@@ -10,10 +10,10 @@ use super::document::{
 };
 use super::error::Fault;
 use super::place::Step;
-use crate::secret;
-use crate::store::record::{
+use crate::record::{
     BlockDevice, Bus, Device, DeviceKind, Ec2Ids, InstanceId, InstanceRecord, KeyKind, KeyPair, PortRecord, ProjectId,
 };
+use crate::secret;
 
 mod port;
 

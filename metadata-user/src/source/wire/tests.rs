@@ -1,5 +1,5 @@
 use super::parse;
-use crate::store::record::InstanceRecord;
+use crate::record::InstanceRecord;
 
 const SHORT: &str = r#"{
   "uuid": "0171c6ae-ed6b-4787-bf6b-45a1db501aa3",

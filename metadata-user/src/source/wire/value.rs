@@ -12,8 +12,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use uuid::Uuid;
 
 use crate::base64;
+use crate::record::{Address, MacAddress};
 use crate::secret;
-use crate::store::record::{Address, MacAddress};
 
 /// A scalar that is written as text.
 macro_rules! text_value {

@@ -10,7 +10,7 @@ use std::io;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use crate::base64::Encoded;
-use crate::store::record::{
+use crate::record::{
     AddressPair, BlockDevice, Bus, Device, DeviceKind, Ec2Ids, FixedIp, InstanceRecord, KeyPair, NetworkRecord,
     PortRecord, Route, SubnetRecord,
 };

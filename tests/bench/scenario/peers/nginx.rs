@@ -102,13 +102,13 @@ fn translate(network: &Namespace) -> Result<()> {
 
 fn nginx(node: &Node, guest: &Guest, network: &Namespace) -> Result<Process> {
     let debian = collection("peers")?.join("debian");
-    let folder = node.path("nginx");
+    let directory = node.path("nginx");
     for path in [SMALL, LARGE] {
-        let file = folder.join("www").join(path.trim_start_matches('/'));
-        fs::create_dir_all(file.parent().context("a file has a folder")?).context("making nginx's folders")?;
+        let file = directory.join("www").join(path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().context("a file has a directory")?).context("making nginx's directories")?;
         fs::write(&file, guest.get(path)?.body).with_context(|| format!("writing {}", file.display()))?;
     }
-    let place = folder.display();
+    let place = directory.display();
     let text = format!(
         "daemon off;\nuser root;\nworker_processes 2;\npid {place}/pid;\nerror_log {place}/error.log warn;\n\
          events {{ worker_connections 8192; }}\n\
@@ -119,11 +119,11 @@ fn nginx(node: &Node, guest: &Guest, network: &Namespace) -> Result<Process> {
          uwsgi_temp_path {place}/uwsgi;\n scgi_temp_path {place}/scgi;\n\
          server {{ listen {LISTENS}:{PORT} backlog=4096; root {place}/www; }}\n}}\n"
     );
-    let config = folder.join("nginx.conf");
+    let config = directory.join("nginx.conf");
     fs::write(&config, text).context("writing nginx's configuration")?;
     let mut command = network.command(debian.join("usr/sbin/nginx"))?;
     command.env("LD_LIBRARY_PATH", debian.join("usr/lib/x86_64-linux-gnu"));
-    let mut nginx = Process::start(command.arg("-p").arg(&folder).arg("-c").arg(&config), &node.path("nginx.out"))?;
+    let mut nginx = Process::start(command.arg("-p").arg(&directory).arg("-c").arg(&config), &node.path("nginx.out"))?;
     wait::until("nginx listens", || {
         if let Some(status) = nginx.try_wait()? {
             let said = fs::read_to_string(node.path("nginx.out")).unwrap_or_default();

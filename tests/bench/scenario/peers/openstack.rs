@@ -109,7 +109,7 @@ const NETWORK: &str = "d5ef61e3-5118-42bf-80d8-f88308103859";
 
 fn agent(target: &Path, node: &Node, nova: &Nova, guest: &Guest, address: &str, project: &str) -> Result<Process> {
     let state = node.path("neutron");
-    fs::create_dir(&state).context("making Neutron's folder")?;
+    fs::create_dir(&state).context("making Neutron's directory")?;
     let ports = json!([{"id": guest.port(), "network_id": NETWORK, "ip_address": address, "device_id": guest.uuid(),
         "project_id": project, "tenant_id": project}]);
     fs::write(node.path("ports.json"), ports.to_string()).context("writing the agent's ports")?;

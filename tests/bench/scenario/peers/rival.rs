@@ -54,15 +54,15 @@ impl Drop for Process {
     }
 }
 
-/// Returns the folder into which `cargo xtask setup` puts a collection.
+/// Returns the directory into which `cargo xtask setup` puts a collection.
 pub(super) fn collection(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding this program's own path")?;
     let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
-    let folder = target.join(name);
-    if !folder.join("complete").exists() {
-        bail!("{} is not there or not complete: run `cargo xtask setup --{name}`", folder.display());
+    let directory = target.join(name);
+    if !directory.join("complete").exists() {
+        bail!("{} is not there or not complete: run `cargo xtask setup --{name}`", directory.display());
     }
-    Ok(folder)
+    Ok(directory)
 }
 
 /// Gives the guest a second interface, `eth1`, whose other end is `net0` in the network's namespace.

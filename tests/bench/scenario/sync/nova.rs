@@ -84,9 +84,9 @@ impl World {
         let plain = facts("plain")?;
         let known: Vec<Value> = guests.iter().zip(1..).map(|(guest, number)| of(&plain, guest, number)).collect();
         let nova = node.namespace().run(|| Nova::start(&known))?;
-        let folder = node.path("").display().to_string();
+        let directory = node.path("").display().to_string();
         let config = fs::read_to_string(node.config())?.replace("@PORT", &nova.port().to_string());
-        fs::write(node.config(), config.replace("@DIR", folder.trim_end_matches('/')))?;
+        fs::write(node.config(), config.replace("@DIR", directory.trim_end_matches('/')))?;
         fs::write(node.path("secret"), SECRET)?;
         fs::set_permissions(node.path("secret"), fs::Permissions::from_mode(0o600))?;
         for guest in &guests {

@@ -9,7 +9,7 @@ use super::super::document::{PortDocument, SubnetDocument};
 use super::super::error::Fault;
 use super::super::place::Step;
 use super::{fault, mode_name};
-use crate::store::record::{AddressPair, FixedIp, NetworkRecord, PortId, PortRecord, Route, SubnetRecord};
+use crate::record::{AddressPair, FixedIp, NetworkRecord, PortId, PortRecord, Route, SubnetRecord};
 
 /// The longest name of a network device: IFNAMSIZ without its final zero.
 const DEVICE_NAME_LIMIT: usize = 15;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::Shared;
-use super::client::{Urgency, Who};
-use super::resident::{Resident, Turn};
-use crate::api::{Copied, Page};
+use super::client::{Requester, Urgency};
+use super::local_instance::{InstanceTask, Turn};
+use crate::api::{NovaPages, Page};
 use crate::origin::{Ask, Outcome, Want};
 
 /// A page that was read for a guest may show that the others are old: they are read again, unless they are younger than
@@ -54,13 +54,19 @@ impl Shared {
     }
 
     /// Shows a password at once, and reads it back when Nova's cache is over. After a conflict, the copy is old.
-    fn follow_password(self: &Arc<Self>, who: &Who, resident: &Arc<Resident>, password: &bytes::Bytes, status: u16) {
+    fn follow_password(
+        self: &Arc<Self>,
+        who: &Requester,
+        resident: &Arc<InstanceTask>,
+        password: &bytes::Bytes,
+        status: u16,
+    ) {
         if resident.is_gone() {
             return;
         }
         if status == 200
             && !password.is_empty()
-            && let Some(now) = self.store.copied(who.instance)
+            && let Some(now) = self.store.nova_pages(who.instance)
         {
             self.keep(now.with_password(password));
         }
@@ -77,7 +83,7 @@ impl Shared {
         }
     }
 
-    async fn read_through(&self, who: &Who, resident: &Resident, path: &str) {
+    async fn read_through(&self, who: &Requester, resident: &InstanceTask, path: &str) {
         let turn = resident.turn().await;
         let read = self.client.page(who, path, Urgency::Guest).await;
         drop(turn);
@@ -89,15 +95,15 @@ impl Shared {
         self.publish();
     }
 
-    fn keep_page(&self, who: &Who, resident: &Resident, path: &str, page: Page) -> Outcome {
-        let Some(now) = self.store.copied(who.instance) else {
+    fn keep_page(&self, who: &Requester, resident: &InstanceTask, path: &str, page: Page) -> Outcome {
+        let Some(now) = self.store.nova_pages(who.instance) else {
             return Outcome::Unavailable;
         };
         let is_found = page.status() == 200;
         let room = resident.keep(path);
         let pages = now.pages().filter(|(known, _)| Some(*known) != room.as_deref() && *known != path);
         let pages = pages.map(|(path, page)| (path.to_owned(), page.clone()));
-        let mut copied = Copied::new(who.instance, pages.chain([(path.to_owned(), page)]));
+        let mut copied = NovaPages::new(who.instance, pages.chain([(path.to_owned(), page)]));
         if let Some(password) = resident.fresh_password() {
             copied = copied.with_password(&password);
         }

@@ -1,4 +1,4 @@
-//! A folder of documents: a file is renamed into place, and a bare inotify watch sees it.
+//! A directory of documents: a file is renamed into place, and a bare inotify watch sees it.
 
 use anyhow::{Context as _, Result};
 use lab::{Guest, Node};
@@ -9,16 +9,16 @@ use super::{Writer, changes, in_turns};
 use crate::Effort;
 use crate::result::Case;
 
-const NAME: &str = "folder of documents";
+const NAME: &str = "directory of documents";
 
 pub(super) fn measure(effort: Effort) -> Result<Case> {
     let node = Node::start()?;
     let guest = node.guest("sync").document(|document| document.with_user_data(b"0")).boot()?;
     let mut writer = writer(&node, &guest);
-    let folder = node.instances();
+    let directory = node.instances();
     let seen = in_turns(NAME, effort, &guest, &mut writer, QUIET, |writer, first| {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC).context("opening an inotify")?;
-        inotify.add_watch(&folder, AddWatchFlags::IN_MOVED_TO).context("watching the folder")?;
+        inotify.add_watch(&directory, AddWatchFlags::IN_MOVED_TO).context("watching the directory")?;
         changes(writer, first, |_| inotify.read_events().map(drop).context("reading inotify"))
     })?;
     let pause = QUIET.as_millis();
@@ -28,8 +28,8 @@ pub(super) fn measure(effort: Effort) -> Result<Case> {
 }
 
 fn writer(node: &Node, guest: &Guest) -> Writer {
-    let (folder, document) = (node.instances(), guest.document().clone());
+    let (directory, document) = (node.instances(), guest.document().clone());
     Writer::start(node.namespace(), move || {
-        Ok(move |change: u32| document.clone().with_user_data(change.to_string().as_bytes()).write(&folder))
+        Ok(move |change: u32| document.clone().with_user_data(change.to_string().as_bytes()).write(&directory))
     })
 }

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::ahead::{self, EC2_VERSIONS, LISTS, PROOF};
-use super::client::{self, Client, Silence, Urgency, Who};
-use crate::api::{Copied, Page};
+use super::client::{self, Client, NovaError, Requester, Urgency};
+use super::prefetch::{self, EC2_VERSIONS, LISTS, PROOF};
+use crate::api::{NovaPages, Page};
 
 /// Most pages of one instance that are read ahead: several times what Nova has, should a listing lead in circles.
 const MOST_PAGES: usize = 512;
@@ -17,7 +17,7 @@ const TRIES: usize = 3;
 pub(super) type Pages = BTreeMap<String, Page>;
 
 /// Returns what an instance must have for any path to be possible.
-pub(super) async fn first(client: &Client, who: &Who) -> Result<Pages, Silence> {
+pub(super) async fn first(client: &Client, who: &Requester) -> Result<Pages, NovaError> {
     let mut pages = Pages::new();
     for path in [PROOF].into_iter().chain(LISTS) {
         pages.insert(path.to_owned(), client.page(who, path, Urgency::Background).await?);
@@ -28,15 +28,15 @@ pub(super) async fn first(client: &Client, who: &Who) -> Result<Pages, Silence> 
 /// Returns all that is read ahead, and the pages of `further` paths. A page on which Nova crashes stays as it was.
 pub(super) async fn whole(
     client: &Client,
-    who: &Who,
+    who: &Requester,
     further: &[String],
-    old: Option<&Copied>,
-) -> Result<Pages, Silence> {
+    old: Option<&NovaPages>,
+) -> Result<Pages, NovaError> {
     let mut tries = 0;
     loop {
         let mut pages = first(client, who).await?;
         let listing = |pages: &Pages, path: &str| pages.get(path).map(|page| page.body().clone()).unwrap_or_default();
-        let mut paths: VecDeque<String> = ahead::openstack(&listing(&pages, "openstack")).into();
+        let mut paths: VecDeque<String> = prefetch::openstack(&listing(&pages, "openstack")).into();
         paths.extend(further.iter().cloned());
         let versions = listing(&pages, "");
         let is_listed = |version: &&str| versions.split(|byte| *byte == b'\n').any(|line| line == version.as_bytes());
@@ -49,9 +49,9 @@ pub(super) async fn whole(
             }
             let page = match client.page(who, &path, Urgency::Background).await {
                 Ok(page) => page,
-                Err(silence @ (Silence::Crash | Silence::Broken)) => {
+                Err(silence @ (NovaError::Crash | NovaError::Broken)) => {
                     let known = old.and_then(|old| old.page(&path)).cloned();
-                    let crashed = || client::crashed(&path).filter(|_| silence == Silence::Crash);
+                    let crashed = || client::crashed(&path).filter(|_| silence == NovaError::Crash);
                     match known.or_else(crashed) {
                         Some(page) => page,
                         None => continue,
@@ -60,8 +60,8 @@ pub(super) async fn whole(
                 Err(silence) => return Err(silence),
             };
             if is_listing {
-                for below in ahead::listed(&path, page.body()) {
-                    if ahead::is_listing(&below, page.body()) {
+                for below in prefetch::listed(&path, page.body()) {
+                    if prefetch::is_listing(&below, page.body()) {
                         listings.push_back(below)
                     } else {
                         paths.push_back(below)
@@ -83,7 +83,7 @@ pub(super) fn agree(one: &Pages, other: &Pages) -> bool {
     let steady = |pages: &'_ Pages| {
         pages
             .iter()
-            .filter(|(path, _)| !ahead::is_dynamic(path))
+            .filter(|(path, _)| !prefetch::is_dynamic(path))
             .map(|(path, page)| (path.clone(), page.clone()))
             .collect()
     };

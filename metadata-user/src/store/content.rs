@@ -2,43 +2,43 @@
 
 use std::sync::Arc;
 
-use super::record::InstanceId;
-use crate::api::{Copied, Instance};
+use crate::api::{NovaPages, RenderedInstance};
+use crate::record::InstanceId;
 
 /// An instance. Cheap to clone.
 #[derive(Clone, Debug)]
-pub enum Served {
+pub enum Content {
     /// Answers are rendered from a document.
-    Record(Arc<Instance>),
+    Rendered(Arc<RenderedInstance>),
     /// Answers are those of an unchanged OpenStack.
-    Copied(Arc<Copied>),
+    NovaPages(Arc<NovaPages>),
 }
 
-impl Served {
+impl Content {
     /// Returns the instance's id.
     #[must_use]
     pub fn uuid(&self) -> InstanceId {
         match self {
-            Self::Record(instance) => instance.record().uuid,
-            Self::Copied(copied) => copied.uuid(),
+            Self::Rendered(instance) => instance.record().uuid,
+            Self::NovaPages(copied) => copied.uuid(),
         }
     }
 
     /// Returns the answers from a document, if they are such.
     #[must_use]
-    pub fn record(self) -> Option<Arc<Instance>> {
+    pub fn rendered(self) -> Option<Arc<RenderedInstance>> {
         match self {
-            Self::Record(instance) => Some(instance),
-            Self::Copied(_) => None,
+            Self::Rendered(instance) => Some(instance),
+            Self::NovaPages(_) => None,
         }
     }
 
     /// Returns the copied answers, if they are such.
     #[must_use]
-    pub fn copied(self) -> Option<Arc<Copied>> {
+    pub fn nova_pages(self) -> Option<Arc<NovaPages>> {
         match self {
-            Self::Record(_) => None,
-            Self::Copied(copied) => Some(copied),
+            Self::Rendered(_) => None,
+            Self::NovaPages(copied) => Some(copied),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //! - what is kept is what Nova said: status, content type, body; a path that Nova said is not there is kept as that;
-//! - spellings of a path, methods and errors are those of [`super::Instance`], which are Nova's;
+//! - spellings of a path, methods and errors are those of [`super::RenderedInstance`], which are Nova's;
 //! - `random_seed` is fresh in every answer: a copy would hand out one seed for ever. All other bytes are Nova's;
 //! - equal bodies of one instance are one piece of memory;
 //! - a path that is not kept is asked for only if Nova could have it: nothing is looked up below a leaf (Nova crashes
@@ -21,7 +21,7 @@ use super::error::Refusal;
 use super::found::{self, Found};
 use super::{Answer, HTML, JSON, PASSWORD_LIMIT, PLAIN, Request, route};
 use crate::base64;
-use crate::store::record::InstanceId;
+use crate::record::InstanceId;
 
 /// What Nova says without an `Accept` header where there is no such path, or no such instance.
 pub const NOT_FOUND_TEXT: &str = "404 Not Found\n\nThe resource could not be found.\n\n   ";
@@ -135,7 +135,7 @@ pub enum Reply {
     Answer(Answer),
     /// Only Nova knows: read this path, then ask again.
     Missing(String),
-    /// Nova decides: post this password to this path. Its status is the answer's ([`Copied::posted`]).
+    /// Nova decides: post this password to this path. Its status is the answer's ([`NovaPages::posted`]).
     Password {
         /// The path.
         path: String,
@@ -146,12 +146,12 @@ pub enum Reply {
 
 /// An instance's answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copied {
+pub struct NovaPages {
     uuid: InstanceId,
     pages: Arc<BTreeMap<Box<str>, Page>>,
 }
 
-impl Copied {
+impl NovaPages {
     /// Returns the answers of these pages, by path: segments joined by single slashes, without a leading or trailing one.
     #[must_use]
     pub fn new(uuid: InstanceId, pages: impl IntoIterator<Item = (String, Page)>) -> Self {
@@ -331,7 +331,7 @@ mod tests {
         Page::found(Some(PLAIN), Bytes::from_static(body.as_bytes()))
     }
 
-    fn copied() -> Copied {
+    fn copied() -> NovaPages {
         let seed = "z".repeat(SEED_LENGTH - 1);
         let meta_data =
             format!(r#"{{"meta": {{"random_seed": "mine"}}, "random_seed": "{seed}=", "project_id": "p"}}"#);
@@ -347,10 +347,10 @@ mod tests {
             ("latest/meta-data/public-keys", text("0=k")),
             ("latest/odd", Page::found(Some("x/odd"), Bytes::from_static(b"odd"))),
         ];
-        Copied::new(id(1), pages.map(|(path, page)| (path.to_owned(), page)))
+        NovaPages::new(id(1), pages.map(|(path, page)| (path.to_owned(), page)))
     }
 
-    fn ask(copied: &Copied, method: &str, target: &str, body: &[u8]) -> Reply {
+    fn ask(copied: &NovaPages, method: &str, target: &str, body: &[u8]) -> Reply {
         copied.reply(&Request {
             method,
             target,
@@ -362,7 +362,7 @@ mod tests {
         })
     }
 
-    fn answer(copied: &Copied, method: &str, target: &str, body: &[u8]) -> Answer {
+    fn answer(copied: &NovaPages, method: &str, target: &str, body: &[u8]) -> Answer {
         match ask(copied, method, target, body) {
             Reply::Answer(answer) => answer,
             other => panic!("{method} {target}: {other:?}"),
@@ -413,7 +413,7 @@ mod tests {
         let (one, other) = (kept("openstack/latest/meta_data.json"), kept("openstack/2018-08-27/meta_data.json"));
         assert_eq!(one.as_ptr(), other.as_ptr(), "equal bodies are one");
         assert!(!one.windows(2).any(|bytes| bytes == b"zz"), "Nova's seed is forgotten");
-        let again = Copied::new(id(1), copied.pages().map(|(path, page)| (path.to_owned(), page.clone())));
+        let again = NovaPages::new(id(1), copied.pages().map(|(path, page)| (path.to_owned(), page.clone())));
         assert_eq!(again, copied);
         let page = copied.page("openstack/latest/meta_data.json").unwrap();
         assert_eq!(Page::found(page.content_type(), page.body().clone()), *page, "as read from a disk");
@@ -424,7 +424,7 @@ mod tests {
         let seed = "z".repeat(SEED_LENGTH);
         let text = format!(r#"{{"copy of meta_data": {{"random_seed": "{seed}"}}}}"#);
         let page = Page::found(Some(PLAIN), text.clone().into());
-        let copied = Copied::new(id(1), [("openstack/latest/user_data".to_owned(), page)]);
+        let copied = NovaPages::new(id(1), [("openstack/latest/user_data".to_owned(), page)]);
         assert_eq!(answer(&copied, "GET", "/openstack/latest/user_data", b"").body, text);
     }
 

@@ -81,8 +81,8 @@ fn a_status_document_tells_of_its_interfaces() {
             ),
         ]
     );
-    let bypassing: Vec<_> = told.bypassing.iter().map(|device| device.device.as_str()).collect();
-    assert_eq!(bypassing, ["vhu3", "fa:16:3e:00:00:04"]);
+    let unreachable_ports: Vec<_> = told.unreachable_ports.iter().map(|device| device.device.as_str()).collect();
+    assert_eq!(unreachable_ports, ["vhu3", "fa:16:3e:00:00:04"]);
 }
 
 #[test]

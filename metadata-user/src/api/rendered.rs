@@ -10,11 +10,11 @@ use super::openstack::meta_data::{self, Tail};
 use super::openstack::vendor_data::{self, DynamicResults};
 use super::openstack::{self, Document, Version, injected, network_data};
 use super::{Answer, Cloud, Effect, HTML, JSON, PASSWORD_LIMIT, PLAIN, Request, ec2, route};
-use crate::store::record::InstanceRecord;
+use crate::record::InstanceRecord;
 
 /// An instance's answers. Cheap to clone; clones share what is rendered.
 #[derive(Clone, Debug)]
-pub struct Instance {
+pub struct RenderedInstance {
     facts: Arc<Facts>,
     password: Option<Arc<str>>,
     dynamic: Arc<DynamicResults>,
@@ -33,7 +33,7 @@ struct Facts {
     ec2: OnceLock<ec2::Tree>,
 }
 
-impl Instance {
+impl RenderedInstance {
     /// Returns the answers for a record. Nothing is rendered yet.
     #[must_use]
     pub fn new(record: Arc<InstanceRecord>, cloud: Arc<Cloud>) -> Self {

@@ -1,6 +1,6 @@
-//! Witnesses at work: heard on a thread of their own, their words put into the table of facts, their state shown.
+//! Observers at work: heard on a thread of their own, their words put into the table of facts, their state shown.
 //!
-//! Promises: neither guests nor ports wait for a witness, but for its first word at the start; one that is not there is
+//! Promises: neither guests nor ports wait for an observer, but for its first word at the start; one that is not there is
 //! looked for again, and is no error; one that was heard and is gone leaves its last facts, and the state says so.
 
 use std::collections::BTreeSet;
@@ -13,15 +13,15 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{libvirt, ovs};
+use super::{libvirt, openvswitch};
 use crate::config;
-use crate::facts::{Fact, Facts, Witness};
+use crate::facts::{Fact, Facts, Observer};
 use crate::readiness::Blocker;
-use crate::store::record::{InstanceId, PortId};
+use crate::record::{InstanceId, PortId};
 
 /// An interface of an instance whose packets pass no tap here. The instance needs a config drive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Bypassing {
+pub struct UnreachablePort {
     /// Its device, MAC or what else names it.
     pub device: String,
     /// Its instance.
@@ -32,11 +32,11 @@ pub struct Bypassing {
     pub kind: String,
 }
 
-/// How a witness is doing.
+/// How an observer is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WitnessState {
+pub struct ObserverState {
     /// Who it is.
-    pub witness: Witness,
+    pub observer: Observer,
     /// Where it is heard.
     pub place: String,
     /// Whether it is heard now.
@@ -50,29 +50,29 @@ pub struct WitnessState {
     /// What of its words cannot be read.
     pub unreadable: Vec<String>,
     /// Interfaces that have no tap.
-    pub bypassing: Vec<Bypassing>,
+    pub unreachable_ports: Vec<UnreachablePort>,
 }
 
-/// A view of a witness's state that is always the latest. Cheap to clone.
+/// A view of an observer's state that is always the latest. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct WitnessView(Arc<ArcSwap<WitnessState>>);
+pub struct ObserverView(Arc<ArcSwap<ObserverState>>);
 
-impl WitnessView {
+impl ObserverView {
     /// Returns the state.
     #[must_use]
-    pub fn get(&self) -> Arc<WitnessState> {
+    pub fn get(&self) -> Arc<ObserverState> {
         self.0.load_full()
     }
 }
 
-/// The running witnesses. Dropping it ends them.
+/// The running observers. Dropping it ends them.
 #[derive(Debug)]
-pub struct Witnesses {
-    views: Vec<WitnessView>,
+pub struct Observers {
+    views: Vec<ObserverView>,
     _end: oneshot::Sender<()>,
 }
 
-impl Witnesses {
+impl Observers {
     /// Starts to hear those that the configuration names. `first` is dropped when each has been heard once, or is not
     /// there.
     ///
@@ -85,26 +85,26 @@ impl Witnesses {
         first: Blocker,
     ) -> io::Result<Self> {
         let first = Arc::new(first);
-        let stand =
-            |witness, place: String| Stand::new(witness, place, rules.clone(), facts.clone(), Arc::clone(&first));
+        let reporter =
+            |observer, place: String| Reporter::new(observer, place, rules.clone(), facts.clone(), Arc::clone(&first));
         let ovs = settings.openvswitch.clone().map(|socket| {
-            let stand = stand(Witness::OpenVswitch, socket.display().to_string());
-            (socket, stand)
+            let reporter = reporter(Observer::OpenVswitch, socket.display().to_string());
+            (socket, reporter)
         });
         let libvirt = settings.libvirt.clone().map(|dir| {
-            let stand = stand(Witness::Libvirt, dir.display().to_string());
-            (dir, stand)
+            let reporter = reporter(Observer::Libvirt, dir.display().to_string());
+            (dir, reporter)
         });
-        let views = ovs.iter().chain(&libvirt).map(|(_, stand)| stand.view.clone()).collect();
+        let views = ovs.iter().chain(&libvirt).map(|(_, reporter)| reporter.view.clone()).collect();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel::<()>();
         std::thread::Builder::new().name("facts".to_owned()).spawn(move || {
             runtime.block_on(async {
-                if let Some((socket, stand)) = ovs {
-                    tokio::spawn(ovs::run(socket, stand));
+                if let Some((socket, reporter)) = ovs {
+                    tokio::spawn(openvswitch::run(socket, reporter));
                 }
-                if let Some((dir, stand)) = libvirt {
-                    tokio::spawn(libvirt::run(dir, stand));
+                if let Some((dir, reporter)) = libvirt {
+                    tokio::spawn(libvirt::run(dir, reporter));
                 }
                 // The sender is only ever dropped.
                 let _ = ended.await;
@@ -115,81 +115,86 @@ impl Witnesses {
 
     /// Returns a view of each, most trusted first.
     #[must_use]
-    pub fn views(&self) -> Vec<WitnessView> {
+    pub fn views(&self) -> Vec<ObserverView> {
         self.views.clone()
     }
 }
 
-/// Where a witness speaks from: its words go to the table, and its state to whoever reads it.
+/// Where an observer speaks from: its words go to the table, and its state to whoever reads it.
 #[derive(Debug)]
-pub(super) struct Stand {
-    witness: Witness,
+pub(super) struct Reporter {
+    observer: Observer,
     facts: Facts,
     rules: config::Ports,
-    state: WitnessState,
-    view: WitnessView,
+    state: ObserverState,
+    view: ObserverView,
     /// Held until the first word.
     first: Option<Arc<Blocker>>,
 }
 
-impl Stand {
-    fn new(witness: Witness, place: String, rules: config::Ports, facts: Facts, first: Arc<Blocker>) -> Self {
-        let state = WitnessState {
-            witness,
+impl Reporter {
+    fn new(observer: Observer, place: String, rules: config::Ports, facts: Facts, first: Arc<Blocker>) -> Self {
+        let state = ObserverState {
+            observer,
             place,
             present: false,
             since: SystemTime::now(),
             facts: 0,
             error: None,
             unreadable: Vec::new(),
-            bypassing: Vec::new(),
+            unreachable_ports: Vec::new(),
         };
-        let view = WitnessView(Arc::new(ArcSwap::from_pointee(state.clone())));
-        Self { witness, facts, rules, state, view, first: Some(first) }
+        let view = ObserverView(Arc::new(ArcSwap::from_pointee(state.clone())));
+        Self { observer, facts, rules, state, view, first: Some(first) }
     }
 
-    /// The witness has said this, and nothing else.
-    pub(super) fn heard(&mut self, facts: Vec<(String, Fact)>, mut bypassing: Vec<Bypassing>, unreadable: Vec<String>) {
+    /// The observer has said this, and nothing else.
+    pub(super) fn heard(
+        &mut self,
+        facts: Vec<(String, Fact)>,
+        mut unreachable_ports: Vec<UnreachablePort>,
+        unreadable: Vec<String>,
+    ) {
         let of_taps: BTreeSet<_> = facts
             .iter()
             .filter(|(device, _)| self.rules.matches(device))
             .map(|(_, fact)| (fact.instance, fact.port))
             .collect();
-        bypassing.extend(
+        unreachable_ports.extend(
             facts
                 .iter()
                 .filter(|(device, fact)| !self.rules.matches(device) && !of_taps.contains(&(fact.instance, fact.port)))
-                .map(|(device, fact)| Bypassing {
+                .map(|(device, fact)| UnreachablePort {
                     device: device.clone(),
                     instance: fact.instance,
                     port: fact.port,
                     kind: "not among ports.match".to_owned(),
                 }),
         );
-        bypassing.sort_unstable();
-        bypassing.dedup();
-        let name = self.witness.name();
-        for device in bypassing.iter().filter(|device| !self.state.bypassing.contains(device)) {
-            let Bypassing { device, instance, kind, .. } = device;
-            info!(witness = name, device, %instance, kind, "no metadata on this interface: it needs a config drive");
+        unreachable_ports.sort_unstable();
+        unreachable_ports.dedup();
+        let name = self.observer.name();
+        for device in unreachable_ports.iter().filter(|device| !self.state.unreachable_ports.contains(device)) {
+            let UnreachablePort { device, instance, kind, .. } = device;
+            info!(observer = name, device, %instance, kind, "no metadata on this interface: it needs a config drive");
         }
         for problem in unreadable.iter().filter(|problem| !self.state.unreadable.contains(problem)) {
-            warn!(witness = name, problem, "what a witness says cannot be read");
+            warn!(observer = name, problem, "what an observer says cannot be read");
         }
         if !self.state.present {
             self.state.since = SystemTime::now();
-            info!(witness = name, place = self.state.place, facts = facts.len(), "witness is heard");
+            info!(observer = name, place = self.state.place, facts = facts.len(), "observer is heard");
         }
         self.state.present = true;
         self.state.error = None;
         self.state.facts = facts.len();
         self.state.unreadable = unreadable;
-        self.state.bypassing = bypassing;
-        self.facts.replace(self.witness, facts);
+        self.state.unreachable_ports = unreachable_ports;
+        self.facts.replace(self.observer, facts);
         self.publish();
     }
 
-    /// There is no such witness: an error only if it was heard before.
+    /// There is no such observer: an error only if it was heard before.
     pub(super) fn absent(&mut self) {
         if self.state.present || self.state.error.is_some() && self.state.facts > 0 {
             return self.lost("it is gone; what it said last stays".to_owned());
@@ -200,13 +205,13 @@ impl Stand {
         self.publish();
     }
 
-    /// The witness cannot be heard, for this reason.
+    /// The observer cannot be heard, for this reason.
     pub(super) fn lost(&mut self, error: String) {
         if self.state.present || self.state.error.is_none() {
             self.state.since = SystemTime::now();
         }
         if self.state.error.as_ref() != Some(&error) {
-            warn!(witness = self.witness.name(), place = self.state.place, error, "witness is not heard");
+            warn!(observer = self.observer.name(), place = self.state.place, error, "observer is not heard");
         }
         self.state.present = false;
         self.state.error = Some(error);

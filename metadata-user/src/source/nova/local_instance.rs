@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::client::Who;
+use super::client::Requester;
 use crate::origin::Outcome;
 
 /// Paths that a guest asked for and that stay read: most of all versions of both trees. The oldest makes room.
@@ -27,7 +27,7 @@ pub(super) const POSTED: Duration = Duration::from_secs(60);
 
 /// How an instance is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum InstanceState {
     /// Not read yet.
     New,
     /// Read.
@@ -36,13 +36,13 @@ pub(super) enum Standing {
     Unavailable,
     /// Nova says 404, so many times.
     Unknown(u32),
-    /// No witness knows its project.
+    /// No observer knows its project.
     WithoutProject,
 }
 
 /// An instance.
 #[derive(Debug)]
-pub(super) struct Resident {
+pub(super) struct InstanceTask {
     inner: Mutex<Inner>,
     /// Something of it changed: read it again.
     pub(super) changed: Notify,
@@ -51,8 +51,8 @@ pub(super) struct Resident {
 
 #[derive(Debug)]
 struct Inner {
-    who: Option<Who>,
-    standing: Standing,
+    who: Option<Requester>,
+    state: InstanceState,
     gone: bool,
     read_at: Option<Instant>,
     kept: VecDeque<String>,
@@ -97,11 +97,11 @@ pub(super) enum Turn {
     Refuse,
 }
 
-impl Resident {
-    pub(super) fn new(who: Option<Who>) -> Self {
+impl InstanceTask {
+    pub(super) fn new(who: Option<Requester>) -> Self {
         let inner = Inner {
             who,
-            standing: Standing::New,
+            state: InstanceState::New,
             gone: false,
             read_at: None,
             kept: VecDeque::new(),
@@ -113,12 +113,12 @@ impl Resident {
         Self { inner: Mutex::new(inner), changed: Notify::new(), turns: Semaphore::new(AT_A_TIME) }
     }
 
-    pub(super) fn who(&self) -> Option<Who> {
+    pub(super) fn who(&self) -> Option<Requester> {
         self.lock().who.clone()
     }
 
     /// Takes in what the facts say now.
-    pub(super) fn is(&self, who: Option<Who>) {
+    pub(super) fn is(&self, who: Option<Requester>) {
         let mut inner = self.lock();
         if inner.who != who {
             inner.who = who;
@@ -138,16 +138,16 @@ impl Resident {
         self.lock().gone
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        self.lock().standing.clone()
+    pub(super) fn state(&self) -> InstanceState {
+        self.lock().state.clone()
     }
 
-    pub(super) fn stands(&self, standing: Standing) {
+    pub(super) fn stands(&self, state: InstanceState) {
         let mut inner = self.lock();
-        if standing == Standing::Current {
+        if state == InstanceState::Current {
             inner.read_at = Some(Instant::now());
         }
-        inner.standing = standing;
+        inner.state = state;
     }
 
     /// How long ago all of it was read.
@@ -225,7 +225,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn endless_paths_are_bounded_and_equal_ones_are_one() {
-        let resident = Resident::new(None);
+        let resident = InstanceTask::new(None);
         let ask = |path: &str| resident.ask(path, oneshot::channel().0);
         assert_eq!((ask("a"), ask("a")), (Turn::Read, Turn::Wait));
         let read = (0..600).filter(|number| ask(&format!("x{number}")) == Turn::Read).count();
@@ -239,7 +239,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn passwords_are_bounded_and_those_who_left_are_forgotten() {
-        let resident = Resident::new(None);
+        let resident = InstanceTask::new(None);
         assert_eq!((0..100).filter(|_| resident.may_post()).count(), 8);
         tokio::time::advance(BETWEEN_POSTS).await;
         assert_eq!((resident.may_post(), resident.may_post()), (true, false));
@@ -251,7 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_for_a_page_are_told() {
-        let resident = Resident::new(None);
+        let resident = InstanceTask::new(None);
         let (first, second) = (oneshot::channel(), oneshot::channel());
         resident.ask("a", first.0);
         resident.ask("a", second.0);

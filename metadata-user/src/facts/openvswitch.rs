@@ -1,4 +1,4 @@
-//! Open vSwitch as a witness: the table Interface of its database, followed over its socket (OVSDB, RFC 7047).
+//! Open vSwitch as an observer: the table Interface of its database, followed over its socket (OVSDB, RFC 7047).
 //!
 //! Promises: the first answer has every row, and each change comes as it is made; a connection on which nothing comes
 //! for [`SILENCE`] is asked for a sign of life, and given up after as long again; while there is none, what was said
@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use self::rows::Rows;
 use self::rpc::{Frames, FramesError, Incoming};
-use super::witness::Stand;
+use super::observers::Reporter;
 
 /// How long nothing may come until a sign of life is asked for. Open vSwitch's own clients wait as long.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -48,20 +48,20 @@ enum OvsError {
 }
 
 /// Follows the database until the runtime ends.
-pub(super) async fn run(socket: PathBuf, mut stand: Stand) {
+pub(super) async fn run(socket: PathBuf, mut reporter: Reporter) {
     let mut wait = FIRST_RETRY;
     loop {
         match connect(&socket).await {
-            Ok(None) => stand.absent(),
+            Ok(None) => reporter.absent(),
             Ok(Some(connection)) => {
                 let mut heard = false;
-                let Err(error) = follow(connection, &mut stand, &mut heard).await;
+                let Err(error) = follow(connection, &mut reporter, &mut heard).await;
                 if heard {
                     wait = FIRST_RETRY;
                 }
-                stand.lost(error.to_string());
+                reporter.lost(error.to_string());
             }
-            Err(error) => stand.lost(error.to_string()),
+            Err(error) => reporter.lost(error.to_string()),
         }
         sleep(wait).await;
         wait = (wait * 2).min(LAST_RETRY);
@@ -89,7 +89,7 @@ async fn connect(socket: &Path) -> Result<Option<UnixStream>, OvsError> {
 /// Follows the rows on a connection until it ends. `heard` tells that there was an answer.
 async fn follow(
     mut connection: UnixStream,
-    stand: &mut Stand,
+    reporter: &mut Reporter,
     heard: &mut bool,
 ) -> Result<std::convert::Infallible, OvsError> {
     let (mut frames, mut rows) = (Frames::default(), Rows::default());
@@ -128,7 +128,7 @@ async fn follow(
         }
         if changed {
             let told = rows.told();
-            stand.heard(told.facts, told.bypassing, told.unreadable);
+            reporter.heard(told.facts, told.unreachable_ports, told.unreadable);
         }
     }
 }

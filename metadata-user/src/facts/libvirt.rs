@@ -1,4 +1,4 @@
-//! libvirt as a witness: the XML of running domains in its run-time directory, watched.
+//! libvirt as an observer: the XML of running domains in its run-time directory, watched.
 //!
 //! Promises:
 //! - a file counts as it is once it was closed or renamed into place; one that cannot be read leaves the last good
@@ -24,8 +24,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use self::domain::Told;
-use super::witness::Stand;
+use self::domain::Report;
+use super::observers::Reporter;
 
 /// How long a domain whose file is gone still counts.
 const GRACE: Duration = Duration::from_millis(100);
@@ -49,11 +49,11 @@ enum Mail {
 }
 
 /// Reads and watches the directory until the runtime ends.
-pub(super) async fn run(dir: PathBuf, stand: Stand) {
+pub(super) async fn run(dir: PathBuf, reporter: Reporter) {
     let (sender, mut mail) = mpsc::unbounded_channel();
     let mut domains = Domains {
         dir,
-        stand,
+        reporter,
         sender,
         watched: None,
         told: BTreeMap::new(),
@@ -84,12 +84,12 @@ pub(super) async fn run(dir: PathBuf, stand: Stand) {
 
 struct Domains {
     dir: PathBuf,
-    stand: Stand,
+    reporter: Reporter,
     sender: mpsc::UnboundedSender<Mail>,
     /// The watch, and the directory that it is on.
     watched: Option<(RecommendedWatcher, Identity)>,
     /// What each file says, by name.
-    told: BTreeMap<String, Told>,
+    told: BTreeMap<String, Report>,
     /// Why a file cannot be used, by name.
     broken: BTreeMap<String, String>,
     /// Files that are gone, and when their domains have ended.
@@ -131,9 +131,9 @@ impl Domains {
         self.watched = None;
         self.gone.clear();
         match error.kind() {
-            io::ErrorKind::NotFound => self.stand.absent(),
+            io::ErrorKind::NotFound => self.reporter.absent(),
             _ => self
-                .stand
+                .reporter
                 .lost(format!("{}: {error}: let metadatad read it, or correct facts.libvirt_dir", self.dir.display())),
         }
     }
@@ -205,18 +205,18 @@ impl Domains {
 
     fn tell(&mut self) {
         let facts = self.told.values().flat_map(|told| told.facts.clone()).collect();
-        let bypassing = self.told.values().flat_map(|told| told.bypassing.clone()).collect();
+        let unreachable_ports = self.told.values().flat_map(|told| told.unreachable_ports.clone()).collect();
         let unreadable = self.broken.iter().map(|(name, problem)| {
             let kept = if self.told.contains_key(name) { "; what it said before stays" } else { "" };
             format!("{name}: {problem}{kept}")
         });
         let unreadable = unreadable.collect();
-        self.stand.heard(facts, bypassing, unreadable);
+        self.reporter.heard(facts, unreachable_ports, unreadable);
     }
 }
 
 /// Reads a file; `None`: there is none.
-fn read(path: &Path) -> Result<Option<Told>, String> {
+fn read(path: &Path) -> Result<Option<Report>, String> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),

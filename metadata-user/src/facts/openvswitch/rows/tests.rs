@@ -16,13 +16,13 @@ fn guest(name: &str, kind: &str) -> Value {
     row(name, kind, &ids)
 }
 
-fn told(rows: &Value) -> Told {
+fn told(rows: &Value) -> Report {
     let mut all = Rows::default();
     all.replace(rows);
     all.told()
 }
 
-fn devices(told: &Told) -> Vec<&str> {
+fn devices(told: &Report) -> Vec<&str> {
     told.facts.iter().map(|(device, _)| device.as_str()).collect()
 }
 
@@ -36,7 +36,7 @@ fn a_guests_row_is_a_fact() {
         mac: Some(MAC.parse().expect("a MAC")),
         addresses: Vec::new(),
     };
-    assert_eq!(told, Told { facts: vec![("tap1".to_owned(), fact)], ..Told::default() });
+    assert_eq!(told, Report { facts: vec![("tap1".to_owned(), fact)], ..Report::default() });
 }
 
 #[test]
@@ -57,11 +57,11 @@ fn rows_of_nobody_say_nothing() {
         "6": {"new": "garbage"},
         "7": 7,
     }));
-    assert_eq!(told, Told::default());
+    assert_eq!(told, Report::default());
     let mut rows = Rows::default();
     rows.update(&Value::Null);
     rows.update(&json!(["garbage"]));
-    assert_eq!(rows.told(), Told::default());
+    assert_eq!(rows.told(), Report::default());
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn rows_that_cannot_be_read_are_named_and_no_facts() {
 fn interfaces_around_the_kernel_are_named() {
     let told = told(&json!({"1": guest("vhuaaaaaaaa-bb", "dpdkvhostuserclient")}));
     assert!(told.facts.is_empty());
-    assert_eq!(told.bypassing[0].device, "vhuaaaaaaaa-bb");
+    assert_eq!(told.unreachable_ports[0].device, "vhuaaaaaaaa-bb");
 }
 
 #[test]

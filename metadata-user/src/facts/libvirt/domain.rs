@@ -15,8 +15,8 @@ use quick_xml::name::{Namespace, ResolveResult};
 use quick_xml::reader::NsReader;
 
 use crate::facts::Fact;
-use crate::port::witness::Bypassing;
-use crate::store::record::{InstanceId, MacAddress, PortId, PortRecord, ProjectId};
+use crate::facts::observers::UnreachablePort;
+use crate::record::{InstanceId, MacAddress, PortId, PortRecord, ProjectId};
 
 /// Namespaces of Nova's metadata: 1.0 until Yoga's predecessors, 1.1 since.
 const NOVA: [&str; 2] = ["http://openstack.org/xmlns/libvirt/nova/1.1", "http://openstack.org/xmlns/libvirt/nova/1.0"];
@@ -65,21 +65,21 @@ struct Interface {
 
 /// What a domain's document comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Report {
     /// Facts by device.
     pub facts: Vec<(String, Fact)>,
     /// Interfaces that have no tap.
-    pub bypassing: Vec<Bypassing>,
+    pub unreachable_ports: Vec<UnreachablePort>,
 }
 
 /// Reads a document.
 ///
 /// # Errors
 /// [`DomainError`]; nothing of such a document is used.
-pub fn parse(text: &str) -> Result<Told, DomainError> {
+pub fn parse(text: &str) -> Result<Report, DomainError> {
     let domain = read(text)?;
     let instance: InstanceId = domain.uuid.trim().parse().map_err(|_| DomainError::Uuid(shorten(&domain.uuid)))?;
-    let mut told = Told::default();
+    let mut told = Report::default();
     for interface in &domain.interfaces {
         interface.tell(instance, &domain, &mut told);
     }
@@ -87,7 +87,7 @@ pub fn parse(text: &str) -> Result<Told, DomainError> {
 }
 
 impl Interface {
-    fn tell(&self, instance: InstanceId, domain: &Domain, told: &mut Told) {
+    fn tell(&self, instance: InstanceId, domain: &Domain, told: &mut Report) {
         let tapless = match self.kind.as_str() {
             "vhostuser" => Some("vhost-user: its packets go around the kernel"),
             "hostdev" => Some("a passed-through device: its packets go around the node"),
@@ -98,7 +98,7 @@ impl Interface {
         let (Some(device), None) = (&self.device, tapless) else {
             let name = self.device.clone().or_else(|| self.mac.clone()).unwrap_or_else(|| "an interface".to_owned());
             let kind = tapless.unwrap_or_default().to_owned();
-            told.bypassing.push(Bypassing { device: name, instance, port: self.port, kind });
+            told.unreachable_ports.push(UnreachablePort { device: name, instance, port: self.port, kind });
             return;
         };
         let named_after =

@@ -1,4 +1,4 @@
-//! What the files of the folder hold, and which of them serve which instance. No watching, no time: whoever calls
+//! What the files of the directory hold, and which of them serve which instance. No watching, no time: whoever calls
 //! says what to read again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,9 +13,9 @@ use std::time::SystemTime;
 use tracing::{info, warn};
 
 use super::{Parse, document_name};
+use crate::record::InstanceId;
 use crate::source::{BrokenDocument, SourceState};
 use crate::store::Store;
-use crate::store::record::InstanceId;
 
 /// The largest document that is read. User data is at most 64 KiB in Nova; this leaves room for files and for clouds
 /// that allow more, and bounds what a stray file costs.
@@ -51,7 +51,7 @@ pub(crate) enum Unreadable {
 }
 
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct DocumentDirectory {
     path: PathBuf,
     parse: Parse,
     store: Arc<Store>,
@@ -67,7 +67,7 @@ pub(super) struct Folder {
     swept: bool,
 }
 
-impl Folder {
+impl DocumentDirectory {
     pub(super) fn new(path: PathBuf, parse: Parse, store: Arc<Store>) -> Self {
         Self {
             path,
@@ -116,22 +116,22 @@ impl Folder {
         }
     }
 
-    /// Takes note that the folder cannot be read. Content stays.
+    /// Takes note that the directory cannot be read. Content stays.
     pub(super) fn unavailable(&mut self, error: &io::Error) {
         let path = self.path.display();
         self.fail(match error.kind() {
             io::ErrorKind::NotFound => {
-                format!("the folder {path} does not exist; create it, or correct source.path")
+                format!("the directory {path} does not exist; create it, or correct source.path")
             }
-            io::ErrorKind::NotADirectory => format!("{path} is not a folder; correct source.path"),
-            _ => format!("the folder {path} cannot be read: {error}; correct its owner and mode"),
+            io::ErrorKind::NotADirectory => format!("{path} is not a directory; correct source.path"),
+            _ => format!("the directory {path} cannot be read: {error}; correct its owner and mode"),
         });
     }
 
-    /// Takes note that the folder cannot be watched.
+    /// Takes note that the directory cannot be watched.
     pub(super) fn unwatched(&mut self, error: &notify::Error) {
         self.fail(format!(
-            "the folder {} cannot be watched: {error}; raise fs.inotify.max_user_instances and max_user_watches",
+            "the directory {} cannot be watched: {error}; raise fs.inotify.max_user_instances and max_user_watches",
             self.path.display()
         ));
     }
@@ -179,11 +179,11 @@ impl Folder {
         }
     }
 
-    /// Takes note that the folder is read and watched.
+    /// Takes note that the directory is read and watched.
     pub(super) fn recovered(&mut self) {
         self.unavailable_since = None;
         if self.error.take().is_some() {
-            info!(path = %self.path.display(), "source: the folder is there again");
+            info!(path = %self.path.display(), "source: the directory is there again");
         }
     }
 
@@ -244,7 +244,7 @@ impl Folder {
 
     fn gone(&mut self, name: &str) {
         if !self.path.is_dir() {
-            // The folder went, which says nothing about the instances.
+            // The directory went, which says nothing about the instances.
             return self.unavailable(&io::ErrorKind::NotFound.into());
         }
         if let Some(document) = self.documents.remove(name)

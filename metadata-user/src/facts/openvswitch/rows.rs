@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::facts::Fact;
-use crate::port::witness::Bypassing;
-use crate::store::record::{InstanceId, MacAddress, PortId};
+use crate::facts::observers::UnreachablePort;
+use crate::record::{InstanceId, MacAddress, PortId};
 
 /// Longest text of somebody else's that an error repeats.
 const LONGEST: usize = 60;
@@ -29,18 +29,18 @@ enum Row {
         fact: Fact,
     },
     /// Not a device of the kernel.
-    Bypassing(Bypassing),
+    UnreachablePort(UnreachablePort),
     /// A guest's, and not to be read.
     Unreadable(String),
 }
 
 /// What all rows come to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Report {
     /// Facts by device.
     pub facts: Vec<(String, Fact)>,
     /// Interfaces that have no tap.
-    pub bypassing: Vec<Bypassing>,
+    pub unreachable_ports: Vec<UnreachablePort>,
     /// Rows that cannot be read.
     pub unreadable: Vec<String>,
 }
@@ -64,8 +64,8 @@ impl Rows {
 
     /// Returns what the rows say.
     #[must_use]
-    pub fn told(&self) -> Told {
-        let mut told = Told::default();
+    pub fn told(&self) -> Report {
+        let mut told = Report::default();
         for row in self.0.values() {
             match row {
                 Row::Nobodys => {}
@@ -75,7 +75,7 @@ impl Rows {
                     }
                     told.facts.push((device.clone(), fact.clone()));
                 }
-                Row::Bypassing(device) => told.bypassing.push(device.clone()),
+                Row::UnreachablePort(device) => told.unreachable_ports.push(device.clone()),
                 Row::Unreadable(problem) => told.unreadable.push(problem.clone()),
             }
         }
@@ -111,7 +111,7 @@ fn read(row: &Value) -> Row {
     let kind = row["type"].as_str().unwrap_or_default();
     if kind.starts_with("dpdk") {
         let kind = format!("{kind}: its packets go around the kernel");
-        return Row::Bypassing(Bypassing { device: device.to_owned(), instance, port: Some(port), kind });
+        return Row::UnreachablePort(UnreachablePort { device: device.to_owned(), instance, port: Some(port), kind });
     }
     let fact = Fact { instance, project: None, port: Some(port), mac, addresses: Vec::new() };
     Row::Guests { device: device.to_owned(), fact }

@@ -5,11 +5,11 @@
 
 use std::error::Error;
 
-use etcd_client::Error as EtcdError;
+use etcd_client::Error as ClientError;
 
 /// What went wrong with a request to etcd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Trouble {
+pub(crate) enum EtcdError {
     #[error("user name or password is wrong: correct source.etcd.username and what is in source.etcd.password_file")]
     WrongPassword,
     #[error("etcd wants a user: set source.etcd.username and source.etcd.password_file, or a client certificate")]
@@ -41,15 +41,15 @@ pub(crate) enum Trouble {
     Other(String),
 }
 
-impl Trouble {
+impl EtcdError {
     /// Finds out what an error of the client means. `prefix` is what was asked for.
-    pub(crate) fn of(error: &EtcdError, prefix: &str) -> Self {
+    pub(crate) fn of(error: &ClientError, prefix: &str) -> Self {
         if let Some(tls) = tls_error(error) {
             return Self::Tls(tls);
         }
-        let EtcdError::GRpcStatus(status) = error else {
+        let ClientError::GRpcStatus(status) = error else {
             return match error {
-                EtcdError::TransportError(_) | EtcdError::IoError(_) => Self::Unreachable(innermost(error)),
+                ClientError::TransportError(_) | ClientError::IoError(_) => Self::Unreachable(innermost(error)),
                 error => Self::Other(error.to_string()),
             };
         };
@@ -98,8 +98,8 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-fn is_timeout(error: &EtcdError) -> bool {
-    let EtcdError::GRpcStatus(status) = error else { return false };
+fn is_timeout(error: &ClientError) -> bool {
+    let ClientError::GRpcStatus(status) = error else { return false };
     chain(status).any(|error| {
         let text = error.to_string();
         error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
@@ -109,10 +109,10 @@ fn is_timeout(error: &EtcdError) -> bool {
 }
 
 /// Returns what TLS complains about, if it does.
-fn tls_error(error: &EtcdError) -> Option<String> {
+fn tls_error(error: &ClientError) -> Option<String> {
     let first: &(dyn Error + 'static) = match error {
-        EtcdError::GRpcStatus(status) => status,
-        EtcdError::TransportError(error) => error,
+        ClientError::GRpcStatus(status) => status,
+        ClientError::TransportError(error) => error,
         _ => return None,
     };
     let tls = |error: &(dyn Error + 'static)| -> Option<String> {

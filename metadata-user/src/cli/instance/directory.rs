@@ -1,11 +1,11 @@
-//! Documents in a folder, as the directory source reads them.
+//! Documents in a directory, as the directory source reads them.
 //!
 //! Promises:
-//! - whoever reads the folder sees a document as it was or as it is now, never a part: a hidden draft in the same folder,
-//!   which the daemon ignores, is written, brought to the disk, and renamed; then the folder is brought to the disk;
+//! - whoever reads the directory sees a document as it was or as it is now, never a part: a hidden draft in the same directory,
+//!   which the daemon ignores, is written, brought to the disk, and renamed; then the directory is brought to the disk;
 //! - a changed file keeps its name, owner, group and mode. A new one is `<uuid>.json` with mode 0600, since user data
 //!   may be secret;
-//! - two of these commands never lose a change of each other: they take turns by a lock on the folder (`flock`). A
+//! - two of these commands never lose a change of each other: they take turns by a lock on the directory (`flock`). A
 //!   program that takes no lock is noticed when it changed the file up to the moment of the rename; within that moment,
 //!   some microseconds, the later of the two wins.
 //!
@@ -21,19 +21,19 @@ use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 
 use super::documents::{ATTEMPTS, Decide, Decision, Outcome, Stored, uuid_of};
 use super::error::InstanceError;
+use crate::record::InstanceId;
 use crate::source::directory;
-use crate::store::record::InstanceId;
 
 /// Mode of a new file.
 const PRIVATE: u32 = 0o600;
 
-/// A folder of documents.
+/// A directory of documents.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct DocumentDirectory {
     path: PathBuf,
 }
 
-impl Folder {
+impl DocumentDirectory {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path }
     }
@@ -44,10 +44,10 @@ impl Folder {
 
     /// Returns all documents, by file name.
     pub(super) fn list(&self) -> Result<Vec<Stored>, InstanceError> {
-        let entries = fs::read_dir(&self.path).map_err(|source| self.refused("reading the folder", source))?;
+        let entries = fs::read_dir(&self.path).map_err(|source| self.refused("reading the directory", source))?;
         let mut documents = Vec::new();
         for entry in entries {
-            let path = entry.map_err(|source| self.refused("reading the folder", source))?.path();
+            let path = entry.map_err(|source| self.refused("reading the directory", source))?.path();
             let Some(name) = directory::document_name(&path) else { continue };
             documents.extend(self.read(name));
         }
@@ -75,7 +75,7 @@ impl Folder {
 
     /// Changes an instance's document as `decide` says.
     pub(super) fn change(&self, id: InstanceId, decide: &mut Decide<'_>) -> Result<Outcome, InstanceError> {
-        let folder = self.lock()?;
+        let directory = self.lock()?;
         for _ in 0..ATTEMPTS {
             let stored = self.find(id)?;
             let outcome = match (decide(stored.as_ref())?, &stored) {
@@ -101,17 +101,17 @@ impl Folder {
                     Outcome::Created
                 }
             };
-            folder.sync_all().map_err(|source| self.refused("bringing to the disk", source))?;
+            directory.sync_all().map_err(|source| self.refused("bringing to the disk", source))?;
             return Ok(outcome);
         }
         Err(InstanceError::Raced { id, attempts: ATTEMPTS })
     }
 
-    /// Waits for other commands on this folder to end.
+    /// Waits for other commands on this directory to end.
     fn lock(&self) -> Result<Flock<File>, InstanceError> {
-        let folder = File::open(&self.path).map_err(|source| self.refused("opening the folder", source))?;
-        Flock::lock(folder, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| self.refused("locking the folder", errno.into()))
+        let directory = File::open(&self.path).map_err(|source| self.refused("opening the directory", source))?;
+        Flock::lock(directory, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| self.refused("locking the directory", errno.into()))
     }
 
     /// Reads a file; `None` if it is gone.
@@ -167,7 +167,7 @@ impl Folder {
 
     fn refused(&self, doing: &'static str, source: io::Error) -> InstanceError {
         match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => InstanceError::NoFolder(self.path.clone()),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => InstanceError::NoDirectory(self.path.clone()),
             _ => InstanceError::Io { doing, path: self.path.clone(), source },
         }
     }
