@@ -1,4 +1,4 @@
-//! Users, roles, passwords and certificates; the commands are those of deploy/etcd.md.
+//! Users, roles, passwords and certificates; the commands are those of docs/etcd.md.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use lab::{EtcdPlan, Node, NodePlan, Tls};
 use super::{NODE, boot, change, is_well, key, source, wait_reads, wait_told};
 
 const ROOT: &str = "root:r00t";
-const GUIDE: &str = include_str!("../../../deploy/etcd.md");
+const GUIDE: &str = include_str!("../../../docs/etcd.md");
 
 fn secret(node: &Node, name: &str, text: &str) -> String {
     let path = node.path(name);
