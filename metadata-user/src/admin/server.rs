@@ -1,7 +1,12 @@
 //! The daemon's side of the admin API.
+//!
+//! Promises: a connection carries one request and ends in bounded time, unless it is a trace; there are at most
+//! [`CONNECTIONS`] at a time, and more wait for their turn.
 
 use std::convert::Infallible;
+use std::future::{Future, ready};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,20 +19,65 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::net::UnixListener;
-use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tokio::net::{UnixListener, UnixStream, unix};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::socket::AdminSocket;
 use super::wire::{Accepted, Problem};
 use super::{Inspect, TraceError};
+use crate::drain::Drain;
+use crate::server;
+
+/// Most connections at a time: more than any operator's commands and monitoring need, and few file descriptors.
+const CONNECTIONS: usize = 64;
+
+/// How long the head of a request may take: commands send it at once.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may last, unless it is a trace: confirming a source waits for its controller.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Lines of a trace that may wait for a slow reader; what comes while it is full is lost.
 const TRACE_LINES: usize = 1024;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What a resource answers, sooner or later.
+type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
+/// What may be asked for.
+struct Resource {
+    method: Method,
+    path: &'static str,
+    /// Answers; the second argument is the query.
+    answer: for<'a> fn(&'a dyn Inspect, &'a str) -> Answer<'a>,
+    /// Whether the answer ends only when the client leaves.
+    endless: bool,
+}
+
+impl Resource {
+    const fn new(
+        method: Method,
+        path: &'static str,
+        answer: for<'a> fn(&'a dyn Inspect, &'a str) -> Answer<'a>,
+        endless: bool,
+    ) -> Self {
+        Self { method, path, answer, endless }
+    }
+}
+
+static RESOURCES: [Resource; 6] = [
+    Resource::new(Method::GET, "/v1/status", |inspect, _| now(&inspect.status()), false),
+    Resource::new(Method::GET, "/v1/ports", |inspect, _| now(&inspect.ports()), false),
+    Resource::new(Method::GET, "/v1/counters", |inspect, _| now(&inspect.counters()), false),
+    Resource::new(Method::GET, "/v1/source", |inspect, _| now(&inspect.source()), false),
+    Resource::new(Method::POST, "/v1/source/accept", |inspect, _| Box::pin(accept_source(inspect)), false),
+    Resource::new(Method::POST, "/v1/trace", |inspect, query| Box::pin(trace(inspect, query)), true),
+];
 
 /// Answers until it is dropped.
 ///
@@ -35,51 +85,114 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// If the socket cannot be used with this runtime.
 pub async fn run(socket: AdminSocket, inspect: Arc<dyn Inspect>) -> io::Result<()> {
     let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                warn!(%error, "cannot accept admin connections for now; is LimitNOFILE too small?");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let inspect = Arc::clone(&inspect);
+    let admin = Admin { inspect, room: Arc::new(Semaphore::new(CONNECTIONS)) };
+    // It answers until the end of the runtime: `status` says that the daemon is draining.
+    server::serve(&listener, &Drain::new(), &admin).await;
+    Ok(())
+}
+
+/// Everything that admin connections share.
+struct Admin {
+    inspect: Arc<dyn Inspect>,
+    room: Arc<Semaphore>,
+}
+
+impl server::Handler<UnixListener> for Admin {
+    /// `None`: the semaphore is closed, which never happens.
+    type Room = Option<OwnedSemaphorePermit>;
+
+    const NAME: &str = "admin";
+
+    async fn room(&self) -> Self::Room {
+        Arc::clone(&self.room).acquire_owned().await.ok()
+    }
+
+    fn handle(&self, stream: UnixStream, _: unix::SocketAddr, room: Self::Room) {
+        let inspect = Arc::clone(&self.inspect);
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let inspect = Arc::clone(&inspect);
-                async move { Ok::<_, Infallible>(answer(&*inspect, &request).await) }
-            });
-            if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
-                debug!(%error, "admin connection ended");
-            }
+            converse(stream, inspect).await;
+            drop(room);
         });
     }
 }
 
-async fn answer(inspect: &dyn Inspect, request: &Request<Incoming>) -> Response<Body> {
-    let allowed = match request.uri().path() {
-        "/v1/status" | "/v1/ports" | "/v1/counters" | "/v1/source" => Method::GET,
-        "/v1/trace" | "/v1/source/accept" => Method::POST,
-        path => return problem(StatusCode::NOT_FOUND, format!("no such resource: {path}")),
-    };
-    if request.method() != allowed {
-        let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, format!("use {allowed}"));
-        if let Ok(allowed) = HeaderValue::from_str(allowed.as_str()) {
-            response.headers_mut().insert(ALLOW, allowed);
+/// Answers one request.
+async fn converse(stream: UnixStream, inspect: Arc<dyn Inspect>) {
+    let endless = CancellationToken::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        let resource = find(&request);
+        if resource.as_ref().is_ok_and(|resource| resource.endless) {
+            endless.cancel();
         }
-        return response;
-    }
-    match request.uri().path() {
-        "/v1/status" => json(StatusCode::OK, &inspect.status()),
-        "/v1/ports" => json(StatusCode::OK, &inspect.ports()),
-        "/v1/counters" => json(StatusCode::OK, &inspect.counters()),
-        "/v1/source" => json(StatusCode::OK, &inspect.source()),
-        "/v1/source/accept" => match inspect.accept_source().await {
-            Ok(removed) => json(StatusCode::OK, &Accepted { removed }),
-            Err(reason) => problem(StatusCode::CONFLICT, reason),
+        let inspect = Arc::clone(&inspect);
+        async move {
+            Ok::<_, Infallible>(match resource {
+                Ok(resource) => (resource.answer)(&*inspect, request.uri().query().unwrap_or_default()).await,
+                Err(refusal) => refusal.response(&request),
+            })
+        }
+    });
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let expired = async {
+        tokio::select! {
+            () = endless.cancelled() => std::future::pending().await,
+            () = tokio::time::sleep(TIMEOUT) => {}
+        }
+    };
+    tokio::select! {
+        result = connection => if let Err(error) = result {
+            debug!(%error, "admin connection ended");
         },
-        _ => trace(inspect, request.uri().query().unwrap_or_default()).await,
+        () = expired => debug!("admin connection timed out"),
+    }
+}
+
+/// Why a request is refused.
+enum Refused {
+    /// No resource has this path.
+    Path,
+    /// The resource is used with this method.
+    Method(&'static Method),
+}
+
+impl Refused {
+    fn response(&self, request: &Request<Incoming>) -> Response<Body> {
+        match self {
+            Self::Path => problem(StatusCode::NOT_FOUND, format!("no such resource: {}", request.uri().path())),
+            Self::Method(method) => {
+                let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, format!("use {method}"));
+                if let Ok(method) = HeaderValue::from_str(method.as_str()) {
+                    response.headers_mut().insert(ALLOW, method);
+                }
+                response
+            }
+        }
+    }
+}
+
+fn find(request: &Request<Incoming>) -> Result<&'static Resource, Refused> {
+    let mut refused = Refused::Path;
+    for resource in RESOURCES.iter().filter(|resource| resource.path == request.uri().path()) {
+        if resource.method == *request.method() {
+            return Ok(resource);
+        }
+        refused = Refused::Method(&resource.method);
+    }
+    Err(refused)
+}
+
+fn now(value: &impl Serialize) -> Answer<'static> {
+    Box::pin(ready(json(StatusCode::OK, value)))
+}
+
+async fn accept_source(inspect: &dyn Inspect) -> Response<Body> {
+    match inspect.accept_source().await {
+        Ok(removed) => json(StatusCode::OK, &Accepted { removed }),
+        Err(reason) => problem(StatusCode::CONFLICT, reason),
     }
 }
 

@@ -1,17 +1,22 @@
-//! The socket's place in the file system.
+//! The admin socket's path in the file system.
+//!
+//! Promises: a socket on which a daemon answers is never replaced, nor is anything that is not a socket; one that a daemon
+//! left behind when it was killed is.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+use crate::sockets;
 
 /// The admin socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another daemon answers there.
+    /// Another daemon answers on it.
     #[error("another metadatad answers on {}; stop it, or give this one its own admin.socket", .0.display())]
     InUse(PathBuf),
-    /// Something else is at its place.
+    /// The path exists, and is something else.
     #[error("{} is not a socket; move it away, or correct admin.socket", .0.display())]
     NotASocket(PathBuf),
     /// The system refuses.
@@ -34,7 +39,7 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Opens the socket for its owner only. One that is left from a daemon that is gone is replaced.
+    /// Opens the socket, for its owner only. One that a former daemon left behind is replaced.
     ///
     /// # Errors
     /// See [`SocketError`].
@@ -50,29 +55,27 @@ impl AdminSocket {
                     std::fs::remove_file(path).map_err(system("removing the left-over socket"))?;
                 }
                 Ok(_) => return Err(SocketError::InUse(path.to_owned())),
-                Err(error) => return Err(system("trying the socket")(error)),
+                Err(error) => return Err(system("probing the socket")(error)),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(system("looking for the socket")(error)),
         }
-        let listener = UnixListener::bind(path).map_err(system("opening the socket"))?;
-        // Until here the umask decides, which lets nobody but the owner write, unless somebody weakened it.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-            .map_err(system("restricting the socket"))?;
-        listener.set_nonblocking(true).map_err(system("using the socket"))?;
+        let listener = sockets::admin(path).map_err(system("opening the socket"))?;
         Ok(Self { listener, path: path.to_owned() })
     }
 }
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        // If it is gone already, somebody else removed it.
+        // It may have been removed by an operator already.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

@@ -14,7 +14,7 @@
 use std::{
     fs::File,
     io,
-    net::{Ipv6Addr, SocketAddrV6, TcpListener},
+    net::{Ipv6Addr, TcpListener},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     thread,
@@ -36,6 +36,7 @@ use rtnetlink::{
 };
 
 use super::IfIndex;
+use crate::sockets;
 
 /// Where named namespaces are, by iproute2's convention.
 const NETNS_DIR: &str = "/run/netns";
@@ -47,8 +48,6 @@ const PAIR_MTU: u32 = 65535;
 const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Length of the identity addresses' prefix, in bits.
 const IDENTITY_PREFIX_LEN: u8 = 16;
-/// Connections that the kernel holds until they are accepted. A node's guests booting at once come to some thousands.
-const BACKLOG: i32 = 4096;
 /// `st_fstype` of a namespace file.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 
@@ -142,7 +141,7 @@ impl ResponderNetns {
         let namespace = self.namespace.try_clone().map_err(system("use", &path))?;
         on_thread(move || {
             enter(&namespace)?;
-            listen(port, count).map_err(system("open", &path))
+            sockets::guests(port, count).map_err(system("open", &path))
         })
     }
 
@@ -381,31 +380,4 @@ fn configure_inside() -> Result<(), NetnsError> {
 fn set_sysctl(family: &str, interface: &str, key: &str, value: &str) -> Result<(), NetnsError> {
     let path = PathBuf::from(format!("/proc/sys/net/{family}/conf/{interface}/{key}"));
     std::fs::write(&path, value).map_err(system("write", &path))
-}
-
-fn listen(port: u16, count: usize) -> io::Result<Vec<TcpListener>> {
-    // Sockets that share a port share it with any other process of the same user, too. So this one, which does not,
-    // finds out first whether somebody is there.
-    drop(bound(port, false)?);
-    let sockets = (0..count).map(|_| {
-        let socket = bound(port, true)?;
-        // Answers are written whole: waiting to send could only delay the last segment. Connections inherit it.
-        socket.set_tcp_nodelay(true)?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    });
-    sockets.collect()
-}
-
-fn bound(port: u16, shared: bool) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::IPV6,
-        socket2::Type::STREAM.cloexec().nonblocking(),
-        Some(socket2::Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_only_v6(true)?;
-    socket.bind(&SocketAddrV6::new(RESPONDER_IPV6.into(), port, 0, 0).into())?;
-    Ok(socket)
 }

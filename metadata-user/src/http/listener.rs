@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metadata_ebpf::addr::IdentityAddress;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::connection::{self, Cut};
 use super::counters::count;
@@ -16,9 +16,7 @@ use super::service::Guest;
 use super::{Guests, Refusal};
 use crate::drain::Drain;
 use crate::identity::Tag;
-
-/// How long to wait when the process has no file descriptor left: others must be closed first.
-const OUT_OF_FILES: Duration = Duration::from_millis(50);
+use crate::server;
 
 /// Accepts connections until the drain begins. The socket stays open then, so that what the backlog holds is not
 /// reset before the process ends.
@@ -26,31 +24,29 @@ const OUT_OF_FILES: Duration = Duration::from_millis(50);
 /// # Errors
 /// If the listener cannot be used with this runtime.
 pub async fn run(listener: std::net::TcpListener, guests: Arc<Guests>, drain: Drain) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let mut failing = false;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = drain.begun() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                failing = false;
-                guests.accept(stream, peer, &drain);
-            }
-            Err(error) => {
-                if !failing {
-                    warn!(%error, "cannot accept guests' connections for now; is LimitNOFILE too small?");
-                }
-                failing = true;
-                tokio::time::sleep(OUT_OF_FILES).await;
-            }
-        }
-    }
+    server::serve(&listener, &drain, &Connections { guests, drain: drain.clone() }).await;
     drain.finished(Duration::MAX).await;
     Ok(())
+}
+
+/// What becomes of guests' connections.
+struct Connections {
+    guests: Arc<Guests>,
+    drain: Drain,
+}
+
+impl server::Handler<TcpListener> for Connections {
+    type Room = ();
+
+    const NAME: &str = "guests'";
+
+    /// Limits are a port's, so they are looked at when it is known which port a connection is from.
+    async fn room(&self) {}
+
+    fn handle(&self, stream: TcpStream, peer: SocketAddr, (): ()) {
+        self.guests.accept(stream, peer, &self.drain);
+    }
 }
 
 impl Guests {

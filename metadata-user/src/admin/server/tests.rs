@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire::{PortCounters, PortStatus, State, Status};
@@ -138,6 +140,40 @@ async fn refusals_name_the_thing() {
     assert_eq!(busy.to_string(), "tracing busy %: another trace is running");
     let nobody = Client::new(&path.with_extension("none")).status().await.expect_err("no socket");
     assert!(matches!(nobody, ClientError::Unreachable { .. }), "{nobody}");
+}
+
+#[tokio::test]
+async fn a_path_and_a_method_decide_and_a_connection_carries_one_request() {
+    let (_directory, path) = serve();
+    for (request, status) in [
+        ("GET /v1/status", "200 OK"),
+        ("POST /v1/status", "405 Method Not Allowed"),
+        ("GET /v1/trace?port=tap1", "405 Method Not Allowed"),
+        ("POST /v1/trace", "400 Bad Request"),
+        ("POST /v1/source/accept", "409 Conflict"),
+        ("GET /v1/nonsense", "404 Not Found"),
+        ("GET /v1/status/", "404 Not Found"),
+    ] {
+        let mut stream = UnixStream::connect(&path).await.expect("connected");
+        stream.write_all(format!("{request} HTTP/1.1\r\n\r\n").as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        // Ends, although the client keeps its side open.
+        stream.read_to_string(&mut answer).await.expect("read");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {answer}");
+        let allow = answer.lines().find(|line| line.starts_with("allow: "));
+        assert_eq!(allow.is_some(), status.starts_with("405"), "{request}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_send_nothing_lock_nobody_out() {
+    let (_directory, path) = serve();
+    let silent = (0..CONNECTIONS).map(|_| UnixStream::connect(&path));
+    let silent = futures_util::future::try_join_all(silent).await.expect("connected");
+    let before = tokio::time::Instant::now();
+    Client::new(&path).status().await.expect("answered when the silent ones are closed");
+    assert!(before.elapsed() < REQUEST_TIMEOUT * 2, "{:?}", before.elapsed());
+    drop(silent);
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! Every socket that the daemon listens on is made here, and handed to whoever accepts on it.
+//!
+//! Promises: a socket is close-on-exec, non-blocking, and listening when it is returned; none takes the place of another
+//! process's. A socket belongs to the network namespace of the thread that makes it.
+//!
+//! Left out: sockets that come from elsewhere (systemd's file descriptor store, a predecessor) are to be adopted here too.
+
+use std::io;
+use std::net::{SocketAddrV6, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use metadata_ebpf::addr::RESPONDER_IPV6;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel holds until they are accepted. A node's guests booting at once come to some thousands.
+const BACKLOG: i32 = 4096;
+
+/// Opens `count` sockets on the responder's address: the kernel spreads guests' connections over them.
+///
+/// # Errors
+/// If a socket cannot be opened: usually because another process listens there.
+pub fn guests(port: u16, count: usize) -> io::Result<Vec<TcpListener>> {
+    // Sockets that share a port also share it with other processes of the same user. The first one does not share, so it
+    // finds out whether another process listens there.
+    drop(bound(port, false)?);
+    let sockets = (0..count).map(|_| {
+        let socket = bound(port, true)?;
+        // Answers are written whole: waiting to send could only delay the last segment. Connections inherit it.
+        socket.set_tcp_nodelay(true)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    });
+    sockets.collect()
+}
+
+fn bound(port: u16, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_only_v6(true)?;
+    socket.bind(&SocketAddrV6::new(RESPONDER_IPV6.into(), port, 0, 0).into())?;
+    Ok(socket)
+}
+
+/// Opens the Unix socket of the admin API, for its owner only. Nothing may exist at `path`.
+///
+/// # Errors
+/// If the socket cannot be opened.
+pub fn admin(path: &Path) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(path)?;
+    // Until here the umask decides, and the usual ones let only the owner write.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
