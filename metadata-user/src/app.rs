@@ -58,6 +58,7 @@ use crate::snapshot::Snapshot;
 use crate::source::vendordata::Vendordata;
 use crate::source::{Restored, Source};
 use crate::store::Store;
+use crate::worker::Worker;
 use view::{Kernel, View};
 
 /// How long the first scan of the source is waited for. Ten thousand documents take about a second; a directory that hangs
@@ -240,23 +241,20 @@ async fn ended<T>(task: Option<&mut JoinHandle<T>>) -> Option<T> {
     }
 }
 
-/// Starts the ports' thread. The receiver tells how it ended.
+/// Starts the ports' thread. The receiver gets how it ended. It ends with the process: what it knows of the kernel's links
+/// must not be dropped, since that would detach them.
 fn port_thread(
     ports: Ports,
     changes: port::Changes,
     inbox: mpsc::Receiver<port::Request>,
     attached: Blocker,
 ) -> Result<oneshot::Receiver<Result<(), PortsError>>, AppError> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(AppError::Runtime)?;
     let (sender, ended) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("ports".to_owned())
-        .spawn(move || {
-            let result = runtime.block_on(ports.run(changes, inbox, move || drop(attached)));
-            // Nobody listens while the daemon ends.
-            let _ = sender.send(result);
-        })
-        .map_err(AppError::Runtime)?;
+    let worker = Worker::spawn("ports", async move |_| {
+        // Nobody listens while the daemon ends.
+        let _ = sender.send(ports.run(changes, inbox, move || drop(attached)).await);
+    });
+    worker.map_err(AppError::Runtime)?.detach();
     Ok(ended)
 }
 

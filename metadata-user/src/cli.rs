@@ -30,7 +30,6 @@ use crate::app;
 use crate::config::{Config, defaults};
 
 use error::CliError;
-pub(crate) use error::one_line;
 
 #[derive(Debug, Parser)]
 #[command(

@@ -37,6 +37,7 @@ use crate::{
     api::RenderedInstance,
     config,
     dataplane::{Dataplane, DataplaneError, IfIndex, PortEntry, Trace},
+    error_text,
     facts::{Facts, FactsChange},
     identity::{Identities, Identity, Tag},
     record::{InstanceId, PortId},
@@ -328,7 +329,7 @@ impl Ports {
             }
         }
         if let Err(error) = self.dataplane.end_orphaned_tags() {
-            tracing::error!(error = chain(&error), "cannot end tags that no port has");
+            tracing::error!(error = error_text::chain(&error), "cannot end tags that no port has");
         }
     }
 
@@ -356,10 +357,10 @@ impl Ports {
                 return;
             }
             Err(error) => {
-                let mut reason = chain(&error);
+                let mut reason = error_text::chain(&error);
                 // Better held than passed on to a network, or to an instance with half its rules.
                 if let Err(error) = self.make(ifindex, &name, &DesiredPort::Held) {
-                    reason = format!("{reason}; and it cannot be held: {}", chain(&error));
+                    reason = format!("{reason}; and it cannot be held: {}", error_text::chain(&error));
                 }
                 self.retry = Some(Instant::now() + RETRY);
                 PortState::Failed(reason)
@@ -498,7 +499,7 @@ impl Ports {
                 let _ = started.send(Ok(()));
             }
             Err(error) => {
-                let _ = started.send(Err(chain(&error)));
+                let _ = started.send(Err(error_text::chain(&error)));
             }
         }
     }
@@ -508,7 +509,7 @@ impl Ports {
             && let Err(error) = self.dataplane.end_trace(trace)
         {
             // The tap may have gone while it was traced; its program went with it.
-            tracing::info!(error = chain(&error), "the traced programs stay until the next start");
+            tracing::info!(error = error_text::chain(&error), "the traced programs stay until the next start");
         }
     }
 }
@@ -532,20 +533,5 @@ fn is_there(ifindex: IfIndex) -> bool {
 }
 
 fn report(ifindex: IfIndex, name: &str, error: &DataplaneError) {
-    tracing::error!(ifindex = ifindex.0, name, error = chain(error), "tap");
-}
-
-/// Returns an error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
+    tracing::error!(ifindex = ifindex.0, name, error = error_text::chain(error), "tap");
 }

@@ -30,8 +30,10 @@ pub use keeper::Keeper;
 pub use key::KeyError;
 
 use crate::config;
+use crate::error_text;
 use crate::secret::seal::SealKey;
-use crate::source::StateView;
+use crate::source::SourceView;
+use crate::state_view::StateView;
 use crate::store::{Changes, Store};
 
 /// How far in the future a snapshot may be from without a word: clocks of a node differ a little from boot to boot.
@@ -93,7 +95,7 @@ impl Snapshot {
         let key = match key::find(&settings.key_file) {
             Ok(key) => Some(key),
             Err(error) => {
-                let problem = crate::cli::one_line(&in_full(&error));
+                let problem = error_text::chain(&error);
                 warn!("no snapshot is read or written: {problem}");
                 state.error = Some(problem);
                 None
@@ -122,7 +124,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn keep(self, written: Changes, store: Arc<Store>, source: StateView) -> std::io::Result<Option<Keeper>> {
+    pub fn keep(self, written: Changes, store: Arc<Store>, source: SourceView) -> std::io::Result<Option<Keeper>> {
         let Some(key) = self.key else { return Ok(None) };
         Keeper::start(self.settings, self.origin, key, self.state, written, store, source).map(Some)
     }
@@ -137,7 +139,7 @@ fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotSt
             return;
         }
         Err(refused) => {
-            let mut problem = crate::cli::one_line(&in_full(&refused));
+            let mut problem = error_text::chain(&refused);
             match file::set_aside(&state.path) {
                 Ok(aside) => problem += &format!(" (kept as {})", aside.display()),
                 Err(error) => warn!(%error, "the snapshot cannot be kept aside"),
@@ -165,17 +167,6 @@ fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotSt
     let as_of = file::time(header.as_of);
     info!(path = %state.path.display(), instances, as_of = header.as_of, "snapshot read");
     state.restored = Some(Restored { instances, as_of, cluster: header.cluster, revision: header.revision });
-}
-
-/// An error with all its causes.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -13,12 +13,10 @@ mod tls;
 pub mod vendordata;
 pub mod wire;
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config;
@@ -26,6 +24,7 @@ use crate::facts::Facts;
 use crate::origin::Origin;
 use crate::readiness::Blocker;
 use crate::record::InstanceId;
+use crate::state_view::StateView;
 use crate::store::Store;
 
 /// The source that the configuration names. Dropping it ends it.
@@ -58,9 +57,7 @@ impl Source {
                 Self::Directory(directory::Directory::start(path, wire::parse, store, first_scan)?)
             }
             #[cfg(feature = "etcd")]
-            config::Source::Etcd(settings) => {
-                Self::Etcd(etcd::Etcd::start(settings, store, facts, restored, first_scan)?)
-            }
+            config::Source::Etcd(settings) => Self::Etcd(etcd::Etcd::start(settings, store, restored, first_scan)?),
             #[cfg(not(feature = "etcd"))]
             config::Source::Etcd(_) => {
                 drop(restored);
@@ -83,7 +80,7 @@ impl Source {
 
     /// Returns a view of its state.
     #[must_use]
-    pub fn state(&self) -> StateView {
+    pub fn state(&self) -> SourceView {
         match self {
             Self::Directory(source) => source.state(),
             #[cfg(feature = "etcd")]
@@ -174,6 +171,9 @@ pub enum StartError {
     WithoutEtcd,
 }
 
+/// A view of a source's state.
+pub type SourceView = StateView<SourceState>;
+
 /// How a source is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceState {
@@ -260,39 +260,4 @@ impl SourceState {
     pub fn is_healthy(&self) -> bool {
         self.broken.is_empty() && self.error.is_none()
     }
-}
-
-/// A view of a source's state that is always the latest. Cheap to clone.
-#[derive(Debug)]
-pub struct StateView<S = SourceState>(Arc<ArcSwap<S>>);
-
-impl<S> Clone for StateView<S> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<S> StateView<S> {
-    /// Returns a view that shows this state until [`Self::publish`].
-    #[must_use]
-    pub fn new(state: S) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(state)))
-    }
-
-    /// Returns the state.
-    #[must_use]
-    pub fn get(&self) -> Arc<S> {
-        self.0.load_full()
-    }
-
-    /// Replaces the state.
-    pub fn publish(&self, state: S) {
-        self.0.store(Arc::new(state));
-    }
-}
-
-/// Tells an error with its causes.
-fn told(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

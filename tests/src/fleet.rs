@@ -22,7 +22,7 @@ use metadata_user::app;
 use metadata_user::config::{Config, Source};
 use metadata_user::readiness::Readiness;
 use metadata_user::record::InstanceId;
-use metadata_user::source::StateView;
+use metadata_user::source::SourceView;
 use metadata_user::source::etcd::Etcd as EtcdSource;
 use metadata_user::store::Store;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -141,7 +141,7 @@ pub fn measure(plan: &Plan) -> Result<Figures> {
 /// One node as the others see it.
 struct Node {
     store: Arc<Store>,
-    state: StateView,
+    state: SourceView,
 }
 
 impl Node {

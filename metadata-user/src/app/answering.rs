@@ -10,13 +10,13 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::drain::Drain;
 use crate::http::{self, Guests};
 use crate::readiness::Readiness;
+use crate::worker::Worker;
 
 /// Starts a thread for each socket. The set tells how they end; a thread that panics is gone from it with an error.
 ///
@@ -31,12 +31,12 @@ pub(super) fn start(
     let mut ends = JoinSet::new();
     for listener in listeners {
         let (guests, readiness, drain) = (Arc::clone(guests), readiness.clone(), drain.clone());
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel();
-        std::thread::Builder::new().name("guests".to_owned()).spawn(move || {
+        let worker = Worker::spawn("guests", async move |_| {
             // Nobody listens any more once the daemon ends.
-            let _ = end.send(runtime.block_on(answer(listener, guests, readiness, drain)));
+            let _ = end.send(answer(listener, guests, readiness, drain).await);
         })?;
+        worker.detach();
         ends.spawn(async move { ended.await.unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))) });
     }
     Ok(ends)

@@ -14,6 +14,7 @@ use crate::admin::wire::{
 use crate::admin::{Accepting, Inspect, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
+use crate::error_text;
 use crate::facts::observers::{ObserverState, ObserverView};
 use crate::http::Guests;
 use crate::port::reconcile::Assignment;
@@ -21,14 +22,15 @@ use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
 use crate::snapshot::SnapshotState;
 use crate::source::vendordata::VendordataState;
-use crate::source::{Accepts, EndpointState, SourceState, StateView};
+use crate::source::{Accepts, EndpointState, SourceState, SourceView};
+use crate::state_view::StateView;
 
 /// What there is to see.
 pub(super) struct View {
     pub(super) started_at: SystemTime,
     pub(super) readiness: Readiness,
     pub(super) drain: Drain,
-    pub(super) source: StateView,
+    pub(super) source: SourceView,
     pub(super) accepts: Accepts,
     pub(super) snapshot: Option<StateView<SnapshotState>>,
     pub(super) vendordata: Option<StateView<VendordataState>>,
@@ -69,7 +71,7 @@ impl Kernel {
             Ok(()) => answer.await.unwrap_or_else(|_| Err("the daemon is ending".to_owned())),
             Err(_) => Err("the daemon is ending".to_owned()),
         };
-        result.map_err(|reason| TraceError::Refused { port, reason: crate::cli::one_line(&reason) })
+        result.map_err(|reason| TraceError::Refused { port, reason: error_text::one_line(&reason) })
     }
 }
 
@@ -166,7 +168,7 @@ fn endpoint(state: &EndpointState) -> Endpoint {
         in_use: state.in_use,
         answered_at: state.answered_at.map(unix),
         failing_since: state.error.as_ref().map(|(since, _)| unix(*since)),
-        error: state.error.as_ref().map(|(_, error)| crate::cli::one_line(error)),
+        error: state.error.as_ref().map(|(_, error)| error_text::one_line(error)),
     }
 }
 
@@ -198,7 +200,7 @@ fn vendordata(state: &VendordataState) -> Vendordata {
             failing_since: target.failing_since.map(unix),
             answered_at: target.answered_at.map(unix),
             failed_at: target.error.as_ref().map(|(at, _)| unix(*at)),
-            error: target.error.as_ref().map(|(_, error)| crate::cli::one_line(error)),
+            error: target.error.as_ref().map(|(_, error)| error_text::one_line(error)),
         })
         .collect();
     let failing = targets.iter().filter(|target| target.failing > 0).count();
@@ -217,8 +219,8 @@ fn observer(state: &ObserverState) -> wire::Observer {
         present: state.present,
         since: unix(state.since),
         facts: state.facts,
-        error: state.error.as_deref().map(crate::cli::one_line),
-        unreadable: state.unreadable.iter().map(|problem| crate::cli::one_line(problem)).collect(),
+        error: state.error.as_deref().map(error_text::one_line),
+        unreadable: state.unreadable.iter().map(|problem| error_text::one_line(problem)).collect(),
         unreachable_ports: unreachable_ports.collect(),
     }
 }

@@ -11,6 +11,7 @@ use crate::admin::socket::SocketError;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::dataplane::detach::DetachError;
+use crate::error_text;
 use crate::source::StartError;
 use crate::source::nova::NovaStartError;
 use crate::source::vendordata::TlsError;
@@ -42,7 +43,7 @@ pub(super) enum CliError {
 impl CliError {
     /// Returns the error in one line, with its causes and, if a privilege is missing, the remedy.
     pub(super) fn told(&self) -> String {
-        let line = chain(self);
+        let line = error_text::chain(self);
         if self.exit() == exit::NO_PERMISSION && !line.contains("root") { format!("{line}; {PRIVILEGE}") } else { line }
     }
 
@@ -78,38 +79,9 @@ const PRIVILEGE: &str = "run this as root, or with the capabilities that metadat
 
 /// Tells whether the system refused something for lack of privilege.
 fn is_permission(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()).any(|error| {
+    error_text::causes(error).any(|error| {
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
     })
-}
-
-/// Returns an error and its causes in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = String::new();
-    for error in std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()) {
-        let text = one_line(&error.to_string());
-        // A transparent error has its cause's text.
-        if !line.ends_with(&text) {
-            if !line.is_empty() {
-                line += ": ";
-            }
-            line += &text;
-        }
-    }
-    line
-}
-
-/// Keeps the ends of a long text: the verifier's begins with what failed, has thousands of lines, and ends with why and
-/// some statistics.
-pub(crate) fn one_line(text: &str) -> String {
-    let is_statistic =
-        |line: &&str| ["verification time", "stack depth", "processed"].iter().any(|s| line.starts_with(s));
-    let lines: Vec<&str> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).filter(|line| !is_statistic(line)).collect();
-    match lines.as_slice() {
-        [first, .., why] if lines.len() > 3 => format!("{first} … {why}"),
-        lines => lines.join(" / "),
-    }
 }
 
 #[cfg(test)]
@@ -122,12 +94,5 @@ mod tests {
         assert_eq!(error.exit(), exit::NO_PERMISSION);
         assert!(error.told().ends_with(PRIVILEGE), "{}", error.told());
         assert!(!CliError::NoSuchPort("tap0".to_owned()).told().contains("root"));
-    }
-
-    #[test]
-    fn an_error_is_one_line_however_long_its_cause() {
-        let cause = io::Error::other("refused:\n0: a\n1: b\n2: c\nR1 is not a pointer\nprocessed 3 insns\n");
-        let line = chain(&CliError::Runtime(cause));
-        assert_eq!(line, "starting a thread: refused: … R1 is not a pointer");
     }
 }

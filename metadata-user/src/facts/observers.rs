@@ -8,9 +8,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
-use tokio::runtime::Builder;
-use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{libvirt, openvswitch};
@@ -18,6 +15,8 @@ use crate::config;
 use crate::facts::{Fact, Facts, Observer};
 use crate::readiness::Blocker;
 use crate::record::{InstanceId, PortId};
+use crate::state_view::StateView;
+use crate::worker::{Stop, Worker};
 
 /// An interface of an instance whose packets pass no tap here. The instance needs a config drive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,23 +52,14 @@ pub struct ObserverState {
     pub unreachable_ports: Vec<UnreachablePort>,
 }
 
-/// A view of an observer's state that is always the latest. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct ObserverView(Arc<ArcSwap<ObserverState>>);
-
-impl ObserverView {
-    /// Returns the state.
-    #[must_use]
-    pub fn get(&self) -> Arc<ObserverState> {
-        self.0.load_full()
-    }
-}
+/// A view of an observer's state.
+pub type ObserverView = StateView<ObserverState>;
 
 /// The running observers. Dropping it ends them.
 #[derive(Debug)]
 pub struct Observers {
     views: Vec<ObserverView>,
-    _end: oneshot::Sender<()>,
+    _worker: Worker,
 }
 
 impl Observers {
@@ -96,21 +86,16 @@ impl Observers {
             (dir, reporter)
         });
         let views = ovs.iter().chain(&libvirt).map(|(_, reporter)| reporter.view.clone()).collect();
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (end, ended) = oneshot::channel::<()>();
-        std::thread::Builder::new().name("facts".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                if let Some((socket, reporter)) = ovs {
-                    tokio::spawn(openvswitch::run(socket, reporter));
-                }
-                if let Some((dir, reporter)) = libvirt {
-                    tokio::spawn(libvirt::run(dir, reporter));
-                }
-                // The sender is only ever dropped.
-                let _ = ended.await;
-            });
+        let worker = Worker::spawn("facts", async move |mut stop: Stop| {
+            if let Some((socket, reporter)) = ovs {
+                tokio::spawn(openvswitch::run(socket, reporter));
+            }
+            if let Some((dir, reporter)) = libvirt {
+                tokio::spawn(libvirt::run(dir, reporter));
+            }
+            stop.requested().await;
         })?;
-        Ok(Self { views, _end: end })
+        Ok(Self { views, _worker: worker })
     }
 
     /// Returns a view of each, most trusted first.
@@ -144,7 +129,7 @@ impl Reporter {
             unreadable: Vec::new(),
             unreachable_ports: Vec::new(),
         };
-        let view = ObserverView(Arc::new(ArcSwap::from_pointee(state.clone())));
+        let view = StateView::new(state.clone());
         Self { observer, facts, rules, state, view, first: Some(first) }
     }
 
@@ -219,7 +204,7 @@ impl Reporter {
     }
 
     fn publish(&mut self) {
-        self.view.0.store(Arc::new(self.state.clone()));
+        self.view.publish(self.state.clone());
         self.first = None;
     }
 }

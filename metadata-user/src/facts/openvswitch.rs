@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use self::rows::Rows;
 use self::rpc::{Frames, FramesError, Incoming};
 use super::observers::Reporter;
+use crate::backoff::{self, Backoff};
 
 /// How long nothing may come until a sign of life is asked for. Open vSwitch's own clients wait as long.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -29,6 +30,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 
 /// See [`FIRST_RETRY`].
 const LAST_RETRY: Duration = Duration::from_secs(2);
+
+/// Delays between attempts to connect.
+const RETRIES: Backoff = Backoff::new(FIRST_RETRY, LAST_RETRY, 20);
 
 /// Why a connection ended, or could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +53,7 @@ enum OvsError {
 
 /// Follows the database until the runtime ends.
 pub(super) async fn run(socket: PathBuf, mut reporter: Reporter) {
-    let mut wait = FIRST_RETRY;
+    let mut failures = 0u32;
     loop {
         match connect(&socket).await {
             Ok(None) => reporter.absent(),
@@ -57,14 +61,14 @@ pub(super) async fn run(socket: PathBuf, mut reporter: Reporter) {
                 let mut heard = false;
                 let Err(error) = follow(connection, &mut reporter, &mut heard).await;
                 if heard {
-                    wait = FIRST_RETRY;
+                    failures = 0;
                 }
                 reporter.lost(error.to_string());
             }
             Err(error) => reporter.lost(error.to_string()),
         }
-        sleep(wait).await;
-        wait = (wait * 2).min(LAST_RETRY);
+        failures = failures.saturating_add(1);
+        sleep(RETRIES.delay(failures, backoff::random())).await;
     }
 }
 

@@ -2,11 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
-use tokio::runtime::Builder;
-use tokio::sync::oneshot;
 use tokio::time::{Duration, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
@@ -15,18 +12,21 @@ use super::file::{self, Header, Origin};
 use super::pace::{Pace, Reason};
 use crate::config;
 use crate::secret::seal::SealKey;
-use crate::source::StateView;
+use crate::source::SourceView;
+use crate::state_view::StateView;
 use crate::store::{Changes, Store};
+use crate::worker::{Stop, Worker};
 
 /// How often it is looked whether the source has read everything: it tells nobody, and that time is well spent waiting.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long the last write is waited for: service managers wait 90 seconds for the end of a daemon.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The running thread. Dropping it writes what is not written yet, and ends it.
 #[derive(Debug)]
 pub struct Keeper {
-    /// Dropped to stop.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
 }
 
 impl Keeper {
@@ -37,10 +37,8 @@ impl Keeper {
         state: StateView<SnapshotState>,
         written: Changes,
         store: Arc<Store>,
-        source: StateView,
+        source: SourceView,
     ) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_time().build()?;
-        let (stop, stopped) = oneshot::channel();
         let mut changes = store.changes();
         // What came while the source started is looked at too.
         changes.mark_changed();
@@ -55,20 +53,8 @@ impl Keeper {
             store,
             source,
         };
-        let thread = std::thread::Builder::new()
-            .name("snapshot".to_owned())
-            .spawn(move || runtime.block_on(task.run(changes, stopped)))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was reported by itself.
-            let _ = thread.join();
-        }
+        let worker = Worker::spawn("snapshot", async move |stop: Stop| task.run(changes, stop).await)?;
+        Ok(Self { _worker: worker.with_patience(PATIENCE) })
     }
 }
 
@@ -78,7 +64,7 @@ struct Task {
     key: SealKey,
     state: StateView<SnapshotState>,
     store: Arc<Store>,
-    source: StateView,
+    source: SourceView,
     pace: Pace,
     /// What the file holds.
     written: Changes,
@@ -87,14 +73,13 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut changes: tokio::sync::watch::Receiver<Changes>, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, mut changes: tokio::sync::watch::Receiver<Changes>, mut stop: Stop) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.pace.due().map(tokio::time::Instant::from_std);
             tokio::select! {
-                // The sender is dropped to end this.
-                _ = &mut stopped => break,
+                () = stop.requested() => break,
                 // The store outlives this task.
                 _ = changes.changed() => self.look_at_store(),
                 _ = look.tick() => self.look_at_source(),

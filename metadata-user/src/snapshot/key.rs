@@ -122,12 +122,12 @@ mod tests {
         let problem = |text: &str, mode| {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            super::super::in_full(&find_in(None, &path).unwrap_err())
+            crate::error_text::chain(&find_in(None, &path).unwrap_err())
         };
         assert!(problem("short", 0o600).contains("5 bytes, and at least 32"));
         assert!(problem("0123456789012345678901234567890123456789", 0o644).contains("readable by everyone"));
         assert!(problem("", 0o600).contains("is empty"));
-        let nowhere = super::super::in_full(&find_in(None, Path::new("/proc/none/such/key")).unwrap_err());
+        let nowhere = crate::error_text::chain(&find_in(None, Path::new("/proc/none/such/key")).unwrap_err());
         assert!(nowhere.contains("making the key /proc/none/such/key: make its directory writable"), "{nowhere}");
     }
 }

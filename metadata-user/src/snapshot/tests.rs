@@ -116,7 +116,7 @@ fn what_cannot_be_used_is_refused_by_name() {
     let head = good.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
     let refused = |bytes: &[u8], expected: &[&str]| {
         fs::write(&path, bytes).unwrap();
-        let message = in_full(&read(&path, &key(1), "/docs").unwrap_err());
+        let message = error_text::chain(&read(&path, &key(1), "/docs").unwrap_err());
         for part in expected {
             assert!(message.contains(part), "{message}\n  does not say: {part}");
         }
@@ -202,7 +202,7 @@ fn settings(directory: &Path) -> config::snapshot::Snapshot {
 /// A daemon's life as far as the snapshot is concerned.
 struct Life {
     store: Arc<Store>,
-    source: StateView,
+    source: SourceView,
     state: StateView<SnapshotState>,
     keeper: Option<Keeper>,
 }

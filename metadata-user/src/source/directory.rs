@@ -29,10 +29,11 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{info, warn};
 
-use super::StateView;
+use super::SourceView;
 use super::wire::DocumentError;
 use crate::readiness::Blocker;
 use crate::record::InstanceRecord;
+use crate::state_view::StateView;
 use crate::store::Store;
 use documents::DocumentDirectory;
 pub(crate) use documents::read;
@@ -51,7 +52,7 @@ pub type Parse = fn(&[u8]) -> Result<InstanceRecord, DocumentError>;
 /// The running source. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Directory {
-    state: StateView,
+    state: SourceView,
     inbox: Arc<Inbox>,
     thread: Option<JoinHandle<()>>,
 }
@@ -85,7 +86,7 @@ impl Directory {
 
     /// Returns a view of its state.
     #[must_use]
-    pub fn state(&self) -> StateView {
+    pub fn state(&self) -> SourceView {
         self.state.clone()
     }
 }
@@ -145,7 +146,7 @@ pub(crate) fn document_name(path: &Path) -> Option<&str> {
 
 struct Task {
     directory: DocumentDirectory,
-    state: StateView,
+    state: SourceView,
     inbox: Arc<Inbox>,
     /// The watch, and device and inode of the directory that it is on.
     watched: Option<(RecommendedWatcher, (u64, u64))>,

@@ -22,27 +22,26 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{Accept, Restored, StateView, wire};
+use super::{Accept, Restored, SourceView, wire};
 use crate::config;
-use crate::facts::Facts;
+use crate::error_text;
 use crate::readiness::Blocker;
+use crate::state_view::StateView;
 use crate::store::Store;
+use crate::worker::{Stop, Worker};
 use follow::Follower;
 use mirror::Mirror;
 
-/// The running source. Dropping it ends the thread.
+/// The running source. Dropping it ends it.
 #[derive(Debug)]
 pub struct Etcd {
-    state: StateView,
+    state: SourceView,
     accept: mpsc::UnboundedSender<Accept>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
 }
 
 impl Etcd {
@@ -54,26 +53,19 @@ impl Etcd {
     pub fn start(
         settings: config::etcd::Etcd,
         store: Arc<Store>,
-        _facts: Facts,
         restored: Option<Restored>,
         first_scan: Blocker,
     ) -> io::Result<Self> {
         let (follower, state) = follower(settings, store, restored);
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = oneshot::channel();
         let (accept, accepts) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name("source".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = stopped => {}
-                    never = follower.run(first_scan) => match never {},
-                    () = answer(accepts, &follower) => {}
-                }
-            });
-            // A name that is being resolved must not delay the end.
-            runtime.shutdown_background();
+        let worker = Worker::spawn("source", async move |mut stop: Stop| {
+            tokio::select! {
+                () = stop.requested() => {}
+                never = follower.run(first_scan) => match never {},
+                () = answer(accepts, &follower) => {}
+            }
         })?;
-        Ok(Self { state, accept, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { state, accept, _worker: worker })
     }
 
     /// Follows the controller on the caller's thread, for good; returns the view of its state and what does it. As
@@ -83,14 +75,14 @@ impl Etcd {
         store: Arc<Store>,
         restored: Option<Restored>,
         first_scan: Blocker,
-    ) -> (StateView, impl Future<Output = Infallible>) {
+    ) -> (SourceView, impl Future<Output = Infallible>) {
         let (follower, state) = follower(settings, store, restored);
         (state, async move { follower.run(first_scan).await })
     }
 
     /// Returns a view of its state.
     #[must_use]
-    pub fn state(&self) -> StateView {
+    pub fn state(&self) -> SourceView {
         self.state.clone()
     }
 
@@ -101,12 +93,12 @@ impl Etcd {
 
 /// Tells in words what is unwise, or names a file that cannot be used at present.
 pub(super) fn warnings(settings: &config::etcd::Etcd) -> Vec<String> {
-    let unusable = connect::Credentials::read(settings).err().map(|error| error.told());
+    let unusable = connect::Credentials::read(settings).err().map(|error| error_text::chain(&error));
     settings.warnings().into_iter().chain(unusable).collect()
 }
 
 /// Prepares to follow the controller, and returns the view of its state.
-fn follower(settings: config::etcd::Etcd, store: Arc<Store>, restored: Option<Restored>) -> (Follower, StateView) {
+fn follower(settings: config::etcd::Etcd, store: Arc<Store>, restored: Option<Restored>) -> (Follower, SourceView) {
     for warning in settings.warnings() {
         warn!("{warning}");
     }
@@ -121,18 +113,5 @@ async fn answer(mut accepts: mpsc::UnboundedReceiver<Accept>, follower: &Followe
     while let Some(Accept(answer)) = accepts.recv().await {
         // Whoever asked may have gone.
         let _ = answer.send(follower.accept());
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // It may have ended by itself.
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was reported by itself.
-            let _ = thread.join();
-        }
     }
 }

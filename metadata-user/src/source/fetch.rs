@@ -45,11 +45,6 @@ impl FetchError {
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(self, Self::Exchange(_))
     }
-
-    /// Returns the error with its causes.
-    pub(super) fn told(&self) -> String {
-        super::told(self)
-    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

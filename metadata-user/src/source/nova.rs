@@ -27,14 +27,14 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::runtime::Builder;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::tls::{self, Named, TlsError};
-use super::{BrokenDocument, SourceState, StateView};
+use super::{BrokenDocument, SourceState, SourceView};
 use crate::api::NovaPages;
+use crate::backoff;
 use crate::config;
 use crate::facts::Facts;
 use crate::origin::{self, Ask, Origin};
@@ -42,7 +42,9 @@ use crate::readiness::Blocker;
 use crate::record::InstanceId;
 use crate::secret::sign::Signer;
 use crate::secret::{Secret, SecretError};
+use crate::state_view::StateView;
 use crate::store::Store;
+use crate::worker::{Stop, Worker};
 use client::{Client, NovaError, Requester};
 use local_instance::{InstanceState, InstanceTask};
 use refresh::Pages;
@@ -91,11 +93,9 @@ pub(super) fn check(settings: &config::nova::Nova) -> Result<(), NovaStartError>
 /// The running source. Dropping it ends it.
 #[derive(Debug)]
 pub struct Nova {
-    state: StateView,
+    state: SourceView,
     origin: Origin,
-    /// Dropped first, which ends the thread.
-    end: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    _worker: Worker,
 }
 
 impl Nova {
@@ -127,20 +127,13 @@ impl Nova {
             synced: Mutex::default(),
             moved: Notify::new(),
         });
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (end, ended) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("source".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    // Dropped, or sent: the same.
-                    _ = ended => {}
-                    () = run(shared, facts, asks, first_scan) => {}
-                }
-            });
-            // A name that is being looked up must not hold up the end.
-            runtime.shutdown_background();
+        let worker = Worker::spawn("source", async move |mut stop: Stop| {
+            tokio::select! {
+                () = stop.requested() => {}
+                () = run(shared, facts, asks, first_scan) => {}
+            }
         })?;
-        Ok(Self { state, origin, end: Some(end), thread: Some(thread) })
+        Ok(Self { state, origin, _worker: worker })
     }
 
     /// Returns where guests' requests ask for what was not read ahead.
@@ -151,18 +144,8 @@ impl Nova {
 
     /// Returns a view of its state.
     #[must_use]
-    pub fn state(&self) -> StateView {
+    pub fn state(&self) -> SourceView {
         self.state.clone()
-    }
-}
-
-impl Drop for Nova {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was reported by itself.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -185,7 +168,7 @@ struct Shared {
     leaving: Mutex<BTreeSet<InstanceId>>,
     /// There are such.
     left: Notify,
-    view: StateView,
+    view: SourceView,
     synced: Mutex<Synced>,
     /// An instance's first read has come to some end.
     moved: Notify,
@@ -498,8 +481,7 @@ fn problem(state: &InstanceState) -> Option<String> {
 
 /// Returns a duration that is shorter by up to a fifth, by chance.
 fn spread(duration: Duration) -> Duration {
-    let random = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
-    duration - (duration / 5).mul_f64(random)
+    backoff::shorter(duration, 20, backoff::random())
 }
 
 #[cfg(test)]

@@ -25,11 +25,12 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 pub use super::tls::TlsError;
-use super::{StateView, told};
 use crate::api::vendor_data;
 use crate::config;
 use crate::config::target::TargetUrl;
+use crate::error_text;
 use crate::record::InstanceId;
+use crate::state_view::StateView;
 use crate::store::Store;
 use fetch::{Client, FetchError};
 use queue::{Outcome, Queue, Ticket};
@@ -191,7 +192,7 @@ impl Vendordata {
             Ok((id, Ok(answer))) => (id, Ok(answer)),
             Ok((id, Err(error))) => {
                 let outcome = if error.is_of_service() { Outcome::Unreachable } else { Outcome::Unusable };
-                (id, Err((outcome, told(&error))))
+                (id, Err((outcome, error_text::chain(&error))))
             }
             // A panic, which was reported by itself.
             Err(error) => (error.id(), Err((Outcome::Unusable, error.to_string()))),

@@ -57,8 +57,8 @@ pub(in crate::cli) enum InstanceError {
     #[error("starting to talk to etcd")]
     Runtime(#[source] io::Error),
     #[cfg(feature = "etcd")]
-    #[error("connecting to etcd: {}", .0.told())]
-    Connect(ConnectError),
+    #[error("connecting to etcd")]
+    Connect(#[source] ConnectError),
     #[cfg(feature = "etcd")]
     #[error("etcd: {}", told(trouble, what, prefix))]
     Etcd { what: &'static str, prefix: String, trouble: EtcdError },

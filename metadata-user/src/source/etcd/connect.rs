@@ -35,14 +35,6 @@ pub(crate) enum ConnectError {
     Endpoint { endpoint: String, trouble: EtcdError },
 }
 
-impl ConnectError {
-    /// Returns the error with its causes.
-    pub(crate) fn told(&self) -> String {
-        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
-        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
-    }
-}
-
 /// What connecting takes from files.
 pub(crate) struct Credentials {
     user: Option<(String, String)>,

@@ -7,6 +7,8 @@ use std::error::Error;
 
 use etcd_client::Error as ClientError;
 
+use crate::error_text;
+
 /// What went wrong with a request to etcd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EtcdError {
@@ -89,18 +91,14 @@ impl EtcdError {
     }
 }
 
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
-}
-
 /// The last cause says most.
 fn innermost(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
+    error_text::causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 fn is_timeout(error: &ClientError) -> bool {
     let ClientError::GRpcStatus(status) = error else { return false };
-    chain(status).any(|error| {
+    error_text::causes(status).any(|error| {
         let text = error.to_string();
         error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
             || text.contains("timed out")
@@ -122,5 +120,5 @@ fn tls_error(error: &ClientError) -> Option<String> {
         let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
         inner.downcast_ref::<rustls::Error>().map(ToString::to_string)
     };
-    chain(first).find_map(tls)
+    error_text::causes(first).find_map(tls)
 }

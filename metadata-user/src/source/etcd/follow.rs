@@ -18,9 +18,11 @@ use super::connect::{self, Credentials};
 use super::error::EtcdError;
 use super::mirror::{Mirror, Position};
 use super::rotation::Rotation;
+use crate::backoff;
 use crate::config::etcd::Etcd;
+use crate::error_text;
 use crate::readiness::Blocker;
-use crate::source::StateView;
+use crate::source::SourceView;
 
 /// Largest answer that is received: a document of the largest size, with room for what is around it.
 const LARGEST_ANSWER: usize = 24 << 20;
@@ -37,7 +39,7 @@ pub(super) struct Follower {
     pub(super) settings: Etcd,
     pub(super) prefix: String,
     pub(super) mirror: RefCell<Mirror>,
-    pub(super) state: StateView,
+    pub(super) state: SourceView,
 }
 
 impl Follower {
@@ -45,7 +47,7 @@ impl Follower {
     pub(super) async fn run(&self, first_scan: Blocker) -> Infallible {
         let mut first_scan = Some(first_scan);
         let members = self.settings.endpoints.len();
-        let mut rotation = Rotation::new(members, random());
+        let mut rotation = Rotation::new(members, backoff::random());
         let mut troubles: Vec<Option<String>> = vec![None; members];
         loop {
             let member = rotation.at();
@@ -59,7 +61,7 @@ impl Follower {
                 rotation.succeeded();
                 troubles.fill(None);
             }
-            let wait = rotation.failed(random());
+            let wait = rotation.failed(backoff::random());
             self.failed(member, &trouble);
             troubles[member] = Some(trouble);
             if rotation.is_exhausted() || rotation.all_failed() {
@@ -120,12 +122,12 @@ impl Follower {
         first_scan: &mut Option<Blocker>,
     ) -> Result<Infallible, String> {
         let url = &self.settings.endpoints[member];
-        let credentials = Credentials::read(&self.settings).map_err(|error| error.told())?;
+        let credentials = Credentials::read(&self.settings).map_err(|error| error_text::chain(&error))?;
         let connected = connect::connect_to(&self.settings, url, &credentials).await;
         // The member is named by whoever tells it.
         let client = connected.map_err(|error| match error {
             connect::ConnectError::Endpoint { trouble, .. } => trouble.to_string(),
-            error => error.told(),
+            error => error_text::chain(&error),
         })?;
         loop {
             match self.read_and_watch(&client, member, established, first_scan).await {
@@ -298,9 +300,4 @@ fn after(prefix: &str) -> Vec<u8> {
     let mut key = prefix.trim_end_matches('/').as_bytes().to_vec();
     key.push(b'/' + 1);
     key
-}
-
-/// Randomness only spreads load: without it, nothing is spread.
-fn random() -> u64 {
-    getrandom::u64().unwrap_or(0)
 }

@@ -6,12 +6,16 @@
 
 use std::time::Duration;
 
+use crate::backoff::{self, Backoff};
+
 /// After one member failed, the next is asked within this.
 const NEXT: Duration = Duration::from_millis(500);
-/// Wait after the first round in which no member answered.
+/// Delay after the first round in which no member answered.
 const FIRST_ROUND: Duration = Duration::from_millis(400);
-/// Longest wait after a round.
+/// Longest delay after a round.
 const LONGEST: Duration = Duration::from_secs(10);
+/// Delays after rounds.
+const ROUNDS: Backoff = Backoff::new(FIRST_ROUND, LONGEST, 50);
 
 #[derive(Debug)]
 pub(super) struct Rotation {
@@ -22,8 +26,8 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    pub(super) fn new(members: usize, random: u64) -> Self {
-        let at = usize::try_from(random % members.max(1) as u64).unwrap_or(0);
+    pub(super) fn new(members: usize, random: u32) -> Self {
+        let at = usize::try_from(random).unwrap_or(0) % members.max(1);
         Self { members: members.max(1), at, failures: 0 }
     }
 
@@ -37,15 +41,14 @@ impl Rotation {
     }
 
     /// Goes on to the next member. Returns how long to wait before.
-    pub(super) fn failed(&mut self, random: u64) -> Duration {
+    pub(super) fn failed(&mut self, random: u32) -> Duration {
         self.at = (self.at + 1) % self.members;
         self.failures += 1;
         if !self.is_exhausted() {
-            return part(NEXT, random);
+            return backoff::shorter(NEXT, 100, random);
         }
-        let rounds = u32::try_from(self.failures / self.members - 1).unwrap_or(u32::MAX);
-        let longest = FIRST_ROUND.saturating_mul(1 << rounds.min(8)).min(LONGEST);
-        longest / 2 + part(longest / 2, random)
+        let rounds = u32::try_from(self.failures / self.members).unwrap_or(u32::MAX);
+        ROUNDS.delay(rounds, random)
     }
 
     /// Whether every member failed since the last success, just now the last of them.
@@ -57,12 +60,6 @@ impl Rotation {
     pub(super) fn all_failed(&self) -> bool {
         self.failures >= self.members
     }
-}
-
-/// A random part of a duration.
-fn part(whole: Duration, random: u64) -> Duration {
-    let share = u32::try_from(random % 1024).unwrap_or(0);
-    whole * share / 1024
 }
 
 #[cfg(test)]
@@ -77,7 +74,7 @@ mod tests {
         for round in 0..12 {
             for member in 0..3 {
                 tried.push(rotation.at());
-                let wait = rotation.failed(1023);
+                let wait = rotation.failed(u32::MAX / 2);
                 assert_eq!(rotation.is_exhausted(), member == 2);
                 assert_eq!(rotation.all_failed(), round > 0 || member == 2);
                 if member < 2 {
@@ -91,6 +88,6 @@ mod tests {
         assert_eq!(tried[..6], [1, 2, 0, 1, 2, 0]);
         rotation.succeeded();
         assert!(!rotation.all_failed() && !rotation.is_exhausted());
-        assert!(rotation.failed(0) < NEXT);
+        assert!(rotation.failed(u32::MAX / 2) < NEXT);
     }
 }

@@ -23,6 +23,7 @@ use super::endpoints::{EndpointFailure, Endpoints};
 use super::prefetch::PROOF;
 use crate::api::{NOT_FOUND_TEXT, Page};
 use crate::config;
+use crate::error_text;
 use crate::record::{InstanceId, ProjectId};
 use crate::secret::sign::Signer;
 use crate::source::fetch;
@@ -123,7 +124,7 @@ impl Client {
                 Err(error) if error.is_unanswered() && self.is_known(endpoint, who, path).await => {
                     return Err(self.only_here(endpoint, who, path, true).await);
                 }
-                Err(error) => self.failed(endpoint, EndpointFailure::Down, error.told()),
+                Err(error) => self.failed(endpoint, EndpointFailure::Down, error_text::chain(&error)),
             }
         }
         Err(NovaError::Unavailable)
@@ -146,7 +147,7 @@ impl Client {
             match self.ask(*endpoint, &who, Method::GET, PROOF, None).await {
                 Ok(answer) if read(&answer).is_some() => self.endpoints.is_well(*endpoint),
                 Ok(answer) => self.refused(*endpoint, &answer),
-                Err(error) => self.failed(*endpoint, EndpointFailure::Down, error.told()),
+                Err(error) => self.failed(*endpoint, EndpointFailure::Down, error_text::chain(&error)),
             }
         }
         !rested.is_empty()
@@ -183,10 +184,10 @@ impl Client {
                 Err(error)
                     if !matches!(error, fetch::FetchError::Connect(_) | fetch::FetchError::ConnectTimeout(_)) =>
                 {
-                    self.failed(endpoint, EndpointFailure::Down, error.told());
+                    self.failed(endpoint, EndpointFailure::Down, error_text::chain(&error));
                     return Err(NovaError::Unavailable);
                 }
-                Err(error) => self.failed(endpoint, EndpointFailure::Down, error.told()),
+                Err(error) => self.failed(endpoint, EndpointFailure::Down, error_text::chain(&error)),
             }
         }
         Err(NovaError::Unavailable)

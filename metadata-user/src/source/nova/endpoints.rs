@@ -10,13 +10,16 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::backoff::Backoff;
 use crate::config::target::TargetUrl;
 use crate::source::EndpointState;
 
-/// The first rest; it doubles with every failure. Short, as a guest may wait for the next try.
+/// The first rest. Short, as a guest may wait for the next attempt.
 const REST: Duration = Duration::from_millis(500);
 /// The longest rest: a Nova that is back is noticed within this.
 const LONGEST_REST: Duration = Duration::from_secs(5);
+/// How long an endpoint that failed rests.
+const RESTS: Backoff = Backoff::new(REST, LONGEST_REST, 25);
 
 /// How an endpoint failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +109,7 @@ impl Endpoints {
         // Requests that were in flight together failed once.
         let now = Instant::now();
         let times = before.as_ref().map_or(1, |before| before.times.saturating_add(u32::from(before.until <= now)));
-        let rest = REST.saturating_mul(2u32.saturating_pow(times - 1)).min(LONGEST_REST);
-        let rest = rest - (rest / 4).mul_f64(f64::from(random) / f64::from(u32::MAX));
+        let rest = RESTS.delay(times, random);
         let since = before.map_or_else(SystemTime::now, |before| before.since);
         health.failing = Some(Failing { since, failure, error, times, until: now + rest });
     }

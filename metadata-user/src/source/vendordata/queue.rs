@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::{self, Backoff};
 use crate::record::InstanceId;
 
-/// The first back-off; it doubles with every failure.
-const BACK_OFF: Duration = Duration::from_secs(1);
-/// The longest back-off of a service that fails: its recovery is noticed within this.
-const LONGEST_SERVICE_BACK_OFF: Duration = Duration::from_secs(30);
-/// The longest back-off for an instance.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
+/// Delays between attempts on a service that fails: its recovery is noticed within the longest.
+const SERVICE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 50);
+/// Delays between attempts for an instance that the service has no good answer for.
+const INSTANCE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300), 50);
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +130,7 @@ impl Queue {
         self.in_flight -= 1;
         if outcome == Outcome::Unreachable {
             self.unreachable = self.unreachable.saturating_add(1);
-            self.hold = Some(now + back_off(self.unreachable, LONGEST_SERVICE_BACK_OFF, random));
+            self.hold = Some(now + SERVICE_BACKOFF.delay(self.unreachable, random));
         } else {
             self.unreachable = 0;
             self.hold = None;
@@ -148,11 +147,11 @@ impl Queue {
             _ if item.changed => Some(now),
             Outcome::Answered => {
                 item.failures = 0;
-                self.refresh.map(|refresh| now + spread(refresh, refresh / 5, random))
+                self.refresh.map(|refresh| now + backoff::shorter(refresh, 20, random))
             }
             Outcome::Unusable => {
                 item.failures = item.failures.saturating_add(1);
-                Some(now + back_off(item.failures, LONGEST_BACK_OFF, random))
+                Some(now + INSTANCE_BACKOFF.delay(item.failures, random))
             }
             // The hold is the back-off; behind all that have waited longer.
             Outcome::Unreachable => Some(now),
@@ -171,17 +170,6 @@ impl Queue {
         }
         self.due.insert((due, instance));
     }
-}
-
-fn back_off(failures: u32, longest: Duration, random: u32) -> Duration {
-    let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
-    let back_off = BACK_OFF.saturating_mul(doubled).min(longest);
-    spread(back_off, back_off / 2, random)
-}
-
-/// Returns a duration that is shorter by up to `by`.
-fn spread(duration: Duration, by: Duration, random: u32) -> Duration {
-    duration - by.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -218,7 +206,7 @@ mod tests {
             queue.done(ticket, Outcome::Answered, now, 0);
             assert_eq!(queue.wake(8), expected.map(|after| now + after));
         }
-        assert_eq!(spread(MINUTE, MINUTE / 5, u32::MAX), MINUTE * 4 / 5);
+        assert_eq!(backoff::shorter(MINUTE, 20, u32::MAX), MINUTE * 4 / 5);
     }
 
     #[test]
@@ -227,7 +215,7 @@ mod tests {
         (1..=20).for_each(|number| queue.touch(id(number), now));
         let burst: Vec<_> = std::iter::from_fn(|| queue.next(now, 8)).collect();
         assert_eq!(burst.len(), 8);
-        now += BACK_OFF;
+        now += SERVICE_BACKOFF.delay(1, 0);
         for ticket in burst {
             queue.done(ticket, Outcome::Unreachable, now, 0);
         }
@@ -242,8 +230,8 @@ mod tests {
             tried.push(ticket.instance);
         }
         assert_eq!(tried, [id(9), id(10), id(11)], "each for another instance");
-        assert_eq!(queue.wake(8), Some(now + LONGEST_SERVICE_BACK_OFF));
-        now += LONGEST_SERVICE_BACK_OFF;
+        assert_eq!(queue.wake(8), Some(now + SERVICE_BACKOFF.delay(u32::MAX, 0)));
+        now += SERVICE_BACKOFF.delay(u32::MAX, 0);
         let ticket = queue.next(now, 8).expect("due");
         queue.done(ticket, Outcome::Answered, now, 0);
         assert_eq!(instances(&mut queue, now, 99).len(), 19, "all go on at once");
@@ -257,7 +245,7 @@ mod tests {
         queue.done(bad, Outcome::Unusable, now, 0);
         assert_eq!(queue.next(now, 1).map(|ticket| ticket.instance), Some(id(2)));
         assert_eq!((queue.len(), queue.failing()), (2, 1));
-        assert_eq!(queue.wake(8), Some(now + BACK_OFF));
+        assert_eq!(queue.wake(8), Some(now + SERVICE_BACKOFF.delay(1, 0)));
         queue.remove(id(1));
         assert_eq!((queue.len(), queue.failing(), queue.wake(8)), (1, 0, None));
         queue.touch(id(3), now);
@@ -280,8 +268,8 @@ mod tests {
 
     #[test]
     fn back_offs_double_up_to_a_bound() {
-        let seconds = |failures| back_off(failures, LONGEST_BACK_OFF, 0).as_secs();
+        let seconds = |failures| INSTANCE_BACKOFF.delay(failures, 0).as_secs();
         assert_eq!([1, 2, 3, 9, 10, u32::MAX].map(seconds), [1, 2, 4, 256, 300, 300]);
-        assert_eq!(back_off(1, LONGEST_BACK_OFF, u32::MAX), BACK_OFF / 2);
+        assert_eq!(INSTANCE_BACKOFF.delay(1, u32::MAX), INSTANCE_BACKOFF.delay(1, 0) / 2);
     }
 }

@@ -1,0 +1,186 @@
+//! A long-lived task on a thread of its own, with a runtime of its own: for what blocks, or must not wait for others.
+//!
+//! Promises:
+//! - dropping a [`Worker`] tells its task to stop, and waits for it, but no longer than its patience: a thread that hangs
+//!   in a system call or in one long computation is left behind, with a warning, and ends with the process;
+//! - a task that panics is reported with its thread's name, at once, and whoever asks [`Worker::is_running`] sees it;
+//! - what the runtime has handed to its own threads, such as the look-up of a name, delays no end.
+//!
+//! A leaf: it uses nothing of this crate.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+/// How long the end of a task is waited for, unless [`Worker::with_patience`] says otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Resolves when the task is to end. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Stop(watch::Receiver<()>);
+
+impl Stop {
+    /// Waits until the task is to end.
+    pub async fn requested(&mut self) {
+        // Nothing is ever sent: only the end of the sender matters.
+        while self.0.changed().await.is_ok() {}
+    }
+
+    /// Tells whether the task is to end. For loops that block.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.0.has_changed().is_err()
+    }
+}
+
+/// A running task. Dropping it ends the task.
+#[derive(Debug)]
+pub struct Worker {
+    name: &'static str,
+    /// Dropped to stop the task.
+    stop: Option<watch::Sender<()>>,
+    /// Closed when the task has ended, however it did.
+    ended: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+    patience: Duration,
+}
+
+impl Worker {
+    /// Starts a thread of this name and runs on it what `task` returns. The task owns what it uses, and ends soon after
+    /// its [`Stop`] says so; it may also end by itself.
+    ///
+    /// # Errors
+    /// If there is no thread, or no runtime, to be had.
+    pub fn spawn<F>(name: &'static str, task: impl FnOnce(Stop) -> F + Send + 'static) -> io::Result<Self>
+    where
+        F: Future<Output = ()>,
+    {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        Self::spawn_blocking(name, move |stop| {
+            runtime.block_on(task(stop));
+            // Its blocking threads may hang in the system's resolver.
+            runtime.shutdown_background();
+        })
+    }
+
+    /// Starts a thread of this name for a function that blocks and has no need of a runtime.
+    ///
+    /// # Errors
+    /// If there is no thread to be had.
+    pub fn spawn_blocking(name: &'static str, task: impl FnOnce(Stop) + Send + 'static) -> io::Result<Self> {
+        let (stop, stopped) = watch::channel(());
+        let (end, ended) = channel::<()>();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Dropped last, so that whoever waits for it finds the thread about to end.
+            let _end = end;
+            // The task is not used again after a panic.
+            if catch_unwind(AssertUnwindSafe(|| task(Stop(stopped)))).is_err() {
+                error!(thread = name, "a thread of the daemon has panicked: what it kept current stays as it is now");
+            }
+        })?;
+        Ok(Self { name, stop: Some(stop), ended, thread: Some(thread), patience: PATIENCE })
+    }
+
+    /// Changes how long dropping it waits.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Lets the task run until it ends by itself, or the process does.
+    pub fn detach(mut self) {
+        self.thread = None;
+        if let Some(stop) = self.stop.take() {
+            // Its end would stop the task.
+            std::mem::forget(stop);
+        }
+    }
+
+    /// Tells whether the task still runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.stop.take().is_none() {
+            // Detached.
+            return;
+        }
+        match self.ended.recv_timeout(self.patience) {
+            // Nothing is ever sent: the other end is gone.
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                if let Some(thread) = self.thread.take() {
+                    // It has reported its panic.
+                    let _ = thread.join();
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                warn!(thread = self.name, waited = ?self.patience, "a thread does not end; going on without it");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn dropping_it_ends_the_task_and_waits_for_it() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ended);
+        let worker = Worker::spawn("test", async move |mut stop: Stop| {
+            stop.requested().await;
+            assert!(stop.is_requested());
+            flag.store(true, Ordering::SeqCst);
+        });
+        let worker = worker.unwrap();
+        assert!(worker.is_running());
+        drop(worker);
+        assert!(ended.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn a_task_that_hangs_delays_the_end_no_longer_than_its_patience() {
+        let (release, hold) = channel::<()>();
+        let worker = Worker::spawn_blocking("test", move |_| assert!(hold.recv().is_err())).unwrap();
+        let began = Instant::now();
+        drop(worker.with_patience(Duration::from_millis(50)));
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        drop(release);
+    }
+
+    #[test]
+    fn a_detached_task_runs_on() {
+        let (answer, asked) = channel();
+        let (ask, question) = tokio::sync::oneshot::channel::<()>();
+        let worker = Worker::spawn("test", async move |stop: Stop| {
+            let _ = question.await;
+            answer.send(stop.is_requested()).unwrap();
+        });
+        worker.unwrap().detach();
+        drop(ask);
+        assert_eq!(asked.recv(), Ok(false));
+    }
+
+    #[test]
+    fn a_task_that_panics_has_ended() {
+        let worker = Worker::spawn_blocking("test", |_| panic!("on purpose")).unwrap();
+        assert_eq!(worker.ended.recv(), Err(std::sync::mpsc::RecvError));
+        drop(worker);
+    }
+}
