@@ -2,8 +2,9 @@
 //!
 //! Promises: it becomes ready when the last [`Blocker`] is dropped, and stays so; what blocks has a name.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
@@ -67,13 +68,13 @@ impl Readiness {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<&'static str>> {
-        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.pending.lock()
     }
 }
 
 impl Drop for Blocker {
     fn drop(&mut self) {
-        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.shared.pending.lock();
         if let Some(at) = pending.iter().position(|name| *name == self.name) {
             pending.remove(at);
         }

@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -46,7 +47,7 @@ pub struct Worker {
     /// Dropped to stop the task.
     stop: Option<watch::Sender<()>>,
     /// Closed when the task has ended, however it did.
-    ended: Receiver<()>,
+    ended: Mutex<Receiver<()>>,
     thread: Option<JoinHandle<()>>,
     patience: Duration,
 }
@@ -84,7 +85,7 @@ impl Worker {
                 error!(thread = name, "a thread of the daemon has panicked: what it kept current stays as it is now");
             }
         })?;
-        Ok(Self { name, stop: Some(stop), ended, thread: Some(thread), patience: PATIENCE })
+        Ok(Self { name, stop: Some(stop), ended: Mutex::new(ended), thread: Some(thread), patience: PATIENCE })
     }
 
     /// Changes how long dropping it waits.
@@ -116,7 +117,7 @@ impl Drop for Worker {
             // Detached.
             return;
         }
-        match self.ended.recv_timeout(self.patience) {
+        match self.ended.get_mut().recv_timeout(self.patience) {
             // Nothing is ever sent: the other end is gone.
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {
                 if let Some(thread) = self.thread.take() {
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn a_task_that_panics_has_ended() {
         let worker = Worker::spawn_blocking("test", |_| panic!("on purpose")).unwrap();
-        assert_eq!(worker.ended.recv(), Err(std::sync::mpsc::RecvError));
+        assert_eq!(worker.ended.lock().recv(), Err(std::sync::mpsc::RecvError));
         drop(worker);
     }
 }

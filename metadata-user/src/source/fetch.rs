@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -144,7 +144,7 @@ impl Client {
     }
 
     fn take(&self, url: &TargetUrl) -> Option<SendRequest<Full<Bytes>>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         let waiting = idle.get_mut(&url.authority)?;
         std::iter::from_fn(|| waiting.pop()).find(|sender| !sender.is_closed() && sender.is_ready())
     }
@@ -153,7 +153,7 @@ impl Client {
         if self.keep == 0 || sender.is_closed() {
             return;
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         let waiting = idle.entry(url.authority.clone()).or_default();
         if waiting.len() < self.keep {
             waiting.push(sender);

@@ -24,9 +24,10 @@ mod refresh;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -450,15 +451,15 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<InstanceTask>>> {
-        self.residents.lock().unwrap_or_else(PoisonError::into_inner)
+        self.residents.lock()
     }
 
     fn lock_leaving(&self) -> MutexGuard<'_, BTreeSet<InstanceId>> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leaving.lock()
     }
 
     fn lock_synced(&self) -> MutexGuard<'_, Synced> {
-        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.synced.lock()
     }
 }
 

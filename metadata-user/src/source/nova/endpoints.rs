@@ -4,9 +4,9 @@
 //! that failed rests, the longer the more often it did, and is tried again after that, needed or not. Which is the
 //! first is up to chance, so that the nodes of a cloud spread.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -142,7 +142,7 @@ impl Endpoints {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 
