@@ -67,7 +67,7 @@ impl Readiness {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<&'static str>> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Vec<&'static str>> {
         self.0.pending.lock()
     }
 }
