@@ -4,7 +4,9 @@
 //! namespaces and takes them away, sends load nowhere else, and is bounded in time; a claim is a ratio of two things that
 //! ran alternately, with the spread of its pairs; absolute figures stand beside it with the machine they are from.
 
+mod arguments;
 mod compare;
+mod highlights;
 mod load;
 mod machine;
 mod page;
@@ -18,76 +20,14 @@ mod table;
 mod usage;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 
+use arguments::{Arguments, RunArguments, Scenario, Verb};
 use result::Run;
-use scenario::Scenario;
-
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench", about = "Measures metadatad against what it is compared with, in turns")]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Option<Verb>,
-
-    #[command(flatten)]
-    run: RunArguments,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Show what changed between two results, beyond their noise
-    Compare {
-        /// The earlier result
-        before: PathBuf,
-        /// The later one
-        after: PathBuf,
-    },
-    /// Make a result the committed one: tests/bench/results, and the figures in README.md
-    Publish {
-        /// The result
-        result: PathBuf,
-    },
-    /// Write the page and the plots of a result anew
-    Page {
-        /// The result
-        result: PathBuf,
-    },
-}
-
-#[derive(Debug, clap::Args)]
-struct RunArguments {
-    /// Scenarios, in this order; all of them if none is named
-    #[arg(value_enum)]
-    scenarios: Vec<Scenario>,
-    /// Seconds of each slice of a pair
-    #[arg(long, default_value_t = 1.0, value_parser = slice)]
-    slice: f64,
-    /// Pairs of slices for each comparison
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pairs: u32,
-    /// Compare also with OpenStack's own chain: haproxy, neutron-metadata-agent and Nova (fetches Neutron: a minute or two)
-    #[arg(long)]
-    with_openstack: bool,
-    /// Publish the result at the end, if everything was measured: see `publish`
-    #[arg(long)]
-    publish: bool,
-    /// Print which collections of `cargo xtask setup` this would take, and end
-    #[arg(long, hide = true)]
-    needs: bool,
-    /// Directory of results
-    #[arg(long, default_value = "target/bench")]
-    out: PathBuf,
-}
-
-fn slice(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    if (0.05..=60.0).contains(&seconds) { Ok(seconds) } else { Err("use 0.05 to 60 seconds".to_owned()) }
-}
 
 /// How long and how often things are measured.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use crate::arguments::Scenario;
 use crate::plot::{self, Plot};
 use crate::result::{Case, Goal, Run};
-use crate::scenario::Scenario;
 use crate::table::{Table, number, ratio};
 
 /// Says a case's ratios in one line.

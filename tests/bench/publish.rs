@@ -1,16 +1,17 @@
 //! The committed run: the figures that README shows.
 //!
 //! One run is committed, as `tests/bench/results/measured.json`, with its page and plots beside it. README's block between
-//! two marks is made from it and from nothing else; a test fails when one of them was changed alone.
+//! two marks holds a few of its figures ([`highlights`]), and is made from it and from nothing else; a test fails when one
+//! of them was changed alone.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::highlights;
 use crate::page;
-use crate::plot::{self, Plot};
+use crate::plot;
 use crate::result::Run;
 
 const BEGIN: &str = "<!-- Written by `cargo xtask bench publish`; what is changed here by hand is lost. -->";
@@ -18,14 +19,6 @@ const END: &str = "<!-- The end of what `cargo xtask bench publish` wrote. -->";
 /// As seen from README.
 const DIRECTORY: &str = "tests/bench/results";
 const NAME: &str = "measured";
-/// Plots that README shows, where the run has them.
-const SHOWN: [&str; 4] = [
-    "intercept-ipv4-small-keep-alive-16-connections.svg",
-    "peers-rate-openstack-s-chain-keep-alive.svg",
-    "boot-storm-guests-that-are-done.svg",
-    "sync-etcd.svg",
-];
-
 /// A file, as it is to be.
 type Wanted = (PathBuf, String);
 
@@ -57,45 +50,11 @@ fn files(run: &Run, root: &Path) -> Result<Vec<Wanted>> {
     let plots = plot::all(run);
     let text = fs::read_to_string(&readme).with_context(|| format!("reading {}", readme.display()))?;
     let mut files = vec![
-        (readme, replaced(&text, &block(run, &plots))?),
+        (readme, replaced(&text, &highlights::block(run, DIRECTORY, NAME))?),
         (directory.join(NAME).with_extension("md"), page::text(run, &plots, NAME)),
     ];
     files.extend(plots.into_iter().map(|plot| (directory.join(NAME).join(plot.file), plot.svg)));
     Ok(files)
-}
-
-fn block(run: &Run, plots: &[Plot]) -> String {
-    let mut text = format!(
-        "Measured on {} by `cargo xtask bench`, from whose result these figures and plots are generated: {}; {}. A ratio \
-         compares two things that ran in turns on this machine; absolute figures are those of this machine. \
-         [All figures and plots]({DIRECTORY}/{NAME}.md), [as JSON]({DIRECTORY}/{NAME}.json).\n\n{}",
-        run.name.split('T').next().unwrap_or_default(),
-        run.machine.to_string().trim_end(),
-        page::conditions(run),
-        page::goals(run)
-    );
-    if !run.skipped.is_empty() {
-        text += "\nNot measured in this run:";
-        for (place, skipped) in run.skipped.iter().enumerate() {
-            let _ = write!(
-                text,
-                "{} {}, {} ({})",
-                if place == 0 { "" } else { ";" },
-                skipped.scenario,
-                skipped.part,
-                skipped.why
-            );
-        }
-        text += ".\n";
-    }
-    text.push('\n');
-    for file in SHOWN {
-        if let Some(plot) = plots.iter().find(|plot| plot.file == file) {
-            let title = plot::escaped(&plot.title);
-            let _ = writeln!(text, "<img src=\"{DIRECTORY}/{NAME}/{file}\" alt=\"{title}\" width=\"49%\">");
-        }
-    }
-    text
 }
 
 /// Puts the block between the two marks of a text.
@@ -116,7 +75,6 @@ fn root() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::tests::run;
 
     #[test]
     fn readme_and_pages_are_those_of_the_committed_run() {
@@ -138,19 +96,6 @@ mod tests {
         assert_eq!(replaced(&text, "new\n").unwrap(), format!("a\n{BEGIN}\nnew\n{END}\nb\n"));
         for broken in ["", BEGIN, END, &format!("{END}{BEGIN}"), &format!("{BEGIN}{BEGIN}{END}")] {
             assert!(replaced(broken, "new").is_err(), "{broken}");
-        }
-    }
-
-    #[test]
-    fn a_block_names_machine_goals_and_what_was_not_measured() {
-        let mut run = run();
-        run.skip("peers", "OpenStack's chain", "it was not asked for");
-        run.cases[0].ratios[0].pairs = vec![0.5];
-        let text = block(&run, &plot::all(&run));
-        for part in
-            ["2026-01-31", "Linux 6.18", "≥ 0.92", "**not reached**", "peers, OpenStack's chain (it was", "<img src="]
-        {
-            assert!(text.contains(part), "{part} is not in\n{text}");
         }
     }
 }

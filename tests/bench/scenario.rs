@@ -13,24 +13,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::Effort;
+use crate::arguments::Scenario;
 use crate::result::Run;
-
-/// A scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Scenario {
-    /// Requests through a tap and the programs, against the same daemon over a plain veth pair
-    Intercept,
-    /// The same requests, answered by what an operator would take instead
-    Peers,
-    /// Traffic that is none of ours, with the program on its way and without
-    Bystander,
-    /// Many guests booting at once
-    BootStorm,
-    /// How it grows with ports and instances
-    Scale,
-    /// How soon a guest sees a change, for each source
-    Sync,
-}
 
 impl Scenario {
     /// Returns those that were named, or all.

@@ -1,12 +1,18 @@
 //! `cargo xtask bench`: the benchmark, built with optimisations and started.
 //!
-//! The work is done by the program `bench` of the package in `tests`, which has the lab at hand.
+//! The work is done by the program `bench` of the package in `tests`, which has the lab at hand. Its command line is
+//! described in one file that both compile, so help and wrong arguments are answered before anything is built.
+
+#[path = "../../tests/bench/arguments.rs"]
+#[allow(dead_code, reason = "the values are read by the program; here they are only checked")]
+mod arguments;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use clap::Parser as _;
 
 use crate::command::{cargo, quiet_output, root, show, show_and_run, target_directory};
 use crate::controllers::CONTROLLERS;
@@ -22,15 +28,16 @@ pub(crate) struct Options {
     words: Vec<OsString>,
 }
 
-/// Builds everything and becomes the benchmark.
+/// Builds everything and becomes the benchmark. For `--help` and wrong arguments it ends at once, as clap does.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    arguments::Arguments::parse_from([OsString::from("cargo xtask bench")].iter().chain(&options.words));
     crate::setup::run(false)?;
     crate::build::object()?;
     let mut build = cargo();
     build.args(["build", "--release", "--package", "metadata-user", "--package", "metadatad-tests"]);
     show_and_run(build.args(["--bin", "metadatad", "--bin", "bench"]))?;
     let program = target_directory().join("release/bench");
-    // The program knows its arguments: it says what they take. Where it refuses them, it says so once it is started.
+    // The program knows what its scenarios take.
     let needs = quiet_output(Command::new(&program).args(&options.words).arg("--needs")).unwrap_or_default();
     for collection in [CONTROLLERS, OPENSTACK, PEERS] {
         if needs.lines().any(|name| name == collection.name) {

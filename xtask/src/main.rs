@@ -1,7 +1,8 @@
 //! `cargo xtask`: metadatad's set-up, build, test and demo commands.
 //!
 //! Promises: a verb per file; every command that is run is shown before it runs; `build`, `test`, `demo` and `run` do
-//! what `setup` does first, so that a fresh clone needs no other step.
+//! what `setup` does first, so that a fresh clone needs no other step; `--help` of every verb is printed before anything
+//! is built.
 
 mod bench;
 mod build;
@@ -80,6 +81,23 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_verb_is_described() {
+        let mut command = Arguments::command();
+        command.build();
+        command.clone().debug_assert();
+        for verb in command.get_subcommands() {
+            assert!(verb.get_about().is_some(), "{} has no description", verb.get_name());
         }
     }
 }

@@ -1,7 +1,10 @@
 //! `cargo xtask test`: formatting, lints and every kind of test, with one line of totals at the end.
 //!
-//! Promises: the last line is `N passed, N failed, N skipped`, summed over everything that ran; a group that ends badly
+//! Promises: the last line is `N passed, N failed, N skipped`, summed over everything that ran; before it come the seconds
+//! of each group and the ten slowest tests, which each group also prints of its own when it ends. A group that ends badly
 //! without saying how many failed counts as one failure. With `CI=true` a skipped test is a failure.
+
+mod report;
 
 use std::env;
 use std::ffi::OsString;
@@ -12,6 +15,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
+use self::report::Report;
 use crate::command::{cargo, show, show_and_run};
 
 /// What `test` may be told.
@@ -51,16 +55,46 @@ enum Group {
     Vm,
 }
 
-#[derive(Debug, Default)]
-struct Totals {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
-}
-
 /// Runs the groups, then prints the totals.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let groups = if options.groups.is_empty() { Group::value_variants() } else { options.groups.as_slice() };
+    let mut report = Report::default();
+    report.group("build", |_| prepare(groups))?;
+    let mut bad = Vec::new();
+    for group in groups {
+        let name = group.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        report.group(&name, |report| {
+            let before = report.totals.failed;
+            if let Err(error) = one(*group, options, report) {
+                eprintln!("{name}: {error:#}");
+                // A test that failed is counted where it was reported; anything else is counted here.
+                if report.totals.failed == before {
+                    report.totals.failed += 1;
+                }
+                bad.push(name.clone());
+            }
+        });
+        println!("{}", report.slowest_of(&name));
+    }
+    println!("{}", report.times());
+    let mut totals = report.totals;
+    let forbidden = totals.skipped > 0 && env::var("CI").is_ok_and(|ci| ci == "true");
+    if forbidden {
+        eprintln!("skipped tests count as failures here, because CI=true");
+        totals.failed += totals.skipped;
+    }
+    if !bad.is_empty() {
+        eprintln!("failed: {}", bad.join(" "));
+    }
+    println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
+    if totals.failed > 0 {
+        bail!("the tests failed");
+    }
+    Ok(())
+}
+
+/// Sets up and builds what these groups need.
+fn prepare(groups: &[Group]) -> Result<()> {
     crate::setup::run(false)?;
     if groups.iter().any(|group| !matches!(group, Group::Fmt)) {
         crate::build::object()?;
@@ -80,35 +114,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         crate::controllers::CONTROLLERS.setup()?;
         crate::vm::setup()?;
     }
-    let mut totals = Totals::default();
-    let mut bad = Vec::new();
-    for group in groups {
-        let before = totals.failed;
-        if let Err(error) = one(*group, options, &mut totals) {
-            eprintln!("{group:?}: {error:#}");
-            // A test that failed is counted where it was reported; anything else is counted here.
-            if totals.failed == before {
-                totals.failed += 1;
-            }
-            bad.push(format!("{group:?}").to_lowercase());
-        }
-    }
-    let forbidden = totals.skipped > 0 && env::var("CI").is_ok_and(|ci| ci == "true");
-    if forbidden {
-        eprintln!("skipped tests count as failures here, because CI=true");
-        totals.failed += totals.skipped;
-    }
-    if !bad.is_empty() {
-        eprintln!("failed: {}", bad.join(" "));
-    }
-    println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
-    if totals.failed > 0 {
-        bail!("the tests failed");
-    }
     Ok(())
 }
 
-fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
+fn one(group: Group, options: &Options, report: &mut Report) -> Result<()> {
     match group {
         Group::Fmt => show_and_run(cargo().args(["fmt", "--all", "--check"])),
         Group::Clippy => show_and_run(cargo().args([
@@ -121,14 +130,11 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
             "warnings",
         ])),
         Group::Unit => {
-            let packages = ["test", "--workspace", "--no-fail-fast"];
-            let beside = tests(cargo().args(packages).args(["--exclude", "metadatad-tests"]), options, totals);
-            let lab = tests(
-                cargo().args(["test", "--package", "metadatad-tests", "--lib", "--bin", "bench"]),
-                options,
-                totals,
-            );
-            beside.and(lab)
+            let beside =
+                ["--workspace", "--exclude", "metadatad-tests", "--no-fail-fast", "--lib", "--bins", "--tests"];
+            let beside = tests(cargo_test().args(beside), options, report);
+            let lab = ["--package", "metadatad-tests", "--lib", "--bin", "bench"];
+            beside.and(tests(cargo_test().args(lab), options, report))
         }
         Group::Api => {
             let mut command = package_test("api");
@@ -136,22 +142,22 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
                 let directory = env::current_dir().context("finding the current directory")?.join(directory);
                 command.env("METADATAD_GOLDEN_DIR", directory);
             }
-            tests(&mut command, options, totals)
+            tests(&mut command, options, report)
         }
-        Group::Datapath => tests(&mut package_test("datapath"), options, totals),
+        Group::Datapath => tests(&mut package_test("datapath"), options, report),
         Group::Netns => {
-            let netns = tests(&mut package_test("netns"), options, totals);
+            let netns = tests(&mut package_test("netns"), options, report);
             // Measured, so one at a time and with what it prints.
             let mut alone = package_test("scale");
             alone.env("RUST_TEST_THREADS", "1").env("RUST_TEST_NOCAPTURE", "1");
-            netns.and(tests(&mut alone, options, totals))
+            netns.and(tests(&mut alone, options, report))
         }
-        Group::Clients => tests(&mut package_test("clients"), options, totals),
+        Group::Clients => tests(&mut package_test("clients"), options, report),
         Group::Controllers => {
-            let controllers = tests(&mut package_test("controllers"), options, totals);
+            let controllers = tests(&mut package_test("controllers"), options, report);
             let mut alone = package_test("measured");
             alone.env("RUST_TEST_THREADS", "1").env("RUST_TEST_NOCAPTURE", "1");
-            controllers.and(tests(&mut alone, options, totals))
+            controllers.and(tests(&mut alone, options, report))
         }
         Group::Vm => {
             // With what it prints: how long boots took.
@@ -159,14 +165,23 @@ fn one(group: Group, options: &Options, totals: &mut Totals) -> Result<()> {
             machines.env("RUST_TEST_NOCAPTURE", "1");
             // What also runs inside machines.
             machines.env("METADATAD_TEST_PROGRAMS", test_programs(&["datapath", "netns"])?);
-            tests(&mut machines, options, totals)
+            tests(&mut machines, options, report)
         }
     }
 }
 
-fn package_test(name: &str) -> Command {
+/// Begins `cargo test` for tests that say how long they took.
+fn cargo_test() -> Command {
     let mut command = cargo();
-    command.args(["test", "--package", "metadatad-tests", "--test", name]);
+    // libtest tells times only where unstable features are allowed. The setting is for the tests alone, not for the
+    // compiler, which would build everything anew.
+    command.args(["--config", "target.'cfg(all())'.runner = ['env', 'RUSTC_BOOTSTRAP=1']", "test"]);
+    command
+}
+
+fn package_test(name: &str) -> Command {
+    let mut command = cargo_test();
+    command.args(["--package", "metadatad-tests", "--test", name]);
     command
 }
 
@@ -191,11 +206,9 @@ fn test_programs(names: &[&str]) -> Result<OsString> {
     env::join_paths(programs).context("the paths of the tests")
 }
 
-/// Runs `cargo test`, shows its output as it comes, and adds its summaries up.
-fn tests(command: &mut Command, options: &Options, totals: &mut Totals) -> Result<()> {
-    if let Some(filter) = &options.filter {
-        command.args(["--", filter]);
-    }
+/// Runs `cargo test`, shows its output as it comes, and reports its lines.
+fn tests(command: &mut Command, options: &Options, report: &mut Report) -> Result<()> {
+    command.arg("--").args(&options.filter).args(["-Z", "unstable-options", "--report-time"]);
     show(command);
     let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo")?;
     let output = child.stdout.take().context("cargo's output is not there")?;
@@ -205,48 +218,11 @@ fn tests(command: &mut Command, options: &Options, totals: &mut Totals) -> Resul
         let mut stdout = std::io::stdout().lock();
         // Nobody may be reading any more; the tests' outcome is worth finding out all the same.
         let _ = writeln!(stdout, "{line}");
-        totals.add(&line);
+        report.add(&line);
     }
     let status = child.wait().context("waiting for cargo")?;
     if !status.success() {
         bail!("cargo test: {status}");
     }
     Ok(())
-}
-
-impl Totals {
-    /// Adds a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`; any other line adds nothing.
-    fn add(&mut self, line: &str) {
-        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
-            return;
-        };
-        for part in counts.split("; ") {
-            let Some((number, name)) = part.split_once(' ') else {
-                continue;
-            };
-            let Ok(number) = number.parse::<u64>() else {
-                continue;
-            };
-            match name {
-                "passed" => self.passed += number,
-                "failed" => self.failed += number,
-                "ignored" => self.skipped += number,
-                _ => {}
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Totals;
-
-    #[test]
-    fn summaries_of_cargo_test_are_added_up() {
-        let mut totals = Totals::default();
-        totals.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s");
-        totals.add("test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s");
-        totals.add("test store::tests::a ... ok");
-        assert_eq!((totals.passed, totals.failed, totals.skipped), (7, 2, 1));
-    }
 }
