@@ -54,9 +54,9 @@ pub(crate) fn wait_reads(guest: &Guest, user_data: &str) -> Result<()> {
     })
 }
 
-/// Returns what `metadatad source --json` says.
+/// Returns the state of the source.
 pub(crate) fn told(node: &Node) -> Result<Value> {
-    serde_json::from_str(&node.told(&["source", "--json"])?).context("reading the source's state")
+    node.source()
 }
 
 /// Waits until the source's state is such.

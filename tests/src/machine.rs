@@ -19,9 +19,11 @@ use serde_json::{Value, json};
 use crate::command;
 use crate::guest::mac_text;
 use crate::netns::Namespace;
+use crate::stall::Stall;
 use crate::wait;
 
-/// A boot takes half a minute without KVM when nothing else runs.
+/// How long a guest's console may stay as it is: see [`Stall`]. A boot takes half a minute without KVM when nothing else
+/// runs.
 pub const BOOT: Duration = Duration::from_secs(240);
 
 /// Returns the directory that `cargo xtask setup --vm` fills.
@@ -154,8 +156,9 @@ impl<'n> MachinePlan<'n> {
         // A second boot has a console of its own.
         fs::write(path("console"), "").context("making the console")?;
         qemu.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let terminal = Terminal::new(run.path());
+        let mut terminal = Terminal::new(run.path());
         let child = qemu.spawn().context("starting QEMU")?;
+        terminal.process = Some(child.id());
         Ok(Machine { child, run: Some(run), terminal })
     }
 }
@@ -177,6 +180,7 @@ pub struct Machine {
 #[derive(Debug)]
 pub struct Terminal {
     directory: PathBuf,
+    process: Option<u32>,
     started: Instant,
     asked: u32,
     shell: Option<BufReader<UnixStream>>,
@@ -186,7 +190,7 @@ impl Terminal {
     /// That of a guest which is switched on now: `console` and `shell` in this directory.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), started: Instant::now(), asked: 0, shell: None }
+        Self { directory: directory.to_owned(), process: None, started: Instant::now(), asked: 0, shell: None }
     }
 
     /// Returns what the guest has said on its console.
@@ -199,16 +203,20 @@ impl Terminal {
     /// then whether waiting makes sense.
     ///
     /// # Errors
-    /// If it does not come within [`BOOT`], or `check` fails; the error holds the console.
+    /// If the guest makes no progress any more, or `check` fails; the error holds the console.
     pub fn wait(&self, text: &str, mut check: impl FnMut() -> Result<()>) -> Result<Duration> {
-        let mut seen = 0;
-        let found = wait::until_within(BOOT, &format!("the console says {text:?}"), || {
+        let found = self.watch(&format!("the console says {text:?}"), |grown| {
             check()?;
-            let length = fs::metadata(self.directory.join("console"))?.len();
-            let news = length != std::mem::replace(&mut seen, length);
-            Ok((news && self.console().contains(text)).then(|| self.started.elapsed()))
+            Ok((grown && self.console().contains(text)).then(|| self.started.elapsed()))
         });
         found.with_context(|| format!("the console:\n{}", self.console()))
+    }
+
+    /// Asks again until there is an answer, as long as the guest makes progress. `ask` learns whether the console has grown.
+    fn watch<T>(&self, what: &str, mut ask: impl FnMut(bool) -> Result<Option<T>>) -> Result<T> {
+        let mut stall = Stall::new(&self.directory.join("console"), self.process, BOOT);
+        let found = wait::until_within(Duration::MAX, what, || ask(stall.look()?));
+        found.with_context(|| format!("waiting until {what}"))
     }
 
     /// Runs a command of the guest's shell, as root, and returns what it printed.
@@ -219,7 +227,7 @@ impl Terminal {
         if self.shell.is_none() {
             let stream =
                 UnixStream::connect(self.directory.join("shell")).context("connecting to the guest's shell")?;
-            stream.set_read_timeout(Some(wait::PATIENCE))?;
+            stream.set_read_timeout(Some(BOOT))?;
             self.shell = Some(BufReader::new(stream));
         }
         self.asked += 1;
@@ -256,13 +264,21 @@ impl Machine {
     /// Waits until the console holds this text, and returns how long after power-on that was.
     ///
     /// # Errors
-    /// If it does not come within [`BOOT`], or QEMU ends; the error holds the console.
+    /// If the guest makes no progress any more, or QEMU ends; the error holds the console.
     pub fn wait_console(&mut self, text: &str) -> Result<Duration> {
         let log = self.path("qemu.log");
         self.terminal.wait(text, || match self.child.try_wait()? {
             Some(status) => bail!("QEMU ended: {status}: {}", fs::read_to_string(&log).unwrap_or_default()),
             None => Ok(()),
         })
+    }
+
+    /// Asks again until there is an answer, as long as the guest makes progress.
+    ///
+    /// # Errors
+    /// If it makes none any more, or asking fails.
+    pub fn wait_until<T>(&self, what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        self.terminal.watch(what, |_| ask())
     }
 
     /// Runs a command of the guest's shell, as root, and returns what it printed.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, Map, MapData};
 use metadata_ebpf::abi::{Counters, PORT_HELD, Port};
+use metadata_user::admin::client::{Client, ClientError};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::command;
@@ -195,16 +196,17 @@ impl Node {
         self.path("ovs/db.sock")
     }
 
-    /// Returns what `metadatad ports --json` says of a tap.
+    /// Returns what the admin API, and so `metadatad ports --json`, says of a tap.
     ///
     /// # Errors
     /// If it fails, or there is no such tap.
     pub fn port(&self, tap: &str) -> Result<serde_json::Value> {
-        let ports: Vec<serde_json::Value> = serde_json::from_str(&self.ask(&["ports", "--json"])?)?;
-        ports.into_iter().find(|port| port["name"] == tap).with_context(|| format!("no port {tap}"))
+        let ports = self.admin(async |client| client.ports().await)?;
+        let found = ports.as_array().into_iter().flatten().find(|port| port["name"] == tap);
+        found.cloned().with_context(|| format!("no port {tap}"))
     }
 
-    /// Waits until `metadatad ports --json` says something of a tap.
+    /// Waits until the admin API says something of a tap.
     ///
     /// # Errors
     /// If that does not come; the error holds what it says instead, and the daemon's log.
@@ -301,12 +303,34 @@ impl Node {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Returns what `metadatad status --json` says.
+    /// Returns what the admin API, and so `metadatad status --json`, says.
     ///
     /// # Errors
-    /// If it fails, or is no JSON.
+    /// If the daemon does not answer.
     pub fn status(&self) -> Result<serde_json::Value> {
-        serde_json::from_str(&self.told(&["status", "--json"])?).context("reading the status")
+        self.admin(async |client| client.status().await)
+    }
+
+    /// Returns what the admin API, and so `metadatad source --json`, says.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn source(&self) -> Result<serde_json::Value> {
+        self.admin(async |client| client.source().await)
+    }
+
+    /// Asks the daemon on its admin socket, from this process: a wait that asks often would otherwise keep the processors
+    /// busy with starting programs.
+    fn admin<T: serde::Serialize>(
+        &self,
+        ask: impl AsyncFnOnce(&Client) -> std::result::Result<T, ClientError>,
+    ) -> Result<serde_json::Value> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+        let client = Client::new(&self.path("admin.sock"));
+        let answer = runtime.block_on(async { tokio::time::timeout(wait::PATIENCE, ask(&client)).await });
+        let answer = answer.context("metadatad does not answer on its admin socket")??;
+        serde_json::to_value(answer).context("an answer of the admin API as JSON")
     }
 
     /// Returns the daemon's log so far.

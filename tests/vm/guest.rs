@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use lab::dhcp::Dhcp;
 use lab::document::base64;
-use lab::machine::BOOT;
 use lab::{Document, MachinePlan, wait};
 use serde_json::json;
 
@@ -118,7 +117,7 @@ fn over_ipv4_cloud_init_takes_everything_and_again_as_another_instance() {
     let plan = MachinePlan::new(node.namespace(), OTHER_UUID).nic(&first).nic(&second).nic(&third);
     let mut machine = plan.power_on_with(disk).unwrap();
     let first_asked = || Ok((waited()? > had_waited).then(Instant::now));
-    let first_asked = wait::until_within(BOOT, "the guest asks", first_asked).unwrap();
+    let first_asked = machine.wait_until("the guest asks", first_asked).unwrap();
     let late = Duration::from_secs(3);
     wait::until("the document is late", || Ok((first_asked.elapsed() >= late).then_some(()))).unwrap();
     node.write(&document.with("keypairs", json!([{"name": "k2", "public_key": RSA}]))).unwrap();
@@ -181,8 +180,7 @@ fn a_document_that_comes_20_seconds_late_is_waited_for() {
     node.wait_held(index).unwrap();
     let plan = MachinePlan::new(node.namespace(), UUID).nic(&nic);
     let mut machine = plan.command_line(&source("http://169.254.169.254", 120)).power_on().unwrap();
-    let first =
-        wait::until_within(BOOT, "the guest asks", || Ok((!asked(&node).is_empty()).then(Instant::now))).unwrap();
+    let first = machine.wait_until("the guest asks", || Ok((!asked(&node).is_empty()).then(Instant::now))).unwrap();
     let late = Duration::from_secs(20);
     wait::until_within(2 * late, "the document is late", || Ok((first.elapsed() >= late).then_some(()))).unwrap();
     let document = Document::new(UUID, "late", port(&nic, &["10.77.1.5"], json!({})));

@@ -1,18 +1,19 @@
 //! Debian's kernels: the daemon with its datapath and netns tests, and the switches that this machine's kernel may lack.
 //!
 //! Each kernel boots once, all of them side by side, and runs every program of [`PROGRAMS`] inside; a test here asks what
-//! became of one program, or of one case, on all of them.
+//! became of one program, or of one case, on all of them. A machine that does not end is one failure, of the test that
+//! asks for it first: the others judge what the machine did say.
 
 mod initrd;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::{machine, wait};
+use lab::{Stall, machine, wait};
 
 /// Kernels to boot, by the beginning of their release: the first without tcx, the second with it.
 const KERNELS: [&str; 2] = ["6.1.", "6.12."];
@@ -40,50 +41,83 @@ const PROGRAMS: [(&str, &[&str]); 3] = [
     ("netns", &["--color=never", "--test-threads=2"]),
 ];
 
-/// A boot and all programs take some minutes without KVM when nothing else runs.
-const PATIENCE: Duration = Duration::from_secs(900);
+/// How long a console may stay as it is: see [`Stall`]. Every test of a program is a line; most take a second or two.
+const LIMIT: Duration = Duration::from_secs(300);
 
-/// What a machine said, by kernel.
-static CONSOLES: LazyLock<Result<BTreeMap<&'static str, String>>> = LazyLock::new(|| {
+/// What a machine said, and whether it came to its end.
+struct Console {
+    kernel: &'static str,
+    text: String,
+    outcome: Result<(), String>,
+}
+
+static CONSOLES: LazyLock<[Console; KERNELS.len()]> = LazyLock::new(|| {
     let boots = KERNELS.map(|kernel| (kernel, std::thread::spawn(move || boot(kernel))));
-    let join = |(kernel, thread): (_, std::thread::JoinHandle<Result<String>>)| {
-        let said = thread.join().unwrap_or_else(|_| bail!("panicked"));
-        Ok((kernel, said.with_context(|| format!("on Linux {kernel}"))?))
-    };
-    boots.into_iter().map(join).collect()
+    boots.map(|(kernel, thread)| {
+        let ended = thread.join().unwrap_or_else(|_| bail!("the thread that watches it panicked"));
+        let (text, outcome) = ended.unwrap_or_else(|error| (String::new(), Err(error)));
+        Console { kernel, text, outcome: outcome.map_err(|error| format!("{error:#}")) }
+    })
 });
 
-/// Returns what a program said, kernel by kernel.
+/// Fails for a cause that no test has failed for yet; says where it is reported otherwise.
 #[track_caller]
-fn said(program: &str) -> Vec<(&'static str, &'static str)> {
-    let consoles = CONSOLES.as_ref().map_err(|error| format!("{error:?}")).unwrap();
-    let part = |(kernel, console): (&&'static str, &'static String)| {
+fn fail_once(cause: String, details: &str) {
+    static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let is_new = REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(cause.clone());
+    assert!(!is_new, "{cause}\n{details}");
+    println!("not judged, for a cause that another test reports: {cause}");
+}
+
+/// Hands what a program said to `judge`, kernel by kernel. A machine that ended before the program has said it all is one
+/// failure for all tests.
+#[track_caller]
+fn each(program: &str, judge: impl Fn(&Console, &str, bool)) {
+    for console in CONSOLES.iter() {
         let (begin, end) = (format!("program {program} begins\n"), format!("program {program} ends"));
-        let part = console.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end));
-        let (part, _) = part.ok_or_else(|| format!("{program} did not end on Linux {kernel}:\n{console}")).unwrap();
-        (*kernel, part)
-    };
-    consoles.iter().map(part).collect()
+        let said = console.text.split_once(&begin).map_or("", |(_, rest)| rest);
+        match said.split_once(&end) {
+            Some((said, _)) => judge(console, said, true),
+            None => judge(console, said, false),
+        }
+    }
+}
+
+/// A program did not get so far that a test could judge it.
+#[track_caller]
+fn cut_short(console: &Console, program: &str) {
+    let Console { kernel, text, outcome } = console;
+    match outcome {
+        Ok(()) => fail_once(format!("{program} ended early on Linux {kernel}"), text),
+        Err(error) => fail_once(format!("the machine with Linux {kernel} did not come to its end: {error}"), text),
+    }
 }
 
 /// Each test of this program passed on each kernel, and there were this many at least.
 #[track_caller]
 fn passed(program: &str, least: u32) {
-    for (kernel, said) in said(program) {
+    each(program, |console, said, is_whole| {
+        let kernel = console.kernel;
         let count =
             said.split_once("test result: ok. ").and_then(|(_, rest)| rest.split_once(" passed; 0 failed; 0 ignored"));
         let count = count.and_then(|(count, _)| count.parse::<u32>().ok());
+        if !is_whole && count.is_none() {
+            return cut_short(console, program);
+        }
         assert!(count.is_some_and(|count| count >= least), "{program} on Linux {kernel}:\n{said}");
         println!("{program} on Linux {kernel}*: {} passed", count.unwrap_or_default());
-    }
+    });
 }
 
 /// The case of `switches` holds on each kernel.
 #[track_caller]
 fn holds(case: &str) {
-    for (kernel, said) in said("switches") {
-        assert!(said.contains(&format!("case {case}: holds")), "on Linux {kernel}:\n{said}");
-    }
+    each("switches", |console, said, _| {
+        if !said.contains(&format!("case {case}: ")) {
+            return cut_short(console, "switches");
+        }
+        assert!(said.contains(&format!("case {case}: holds")), "on Linux {}:\n{said}", console.kernel);
+    });
 }
 
 #[test]
@@ -120,8 +154,8 @@ cases! {
     flows_keep_requests_off_the_userspace_datapath
 }
 
-/// Runs the programs on this kernel and returns the console.
-fn boot(kernel: &str) -> Result<String> {
+/// Runs the programs on this kernel and returns the console, and whether the machine switched itself off.
+fn boot(kernel: &str) -> Result<(String, Result<()>)> {
     let debian = machine::directory()?.join("debian");
     let release = release(&debian, kernel)?;
     let run = tempfile::Builder::new().prefix("metadatad-vm-").tempdir().context("making a directory")?;
@@ -141,13 +175,21 @@ fn boot(kernel: &str) -> Result<String> {
     qemu.args(["-serial", &format!("file:{}", console.display())]);
     let started = Instant::now();
     let mut child = qemu.stdin(Stdio::null()).spawn().context("starting QEMU")?;
-    let ended = wait::until_within(PATIENCE, "the machine switches itself off", || Ok(child.try_wait()?));
+    let mut stall = Stall::new(&console, Some(child.id()), LIMIT);
+    let ended = wait::until_within(Duration::MAX, "the machine switches itself off", || {
+        stall.look()?;
+        Ok(child.try_wait()?)
+    });
     let _ = child.kill();
     let _ = child.wait();
     let said = String::from_utf8_lossy(&std::fs::read(&console).unwrap_or_default()).replace('\r', "");
-    ended.with_context(|| said.clone())?;
-    println!("Linux {release}: all programs ended {:.0} s after power-on", started.elapsed().as_secs_f32());
-    Ok(said)
+    let outcome = ended.and_then(|_| {
+        let last = PROGRAMS.last().map_or("", |(name, _)| name);
+        ensure!(said.contains(&format!("program {last} ends")), "it was switched off before its programs had ended");
+        println!("Linux {release}: all programs ended {:.0} s after power-on", started.elapsed().as_secs_f32());
+        Ok(())
+    });
+    Ok((said, outcome))
 }
 
 /// Returns the files of [`PROGRAMS`], and their arguments.

@@ -10,7 +10,7 @@ use super::cloud::{Node, uuid};
 /// How long Nova is away. A minute shows no more than this, and can be asked for.
 fn away() -> Duration {
     let seconds = std::env::var("METADATAD_NOVA_AWAY").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(5))
+    Duration::from_secs(seconds.unwrap_or(2))
 }
 
 #[test]
