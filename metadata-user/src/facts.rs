@@ -1,15 +1,16 @@
-//! Local facts: what programs on this node say about whose a device is.
+//! Local facts: which instance each device of this node belongs to, as programs on the node report it.
 //!
-//! Promises: a fact is about a device by its name, and comes from one observer; what an observer said stays until it says
-//! otherwise, so that an observer that is restarted moves no port; an observer that contradicts itself is heard in full,
-//! so that nobody takes half of its word; whoever follows is told the devices that changed.
+//! Promises: a fact is about a device by its name, and comes from one observer; it stays until the observer reports
+//! otherwise, so that an observer that is restarted moves no port; where an observer contradicts itself all of its facts
+//! are kept, so that no reader decides on a part of them; subscribers get the names of the devices that changed.
 //!
-//! Left out: where facts come from (`port`), what becomes of them (`port` binds devices, `source` reads ahead for the
-//! instances that live here).
+//! Where facts come from: `openvswitch`, `libvirt`. What becomes of them: `port` binds devices, `source` prefetches for
+//! the instances of this node.
 
 pub mod libvirt;
 pub mod observers;
 pub mod openvswitch;
+pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,7 +30,7 @@ pub enum Observer {
 }
 
 impl Observer {
-    /// Returns its name, for people.
+    /// Returns its name as operators know it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,7 +40,7 @@ impl Observer {
     }
 }
 
-/// What an observer says of a device.
+/// What an observer reports of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     /// The instance that has the device.
@@ -61,7 +62,7 @@ pub struct FactsChange {
     pub devices: Vec<String>,
 }
 
-/// An instance that some observer says has a device on this node.
+/// An instance that has a device on this node, according to some observer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalInstance {
     /// Its project, where an observer knows it.
@@ -79,59 +80,59 @@ struct Table {
     subscribers: Vec<mpsc::UnboundedSender<FactsChange>>,
 }
 
-/// Everything that observers say. Cheap to clone; clones share it.
+/// All facts of all observers. Cheap to clone; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Facts(Arc<Mutex<Table>>);
 
 impl Facts {
-    /// Returns a table in which no observer has said anything.
+    /// Returns an empty table.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Replaces all that an observer has said. A device may come more than once.
+    /// Replaces all facts of an observer. A device may come more than once.
     pub fn replace(&self, observer: Observer, facts: impl IntoIterator<Item = (String, Fact)>) {
         let mut table = self.lock();
         let mut by_device: BTreeMap<String, Vec<Fact>> = BTreeMap::new();
         for (device, fact) in facts {
-            let said = by_device.entry(device).or_default();
-            if !said.contains(&fact) {
-                said.push(fact);
+            let reported = by_device.entry(device).or_default();
+            if !reported.contains(&fact) {
+                reported.push(fact);
             }
         }
         let known: Vec<String> = table.facts.iter().filter(|(_, by)| by.contains_key(&observer)).map(name).collect();
         let mut changed = BTreeSet::new();
         for device in known {
-            let said = by_device.remove(&device).unwrap_or_default();
-            if table.put(observer, &device, said) {
+            let reported = by_device.remove(&device).unwrap_or_default();
+            if table.put(observer, &device, reported) {
                 changed.insert(device);
             }
         }
-        for (device, said) in by_device {
-            table.put(observer, &device, said);
+        for (device, reported) in by_device {
+            table.put(observer, &device, reported);
             changed.insert(device);
         }
-        table.tell(changed);
+        table.notify(changed);
     }
 
-    /// Replaces what an observer has said of one device; `None`: it knows no such device.
+    /// Replaces an observer's facts of one device; `None`: it has none.
     pub fn set(&self, observer: Observer, device: &str, fact: Option<Fact>) {
         let mut table = self.lock();
         if table.put(observer, device, fact.into_iter().collect()) {
-            table.tell(BTreeSet::from([device.to_owned()]));
+            table.notify(BTreeSet::from([device.to_owned()]));
         }
     }
 
-    /// Returns what is said of a device, most trusted observer first.
+    /// Returns the facts of a device, most trusted observer first.
     #[must_use]
     pub fn of(&self, device: &str) -> Vec<(Observer, Fact)> {
         let table = self.lock();
         let by = table.facts.get(device).into_iter().flatten();
-        by.flat_map(|(observer, said)| said.iter().map(|fact| (*observer, fact.clone()))).collect()
+        by.flat_map(|(observer, reported)| reported.iter().map(|fact| (*observer, fact.clone()))).collect()
     }
 
-    /// Returns the devices that some observer says one of these instances has, ascending.
+    /// Returns the devices of these instances, according to any observer; ascending.
     #[must_use]
     pub fn devices_of(&self, instances: &BTreeSet<InstanceId>) -> Vec<String> {
         let table = self.lock();
@@ -177,8 +178,8 @@ fn name<T>((name, _): (&String, T)) -> String {
 
 impl Table {
     /// Returns whether that changes anything.
-    fn put(&mut self, observer: Observer, device: &str, said: Vec<Fact>) -> bool {
-        if said.is_empty() {
+    fn put(&mut self, observer: Observer, device: &str, reported: Vec<Fact>) -> bool {
+        if reported.is_empty() {
             let Some(by) = self.facts.get_mut(device) else {
                 return false;
             };
@@ -189,14 +190,14 @@ impl Table {
             return changed;
         }
         let by = self.facts.entry(device.to_owned()).or_default();
-        if by.get(&observer) == Some(&said) {
+        if by.get(&observer) == Some(&reported) {
             return false;
         }
-        by.insert(observer, said);
+        by.insert(observer, reported);
         true
     }
 
-    fn tell(&mut self, devices: BTreeSet<String>) {
+    fn notify(&mut self, devices: BTreeSet<String>) {
         if devices.is_empty() {
             return;
         }
@@ -215,27 +216,27 @@ mod tests {
     }
 
     #[test]
-    fn each_observer_replaces_its_own_word_only() {
+    fn each_observer_replaces_its_own_facts_only() {
         let facts = Facts::new();
         let mut changes = facts.subscribe();
-        let mut told = || std::iter::from_fn(|| changes.try_recv().ok()).flat_map(|change| change.devices).collect();
+        let mut changed = || std::iter::from_fn(|| changes.try_recv().ok()).flat_map(|change| change.devices).collect();
         facts.replace(Observer::Libvirt, [("tap1".to_owned(), fact(1, None)), ("tap2".to_owned(), fact(2, None))]);
-        let first: Vec<String> = told();
+        let first: Vec<String> = changed();
         assert_eq!(first, ["tap1", "tap2"]);
         facts.set(Observer::OpenVswitch, "tap1", Some(fact(3, None)));
         facts.replace(Observer::Libvirt, [("tap2".to_owned(), fact(2, None))]);
-        let second: Vec<String> = told();
+        let second: Vec<String> = changed();
         assert_eq!(second, ["tap1", "tap1"], "tap2 is as it was");
         assert_eq!(facts.of("tap1"), [(Observer::OpenVswitch, fact(3, None))]);
         facts.set(Observer::OpenVswitch, "tap1", None);
         facts.set(Observer::OpenVswitch, "tap1", None);
-        let third: Vec<String> = told();
+        let third: Vec<String> = changed();
         assert_eq!(third, ["tap1"]);
         assert!(facts.of("tap1").is_empty());
     }
 
     #[test]
-    fn residents_are_put_together_from_all_observers() {
+    fn local_instances_are_put_together_from_all_observers() {
         let facts = Facts::new();
         facts.set(Observer::OpenVswitch, "tap1", Some(fact(1, None)));
         facts.set(Observer::Libvirt, "tap1", Some(fact(1, Some("p"))));
@@ -246,10 +247,11 @@ mod tests {
         assert_eq!(local_instances[&id(1)].devices.len(), 2);
     }
     #[test]
-    fn an_observer_that_contradicts_itself_is_heard_in_full() {
+    fn all_facts_of_an_observer_that_contradicts_itself_are_kept() {
         let facts = Facts::new();
-        let said = [("tap1", fact(1, None)), ("tap1", fact(2, None)), ("tap1", fact(1, None)), ("tap2", fact(2, None))];
-        facts.replace(Observer::Libvirt, said.map(|(device, fact)| (device.to_owned(), fact)));
+        let reported =
+            [("tap1", fact(1, None)), ("tap1", fact(2, None)), ("tap1", fact(1, None)), ("tap2", fact(2, None))];
+        facts.replace(Observer::Libvirt, reported.map(|(device, fact)| (device.to_owned(), fact)));
         assert_eq!(facts.of("tap1"), [(Observer::Libvirt, fact(1, None)), (Observer::Libvirt, fact(2, None))]);
         assert_eq!(facts.devices_of(&BTreeSet::from([id(1)])), ["tap1"]);
         assert_eq!(facts.devices_of(&BTreeSet::from([id(1), id(2)])), ["tap1", "tap2"]);

@@ -79,9 +79,17 @@ impl Domain {
             let virtualport = port.as_ref().map_or_else(String::new, |port| {
                 format!("<virtualport type='openvswitch'><parameters interfaceid='{port}'/></virtualport>")
             });
+            // What libvirt made of its network is in <actual>.
+            let source = match *kind {
+                "network" => format!(
+                    "<source network='ovs' bridge='br-int'/>\
+                     <actual type='bridge'>{virtualport}<source bridge='br-int'/></actual>"
+                ),
+                _ => format!("<source bridge='br-int'/>{virtualport}"),
+            };
             let _ = writeln!(
                 interfaces,
-                "<interface type='{kind}'><mac address='{mac}'/><source bridge='br-int'/>{virtualport}\
+                "<interface type='{kind}'><mac address='{mac}'/>{source}\
                  <target dev='{device}'/><model type='virtio'/><alias name='net0'/></interface>"
             );
         }

@@ -54,12 +54,21 @@ impl Ovsdb {
     /// # Errors
     /// If the database refuses.
     pub fn plug(&self, device: &str, guest: &Guest, instance: &str) -> Result<()> {
-        let ids = [
+        self.plug_as(device, guest, &[("vm-uuid", instance)])
+    }
+
+    /// Plugs a device with these keys for its instance: `vm-uuid` is os-vif's, `vm-id` libvirt's. Keys that are there
+    /// already and not named stay.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub fn plug_as(&self, device: &str, guest: &Guest, instance: &[(&str, &str)]) -> Result<()> {
+        let mut ids = vec![
             format!("external_ids:iface-id={}", guest.port()),
-            format!("external_ids:vm-uuid={instance}"),
             format!("external_ids:attached-mac=\"{}\"", mac_text(guest.mac())),
             "external_ids:iface-status=active".to_owned(),
         ];
+        ids.extend(instance.iter().map(|(key, value)| format!("external_ids:{key}={value}")));
         let mut words = vec!["--may-exist", "add-br", "br-int", "--", "--may-exist", "add-port", "br-int", device];
         words.extend(["--", "set", "Interface", device]);
         words.extend(ids.iter().map(String::as_str));

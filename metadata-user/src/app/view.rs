@@ -15,7 +15,7 @@ use crate::admin::{Accepting, Inspect, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
 use crate::error_text;
-use crate::facts::observers::{ObserverState, ObserverView};
+use crate::facts::report::{ObserverState, ObserverView};
 use crate::http::Guests;
 use crate::port::reconcile::Assignment;
 use crate::port::{PortState, PortView, PortsView, Request};

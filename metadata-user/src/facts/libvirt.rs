@@ -24,8 +24,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use self::domain::Report;
-use super::observers::Reporter;
+use super::report::{Report, Reporter};
 
 /// How long a domain whose file is gone still counts.
 const GRACE: Duration = Duration::from_millis(100);
@@ -39,9 +38,9 @@ const CHECK: Duration = Duration::from_secs(1);
 /// Largest document that is read. A status document has about 50 KB, one with hundreds of devices ten times that.
 const LARGEST: u64 = 16 << 20;
 
-/// What the watcher tells.
+/// What the watcher reports.
 #[derive(Debug)]
-enum Mail {
+enum Notice {
     /// Something happened to this file.
     Touched(String),
     /// Events were lost.
@@ -50,46 +49,46 @@ enum Mail {
 
 /// Reads and watches the directory until the runtime ends.
 pub(super) async fn run(dir: PathBuf, reporter: Reporter) {
-    let (sender, mut mail) = mpsc::unbounded_channel();
+    let (sender, mut notices) = mpsc::unbounded_channel();
     let mut domains = Domains {
         dir,
         reporter,
         sender,
         watched: None,
-        told: BTreeMap::new(),
+        reports: BTreeMap::new(),
         broken: BTreeMap::new(),
         gone: BTreeMap::new(),
     };
     let mut batch = Vec::new();
     loop {
         let mut changed = domains.check_directory();
-        for mail in batch.drain(..) {
-            changed |= match mail {
+        for notice in batch.drain(..) {
+            changed |= match notice {
                 // What becomes of a missing directory's files is seen when there is one again.
-                Mail::Touched(_) if domains.watched.is_none() => false,
-                Mail::Touched(name) => domains.touched(name),
-                Mail::Rescan => domains.watched.is_some() && domains.scan(GRACE).is_ok(),
+                Notice::Touched(_) if domains.watched.is_none() => false,
+                Notice::Touched(name) => domains.touched(name),
+                Notice::Rescan => domains.watched.is_some() && domains.scan(GRACE).is_ok(),
             };
         }
-        changed |= domains.bury(Instant::now());
+        changed |= domains.end_domains(Instant::now());
         if changed && domains.watched.is_some() {
-            domains.tell();
+            domains.report();
         }
         let next =
             domains.gone.values().min().map_or(CHECK, |due| due.saturating_duration_since(Instant::now()).min(CHECK));
         // A time-out is the next check.
-        let _ = timeout(next, mail.recv_many(&mut batch, usize::MAX)).await;
+        let _ = timeout(next, notices.recv_many(&mut batch, usize::MAX)).await;
     }
 }
 
 struct Domains {
     dir: PathBuf,
     reporter: Reporter,
-    sender: mpsc::UnboundedSender<Mail>,
+    sender: mpsc::UnboundedSender<Notice>,
     /// The watch, and the directory that it is on.
     watched: Option<(RecommendedWatcher, Identity)>,
-    /// What each file says, by name.
-    told: BTreeMap<String, Report>,
+    /// What each file comes to, by name.
+    reports: BTreeMap<String, Report>,
     /// Why a file cannot be used, by name.
     broken: BTreeMap<String, String>,
     /// Files that are gone, and when their domains have ended.
@@ -132,9 +131,10 @@ impl Domains {
         self.gone.clear();
         match error.kind() {
             io::ErrorKind::NotFound => self.reporter.absent(),
-            _ => self
-                .reporter
-                .lost(format!("{}: {error}: let metadatad read it, or correct facts.libvirt_dir", self.dir.display())),
+            _ => self.reporter.lost(format!(
+                "{}: {error}: give metadatad access to it, or correct facts.libvirt_dir",
+                self.dir.display()
+            )),
         }
     }
 
@@ -152,7 +152,7 @@ impl Domains {
             names.extend(domain_name(&entry?.path()).map(str::to_owned));
         }
         let due = Instant::now() + grace;
-        for name in self.told.keys().chain(self.broken.keys()).filter(|name| !names.contains(name)) {
+        for name in self.reports.keys().chain(self.broken.keys()).filter(|name| !names.contains(name)) {
             self.gone.insert(name.clone(), due);
         }
         for name in names {
@@ -161,19 +161,19 @@ impl Domains {
         Ok(())
     }
 
-    /// Looks at a file. Returns whether what it says, or whether it can be read, has changed.
+    /// Reads a file. Returns whether its content, or whether it can be read, has changed.
     fn touched(&mut self, name: String) -> bool {
         match read(&self.dir.join(&name)) {
             Ok(None) => {
-                if self.told.contains_key(&name) || self.broken.contains_key(&name) {
+                if self.reports.contains_key(&name) || self.broken.contains_key(&name) {
                     self.gone.entry(name).or_insert(Instant::now() + GRACE);
                 }
                 false
             }
-            Ok(Some(told)) => {
+            Ok(Some(report)) => {
                 self.gone.remove(&name);
                 let mended = self.broken.remove(&name).is_some();
-                self.told.insert(name, told.clone()).as_ref() != Some(&told) || mended
+                self.reports.insert(name, report.clone()).as_ref() != Some(&report) || mended
             }
             Err(problem) => {
                 self.gone.remove(&name);
@@ -183,7 +183,7 @@ impl Domains {
     }
 
     /// Forgets domains that have ended. Returns whether there were any.
-    fn bury(&mut self, now: Instant) -> bool {
+    fn end_domains(&mut self, now: Instant) -> bool {
         let due: Vec<_> = self.gone.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone()).collect();
         let same = |domains: &Self| {
             let found = identity(&domains.dir).ok();
@@ -196,22 +196,22 @@ impl Domains {
             self.gone.remove(name);
             // It may have come back without an event that was read yet.
             if !self.dir.join(name).exists() {
-                self.told.remove(name);
+                self.reports.remove(name);
                 self.broken.remove(name);
             }
         }
         true
     }
 
-    fn tell(&mut self) {
-        let facts = self.told.values().flat_map(|told| told.facts.clone()).collect();
-        let unreachable_ports = self.told.values().flat_map(|told| told.unreachable_ports.clone()).collect();
+    fn report(&mut self) {
+        let facts = self.reports.values().flat_map(|report| report.facts.clone()).collect();
+        let unreachable_ports = self.reports.values().flat_map(|report| report.unreachable_ports.clone()).collect();
         let unreadable = self.broken.iter().map(|(name, problem)| {
-            let kept = if self.told.contains_key(name) { "; what it said before stays" } else { "" };
+            let kept = if self.reports.contains_key(name) { "; its last good version stays in use" } else { "" };
             format!("{name}: {problem}{kept}")
         });
         let unreadable = unreadable.collect();
-        self.reporter.heard(facts, unreachable_ports, unreadable);
+        self.reporter.update(Report { facts, unreachable_ports, unreadable });
     }
 }
 
@@ -220,7 +220,7 @@ fn read(path: &Path) -> Result<Option<Report>, String> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
-        Ok(found) if !found.is_file() => return Err("it is no file".to_owned()),
+        Ok(found) if !found.is_file() => return Err("it is not a regular file".to_owned()),
         Ok(found) if found.len() > LARGEST => return Err(format!("it is larger than {LARGEST} bytes")),
         Ok(_) => {}
     }
@@ -232,18 +232,18 @@ fn read(path: &Path) -> Result<Option<Report>, String> {
 }
 
 /// Called on the watcher's thread: must not block.
-fn receive(sender: &mpsc::UnboundedSender<Mail>, event: notify::Result<notify::Event>) {
+fn receive(sender: &mpsc::UnboundedSender<Notice>, event: notify::Result<notify::Event>) {
     // Nobody listens while the daemon ends.
     match event {
         Ok(event) if !event.need_rescan() => {
             if settles(event.kind) {
                 for name in event.paths.iter().filter_map(|path| domain_name(path)) {
-                    let _ = sender.send(Mail::Touched(name.to_owned()));
+                    let _ = sender.send(Notice::Touched(name.to_owned()));
                 }
             }
         }
         Ok(_) | Err(_) => {
-            let _ = sender.send(Mail::Rescan);
+            let _ = sender.send(Notice::Rescan);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Open vSwitch as an observer: the table Interface of its database, followed over its socket (OVSDB, RFC 7047).
 //!
 //! Promises: the first answer has every row, and each change comes as it is made; a connection on which nothing comes
-//! for [`SILENCE`] is asked for a sign of life, and given up after as long again; while there is none, what was said
-//! last stays, and the socket is tried again after [`FIRST_RETRY`], then more and more seldom up to [`LAST_RETRY`].
+//! for [`SILENCE`] is probed, and given up after as long again; without a connection the last facts stay,
+//! and the socket is tried again after [`FIRST_RETRY`], then less and less often down to once in [`LAST_RETRY`].
 //!
 //! Left out: everything but `monitor` and `echo`; TLS and TCP, since the database is on this node.
 
@@ -19,10 +19,10 @@ use tokio::time::{sleep, timeout};
 
 use self::rows::Rows;
 use self::rpc::{Frames, FramesError, Incoming};
-use super::observers::Reporter;
+use super::report::Reporter;
 use crate::backoff::{self, Backoff};
 
-/// How long nothing may come until a sign of life is asked for. Open vSwitch's own clients wait as long.
+/// How long nothing may come before the connection is probed. Open vSwitch's own clients wait as long.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// How soon a socket is tried again, at first and at last: an ovsdb-server that restarts is back within a second.
@@ -47,7 +47,7 @@ enum OvsError {
     Silent,
     #[error(transparent)]
     Frames(#[from] FramesError),
-    #[error("the database refuses to be followed: {0}: it must be Open vSwitch's, with the table Interface")]
+    #[error("the database refuses to follow its table Interface: {0}: is facts.openvswitch_socket Open vSwitch's?")]
     Refused(String),
 }
 
@@ -58,9 +58,9 @@ pub(super) async fn run(socket: PathBuf, mut reporter: Reporter) {
         match connect(&socket).await {
             Ok(None) => reporter.absent(),
             Ok(Some(connection)) => {
-                let mut heard = false;
-                let Err(error) = follow(connection, &mut reporter, &mut heard).await;
-                if heard {
+                let mut connected = false;
+                let Err(error) = follow(connection, &mut reporter, &mut connected).await;
+                if connected {
                     failures = 0;
                 }
                 reporter.lost(error.to_string());
@@ -75,7 +75,7 @@ pub(super) async fn run(socket: PathBuf, mut reporter: Reporter) {
 /// Connects; `None`: there is no socket.
 async fn connect(socket: &Path) -> Result<Option<UnixStream>, OvsError> {
     let remedy = |error: &io::Error| match error.kind() {
-        io::ErrorKind::PermissionDenied => "let metadatad open the socket",
+        io::ErrorKind::PermissionDenied => "give metadatad access to the socket",
         io::ErrorKind::ConnectionRefused => "start ovsdb-server, or correct facts.openvswitch_socket",
         _ => "correct facts.openvswitch_socket",
     };
@@ -90,38 +90,38 @@ async fn connect(socket: &Path) -> Result<Option<UnixStream>, OvsError> {
     }
 }
 
-/// Follows the rows on a connection until it ends. `heard` tells that there was an answer.
+/// Follows the rows on a connection until it ends. Sets `connected` when the database has answered.
 async fn follow(
     mut connection: UnixStream,
     reporter: &mut Reporter,
-    heard: &mut bool,
+    connected: &mut bool,
 ) -> Result<std::convert::Infallible, OvsError> {
     let (mut frames, mut rows) = (Frames::default(), Rows::default());
     let mut buffer = vec![0; 64 << 10];
     send(&mut connection, &rpc::monitor()).await?;
-    let mut asked = false;
+    let mut probed = false;
     loop {
         let read = match timeout(SILENCE, connection.read(&mut buffer)).await {
             Ok(read) => read?,
-            Err(_) if asked => return Err(OvsError::Silent),
+            Err(_) if probed => return Err(OvsError::Silent),
             Err(_) => {
-                asked = true;
+                probed = true;
                 send(&mut connection, &rpc::echo()).await?;
                 continue;
             }
         };
-        asked = false;
+        probed = false;
         if read == 0 {
             return Err(OvsError::Closed);
         }
         let mut changed = false;
         for message in frames.push(&buffer[..read])? {
-            match rpc::understand(message) {
+            match rpc::parse(message) {
                 Incoming::Rows(all) => {
                     rows.replace(&all);
-                    (*heard, changed) = (true, true);
+                    (*connected, changed) = (true, true);
                 }
-                Incoming::Update(some) if *heard => {
+                Incoming::Update(some) if *connected => {
                     rows.update(&some);
                     changed = true;
                 }
@@ -131,8 +131,7 @@ async fn follow(
             }
         }
         if changed {
-            let told = rows.told();
-            reporter.heard(told.facts, told.unreachable_ports, told.unreadable);
+            reporter.update(rows.report());
         }
     }
 }

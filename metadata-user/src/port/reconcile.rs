@@ -185,10 +185,11 @@ impl Statement {
         } else {
             return None;
         };
-        Some(format!(
-            "{} says {what} {own}, {} says {what} {others}: correct {} or {}",
-            self.name, other.name, self.remedy, other.remedy
-        ))
+        let remedy = match self.remedy == other.remedy {
+            true => self.remedy.clone(),
+            false => format!("{} or {}", self.remedy, other.remedy),
+        };
+        Some(format!("{} says {what} {own}, {} says {what} {others}: correct {remedy}", self.name, other.name))
     }
 }
 

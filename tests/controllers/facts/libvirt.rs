@@ -61,6 +61,23 @@ fn a_document_that_describes_the_port_fills_in_its_sources() {
 }
 
 #[test]
+fn an_interface_of_a_libvirt_network_is_the_port_that_its_actual_names() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    // Its document describes the port, and calls its device by another name: only the port's id ties them together.
+    node.write(&guest.document().clone().with_port("devname", "tapelsewhere")).unwrap();
+    let mac = lab::guest::mac_text(guest.mac());
+    let domain = Domain::new(guest.uuid()).interface("network", guest.tap(), &mac, Some(guest.port()));
+    domain.write(&node.domains()).unwrap();
+    wait_bound_by(&node, &guest, guest.uuid(), "libvirt");
+    node.wait_port_shown(guest.tap(), "is the document's port", |port| {
+        port["port"] == guest.port() && port["sources"].as_array().is_some_and(|sources| sources.len() == 1)
+    })
+    .unwrap();
+    reads(&guest, guest.uuid());
+}
+
+#[test]
 fn a_disagreement_is_refused_counted_once_explained_and_healed() {
     let node = Node::start().unwrap();
     let guest = node.guest("a").boot().unwrap();
@@ -197,7 +214,7 @@ fn half_a_document_leaves_the_last_good_one() {
         observer["unreadable"].as_array().is_some_and(|files| files.len() == 2)
     });
     let told = observer(&node, "libvirt")["unreadable"].to_string();
-    assert!(told.contains("not complete XML") && told.contains("; what it said before stays"), "{told}");
+    assert!(told.contains("not complete XML") && told.contains("; its last good version stays in use"), "{told}");
     assert!(told.contains("garbage.xml: "), "{told}");
     reads(&guest, guest.uuid());
     fs::write(&path, &text).unwrap();

@@ -44,6 +44,25 @@ fn with_hybrid_plugging_the_tap_beside_the_row_is_bound() {
 }
 
 #[test]
+fn a_tap_that_libvirt_plugged_is_bound_by_its_vm_id() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.write(&portless(&guest)).unwrap();
+    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    ovsdb.plug_as(guest.tap(), &guest, &[("vm-id", guest.uuid())]).unwrap();
+    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    reads(&guest, guest.uuid());
+    // A row that names two instances is refused, and heals.
+    ovsdb.plug_as(guest.tap(), &guest, &[("vm-uuid", "ffffffff-0000-4000-9000-00000000001c")]).unwrap();
+    wait_refused(&node, &guest, &["Open vSwitch says instance ffffffff", guest.uuid(), "external_ids of interface"]);
+    is_held(&guest);
+    assert_eq!(disagreements(&node), 1);
+    ovsdb.plug_as(guest.tap(), &guest, &[("vm-uuid", guest.uuid())]).unwrap();
+    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    reads(&guest, guest.uuid());
+}
+
+#[test]
 fn two_observers_agree_disagree_and_agree_again() {
     let node = Node::start().unwrap();
     let guest = node.guest("a").undocumented().boot().unwrap();

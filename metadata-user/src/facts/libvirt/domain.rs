@@ -1,8 +1,12 @@
-//! What a domain's XML says of its interfaces: pure, text in, facts out.
+//! A domain's XML as facts about its interfaces: pure, text in, a report out.
 //!
 //! Reads libvirt's status documents (root `domstatus`, in the run-time directory) and plain ones (root `domain`), and
 //! Nova's metadata in them by its namespace, whatever its prefix. An interface is the port that its `virtualport` names,
 //! else the one of Nova's ports after which its device is called: `tap` and the first 11 characters of the id.
+//!
+//! An interface of type network is, while the domain runs, what its `<actual>` says: libvirt puts there the type and the
+//! `virtualport` that it made of the interface, the network and the port group. Where interface and `<actual>` name
+//! different ports both are reported, so that the tap is refused.
 //!
 //! Left out: everything but uuid, metadata and interfaces. A document with a DTD is refused: libvirt writes none.
 
@@ -15,7 +19,7 @@ use quick_xml::name::{Namespace, ResolveResult};
 use quick_xml::reader::NsReader;
 
 use crate::facts::Fact;
-use crate::facts::observers::UnreachablePort;
+use crate::facts::report::{Report, UnreachablePort};
 use crate::record::{InstanceId, MacAddress, PortId, PortRecord, ProjectId};
 
 /// Namespaces of Nova's metadata: 1.0 until Yoga's predecessors, 1.1 since.
@@ -31,7 +35,7 @@ pub enum DomainError {
     #[error("it is not complete XML: {0}")]
     Malformed(String),
     /// XML of something else.
-    #[error("it is no domain: its root is `{0}`")]
+    #[error("it is not a domain: its root is `{0}`")]
     NoDomain(String),
     /// With a DTD.
     #[error("it has a DTD, which libvirt never writes")]
@@ -40,7 +44,7 @@ pub enum DomainError {
     #[error("it is nested more than {DEEPEST} levels deep")]
     TooDeep,
     /// Without a usable uuid.
-    #[error("its uuid is `{0}`, which is none")]
+    #[error("its uuid is `{0}`, which is not a UUID")]
     Uuid(String),
 }
 
@@ -60,16 +64,8 @@ struct Interface {
     device: Option<String>,
     /// As written, for people.
     mac: Option<String>,
-    port: Option<PortId>,
-}
-
-/// What a domain's document comes to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Facts by device.
-    pub facts: Vec<(String, Fact)>,
-    /// Interfaces that have no tap.
-    pub unreachable_ports: Vec<UnreachablePort>,
+    /// The ports that its `virtualport`s name. More than one: they contradict each other.
+    ports: Vec<PortId>,
 }
 
 /// Reads a document.
@@ -79,36 +75,42 @@ pub struct Report {
 pub fn parse(text: &str) -> Result<Report, DomainError> {
     let domain = read(text)?;
     let instance: InstanceId = domain.uuid.trim().parse().map_err(|_| DomainError::Uuid(shorten(&domain.uuid)))?;
-    let mut told = Report::default();
+    let mut report = Report::default();
     for interface in &domain.interfaces {
-        interface.tell(instance, &domain, &mut told);
+        interface.report(instance, &domain, &mut report);
     }
-    Ok(told)
+    Ok(report)
 }
 
 impl Interface {
-    fn tell(&self, instance: InstanceId, domain: &Domain, told: &mut Report) {
-        let tapless = match self.kind.as_str() {
-            "vhostuser" => Some("vhost-user: its packets go around the kernel"),
-            "hostdev" => Some("a passed-through device: its packets go around the node"),
-            "vdpa" => Some("vDPA: its packets go around the kernel"),
+    fn report(&self, instance: InstanceId, domain: &Domain, report: &mut Report) {
+        let unreachable = match self.kind.as_str() {
+            "vhostuser" => Some("vhost-user: its packets bypass the kernel"),
+            "hostdev" => Some("a passed-through device: its packets bypass the node"),
+            "vdpa" => Some("vDPA: its packets bypass the kernel"),
+            "direct" => Some("macvtap: its packets go straight to the lower device"),
             _ if self.device.is_none() => Some("without a device on the node"),
             _ => None,
         };
-        let (Some(device), None) = (&self.device, tapless) else {
+        let (Some(device), None) = (&self.device, unreachable) else {
             let name = self.device.clone().or_else(|| self.mac.clone()).unwrap_or_else(|| "an interface".to_owned());
-            let kind = tapless.unwrap_or_default().to_owned();
-            told.unreachable_ports.push(UnreachablePort { device: name, instance, port: self.port, kind });
+            let (port, kind) = (self.ports.first().copied(), unreachable.unwrap_or_default().to_owned());
+            report.unreachable_ports.push(UnreachablePort { device: name, instance, port, kind });
             return;
         };
-        let named_after =
-            || domain.ports.keys().find(|port| PortRecord::default_device_name(**port) == *device).copied();
-        let port = self.port.or_else(named_after);
-        let mut addresses = port.and_then(|port| domain.ports.get(&port)).cloned().unwrap_or_default();
-        addresses.sort_unstable();
-        addresses.dedup();
         let mac: Option<MacAddress> = self.mac.as_deref().and_then(|mac| mac.parse().ok());
-        told.facts.push((device.clone(), Fact { instance, project: domain.project.clone(), port, mac, addresses }));
+        let fact = |port: Option<PortId>| {
+            let mut addresses = port.and_then(|port| domain.ports.get(&port)).cloned().unwrap_or_default();
+            addresses.sort_unstable();
+            addresses.dedup();
+            Fact { instance, project: domain.project.clone(), port, mac, addresses }
+        };
+        if self.ports.is_empty() {
+            let mut ports = domain.ports.keys();
+            let named_after = ports.find(|port| PortRecord::default_device_name(**port) == *device).copied();
+            report.facts.push((device.clone(), fact(named_after)));
+        }
+        report.facts.extend(self.ports.iter().map(|port| (device.clone(), fact(Some(*port)))));
     }
 }
 
@@ -159,7 +161,7 @@ fn within(path: &[String]) -> &[String] {
     }
 }
 
-/// Takes what an element says. Values that cannot be read are as if they were absent.
+/// Takes an element's values. One that cannot be read counts as absent.
 fn take(
     domain: &mut Domain,
     port: &mut Option<PortId>,
@@ -198,8 +200,16 @@ fn take(
             match rest {
                 ["mac"] => interface.mac = attribute("address")?,
                 ["target"] => interface.device = attribute("dev")?.filter(|device| !device.is_empty()),
-                ["virtualport", "parameters"] => {
-                    interface.port = attribute("interfaceid")?.and_then(|id| id.parse().ok());
+                ["actual"] => {
+                    if let Some(kind) = attribute("type")? {
+                        interface.kind = kind;
+                    }
+                }
+                ["virtualport", "parameters"] | ["actual", "virtualport", "parameters"] => {
+                    let port: Option<PortId> = attribute("interfaceid")?.and_then(|id| id.parse().ok());
+                    if let Some(port) = port.filter(|port| !interface.ports.contains(port)) {
+                        interface.ports.push(port);
+                    }
                 }
                 _ => {}
             }

@@ -1,4 +1,4 @@
-//! JSON-RPC as OVSDB speaks it (RFC 7047, section 4): objects one after another on a stream, without anything between.
+//! OVSDB's JSON-RPC (RFC 7047, section 4): objects one after another on a stream, with nothing between them.
 //!
 //! Pure: bytes in, messages out, and the few messages that are sent.
 
@@ -10,19 +10,19 @@ const LARGEST: usize = 64 << 20;
 /// Names the one monitor, and the request for it.
 const MONITOR: &str = "interfaces";
 
-/// Names requests for a sign of life.
+/// Names requests that probe the connection.
 const ECHO: &str = "echo";
 
 /// Why a stream cannot be read on.
 #[derive(Debug, thiserror::Error)]
 pub enum FramesError {
-    /// Something between messages.
-    #[error("the database sent something that is no JSON object")]
+    /// Bytes between messages.
+    #[error("the database sent something that is not a JSON object")]
     Garbage,
-    /// A message that is none.
+    /// A message that is not JSON.
     #[error("the database sent a message that is not JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// A message without end.
+    /// A message that is too long.
     #[error("the database sent a message of more than {LARGEST} bytes")]
     TooLong,
 }
@@ -80,24 +80,24 @@ impl Frames {
     }
 }
 
-/// What the database says.
+/// A message of the database.
 #[derive(Debug, PartialEq)]
 pub enum Incoming {
     /// All rows: the answer to [`monitor`].
     Rows(Value),
     /// Rows that changed.
     Update(Value),
-    /// It asks for a sign of life; this is the answer.
+    /// It probes the connection; this is the answer.
     Echo(Value),
-    /// It does not do what was asked.
+    /// It refuses the monitor.
     Refused(String),
-    /// Nothing that matters.
+    /// Anything else.
     Other,
 }
 
-/// Returns what a message says.
+/// Reads a message.
 #[must_use]
-pub fn understand(mut message: Value) -> Incoming {
+pub fn parse(mut message: Value) -> Incoming {
     match message["method"].as_str() {
         Some("update") if message["params"][0] == MONITOR => Incoming::Update(message["params"][1]["Interface"].take()),
         Some("echo") => {
@@ -119,7 +119,7 @@ pub fn monitor() -> Value {
     json!({"id": MONITOR, "method": "monitor", "params": ["Open_vSwitch", MONITOR, columns]})
 }
 
-/// Returns the request for a sign of life.
+/// Returns a request that probes the connection.
 #[must_use]
 pub fn echo() -> Value {
     json!({"id": ECHO, "method": "echo", "params": []})

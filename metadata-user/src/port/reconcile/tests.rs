@@ -113,6 +113,11 @@ fn whoever_disagrees_is_named_with_the_remedy() {
             vec!["libvirt says instance", "correct the domain 00000000-0000-0000-0000-000000000001 in libvirt or"],
         ),
         (
+            vec![ovs(1, 0x101), ovs(2, 0x101)],
+            vec![],
+            vec!["Open vSwitch says instance", ": correct the external_ids of interface tap1 in Open vSwitch"],
+        ),
+        (
             vec![ovs(1, 0x101)],
             vec![document(2, "tap1")],
             vec!["Open vSwitch says instance", "the document of 00000000-0000-0000-0000-000000000002 says instance"],

@@ -58,8 +58,8 @@ fn port(text: &str) -> Option<PortId> {
 }
 
 #[test]
-fn a_status_document_tells_of_its_interfaces() {
-    let told = parse(STATUS).expect("readable");
+fn a_status_document_has_its_interfaces() {
+    let report = parse(STATUS).expect("readable");
     let instance: InstanceId = "11111111-2222-4333-8444-555555555555".parse().expect("an id");
     let fact = |port_id, mac: &str, addresses: &[&str]| Fact {
         instance,
@@ -69,7 +69,7 @@ fn a_status_document_tells_of_its_interfaces() {
         addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
     };
     assert_eq!(
-        told.facts,
+        report.facts,
         [
             (
                 "tapother".to_owned(),
@@ -81,7 +81,7 @@ fn a_status_document_tells_of_its_interfaces() {
             ),
         ]
     );
-    let unreachable_ports: Vec<_> = told.unreachable_ports.iter().map(|device| device.device.as_str()).collect();
+    let unreachable_ports: Vec<_> = report.unreachable_ports.iter().map(|device| device.device.as_str()).collect();
     assert_eq!(unreachable_ports, ["vhu3", "fa:16:3e:00:00:04"]);
 }
 
@@ -98,14 +98,56 @@ fn novas_metadata_is_known_by_its_namespace_not_by_its_prefix() {
 
 #[test]
 fn a_domain_without_nova_is_an_instance_by_its_uuid() {
-    let told = parse(
+    let report = parse(
         "<domain><uuid>11111111-2222-4333-8444-555555555555</uuid><devices><interface type='network'>\
          <mac address='52:54:00:00:00:01'/><target dev='vnet0'/></interface></devices></domain>",
     )
     .expect("readable");
-    let [(device, fact)] = &told.facts[..] else { panic!("{told:?}") };
+    let [(device, fact)] = &report.facts[..] else { panic!("{report:?}") };
     assert_eq!((device.as_str(), fact.port, fact.project.clone()), ("vnet0", None, None));
     assert!(fact.mac.is_some());
+}
+
+/// A domain with one interface of type network, with these elements in it.
+fn of_network(elements: &str) -> Report {
+    let text = format!(
+        "<domstatus><domain><uuid>11111111-2222-4333-8444-555555555555</uuid><devices><interface type='network'>\
+         <mac address='52:54:00:00:00:01'/>{elements}<target dev='vnet0'/></interface></devices></domain></domstatus>"
+    );
+    parse(&text).expect("readable")
+}
+
+/// A `virtualport` that names a port.
+fn virtualport(port: &str) -> String {
+    format!("<virtualport type='openvswitch'><parameters interfaceid='{port}'/></virtualport>")
+}
+
+#[test]
+fn an_interface_of_a_network_is_what_it_actually_is() {
+    const PORT: &str = "aaaaaaaa-bbbb-4ccc-8ddd-000000000001";
+    const OTHER: &str = "aaaaaaaa-bbbb-4ccc-8ddd-000000000002";
+    let actual = |kind: &str, rest: &str| {
+        format!("<source network='ovs' portid='{OTHER}' bridge='br-int'/><actual type='{kind}'>{rest}</actual>")
+    };
+    let ports = |elements: &str| -> Vec<_> {
+        let report = of_network(elements);
+        assert!(report.unreachable_ports.is_empty(), "{elements}");
+        report.facts.iter().map(|(device, fact)| (device.clone(), fact.port)).collect()
+    };
+    let vnet0 = |id| ("vnet0".to_owned(), port(id));
+    let in_actual = format!("{}<source bridge='br-int'/>", virtualport(PORT));
+    assert_eq!(ports(&actual("bridge", &in_actual)), [vnet0(PORT)]);
+    assert_eq!(ports(&format!("{}{}", virtualport(PORT), actual("bridge", &in_actual))), [vnet0(PORT)]);
+    assert_eq!(ports(&format!("{}{}", virtualport(PORT), actual("bridge", ""))), [vnet0(PORT)]);
+    assert_eq!(ports(&format!("{}{}", virtualport(OTHER), actual("bridge", &in_actual))), [vnet0(OTHER), vnet0(PORT)]);
+    assert_eq!(ports(&actual("network", "")), [("vnet0".to_owned(), None)]);
+    let foreign = "<virtualport type='802.1Qbg'><parameters managerid='11' typeid='1' instanceid='x'/></virtualport>";
+    assert_eq!(ports(&actual("bridge", foreign)), [("vnet0".to_owned(), None)]);
+    for (kind, name) in [("hostdev", "passed-through"), ("direct", "macvtap"), ("vhostuser", "vhost-user")] {
+        let report = of_network(&actual(kind, ""));
+        assert!(report.facts.is_empty(), "{kind}");
+        assert!(report.unreachable_ports[0].kind.contains(name), "{report:?}");
+    }
 }
 
 #[test]

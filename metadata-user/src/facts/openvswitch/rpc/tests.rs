@@ -44,7 +44,7 @@ fn each_message_is_understood() {
         (json!({"id": "echo", "result": [], "error": null}), Incoming::Other),
         (json!({}), Incoming::Other),
     ] {
-        assert_eq!(understand(message.clone()), expected, "{message}");
+        assert_eq!(parse(message.clone()), expected, "{message}");
     }
 }
 
@@ -54,7 +54,7 @@ proptest! {
         let mut frames = Frames::default();
         for chunk in chunks {
             match frames.push(format!("{{{chunk}").as_bytes()) {
-                Ok(messages) => messages.into_iter().for_each(|message| drop(understand(message))),
+                Ok(messages) => messages.into_iter().for_each(|message| drop(parse(message))),
                 Err(_) => break,
             }
         }
