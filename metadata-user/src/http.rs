@@ -11,13 +11,17 @@
 //!
 //! Left out: what the answers are (`api`), TLS, HTTP/2, and compression, none of which Nova has.
 
+mod body;
 pub mod connection;
 mod counters;
 mod error;
 mod limit;
 mod listener;
 mod progress;
+mod request_line;
 pub mod service;
+mod stream;
+mod target;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -39,6 +43,7 @@ pub struct Guests {
     identities: Arc<Identities>,
     store: Arc<Store>,
     limits: Arc<Limits>,
+    connections_per_port: usize,
     counters: Arc<Counters>,
     times: Times,
     origin: OnceLock<Origin>,
@@ -68,7 +73,8 @@ impl Guests {
         Self {
             identities,
             store,
-            limits: Arc::new(Limits::new(settings.connections, settings.connections_per_port)),
+            limits: Arc::new(Limits::new(settings.connections)),
+            connections_per_port: settings.connections_per_port,
             counters: Arc::default(),
             times: Times {
                 request: settings.request_timeout,

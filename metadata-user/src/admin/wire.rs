@@ -261,6 +261,9 @@ pub struct Http {
     pub refused_port_limit: u64,
     /// Connections refused because there are too many in all.
     pub refused_total_limit: u64,
+    /// Idle connections that were closed because another connection needed their place.
+    #[serde(default)]
+    pub gave_way: u64,
     /// Connections cut because their binding ended.
     pub binding_ended: u64,
     /// Connections closed because nothing came, or too slowly.

@@ -232,6 +232,7 @@ fn http(counters: crate::http::Snapshot) -> Http {
         refused_unknown: counters.refused_unknown,
         refused_port_limit: counters.refused_port_limit,
         refused_total_limit: counters.refused_total_limit,
+        gave_way: counters.gave_way,
         binding_ended: counters.binding_ended,
         timed_out: counters.timed_out,
         malformed: counters.malformed,

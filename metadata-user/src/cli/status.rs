@@ -118,6 +118,7 @@ fn describe(status: &Status, now: u64) -> String {
         (http.refused_unknown, "refused: nobody is known behind their address"),
         (http.refused_port_limit, "refused: http.connections_per_port reached"),
         (http.refused_total_limit, "refused: http.connections reached"),
+        (http.gave_way, "closed while idle: another connection needed their place"),
         (http.binding_ended, "cut: their port ended or changed hands"),
         (http.timed_out, "timed out"),
         (http.waited, "requests came before their content, and waited"),

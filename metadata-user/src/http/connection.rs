@@ -8,24 +8,38 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::counters::count;
-pub use super::progress::Cut;
-use super::progress::{Progress, Watched};
+use super::progress::Progress;
 use super::service::{Access, Service};
+pub use super::stream::Cut;
+use super::stream::Watched;
 use super::{Counters, Times};
 use crate::drain::Drain;
 
 /// Most bytes of a request's head, as haproxy before Neutron's agents has it (`tune.bufsize`).
 const MAX_HEAD: usize = 16 << 10;
 
-/// Serves a connection until either side ends it, the binding ends, it is too slow, or the daemon drains. hyper
-/// answers what is not HTTP by itself: 400, or 431 for a head over 16 KiB.
+/// Serves a connection that no other needs the place of.
 pub async fn serve<S, C>(stream: S, content: C, times: Times, counters: &Arc<Counters>, drain: &Drain)
 where
     S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
     C: Access,
 {
+    serve_placed(stream, content, Arc::new(Progress::new(times)), counters, drain).await;
+}
+
+/// Serves a connection until either side ends it, the binding ends, it is too slow, it has to give its place to another,
+/// or the daemon drains. hyper answers what is not HTTP by itself: 400, or 431 for a head over 16 KiB.
+pub(super) async fn serve_placed<S, C>(
+    stream: S,
+    content: C,
+    progress: Arc<Progress>,
+    counters: &Arc<Counters>,
+    drain: &Drain,
+) where
+    S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
+    C: Access,
+{
     let content = Arc::new(content);
-    let progress = Arc::new(Progress::new(times));
     let service = Service::new(Arc::clone(&content), Arc::clone(counters), Arc::clone(&progress), drain.clone());
     let mut connection = pin!(
         http1::Builder::new()
@@ -39,7 +53,7 @@ where
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&progress))), service)
     );
-    let mut draining = false;
+    let (mut closing, mut leaving) = (false, false);
     let (mut ended, mut begun, mut expired) = (pin!(content.ended()), pin!(drain.begun()), pin!(progress.expired()));
     loop {
         tokio::select! {
@@ -49,8 +63,8 @@ where
                 count(&counters.binding_ended);
                 return progress.cut();
             }
-            () = &mut begun, if !draining => {
-                draining = true;
+            () = &mut begun, if !closing => {
+                closing = true;
                 connection.as_mut().graceful_shutdown();
             }
             result = &mut connection => {
@@ -59,6 +73,16 @@ where
                 }
                 return;
             }
+            () = progress.told_to_leave(), if !leaving => {
+                leaving = true;
+                count(&counters.gave_way);
+            }
+            // hyper has just read what had come, but for bytes that the runtime has not noticed yet: a request that
+            // arrived before the connection had to leave is answered.
+            () = tokio::task::yield_now(), if leaving && !closing => if !progress.has_unread() {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            },
             () = &mut expired => return count(&counters.timed_out),
         }
     }

@@ -13,6 +13,7 @@ pub struct Counters {
     pub(super) refused_unknown: AtomicU64,
     pub(super) refused_port_limit: AtomicU64,
     pub(super) refused_total_limit: AtomicU64,
+    pub(super) gave_way: AtomicU64,
     pub(super) binding_ended: AtomicU64,
     pub(super) timed_out: AtomicU64,
     pub(super) malformed: AtomicU64,
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub refused_port_limit: u64,
     /// Connections refused because there are too many in all.
     pub refused_total_limit: u64,
+    /// Idle connections that were closed because another needed their place.
+    pub gave_way: u64,
     /// Connections cut because their binding ended.
     pub binding_ended: u64,
     /// Connections closed because nothing came, or too slowly.
@@ -67,6 +70,7 @@ impl Counters {
             refused_unknown: value(&self.refused_unknown),
             refused_port_limit: value(&self.refused_port_limit),
             refused_total_limit: value(&self.refused_total_limit),
+            gave_way: value(&self.gave_way),
             binding_ended: value(&self.binding_ended),
             timed_out: value(&self.timed_out),
             malformed: value(&self.malformed),

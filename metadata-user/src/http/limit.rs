@@ -1,4 +1,12 @@
-//! How many connections there may be, of one port and in all.
+//! How many connections there may be, of one port and on the node, and which one gives way when there are as many.
+//!
+//! Promises: while a port has an idle connection, another of its connections gets a place: the one that is idle longest
+//! ends. Where the node is full, a port's own idle connections give way first, then those of the port that has most. A
+//! connection with a request, complete or not, never gives way. What has given way and answers a request that arrived
+//! meanwhile is bounded too: by as many as a port may have, and by a quarter of the node's.
+//!
+//! Idle connections are kept apart from busy ones by what they last did, not by a list: a request costs no lock. Only a
+//! connection beyond a limit costs a look at the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,15 +14,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 
 use super::Refusal;
+use super::progress::Progress;
 use crate::identity::Tag;
 
 #[derive(Debug)]
 pub(super) struct Limits {
     total: usize,
-    per_port: usize,
+    /// Places that are taken.
     open: AtomicUsize,
+    /// Connections that have given way and are not closed yet.
+    leaving: AtomicUsize,
     /// Ports with at least one connection.
-    ports: DashMap<Tag, usize>,
+    ports: DashMap<Tag, Port>,
+}
+
+/// The connections of one port.
+#[derive(Debug, Default)]
+struct Port {
+    placed: Vec<Arc<Progress>>,
+    leaving: usize,
 }
 
 /// A place for one connection, given back by `Drop`.
@@ -22,60 +40,196 @@ pub(super) struct Limits {
 pub(super) struct Permit {
     limits: Arc<Limits>,
     tag: Tag,
+    progress: Arc<Progress>,
 }
 
 impl Limits {
-    pub(super) fn new(total: usize, per_port: usize) -> Self {
-        Self { total, per_port, open: AtomicUsize::new(0), ports: DashMap::new() }
+    pub(super) fn new(total: usize) -> Self {
+        Self { total, open: AtomicUsize::new(0), leaving: AtomicUsize::new(0), ports: DashMap::new() }
     }
 
+    /// Returns the number of connections that have a place.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    pub(super) fn admit(self: &Arc<Self>, tag: Tag) -> Result<Permit, Refusal> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.total {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return Err(Refusal::TotalLimit);
+    /// Takes a place for a connection of a port that may have `per_port` of them.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        tag: Tag,
+        per_port: usize,
+        progress: Arc<Progress>,
+    ) -> Result<Permit, Refusal> {
+        let mut port = self.ports.entry(tag).or_default();
+        let port_is_full = port.placed.len() >= per_port;
+        let node_is_full = self.open.fetch_add(1, Ordering::Relaxed) >= self.total;
+        let may_leave = self.leaving.load(Ordering::Relaxed) < self.total.div_ceil(4);
+        if port_is_full || node_is_full {
+            let freed = may_leave && port.leaving < per_port && port.make_longest_idle_leave();
+            if freed {
+                self.leaving.fetch_add(1, Ordering::Relaxed);
+                self.open.fetch_sub(1, Ordering::Relaxed);
+            } else if port_is_full {
+                drop(port);
+                self.open.fetch_sub(1, Ordering::Relaxed);
+                return Err(Refusal::PortLimit(tag.0));
+            } else {
+                // Another port's lock is needed, and no two are ever held.
+                drop(port);
+                if !(may_leave && self.make_another_port_leave(tag)) {
+                    self.open.fetch_sub(1, Ordering::Relaxed);
+                    self.forget_if_unused(tag);
+                    return Err(Refusal::TotalLimit);
+                }
+                port = self.ports.entry(tag).or_default();
+            }
         }
-        let mut port = self.ports.entry(tag).or_insert(0);
-        if *port >= self.per_port {
-            drop(port);
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return Err(Refusal::PortLimit(tag.0));
-        }
-        *port += 1;
+        port.placed.push(Arc::clone(&progress));
         drop(port);
-        Ok(Permit { limits: Arc::clone(self), tag })
+        Ok(Permit { limits: Arc::clone(self), tag, progress })
+    }
+
+    /// Makes an idle connection of the port that has most connections, and an idle one among them, give its place.
+    fn make_another_port_leave(&self, but: Tag) -> bool {
+        let mut ports: Vec<_> = self
+            .ports
+            .iter()
+            .filter(|port| *port.key() != but && port.leaving < port.placed.len())
+            .map(|port| (port.placed.len(), *port.key()))
+            .collect();
+        ports.sort_unstable_by(|one, other| other.cmp(one));
+        let freed = ports
+            .into_iter()
+            .any(|(_, tag)| self.ports.get_mut(&tag).is_some_and(|mut port| port.make_longest_idle_leave()));
+        if freed {
+            self.leaving.fetch_add(1, Ordering::Relaxed);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        freed
+    }
+
+    fn forget_if_unused(&self, tag: Tag) {
+        self.ports.remove_if(&tag, |_, port| port.placed.is_empty() && port.leaving == 0);
+    }
+}
+
+impl Port {
+    /// Takes its place from the connection that is idle longest. `false`: none is idle.
+    fn make_longest_idle_leave(&mut self) -> bool {
+        let idle = self.placed.iter().enumerate().filter_map(|(at, progress)| Some((progress.idle_since()?, at)));
+        let Some((_, at)) = idle.min() else {
+            return false;
+        };
+        self.placed.swap_remove(at).make_leave();
+        self.leaving += 1;
+        true
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(mut port) = self.limits.ports.get_mut(&self.tag) {
-            *port -= 1;
+            match port.placed.iter().position(|progress| Arc::ptr_eq(progress, &self.progress)) {
+                Some(at) => {
+                    port.placed.swap_remove(at);
+                    self.limits.open.fetch_sub(1, Ordering::Relaxed);
+                }
+                None => {
+                    port.leaving = port.leaving.saturating_sub(1);
+                    self.limits.leaving.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
         }
-        self.limits.ports.remove_if(&self.tag, |_, count| *count == 0);
-        self.limits.open.fetch_sub(1, Ordering::Relaxed);
+        self.limits.forget_if_unused(self.tag);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::http::Times;
+
+    /// Takes a place for a connection that has a request.
+    fn busy(limits: &Arc<Limits>, tag: u32, per_port: usize) -> Result<Permit, Refusal> {
+        let progress = Arc::new(Progress::new(Times::default()));
+        progress.read();
+        limits.admit(Tag(tag), per_port, progress)
+    }
+
+    /// Takes a place for a connection that has none.
+    fn idle(limits: &Arc<Limits>, tag: u32, per_port: usize) -> Result<Permit, Refusal> {
+        limits.admit(Tag(tag), per_port, Arc::new(Progress::new(Times::default())))
+    }
 
     #[test]
     fn places_are_counted_by_port_and_in_all_and_given_back() {
-        let limits = Arc::new(Limits::new(3, 2));
-        let first = limits.admit(Tag(1)).expect("a place");
-        let _second = limits.admit(Tag(1)).expect("a place");
-        assert_eq!(limits.admit(Tag(1)).expect_err("full"), Refusal::PortLimit(1));
-        let other = limits.admit(Tag(2)).expect("another port has places");
-        assert_eq!(limits.admit(Tag(3)).expect_err("full"), Refusal::TotalLimit);
+        let limits = Arc::new(Limits::new(3));
+        let first = busy(&limits, 1, 2).expect("a place");
+        let _second = busy(&limits, 1, 2).expect("a place");
+        assert_eq!(busy(&limits, 1, 2).expect_err("full"), Refusal::PortLimit(1));
+        let other = busy(&limits, 2, 2).expect("another port has places");
+        assert_eq!(busy(&limits, 3, 2).expect_err("full"), Refusal::TotalLimit);
         drop(first);
         assert_eq!(limits.open(), 2);
-        let _third = limits.admit(Tag(1)).expect("given back");
+        let _third = busy(&limits, 1, 2).expect("given back");
         drop(other);
-        assert!(limits.ports.get(&Tag(2)).is_none(), "a port without connections costs nothing");
+        assert_eq!(limits.ports.len(), 1, "a port without connections costs nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_is_idle_longest_gives_way_and_one_with_a_request_never() {
+        let limits = Arc::new(Limits::new(100));
+        let mut permits = Vec::new();
+        for _ in 0..3 {
+            permits.push(idle(&limits, 1, 3).expect("a place"));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        permits[0].progress.read();
+        permits.push(busy(&limits, 1, 3).expect("the second gives way"));
+        let left = |permits: &[Permit]| permits.iter().map(|permit| permit.progress.must_leave()).collect::<Vec<_>>();
+        assert_eq!(left(&permits), [false, true, false, false]);
+        permits.push(busy(&limits, 1, 3).expect("the third gives way"));
+        assert_eq!(left(&permits), [false, true, true, false, false]);
+        assert_eq!(busy(&limits, 1, 3).expect_err("none is idle"), Refusal::PortLimit(1));
+        assert_eq!(limits.open(), 3);
+        permits[0].progress.received();
+        assert_eq!(busy(&limits, 1, 3).expect_err("it is being answered"), Refusal::PortLimit(1));
+        permits[0].progress.answered();
+        assert_eq!(busy(&limits, 1, 3).expect_err("the answer is not written"), Refusal::PortLimit(1));
+        permits[0].progress.flushed();
+        permits.push(busy(&limits, 1, 3).expect("the first is idle again"));
+        drop(permits);
+        assert_eq!((limits.open(), limits.leaving.load(Ordering::Relaxed), limits.ports.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn connections_that_leave_slowly_are_bounded_too() {
+        let limits = Arc::new(Limits::new(100));
+        let leaving: Vec<_> = (0..4).map(|_| idle(&limits, 1, 2).expect("a place")).collect();
+        assert_eq!(idle(&limits, 1, 2).expect_err("two are leaving, two are there"), Refusal::PortLimit(1));
+        drop(leaving);
+        idle(&limits, 1, 2).expect("a place");
+    }
+
+    #[test]
+    fn on_a_full_node_the_port_with_most_connections_gives_way() {
+        let limits = Arc::new(Limits::new(8));
+        let few = idle(&limits, 1, 8).expect("a place");
+        let many: Vec<_> = (0..4).map(|_| idle(&limits, 2, 8).expect("a place")).collect();
+        let busy_ones: Vec<_> = (0..3).map(|_| busy(&limits, 3, 8).expect("a place")).collect();
+        let newcomer = busy(&limits, 4, 8).expect("a place of port 2");
+        assert_eq!(many.iter().filter(|permit| permit.progress.must_leave()).count(), 1);
+        assert_eq!(limits.open(), 8);
+        // A port with an idle connection of its own takes nobody else's place.
+        let again = busy(&limits, 1, 8).expect("its own place");
+        assert!(few.progress.must_leave());
+        assert_eq!(busy(&limits, 5, 8).expect_err("enough are leaving"), Refusal::TotalLimit);
+        drop((few, many));
+        for permit in [&newcomer, &again].into_iter().chain(&busy_ones) {
+            assert!(!permit.progress.must_leave());
+        }
+        assert_eq!((limits.open(), limits.ports.len()), (5, 3));
     }
 }

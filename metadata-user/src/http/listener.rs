@@ -12,6 +12,7 @@ use tracing::debug;
 use super::connection::{self, Cut};
 use super::counters::count;
 use super::limit::Permit;
+use super::progress::Progress;
 use super::service::Guest;
 use super::{Guests, Refusal};
 use crate::drain::Drain;
@@ -52,7 +53,8 @@ impl server::Handler<TcpListener> for Connections {
 impl Guests {
     fn accept(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, drain: &Drain) {
         count(&self.counters.accepted);
-        let (guest, permit) = match self.admit(peer) {
+        let progress = Arc::new(Progress::new(self.times));
+        let (guest, permit) = match self.admit(peer, &progress) {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 debug!(%peer, %refusal, "connection refused");
@@ -61,14 +63,14 @@ impl Guests {
         };
         let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
         tokio::spawn(async move {
-            connection::serve(stream, guest, guests.times, &guests.counters, &drain).await;
+            connection::serve_placed(stream, guest, progress, &guests.counters, &drain).await;
             drop((permit, in_flight));
         });
     }
 
     /// Says who is behind an address, and takes a place for the connection.
-    fn admit(&self, peer: SocketAddr) -> Result<(Guest, Permit), Refusal> {
-        let admitted = self.identify(peer);
+    fn admit(&self, peer: SocketAddr, progress: &Arc<Progress>) -> Result<(Guest, Permit), Refusal> {
+        let admitted = self.identify(peer, progress);
         match &admitted {
             Ok(_) => {}
             Err(Refusal::Foreign(_) | Refusal::Unknown(_)) => count(&self.counters.refused_unknown),
@@ -78,14 +80,14 @@ impl Guests {
         admitted
     }
 
-    fn identify(&self, peer: SocketAddr) -> Result<(Guest, Permit), Refusal> {
+    fn identify(&self, peer: SocketAddr, progress: &Arc<Progress>) -> Result<(Guest, Permit), Refusal> {
         let SocketAddr::V6(address) = peer else {
             return Err(Refusal::Foreign(peer));
         };
         let address = IdentityAddress::decode(&address.ip().octets()).ok_or(Refusal::Foreign(peer))?;
         let tag = Tag(address.tag);
         let lease = self.identities.lease(tag).ok_or(Refusal::Unknown(address.tag))?;
-        let permit = self.limits.admit(tag)?;
+        let permit = self.limits.admit(tag, self.connections_per_port, Arc::clone(progress))?;
         Ok((
             Guest { tag: address.tag, lease, store: Arc::clone(&self.store), origin: self.origin.get().cloned() },
             permit,
@@ -120,11 +122,17 @@ mod tests {
         for tag in 1..=3 {
             identities.bind(Tag(tag), Identity::Held).expect("a new tag");
         }
-        let refusal = |peer| guests.admit(peer).map(|_| ()).expect_err("refused");
+        // Each has a request, so none gives way.
+        let admit = |peer| {
+            let progress = Arc::new(Progress::new(guests.times));
+            progress.read();
+            guests.admit(peer, &progress)
+        };
+        let refusal = |peer| admit(peer).map(|_| ()).expect_err("refused");
 
-        let first = guests.admit(peer(1)).expect("a live tag");
+        let first = admit(peer(1)).expect("a live tag");
         assert_eq!(refusal(peer(1)), Refusal::PortLimit(1));
-        let _second = guests.admit(peer(2)).expect("a live tag");
+        let _second = admit(peer(2)).expect("a live tag");
         assert_eq!(refusal(peer(3)), Refusal::TotalLimit);
         assert_eq!(refusal(peer(9)), Refusal::Unknown(9));
         for foreign in ["[fd6d::a9fe:a9fe]:1", "[fe80::1]:1", "[::ffff:10.0.0.1]:1", "10.0.0.1:1"] {

@@ -1,45 +1,48 @@
-//! Watches a connection's bytes, so that one timer per connection is enough for all its time-outs.
+//! Where a connection is between its requests, so that one timer is enough for all its time-outs, and it is known
+//! whether it may give way to another.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::Times;
+use super::request_line::Framing;
 
-/// A stream that can be cut: closed so that nothing that is still unsent leaves.
-pub trait Cut {
-    /// Prepares it so that dropping it sends a reset and discards what is unsent.
-    fn cut(&self);
+/// What a connection is at. Each leads to the next, and the last to the first.
+mod phase {
+    /// Nothing of a next request has come, and all answers are with the kernel.
+    pub(super) const IDLE: u8 = 0;
+    /// A request has begun to come.
+    pub(super) const RECEIVING: u8 = 1;
+    /// A request is complete.
+    pub(super) const ANSWERING: u8 = 2;
+    /// Its answer is complete, and not yet all written.
+    pub(super) const WRITING: u8 = 3;
 }
 
-impl Cut for TcpStream {
-    fn cut(&self) {
-        // If the socket refuses, it is closed in the usual way; the kernel half drops packets of an ended tag anyway.
-        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
-    }
-}
+/// No request has begun since it was last asked.
+const NOT_BEGUN: u64 = u64::MAX;
+/// A request has begun that has a chunked body.
+const CHUNKED: u64 = u64::MAX - 1;
 
-impl Cut for DuplexStream {
-    fn cut(&self) {}
-}
-
-/// Where a connection is. Written and read by its one task; atomics only since the task may change threads.
+/// Where a connection is. Written by its one task; read by that, and by whoever looks for a connection to give way.
 #[derive(Debug)]
 pub(super) struct Progress {
     start: Instant,
     times: Times,
+    phase: AtomicU8,
     /// Milliseconds from `start` to the last byte in either direction.
     moved: AtomicU64,
     /// Milliseconds from `start` to the first byte of the request that is coming in, plus 1; 0: none is.
     receiving: AtomicU64,
+    /// The length of the body of the request that hyper has begun with, or one of the constants above.
+    begun: AtomicU64,
     cut: AtomicBool,
+    must_leave: AtomicBool,
+    unread: AtomicBool,
+    leave: Notify,
 }
 
 impl Progress {
@@ -47,15 +50,83 @@ impl Progress {
         Self {
             start: Instant::now(),
             times,
+            phase: AtomicU8::new(phase::IDLE),
             moved: AtomicU64::new(0),
             receiving: AtomicU64::new(0),
+            begun: AtomicU64::new(NOT_BEGUN),
             cut: AtomicBool::new(false),
+            must_leave: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            leave: Notify::new(),
+        }
+    }
+
+    /// hyper begins with a request whose body has this length; `None`: it is chunked.
+    pub(super) fn begin(&self, body: Option<u64>) {
+        self.begun.store(body.map_or(CHUNKED, |length| length.min(CHUNKED - 1)), Ordering::Relaxed);
+    }
+
+    /// Returns how long the body of the request is that hyper has begun with since the last call.
+    pub(super) fn take_begun(&self) -> Option<Framing> {
+        match self.begun.load(Ordering::Relaxed) {
+            NOT_BEGUN => None,
+            begun => {
+                self.begun.store(NOT_BEGUN, Ordering::Relaxed);
+                Some(if begun == CHUNKED { Framing::Chunked } else { Framing::Length(begun) })
+            }
         }
     }
 
     /// The request is complete.
     pub(super) fn received(&self) {
         self.receiving.store(0, Ordering::Relaxed);
+        self.phase.store(phase::ANSWERING, Ordering::Relaxed);
+    }
+
+    /// hyper has all of the answer.
+    pub(super) fn answered(&self) {
+        if self.phase.load(Ordering::Relaxed) == phase::ANSWERING {
+            self.phase.store(phase::WRITING, Ordering::Relaxed);
+        }
+    }
+
+    /// The kernel has all that hyper has.
+    pub(super) fn flushed(&self) {
+        if self.phase.load(Ordering::Relaxed) == phase::WRITING {
+            self.phase.store(phase::IDLE, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns since when the connection is idle; `None` while it has a request.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.phase.load(Ordering::Relaxed) == phase::IDLE;
+        is_idle.then(|| self.at(self.moved.load(Ordering::Relaxed)))
+    }
+
+    /// Makes the connection give its place to another: it ends when what has arrived of a request is answered.
+    pub(super) fn make_leave(&self) {
+        self.must_leave.store(true, Ordering::Relaxed);
+        self.leave.notify_one();
+    }
+
+    /// Tells whether [`Self::make_leave`] was called.
+    pub(super) fn must_leave(&self) -> bool {
+        self.must_leave.load(Ordering::Relaxed)
+    }
+
+    /// Completes when [`Self::make_leave`] was called. Cancel-safe.
+    pub(super) async fn told_to_leave(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Notes whether bytes of a request have arrived that hyper has not read.
+    pub(super) fn set_unread(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
+    }
+
+    /// Tells whether bytes of a request have arrived that hyper has not read. Known only of one that must leave.
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// Returns how long a complete request may wait for its answer.
@@ -73,8 +144,12 @@ impl Progress {
         self.cut.store(true, Ordering::Relaxed);
     }
 
-    /// Completes when a request takes too long, or the connection was idle for too long. What came in of a request
-    /// while the one before was answered counts from the next byte on.
+    /// Tells whether [`Self::cut`] was called.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Completes when a request takes too long, or the connection was idle for too long.
     pub(super) async fn expired(&self) {
         loop {
             let now = Instant::now();
@@ -90,89 +165,29 @@ impl Progress {
         }
     }
 
+    /// Bytes have come.
+    pub(super) fn read(&self) {
+        let now = self.now();
+        self.moved.store(now, Ordering::Relaxed);
+        self.unread.store(false, Ordering::Relaxed);
+        if self.receiving.load(Ordering::Relaxed) == 0 {
+            self.receiving.store(now + 1, Ordering::Relaxed);
+        }
+        if self.phase.load(Ordering::Relaxed) != phase::ANSWERING {
+            self.phase.store(phase::RECEIVING, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes were sent.
+    pub(super) fn written(&self) {
+        self.moved.store(self.now(), Ordering::Relaxed);
+    }
+
     fn at(&self, milliseconds: u64) -> Instant {
         self.start + Duration::from_millis(milliseconds)
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2)
-    }
-
-    fn read(&self) {
-        let now = self.now();
-        self.moved.store(now, Ordering::Relaxed);
-        if self.receiving.load(Ordering::Relaxed) == 0 {
-            self.receiving.store(now + 1, Ordering::Relaxed);
-        }
-    }
-
-    fn written(&self) {
-        self.moved.store(self.now(), Ordering::Relaxed);
-    }
-}
-
-/// A stream whose bytes are watched.
-#[derive(Debug)]
-pub(super) struct Watched<S: Cut> {
-    stream: S,
-    progress: Arc<Progress>,
-}
-
-impl<S: Cut> Watched<S> {
-    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
-        Self { stream, progress }
-    }
-}
-
-impl<S: Cut> Drop for Watched<S> {
-    fn drop(&mut self) {
-        if self.progress.cut.load(Ordering::Relaxed) {
-            self.stream.cut();
-        }
-    }
-}
-
-impl<S: AsyncRead + Cut + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.progress.read();
-        }
-        poll
-    }
-}
-
-impl<S: AsyncWrite + Cut + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if matches!(poll, Poll::Ready(Ok(1..))) {
-            self.progress.written();
-        }
-        poll
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if matches!(poll, Poll::Ready(Ok(1..))) {
-            self.progress.written();
-        }
-        poll
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -27,10 +27,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info};
 
-use super::Counters;
+use super::body::AnswerBody;
 use super::counters::count;
 use super::error::Ended;
 use super::progress::Progress;
+use super::{Counters, target};
 use crate::api::{Answer, Date, Effect, NovaPages, PASSWORD_LIMIT, RenderedInstance, Reply, Request as Asked};
 use crate::clock;
 use crate::drain::Drain;
@@ -197,7 +198,7 @@ impl<C: Access> Service<C> {
     }
 }
 
-type Answered = Result<Response<Full<Bytes>>, Ended>;
+type Answered = Result<Response<AnswerBody>, Ended>;
 
 /// An answer that is there at once, or after the body was read or the controller asked.
 pub(super) enum Answering {
@@ -217,12 +218,13 @@ impl Future for Answering {
 }
 
 impl<C: Access> hyper::service::Service<Request<Incoming>> for Service<C> {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<AnswerBody>;
     type Error = Ended;
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
         let (parts, body) = request.into_parts();
+        self.shared.progress.begin(body.size_hint().exact());
         if parts.method != Method::POST || body.is_end_stream() {
             self.shared.received(&parts);
             match self.shared.step(&parts, &[]) {
@@ -303,7 +305,7 @@ impl<C: Access> Shared<C> {
     fn asked<'a>(&self, parts: &'a Parts, body: &'a [u8]) -> Asked<'a> {
         Asked {
             method: parts.method.as_str(),
-            target: target(parts),
+            target: target::of(&parts.method, &parts.uri),
             accept: parts.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()),
             content_length: content_length(&parts.headers),
             body,
@@ -389,15 +391,22 @@ impl<C: Access> Shared<C> {
         }
     }
 
-    fn respond(&self, parts: Parts, answer: Option<Answer>) -> Response<Full<Bytes>> {
+    fn respond(&self, parts: Parts, answer: Option<Answer>) -> Response<AnswerBody> {
         let status = answer.as_ref().map_or(503, |answer| answer.status);
         self.counters.answered(status);
-        debug!(tag = self.content.name(), method = parts.method.as_str(), target = target(&parts), status, "answered");
+        debug!(
+            tag = self.content.name(),
+            method = parts.method.as_str(),
+            target = target::of(&parts.method, &parts.uri),
+            status,
+            "answered"
+        );
         let head = parts.method == Method::HEAD;
-        match answer {
+        let response = match answer {
             Some(answer) => respond(parts.headers, answer, head),
             None => not_ready(parts.headers, head),
-        }
+        };
+        response.map(|body| AnswerBody::new(body, &self.progress))
     }
 
     /// Keeps a password, then returns the answer; where another request was first, that of the changed instance.
@@ -417,10 +426,6 @@ impl<C: Access> Shared<C> {
             Resolution::Ended => Err(Ended),
         }
     }
-}
-
-fn target(parts: &Parts) -> &str {
-    parts.uri.path_and_query().map_or("", |target| target.as_str())
 }
 
 /// Builds a response in the table of the request's headers, which hyper takes back for the next request.

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::progress::Progress;
 use super::service::{Access, Fixed, Guest};
 use super::*;
 use crate::api::{Cloud, NovaPages, Page, RenderedInstance};
@@ -51,11 +52,23 @@ impl Node {
     }
 
     fn serve(&self, content: impl Access) -> (DuplexStream, JoinHandle<()>) {
-        let (client, server) = tokio::io::duplex(64 << 10);
-        let (counters, drain) = (Arc::clone(&self.counters), self.drain.clone());
-        let times = Times { ready: self.ready, ..Times::default() };
-        let served = tokio::spawn(async move { connection::serve(server, content, times, &counters, &drain).await });
+        let (client, _, served) = self.serve_placed(content);
         (client, served)
+    }
+
+    fn serve_placed(&self, content: impl Access) -> (DuplexStream, Arc<Progress>, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let (progress, served) = self.serve_on(server, content);
+        (client, progress, served)
+    }
+
+    fn serve_on(&self, server: DuplexStream, content: impl Access) -> (Arc<Progress>, JoinHandle<()>) {
+        let (counters, drain) = (Arc::clone(&self.counters), self.drain.clone());
+        let progress = Arc::new(Progress::new(Times { ready: self.ready, ..Times::default() }));
+        let placed = Arc::clone(&progress);
+        let served =
+            tokio::spawn(async move { connection::serve_placed(server, content, placed, &counters, &drain).await });
+        (progress, served)
     }
 
     fn counters(&self) -> Snapshot {
@@ -218,7 +231,20 @@ async fn odd_requests_are_answered_as_http_says() {
         (b"PUT /nonsense HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", &["HTTP/1.1 404"]),
         (b"POST /nonsense HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", &["HTTP/1.1 404"]),
         (b"POST /nonsense HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", &["HTTP/1.1 404"]),
-        (b"GET /\xff HTTP/1.1\r\n\r\n", &["HTTP/1.1 400"]),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET /a<b>c`d|e\"f{g}h\\i^j HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET /?a<b\xff HTTP/1.1\r\n\r\nGET /<\xff HTTP/1.1\r\n\r\n", &["HTTP/1.1 200", "HTTP/1.1 404"]),
+        (b"POST /a HTTP/1.1\r\nContent-Length: 9\r\n\r\nA /< B\r\n\r\nGET /< HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"; 2]),
+        (b"HEAD /a<b HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        // No success: that would be a tunnel (RFC 9110, section 9.3.6).
+        (b"CONNECT 169.254.169.254:80 HTTP/1.1\r\nHost: x\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"CONNECT example.org:443 HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", &["HTTP/1.1 404", "HTTP/1.1 200"]),
+        (b"CONNECT example.org HTTP/1.0\r\n\r\n", &["HTTP/1.0 404"]),
+        (b"CONNECT / HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET 169.254.169.254:80 HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET ftp://169.254.169.254/ HTTP/1.1\r\n\r\n", &["HTTP/1.1 404"]),
+        (b"GET http://169.254.169.254 HTTP/1.1\r\n\r\n", &["HTTP/1.1 200"]),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &["HTTP/1.1 400"]),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", &["HTTP/1.1 400"]),
         (b"GET\r\n\r\n", &["HTTP/1.1 400"]),
         (long.as_bytes(), &["HTTP/1.1 431"]),
@@ -311,6 +337,50 @@ async fn a_drain_ends_idle_connections_and_lets_a_request_finish() {
     let answer = one_answer(&mut posting).await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     posting_served.await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_connection_that_gives_way_answers_the_request_that_it_has_and_ends() {
+    let node = Node::new();
+    let (mut silent, silent_progress, silent_served) = node.serve_placed(fixed());
+    let (mut idle, idle_progress, idle_served) = node.serve_placed(fixed());
+    let (mut posting, posting_progress, posting_served) = node.serve_placed(fixed());
+    idle.write_all(b"GET /nonsense HTTP/1.1\r\n\r\n").await.expect("sent");
+    one_answer(&mut idle).await;
+    assert!(idle_progress.idle_since().is_some() && silent_progress.idle_since().is_some());
+    posting.write_all(b"POST /nonsense HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").await.expect("sent");
+    tokio::task::yield_now().await;
+    assert!(posting_progress.idle_since().is_none());
+    for progress in [&silent_progress, &idle_progress, &posting_progress] {
+        progress.make_leave();
+    }
+    for (client, served) in [(&mut silent, silent_served), (&mut idle, idle_served)] {
+        served.await.expect("closed");
+        assert_eq!(client.read(&mut [0]).await.expect("read"), 0);
+    }
+    posting.write_all(b"cd").await.expect("the rest");
+    let answer = one_answer(&mut posting).await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("Connection: close\r\n"), "{answer}");
+    posting_served.await.expect("closed");
+    assert_eq!(node.counters().gave_way, 3);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_written_yet_is_no_idle_connection() {
+    let (mut client, server) = tokio::io::duplex(64);
+    let node = Node::new();
+    let (progress, served) = node.serve_on(server, fixed());
+    client.write_all(b"GET /openstack/latest/meta_data.json HTTP/1.1\r\n\r\n").await.expect("sent");
+    tokio::task::yield_now().await;
+    let first = client.read_u8().await.expect("the answer begins");
+    assert!(progress.idle_since().is_none(), "most of it is not written");
+    progress.make_leave();
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.expect("all of it");
+    let text = String::from_utf8([&[first], &rest[..]].concat()).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{text}");
+    served.await.expect("closed");
 }
 
 /// Asks on a connection of its own; returns status and body.
