@@ -7,6 +7,7 @@
 mod addressing;
 mod adversity;
 mod bystanders;
+mod connections;
 mod identity;
 mod lifecycle;
 mod ports;

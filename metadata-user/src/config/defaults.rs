@@ -57,16 +57,20 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// seconds, as Ignition does. A guest may so boot about ten seconds before its document arrives.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Clients read all documents in one go and then leave; a minute keeps their connection through pauses.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// As Neutron's haproxy (`timeout http-keep-alive 30s`): a script that leaves its connection open and waits for the other
+/// side to close it, as Node.js does, ends no later than with Neutron.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A megabyte to a slow guest is done in well under this, and a service manager waits longer.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Far above what boot needs (one or two), and far below what would hurt the other guests.
-pub const CONNECTIONS_PER_PORT: usize = 128;
+/// A container host is one port for all its pods, each of which may keep a connection: 110 by Kubernetes' default, 250 by
+/// OpenShift's, seldom more than 500. Idle connections beyond it give way, and 8 MiB of memory are the most that one guest
+/// can take.
+pub const CONNECTIONS_PER_PORT: usize = 512;
 
-/// 500 ports at 32 connections each; about 16 KiB of memory per connection in user space.
+/// 32 ports with all that they may have, or 500 with 32 each; about 16 KiB of memory per connection in user space. Beyond it
+/// the port with most connections gives way.
 pub const CONNECTIONS: usize = 16_384;
 
 /// A request is a look-up, so two threads answer a node's guests, and leave the other CPUs to the guests themselves.

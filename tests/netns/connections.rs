@@ -1,0 +1,134 @@
+//! Connections beyond a limit, and requests as raw bytes: who is served, who gives way, and which counters say so.
+
+use lab::http::Connection;
+use lab::{Guest, Node, NodePlan, Request};
+
+const PATH: &str = "/openstack/latest/meta_data.json";
+
+/// A node on which a port may have four connections, and all ports together six.
+fn node() -> Node {
+    NodePlan::default().further("[http]\nconnections_per_port = 4\nconnections = 6\n").start().unwrap()
+}
+
+fn connect(guest: &Guest) -> Connection {
+    guest.namespace().run(|| Request::get(PATH).connect()).unwrap()
+}
+
+/// Asks on a connection, which stays.
+fn asks(guest: &Guest, connection: &mut Connection) {
+    let answer = connection.exchange(&Request::get(PATH)).unwrap();
+    assert_eq!(answer.json().unwrap()["uuid"], guest.uuid());
+}
+
+/// Returns a connection that has asked once, and is idle.
+fn idle(guest: &Guest) -> Connection {
+    let mut connection = connect(guest);
+    asks(guest, &mut connection);
+    connection
+}
+
+fn counter(node: &Node, name: &str) -> u64 {
+    node.status().unwrap()["http"][name].as_u64().unwrap()
+}
+
+#[test]
+fn the_connection_that_is_idle_longest_gives_way_to_a_new_one_of_its_guest() {
+    let node = node();
+    let guest = node.guest("a").boot().unwrap();
+    let mut connections: Vec<_> = (0..4).map(|_| idle(&guest)).collect();
+    asks(&guest, &mut connections[0]);
+    for _ in 0..2 {
+        connections.push(idle(&guest));
+    }
+    for gone in [1, 2] {
+        assert!(connections[gone].wait_closed().unwrap().is_empty());
+    }
+    for kept in [0, 3, 4, 5] {
+        asks(&guest, &mut connections[kept]);
+    }
+    assert_eq!((counter(&node, "gave_way"), counter(&node, "refused_port_limit")), (2, 0));
+}
+
+#[test]
+fn connections_that_never_ask_give_way_and_half_a_request_does_not() {
+    let node = node();
+    let guest = node.guest("a").boot().unwrap();
+    let mut half: Vec<_> = (0..3).map(|_| connect(&guest)).collect();
+    for connection in &mut half {
+        connection.send_raw(format!("GET {PATH} HTTP/1.1\r\nhos").as_bytes()).unwrap();
+    }
+    let mut silent = connect(&guest);
+    for _ in 0..3 {
+        drop(idle(&guest));
+    }
+    let mut last = idle(&guest);
+    assert!(silent.wait_closed().unwrap().is_empty());
+    asks(&guest, &mut last);
+    for connection in &mut half {
+        connection.send_raw(b"t: m\r\n\r\n").unwrap();
+        asks(&guest, connection);
+    }
+    assert_eq!(counter(&node, "refused_port_limit"), 0);
+}
+
+#[test]
+fn a_guest_of_which_all_connections_have_a_request_is_refused_more_and_others_are_served() {
+    let node = node();
+    let (guest, other) = (node.guest("a").boot().unwrap(), node.guest("b").boot().unwrap());
+    let mut busy = Vec::new();
+    lab::wait::until("a connection is refused", || {
+        // It may be refused before it is of use.
+        if let Ok(mut connection) = guest.namespace().run(|| Request::get(PATH).connect()) {
+            let _ = connection.send_raw(b"GET / HTTP/1.1\r\n");
+            busy.push(connection);
+        }
+        Ok((counter(&node, "refused_port_limit") > 0).then_some(()))
+    })
+    .unwrap();
+    asks(&other, &mut connect(&other));
+}
+
+#[test]
+fn on_a_full_node_a_guest_that_has_none_gets_a_connection_of_the_one_that_has_most() {
+    let node = node();
+    let names = ["a", "b", "c"];
+    let [first, second, third] = names.map(|name| node.guest(name).boot().unwrap());
+    let mut most: Vec<_> = (0..4).map(|_| idle(&first)).collect();
+    let mut few: Vec<_> = (0..2).map(|_| idle(&second)).collect();
+    let mut new = idle(&third);
+    assert!(most[0].wait_closed().unwrap().is_empty());
+    for (guest, connection) in
+        most[1..].iter_mut().map(|one| (&first, one)).chain(few.iter_mut().map(|one| (&second, one)))
+    {
+        asks(guest, connection);
+    }
+    asks(&third, &mut new);
+    assert_eq!((counter(&node, "gave_way"), counter(&node, "refused_total_limit")), (1, 0));
+}
+
+#[test]
+fn odd_methods_and_targets_get_novas_answer_and_never_a_tunnel() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    for (line, status) in [
+        ("CONNECT 169.254.169.254:80 HTTP/1.1", 404),
+        ("CONNECT example.org:443 HTTP/1.1", 404),
+        ("CONNECT /openstack HTTP/1.1", 404),
+        ("GET 169.254.169.254:80 HTTP/1.1", 404),
+        ("GET * HTTP/1.1", 404),
+        ("GET http://169.254.169.254/openstack HTTP/1.1", 200),
+        ("BREW /openstack HTTP/1.1", 200),
+        ("GET /latest/a<b HTTP/1.1", 404),
+        ("GET /latest/a>b HTTP/1.1", 404),
+        ("GET /latest/a`b HTTP/1.1", 404),
+        ("GET /latest/a|b\"{c}\\d^ HTTP/1.1", 404),
+        ("GET /latest/\u{fc} HTTP/1.1", 404),
+        ("GET /openstack?<`> HTTP/1.1", 200),
+    ] {
+        let mut connection = connect(&guest);
+        connection.send_raw(format!("{line}\r\nHost: m\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        let answer = String::from_utf8_lossy(&connection.wait_closed().unwrap()).into_owned();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        assert_eq!(answer.contains("The resource could not be found."), status == 404, "{line}: {answer}");
+    }
+}
