@@ -5,6 +5,7 @@
 //!
 //! Left out: swap, which is the node's to encrypt or to do without.
 
+pub mod digest;
 pub mod heap;
 pub mod process;
 pub mod seal;

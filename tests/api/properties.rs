@@ -22,6 +22,19 @@ const VERSIONS: [&str; 11] = [
     "latest",
 ];
 
+const EC2_VERSIONS: [&str; 10] = [
+    "1.0",
+    "2007-01-19",
+    "2007-03-01",
+    "2007-08-29",
+    "2007-10-10",
+    "2007-12-15",
+    "2008-02-01",
+    "2008-09-01",
+    "2009-04-04",
+    "latest",
+];
+
 /// Any text: quotes, control characters, characters beyond the BMP; now and then a huge one.
 fn text() -> BoxedStrategy<String> {
     prop_oneof![
@@ -139,7 +152,7 @@ fn port() -> BoxedStrategy<Value> {
     let port = object(
         vec![("id", value(uuid())), ("mac_address", value(mac()))],
         vec![
-            ("devname", nullable(value("[a-z0-9-]{1,15}"))),
+            ("tap", nullable(value("[a-z0-9-]{1,15}"))),
             ("vif_type", value(text())),
             ("port_security", flag().boxed()),
             ("listed", flag().boxed()),
@@ -212,7 +225,7 @@ fn document() -> BoxedStrategy<Value> {
         ],
         vec![
             ("display_name", optional_text()),
-            ("hostname", value(".{1,70}")),
+            ("hostname", value("[0-9A-Za-z._-]{1,255}")),
             ("availability_zone", optional_text()),
             ("launch_index", nullable(any::<i64>().prop_map(Value::from).boxed())),
             ("reservation_id", optional_text()),
@@ -352,6 +365,47 @@ proptest! {
                 prop_assert_eq!(std::str::from_utf8(&answer.body).ok(), value.as_str());
             }
         }
+    }
+
+    #[test]
+    fn every_key_that_is_listed_leads_to_its_value(
+        keys in collection::hash_set(prop_oneof![any::<String>(), "[a-c./%?#= \\n]{0,5}", "(%25|%2[fF]|%61|é|a|/){1,3}"], 0..12),
+    ) {
+        let metadata: Map<String, Value> = keys.iter().map(|key| (key.clone(), format!("value of {key}").into())).collect();
+        let document = json!({
+            "uuid": "0171c6ae-ed6b-4787-bf6b-45a1db501aa3", "project_id": "p", "metadata": metadata,
+            "ports": [{"id": "71d7b07f-b17f-4aea-bf5c-9a565fd3c8b2", "mac_address": "fa:16:3e:11:22:01"}],
+        });
+        let instance = instance(&document, Cloud::default());
+        let mut listings = Vec::new();
+        for tree in EC2_VERSIONS.iter().flat_map(|version| [format!("/{version}"), format!("/ec2/{version}")]) {
+            let directory = format!("{tree}/meta-data/meta-data/");
+            let listing = get(&instance, &directory);
+            if listing.status == 200 {
+                listings.push(listing.body.clone());
+            }
+            for line in listing.body.split(|byte| *byte == b'\n').filter(|_| listing.status == 200) {
+                let key = std::str::from_utf8(line).expect("text");
+                prop_assert!(keys.contains(key), "{:?}", key);
+                prop_assert_eq!(key.lines().next(), Some(key.trim()));
+                let value = format!("value of {key}");
+                let as_a_url = |safe: &str| -> String {
+                    let plain = |byte: u8| byte.is_ascii_alphanumeric() || safe.as_bytes().contains(&byte);
+                    key.bytes()
+                        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+                        .collect()
+                };
+                // As it is, as a browser or a library of URLs writes it, and with nothing left as it is.
+                for spelling in [key.to_owned(), as_a_url("/-_.~"), as_a_url("-_.~"), encoded(key)] {
+                    let answer = get(&instance, &format!("{directory}{spelling}"));
+                    prop_assert_eq!(std::str::from_utf8(&answer.body), Ok(&*value), "{:?} in {}", spelling, tree);
+                }
+            }
+        }
+        prop_assert!(listings.windows(2).all(|pair| pair[0] == pair[1]));
+        let plain = keys.iter().filter(|key| key.chars().all(|c| c.is_ascii_alphanumeric()) && !key.is_empty()).count();
+        let listed = listings.first().map_or(0, |listing| listing.split(|byte| *byte == b'\n').count());
+        prop_assert!(listed >= plain, "{} of {} plain keys are listed", listed, plain);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! The EC2 tree: `/latest/meta-data/` and its elder versions, and `user-data`.
+//! The EC2 tree: `/latest/meta-data/` and its earlier versions, and `user-data`.
 //!
 //! Rendered once per instance: one text that holds every value and every listing, and a sorted index into it.
 //!
 //! Ours, not Nova's: `meta-data/meta-data/` in every version lists the instance's own metadata and gives its values. It
-//! is in no listing, so clients that crawl see what Nova shows.
+//! is in no listing, so clients that crawl see what Nova shows. A key is listed if its name, as a line, leads to its
+//! value both as it is and percent-encoded (see [`own_metadata`]).
 
 use std::ops::Range;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use crate::record::InstanceRecord;
 
 mod block_device;
+mod own_metadata;
 mod tree;
 
 use tree::{Leaf, Node};
@@ -127,14 +129,14 @@ impl Builder {
 
     fn own_metadata(&mut self, record: &InstanceRecord) {
         const PATH: &str = "meta-data/meta-data";
-        if record.metadata.is_empty() {
-            return;
-        }
-        let mut keys: Vec<&str> = record.metadata.iter().map(|(key, _)| &**key).collect();
-        keys.sort_unstable();
-        self.push(PATH, (0, LAST), &keys.join("\n"));
-        for (key, value) in record.metadata.iter().filter(|(key, _)| !key.is_empty()) {
+        let mut listed = Vec::new();
+        for (key, value) in record.metadata.iter().filter(|(key, _)| own_metadata::has_path(key)) {
             self.push(format!("{PATH}/{key}"), (0, LAST), value);
+            listed.extend(own_metadata::is_listed(key).then_some(&**key));
+        }
+        if !listed.is_empty() {
+            listed.sort_unstable();
+            self.push(PATH, (0, LAST), &listed.join("\n"));
         }
     }
 }

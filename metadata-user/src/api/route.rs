@@ -26,6 +26,11 @@ pub(super) fn path(target: &str) -> Option<String> {
     Some(segments.join("/"))
 }
 
+/// Whether a text is a path that some request target names: no empty segment, and none of dots that mean something.
+pub(super) fn is_normal(path: &str) -> bool {
+    path.is_empty() || !path.split('/').any(|segment| matches!(segment, "" | "." | ".."))
+}
+
 /// Takes the scheme and host off an absolute-form target (RFC 9112, section 3.2.2).
 fn without_authority(target: &str) -> &str {
     let Some((scheme, rest)) = target.split_once("://") else {

@@ -53,7 +53,7 @@ const PROPERTIES: &str = "\
 Properties:
   hostname=web1           a field
   metadata.role=db        a key of the owner's metadata; dots after `metadata.` belong to the key
-  ports.0.devname=tap7    a field of the first port; the number after the last one adds an element
+  ports.0.tap=tap7        a field of the first port; the number after the last one adds an element
   user_data=@cloud.yaml   the content of a file; for user_data_b64 any bytes, which are encoded
   launch_index=3          JSON where the document has something other than text
   display_name:=null      JSON in any case; also for a text that begins with @: hostname:='\"@x\"'";
@@ -265,13 +265,17 @@ fn absent(id: InstanceId, documents: &Documents) -> InstanceError {
     InstanceError::Absent { id, place: documents.place() }
 }
 
-/// Reads a file that the command line names; `-` is the standard input.
+/// Reads a file that the command line names; `-` is the standard input. Of what is larger than any document, only so much
+/// that it is refused for its size.
 fn read_file(path: &Path) -> Result<Vec<u8>, InstanceError> {
-    let bytes = if path == Path::new("-") {
+    fn limited(file: impl Read) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        file.take(wire::MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
+    }
+    let bytes = if path == Path::new("-") {
+        limited(io::stdin().lock())
     } else {
-        std::fs::read(path)
+        std::fs::File::open(path).and_then(limited)
     };
     bytes.map_err(|source| InstanceError::Io { doing: "reading", path: path.to_owned(), source })
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 ///
 /// An IPv6 address has many spellings, and Nova tells guests the one that was stored. Addresses of different spelling
 /// are not equal here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     ip: IpAddr,
     /// How it was written, where that is not the usual way (RFC 5952).

@@ -12,24 +12,44 @@ use crate::record::InstanceRecord;
 
 mod convert;
 mod document;
+mod encoding;
 mod error;
 mod place;
 mod value;
+mod work;
 mod write;
 
 pub use error::DocumentError;
 
-/// Reads a document.
+/// The largest document, in bytes. User data is at most 64 KiB in Nova; this leaves room for clouds that allow more, and
+/// bounds what a stray file costs.
+pub const MAX_DOCUMENT: usize = 16 << 20;
+
+/// Reads a document, in time proportional to its size.
 ///
 /// # Errors
 /// [`DocumentError`] with the place, the field and the remedy.
 pub fn parse(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
+    let text = text(bytes)?;
+    let bytes = text.as_bytes();
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         // serde would take its elements for the fields, in their order.
         return Err(DocumentError::of_list(bytes));
     }
-    let document = serde_json::from_slice(bytes).map_err(|error| DocumentError::of_json(bytes, &error))?;
+    let document = serde_json::from_str(text).map_err(|error| DocumentError::of_json(bytes, &error))?;
     convert::record(document).map_err(|fault| fault.located(bytes))
+}
+
+/// Returns a document's text: without the byte order mark, if it begins with one.
+///
+/// # Errors
+/// [`DocumentError`] if it is too large, or not UTF-8.
+pub fn text(bytes: &[u8]) -> Result<&str, DocumentError> {
+    if bytes.len() > MAX_DOCUMENT {
+        let problem = format!("it is larger than {} MiB", MAX_DOCUMENT >> 20);
+        return Err(DocumentError::of_document(problem, "make its user data smaller"));
+    }
+    encoding::text(bytes)
 }
 
 /// Writes a record as a document, in one line without a newline at its end. It reads back as an equal record.

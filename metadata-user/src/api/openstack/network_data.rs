@@ -1,8 +1,9 @@
 //! `network_data.json`.
 //!
-//! Of a network only the first IPv4 and the first IPv6 subnet are told, as in Nova; ports of networks without a subnet
+//! Of a network only the first IPv4 and the first IPv6 subnet are shown, as in Nova; ports of networks without a subnet
 //! are left out.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
@@ -19,6 +20,7 @@ pub(in crate::api) fn render(ports: &[PortRecord]) -> Vec<u8> {
         return b"{}".to_vec();
     }
     let mut data = NetworkData { links: Vec::new(), networks: Vec::new(), services: Vec::new() };
+    let mut servers: HashSet<&Address> = HashSet::new();
     for (number, port) in with_subnets(ports).enumerate() {
         let link = match port.devname.as_deref() {
             Some(name) if !name.is_empty() => name.to_owned(),
@@ -37,19 +39,15 @@ pub(in crate::api) fn render(ports: &[PortRecord]) -> Vec<u8> {
             };
             let Some(address) = address else { continue };
             data.networks.push(network(port, subnet, address, family, &link, data.networks.len()));
-            // A server that this very subnet names twice is told twice; one that an earlier subnet named is not.
-            let earlier = data.services.len();
-            for service in services(subnet) {
-                if !data.services[..earlier].contains(&service) {
-                    data.services.push(service);
-                }
-            }
+            // A server that this very subnet names twice is listed twice; one that an earlier subnet named is not.
+            data.services.extend(services(subnet).filter(|service| !servers.contains(service.address.0)));
+            servers.extend(&subnet.dns_nameservers);
         }
     }
     json::to_vec(&data)
 }
 
-/// Returns the ports that are told of.
+/// Returns the ports that guests see.
 pub(super) fn with_subnets(ports: &[PortRecord]) -> impl Iterator<Item = &PortRecord> {
     ports.iter().filter(|port| port.listed && !port.network.subnets.is_empty())
 }
@@ -179,14 +177,13 @@ struct Route<'a> {
     gateway: Option<Shown<'a>>,
 }
 
-#[derive(PartialEq, Serialize)]
+#[derive(Serialize)]
 struct Service<'a> {
     r#type: &'static str,
     address: Shown<'a>,
 }
 
 /// An address as text.
-#[derive(PartialEq)]
 struct Shown<'a>(&'a Address);
 
 impl Serialize for Shown<'_> {

@@ -59,7 +59,7 @@ pub(super) fn uuid_of(bytes: &[u8]) -> Option<InstanceId> {
     struct Named {
         uuid: String,
     }
-    serde_json::from_slice::<Named>(bytes).ok()?.uuid.parse().ok()
+    serde_json::from_str::<Named>(wire::text(bytes).ok()?).ok()?.uuid.parse().ok()
 }
 
 /// What is to become of a document.

@@ -4,9 +4,10 @@
 //! - a path is one that the document's schema knows, so a misspelt one is refused and never written;
 //! - a value is a text where the schema says text, and JSON elsewhere; nobody has to quote a host name, or wonder whether
 //!   `5` is a number;
+//! - two names of one thing (`tap` and `devname`; `user_data` and `user_data_b64`) take each other's place;
 //! - a change of nothing gives back the very bytes; otherwise the order of the fields, the indentation, the digits of
 //!   numbers and the last line break stay. Other blanks do not;
-//! - a key that is there twice is refused, since one of the two would be lost.
+//! - a key that occurs twice is refused, since one of the two would be lost.
 //!
 //! Left out: whether the document can be used afterwards (`wire::parse` says that).
 
@@ -23,7 +24,7 @@ use crate::source::wire;
 /// Why a property cannot be read, written or taken away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::cli) enum PropertyError {
-    #[error("there is no property {0}; `metadatad schema` lists the fields of a document")]
+    #[error("a document has no property {0}; `metadatad schema` lists the fields")]
     Unknown(String),
     #[error("{0} is not the place of an element; write its number from 0, like ports.0")]
     NoNumber(String),
@@ -68,7 +69,7 @@ impl fmt::Display for Path {
 }
 
 impl Path {
-    /// Reads a path like `hostname`, `ports.0.devname`, `ports[0].devname` or `metadata.any key.at all`.
+    /// Reads a path like `hostname`, `ports.0.tap`, `ports[0].tap` or `metadata.any key.at all`.
     pub(super) fn parse(text: &str) -> Result<Self, PropertyError> {
         let root = wire::schema();
         let mut here = resolve(&root, &root);
@@ -96,12 +97,37 @@ impl Path {
         Ok(Self { steps, is_text: is_text(&root, here), shown: text.to_owned() })
     }
 
-    /// Returns the value at the place.
+    /// Returns the value at the place, under either name of a tap.
     pub(super) fn look<'v>(&self, document: &'v Value) -> Option<&'v Value> {
-        self.steps.iter().try_fold(document, |value, step| match step {
-            Step::Field(name) => value.get(name),
-            Step::Element(number) => value.get(number),
-        })
+        let at = |steps: &[Step]| {
+            steps.iter().try_fold(document, |value, step| match step {
+                Step::Field(name) => value.get(name),
+                Step::Element(number) => value.get(number),
+            })
+        };
+        at(&self.steps).or_else(|| at(&self.synonym()?))
+    }
+
+    /// Returns the place under the other name of a tap, if it is one.
+    fn synonym(&self) -> Option<Vec<Step>> {
+        let [ports @ Step::Field(list), port @ Step::Element(_), Step::Field(name)] = self.steps.as_slice() else {
+            return None;
+        };
+        let other = match name.as_str() {
+            "tap" => "devname",
+            "devname" => "tap",
+            _ => return None,
+        };
+        (list == "ports").then(|| vec![ports.clone(), port.clone(), Step::Field(other.to_owned())])
+    }
+
+    /// Returns the place that a value here takes the place of.
+    fn twin(&self) -> Option<Vec<Step>> {
+        match self.shown.as_str() {
+            "user_data" => Some(vec![Step::Field("user_data_b64".to_owned())]),
+            "user_data_b64" => Some(vec![Step::Field("user_data".to_owned())]),
+            _ => self.synonym(),
+        }
     }
 
     fn is_uuid(&self) -> bool {
@@ -185,20 +211,14 @@ impl Assignment {
     }
 }
 
-/// A document's text with these values. The two spellings of user data take each other's place.
+/// A document's text with these values. Two names of one thing take each other's place.
 pub(super) fn set(text: &[u8], assignments: &[Assignment]) -> Result<Vec<u8>, PropertyError> {
     edit(text, |document| {
         for Assignment { path, value } in assignments {
-            let twin = match path.shown.as_str() {
-                "user_data" => Some("user_data_b64"),
-                "user_data_b64" => Some("user_data"),
-                _ => None,
-            };
-            if let (Some(twin), Some(fields)) = (twin, document.as_object_mut()) {
-                let named = assignments.iter().any(|other| other.path.shown == twin);
-                if !named {
-                    fields.shift_remove(twin);
-                }
+            if let Some(twin) = path.twin()
+                && !assignments.iter().any(|other| other.path.steps == twin)
+            {
+                remove(document, &twin);
             }
             assign(document, path, value.clone())?;
         }
@@ -206,7 +226,7 @@ pub(super) fn set(text: &[u8], assignments: &[Assignment]) -> Result<Vec<u8>, Pr
     })
 }
 
-/// A document's text without these properties. Numbers of elements are those of the document as it is stored.
+/// A document's text without these properties; of a tap, under both names. Numbers of elements are those of the document as it is stored.
 pub(super) fn unset(text: &[u8], paths: &[Path]) -> Result<Vec<u8>, PropertyError> {
     if paths.iter().any(Path::is_uuid) {
         return Err(PropertyError::Uuid);
@@ -218,6 +238,9 @@ pub(super) fn unset(text: &[u8], paths: &[Path]) -> Result<Vec<u8>, PropertyErro
     edit(text, |document| {
         for path in paths {
             remove(document, &path.steps);
+            if let Some(synonym) = path.synonym() {
+                remove(document, &synonym);
+            }
         }
         Ok(())
     })
@@ -268,7 +291,7 @@ fn remove(document: &mut Value, steps: &[Step]) {
     }
 }
 
-/// Reads, changes and writes a text.
+/// Reads, changes and writes a text. A byte order mark goes with the first change.
 fn edit(text: &[u8], change: impl FnOnce(&mut Value) -> Result<(), PropertyError>) -> Result<Vec<u8>, PropertyError> {
     let before = read(text)?;
     let mut after = before.clone();
@@ -292,10 +315,11 @@ fn edit(text: &[u8], change: impl FnOnce(&mut Value) -> Result<(), PropertyError
 }
 
 /// Reads a stored document: an object, with no key twice.
-pub(super) fn read(text: &[u8]) -> Result<Value, PropertyError> {
+pub(super) fn read(bytes: &[u8]) -> Result<Value, PropertyError> {
+    let text = wire::text(bytes).map_err(|error| PropertyError::NotEditable(error.to_string()))?;
     let refuse = |error: serde_json::Error| PropertyError::NotEditable(error.to_string());
-    let _: NoKeyTwice = serde_json::from_slice(text).map_err(refuse)?;
-    let value: Value = serde_json::from_slice(text).map_err(refuse)?;
+    let _: NoKeyTwice = serde_json::from_str(text).map_err(refuse)?;
+    let value: Value = serde_json::from_str(text).map_err(refuse)?;
     if value.is_object() { Ok(value) } else { Err(PropertyError::NotEditable("it is not a JSON object".to_owned())) }
 }
 
@@ -388,7 +412,7 @@ impl<'de> Visitor<'de> for NoKeyTwice {
         let mut seen = HashSet::new();
         while let Some(key) = fields.next_key::<String>()? {
             if seen.contains(&key) {
-                return Err(A::Error::custom(format_args!("the key {key:?} is there twice")));
+                return Err(A::Error::custom(format_args!("the key {key:?} occurs twice")));
             }
             seen.insert(key);
             fields.next_value::<Self>()?;

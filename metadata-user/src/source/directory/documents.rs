@@ -14,12 +14,10 @@ use tracing::{info, warn};
 
 use super::{Parse, document_name};
 use crate::record::InstanceId;
-use crate::source::{BrokenDocument, SourceState};
+use crate::source::{BrokenDocument, SourceState, wire};
 use crate::store::Store;
 
-/// The largest document that is read. User data is at most 64 KiB in Nova; this leaves room for files and for clouds
-/// that allow more, and bounds what a stray file costs.
-pub(super) const MAX_DOCUMENT: u64 = 16 << 20;
+const MAX_DOCUMENT: u64 = wire::MAX_DOCUMENT as u64;
 
 #[derive(Debug, Default)]
 struct Document {

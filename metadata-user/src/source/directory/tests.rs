@@ -213,7 +213,7 @@ fn what_is_no_readable_document_is_refused_by_name() {
         fs::create_dir(path).expect("a directory");
         fs::create_dir(path.join("directory.json")).expect("a directory");
         let huge = fs::File::create(path.join("huge.json")).expect("a file");
-        huge.set_len(documents::MAX_DOCUMENT + 1).expect("a sparse file");
+        huge.set_len(crate::source::wire::MAX_DOCUMENT as u64 + 1).expect("a sparse file");
         nix::unistd::mkfifo(&path.join("pipe.json"), nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
     });
     assert_eq!(fixture.broken(), ["directory.json", "huge.json", "pipe.json"]);

@@ -23,12 +23,9 @@ use std::time::SystemTime;
 use tracing::{debug, info, warn};
 
 use crate::record::{InstanceId, InstanceRecord};
-use crate::source::wire::DocumentError;
+use crate::source::wire::{DocumentError, MAX_DOCUMENT};
 use crate::source::{BrokenDocument, EndpointState, Restored, SourceState};
 use crate::store::Store;
-
-/// The largest document that is used, as of a directory.
-pub(super) const MAX_DOCUMENT: usize = 16 << 20;
 
 /// Reads a document.
 pub(super) type Parse = fn(&[u8]) -> Result<InstanceRecord, DocumentError>;

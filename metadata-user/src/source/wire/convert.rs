@@ -2,29 +2,29 @@
 
 use std::collections::HashSet;
 
-use uuid::Uuid;
-
 use super::document::{
-    BlockDeviceDocument, BusType, DestinationType, DeviceDocument, DeviceType, Document, Ec2IdsDocument,
-    Ipv6AddressMode, KeyKindDocument, SourceType,
+    BlockDeviceDocument, BusType, DestinationType, DeviceDocument, DeviceType, Document, Ipv6AddressMode, KeyKindDocument, SourceType,
 };
 use super::error::Fault;
 use super::place::Step;
 use crate::record::{
-    BlockDevice, Bus, Device, DeviceKind, Ec2Ids, InstanceId, InstanceRecord, KeyKind, KeyPair, PortRecord, ProjectId,
+    BlockDevice, Bus, Device, DeviceKind, InstanceId, InstanceRecord, KeyKind, KeyPair, PortRecord, ProjectId,
 };
 use crate::secret;
 
+mod ec2_ids;
+mod host_name;
 mod port;
+mod subnets;
 
 /// Makes a record of a document.
 pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
     let uuid = document.uuid.0;
     if document.user_data.is_some() && document.user_data_b64.is_some() {
-        return Err(fault(["user_data_b64"], "the user data is there twice", "keep user_data or user_data_b64"));
+        return Err(fault(["user_data_b64"], "the user data is given twice", "keep user_data or user_data_b64"));
     }
     if document.ports.is_empty() {
-        return Err(fault(["ports"], "there is no port", "add at least one, by which the guest can be told"));
+        return Err(fault(["ports"], "there is no port", "add at least one: it identifies the guest"));
     }
     let mut ports = Vec::with_capacity(document.ports.len());
     let mut ids = HashSet::new();
@@ -42,11 +42,12 @@ pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
     }
     let display_name = match document.display_name {
         Some(name) => name,
-        None => Some(document.hostname.as_ref().map_or_else(|| unnamed(uuid), |hostname| hostname.0.clone())),
+        None => Some(document.hostname.as_ref().map_or_else(|| host_name::unnamed(uuid), |hostname| hostname.0.clone())),
     };
-    let hostname = match document.hostname {
-        Some(hostname) => hostname.0,
-        None => hostname_of(display_name.as_deref()).unwrap_or_else(|| unnamed(uuid)),
+    let hostname = match (document.hostname, &display_name) {
+        (Some(hostname), _) => hostname.0,
+        (None, Some(display_name)) => host_name::of(display_name, uuid),
+        (None, None) => host_name::unnamed(uuid),
     };
     let keys = Keys::of(
         document.key_name,
@@ -79,9 +80,9 @@ pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
         hostname,
         availability_zone: document.availability_zone,
         launch_index: document.launch_index.unwrap_or(Some(0)),
-        reservation_id: document.reservation_id.unwrap_or_else(|| Some(format!("r-{:08x}", first_digits(uuid)).into())),
+        reservation_id: document.reservation_id.unwrap_or_else(|| Some(ec2_ids::reservation(uuid))),
         flavor: document.flavor,
-        ec2_ids: ec2_ids(
+        ec2_ids: ec2_ids::complete(
             document.ec2_ids,
             uuid,
             [&document.image_ref, &document.kernel_id, &document.ramdisk_id].map(|id| id.as_deref()),
@@ -108,51 +109,6 @@ pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
 
 fn fault<S: Into<Step>>(path: impl IntoIterator<Item = S>, problem: impl Into<String>, remedy: &'static str) -> Fault {
     Fault { path: path.into_iter().map(Into::into).collect(), problem: problem.into(), remedy }
-}
-
-fn unnamed(uuid: Uuid) -> Box<str> {
-    format!("server-{uuid}").into()
-}
-
-/// Makes a host name of a display name; `None` if nothing of it can stay.
-fn hostname_of(display_name: Option<&str>) -> Option<Box<str>> {
-    let kept = display_name?.chars().filter_map(|c| match c {
-        ' ' | '\t' | '_' => Some('-'),
-        'A'..='Z' | 'a'..='z' | '0'..='9' | '-' | '.' => Some(c.to_ascii_lowercase()),
-        _ => None,
-    });
-    // The longest label that DNS knows.
-    let name: String = kept.skip_while(|c| matches!(c, '-' | '.')).take(63).collect();
-    let name = name.trim_end_matches(['-', '.']);
-    (!name.is_empty()).then(|| name.into())
-}
-
-/// Returns the first 8 hex digits as a number.
-fn first_digits(uuid: Uuid) -> u32 {
-    uuid.as_fields().0
-}
-
-fn ec2_ids(given: Ec2IdsDocument, uuid: Uuid, [image, kernel, ramdisk]: [Option<&str>; 3]) -> Ec2Ids {
-    let of_image = |given: Option<Option<Box<str>>>, prefix: &str, id: Option<&str>| match given {
-        Some(given) => given,
-        None => id.filter(|id| !id.is_empty()).map(|id| format!("{prefix}-{:08x}", image_number(id)).into()),
-    };
-    Ec2Ids {
-        instance_id: given
-            .instance_id
-            .map_or_else(|| format!("i-{:08x}", first_digits(uuid)).into(), |instance_id| instance_id.0),
-        ami_id: of_image(given.ami_id, "ami", image),
-        kernel_id: of_image(given.kernel_id, "aki", kernel),
-        ramdisk_id: of_image(given.ramdisk_id, "ari", ramdisk),
-    }
-}
-
-/// Returns a number for an image: of a UUID its first 8 hex digits, of any other id its FNV-1a hash.
-fn image_number(id: &str) -> u32 {
-    match Uuid::try_parse(id) {
-        Ok(uuid) => first_digits(uuid),
-        Err(_) => id.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)),
-    }
 }
 
 fn local_ipv4(ports: &[PortRecord]) -> Option<Box<str>> {
@@ -205,12 +161,13 @@ fn device(device: DeviceDocument, index: usize) -> Result<Device, Fault> {
         ("mac", device.mac.is_some(), DeviceType::Nic),
         ("vlan", device.vlan.is_some(), DeviceType::Nic),
         ("vf_trusted", device.vf_trusted.is_some(), DeviceType::Nic),
-        ("serial", device.serial.is_some(), DeviceType::Disk),
-        ("path", device.path.is_some(), DeviceType::Disk),
+        // Null shows as null with a disk, and is as good as absent with anything else.
+        ("serial", device.serial.as_ref().is_some_and(Option::is_some), DeviceType::Disk),
+        ("path", device.path.as_ref().is_some_and(Option::is_some), DeviceType::Disk),
         ("share_id", device.share_id.is_some(), DeviceType::Share),
         ("tag", device.tag.is_some(), DeviceType::Share),
     ];
-    if let Some((field, ..)) = foreign.into_iter().find(|(_, is_there, kind)| *is_there && *kind != device.kind) {
+    if let Some((field, ..)) = foreign.into_iter().find(|(_, is_given, kind)| *is_given && *kind != device.kind) {
         let problem = format!("{field:?} does not go with this type of device");
         return Err(fault(at(field), problem, "remove the field or correct the type"));
     }

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{
-    AddressOrCidrText, Base64Text, CidrText, IpText, MacText, Metadata, NonEmptyText, UuidText, nullable,
+    AddressOrCidrText, Base64Text, CidrText, HostNameText, IpText, MacText, Metadata, NonEmptyText, UuidText, choice,
+    choice_or_default, nullable, optional_choice, or_default, or_true,
 };
 
 /// What metadatad serves to one instance. Only `uuid`, `project_id` and one port are required. Names follow Nova's and
@@ -33,10 +34,11 @@ pub(super) struct Document {
     #[schemars(with = "Option<String>")]
     pub(super) display_name: Option<Option<Box<str>>>,
 
-    /// The host name without the domain. Default: `display_name` in lower case, with blanks and underscores as dashes
-    /// and everything but ASCII letters, digits, dashes and dots dropped; `server-` and the UUID if nothing is left.
+    /// The host name without the domain: 1 to 255 letters, digits, dashes, dots and underscores. Default: what Nova 34 makes
+    /// of `display_name`: lower case, spaces, underscores and dots as dashes, other punctuation and everything beyond
+    /// Latin-1 dropped, cut at 63 characters; `Server-` and the UUID if nothing is left.
     #[serde(default)]
-    pub(super) hostname: Option<NonEmptyText>,
+    pub(super) hostname: Option<HostNameText>,
 
     /// The availability zone. Default: none (null).
     #[serde(default)]
@@ -47,7 +49,8 @@ pub(super) struct Document {
     #[schemars(with = "Option<i64>")]
     pub(super) launch_index: Option<Option<i64>>,
 
-    /// The request that created the instance. Default: `r-` and the first 8 hex digits of the UUID.
+    /// The request that created the instance. Default: `r-` and the first 8 hex digits of the SHA-256 of
+    /// `uuid`.
     #[serde(default, deserialize_with = "nullable")]
     #[schemars(with = "Option<String>")]
     pub(super) reservation_id: Option<Option<Box<str>>>,
@@ -70,7 +73,8 @@ pub(super) struct Document {
 
     /// The names of instance and image in the EC2 tree. Default of each: derived from `uuid`, `image_ref`, `kernel_id`
     /// and `ramdisk_id`, see there.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Ec2IdsDocument>")]
     pub(super) ec2_ids: Ec2IdsDocument,
 
     /// The name of the instance's key. Default: the name of the first of `keypairs`.
@@ -89,7 +93,8 @@ pub(super) struct Document {
     pub(super) keypairs: Option<Vec<KeyPairDocument>>,
 
     /// The owner's keys and values; all are texts, and their order is kept. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Metadata>")]
     pub(super) metadata: Metadata,
 
     /// User data as plain text. Default: none, which guests can tell from an empty text.
@@ -114,7 +119,8 @@ pub(super) struct Document {
     pub(super) default_swap_device: Option<Box<str>>,
 
     /// The instance's disks, in Nova's order. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<BlockDeviceDocument>>")]
     pub(super) block_device_mapping: Vec<BlockDeviceDocument>,
 
     /// Devices with tags, VLANs and the like, in Nova's order. Default: none.
@@ -122,7 +128,8 @@ pub(super) struct Document {
     pub(super) device_metadata: Option<Vec<DeviceDocument>>,
 
     /// The host CPUs that are this instance's own. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<u32>>")]
     pub(super) dedicated_cpus: Vec<u32>,
 
     /// The names of the security groups as the EC2 tree lists them. Default: those of the ports, in order, repeats kept.
@@ -147,21 +154,25 @@ pub(super) struct Document {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ec2IdsDocument {
-    /// The instance's. Default: `i-` and the first 8 hex digits of `uuid`.
+    /// The instance's. Default: `i-` and the first 8 hex digits of the SHA-256 of `uuid`, as
+    /// `printf %s UUID | sha256sum` prints it.
     #[serde(default)]
     pub(super) instance_id: Option<NonEmptyText>,
 
-    /// The image's; null is an instance without an image. Default: `ami-` and the first 8 hex digits of `image_ref`.
+    /// The image's; null is an instance without an image. Default: `ami-` and the first 8 hex digits of the SHA-256
+    /// of `image_ref`.
     #[serde(default, deserialize_with = "nullable")]
     #[schemars(with = "Option<String>")]
     pub(super) ami_id: Option<Option<Box<str>>>,
 
-    /// The kernel's; null if there is none. Default: `aki-` and the first 8 hex digits of `kernel_id`.
+    /// The kernel's; null if there is none. Default: `aki-` and the first 8 hex digits of the SHA-256
+    /// of `kernel_id`.
     #[serde(default, deserialize_with = "nullable")]
     #[schemars(with = "Option<String>")]
     pub(super) kernel_id: Option<Option<Box<str>>>,
 
-    /// The RAM disk's; null if there is none. Default: `ari-` and the first 8 hex digits of `ramdisk_id`.
+    /// The RAM disk's; null if there is none. Default: `ari-` and the first 8 hex digits of the SHA-256
+    /// of `ramdisk_id`.
     #[serde(default, deserialize_with = "nullable")]
     #[schemars(with = "Option<String>")]
     pub(super) ramdisk_id: Option<Option<Box<str>>>,
@@ -175,7 +186,8 @@ pub(super) struct KeyPairDocument {
     pub(super) name: Box<str>,
 
     /// What kind of key it is. Default: `ssh`.
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "choice_or_default")]
+    #[schemars(with = "Option<KeyKindDocument>")]
     pub(super) kind: KeyKindDocument,
 
     /// The public key, served unchanged.
@@ -198,10 +210,11 @@ pub(super) enum KeyKindDocument {
 #[serde(deny_unknown_fields)]
 pub(super) struct BlockDeviceDocument {
     /// Where its content came from.
+    #[serde(deserialize_with = "choice")]
     pub(super) source_type: SourceType,
 
     /// What it is. Default: `volume` for a volume or a snapshot, else `local`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_choice")]
     pub(super) destination_type: Option<DestinationType>,
 
     /// Its name, for example `/dev/vdb`. Default: unknown (null).
@@ -243,7 +256,7 @@ pub(super) enum DestinationType {
 #[serde(deny_unknown_fields)]
 pub(super) struct DeviceDocument {
     /// What it is.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "choice")]
     pub(super) kind: DeviceType,
 
     /// Where it is plugged. Default: unknown; guests read `none`.
@@ -302,7 +315,7 @@ pub(super) enum DeviceType {
 #[serde(deny_unknown_fields)]
 pub(super) struct BusDocument {
     /// The bus.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "choice")]
     pub(super) kind: BusType,
 
     /// The place on it, for example `0000:00:03.0`. Default: unknown; guests read `none`.
@@ -332,11 +345,17 @@ pub(super) struct PortDocument {
     pub(super) mac_address: MacText,
 
     /// The guest's addresses. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<FixedIpDocument>>")]
     pub(super) fixed_ips: Vec<FixedIpDocument>,
 
-    /// The name of the port's tap device, at most 15 bytes. Default: `tap` and the first 11 characters of the port's id.
-    /// Null: that device too, but guests read `interface0` and so on as the link's name.
+    /// The name of the port's tap on the node, at most 15 bytes. Default: `tap` and the first 11 characters of the port's
+    /// id. Null: that tap too, but guests read `interface0` and so on as the link's name.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schemars(with = "Option<String>", length(min = 1, max = 15))]
+    pub(super) tap: Option<Option<Box<str>>>,
+
+    /// Nova's name for `tap`; one of the two is enough.
     #[serde(default, deserialize_with = "nullable")]
     #[schemars(with = "Option<String>", length(min = 1, max = 15))]
     pub(super) devname: Option<Option<Box<str>>>,
@@ -346,23 +365,28 @@ pub(super) struct PortDocument {
     pub(super) vif_type: Option<Box<str>>,
 
     /// Whether the guest is held to its own MAC and IP addresses. Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", deserialize_with = "or_true")]
+    #[schemars(with = "Option<bool>")]
     pub(super) port_security: bool,
 
     /// Further addresses that the guest may use. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<AddressPairDocument>>")]
     pub(super) allowed_address_pairs: Vec<AddressPairDocument>,
 
     /// The names of the port's security groups. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<Box<str>>>")]
     pub(super) security_groups: Vec<Box<str>>,
 
     /// Whether the guest is told of the port. A port that is not listed still identifies the guest. Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", deserialize_with = "or_true")]
+    #[schemars(with = "Option<bool>")]
     pub(super) listed: bool,
 
     /// The port's network. Default: one whose addresses the guest gets by DHCP.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<NetworkDocument>")]
     pub(super) network: NetworkDocument,
 }
 
@@ -382,7 +406,8 @@ pub(super) struct FixedIpDocument {
     pub(super) subnet_id: Option<Box<str>>,
 
     /// Public addresses that lead to it. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<IpText>>")]
     pub(super) floating_ips: Vec<IpText>,
 }
 
@@ -411,7 +436,8 @@ pub(super) struct NetworkDocument {
     pub(super) mtu: Option<u32>,
 
     /// Whether guests also get its settings as a Debian interfaces file (Nova's `flat_injected`). Default: false.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<bool>")]
     pub(super) injected: bool,
 
     /// Its subnets; guests are told of the first IPv4 and the first IPv6 one. Default: one with DHCP for each IP version
@@ -436,15 +462,18 @@ pub(super) struct SubnetDocument {
     pub(super) gateway_ip: Option<IpText>,
 
     /// Its name servers, in order. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<IpText>>")]
     pub(super) dns_nameservers: Vec<IpText>,
 
     /// Its further routes, in order. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<RouteDocument>>")]
     pub(super) host_routes: Vec<RouteDocument>,
 
     /// Whether DHCP is on: guests are then told to use it, and not told the address. Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", deserialize_with = "or_true")]
+    #[schemars(with = "Option<bool>")]
     pub(super) enable_dhcp: bool,
 
     /// The address of the DHCP server, where Neutron has a port for it. With it the MTU is not told. Default: none.
@@ -452,7 +481,7 @@ pub(super) struct SubnetDocument {
     pub(super) dhcp_server: Option<IpText>,
 
     /// How an IPv6 guest gets its address. Default: not recorded.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_choice")]
     pub(super) ipv6_address_mode: Option<Ipv6AddressMode>,
 }
 

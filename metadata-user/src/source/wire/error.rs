@@ -1,8 +1,22 @@
 //! What is wrong with a document, where, and what to do.
+//!
+//! Promises: a message is one line of bounded length, whatever the document holds.
+
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
 
 use serde_json::error::Category;
 
-use super::place::{Shown, Step, path_at, position_of};
+use super::place::{Shown, Step, line_and_column, path_at, position_of};
+
+/// The longest problem, in characters: room for serde's list of the fields that exist.
+const LONGEST_PROBLEM: usize = 1000;
+
+/// How much of a text from the document is shown, in characters.
+const LONGEST_QUOTE: usize = 60;
+
+/// Separates problem and remedy in a message that goes through serde. `quoted` text never holds it.
+const REMEDY: char = '\u{1e}';
 
 /// A document that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,16 +35,24 @@ pub struct DocumentError {
 }
 
 impl DocumentError {
+    /// Refuses a document as a whole.
+    pub(super) fn of_document(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let path = Shown(&[]).to_string();
+        Self { line: 1, column: 1, path, problem: problem.into(), remedy: remedy.into() }
+    }
+
     /// Refuses a text that begins with a list.
     pub(super) fn of_list(text: &[u8]) -> Self {
         let (line, column) = position_of(text, &[]);
-        Self {
-            line,
-            column,
-            path: Shown(&[]).to_string(),
-            problem: "this is a list".to_owned(),
-            remedy: "write one object {…} in a file of its own for each instance".to_owned(),
-        }
+        let refused = Self::of_document("this is a list", "write one object {…} in a file of its own for each instance");
+        Self { line, column, ..refused }
+    }
+
+    /// Refuses what is at a byte of the text.
+    pub(super) fn at(text: &[u8], offset: usize, problem: String, remedy: impl Into<String>) -> Self {
+        let (line, column) = line_and_column(text, offset);
+        let path = Shown(&path_at(text, line, column)).to_string();
+        Self { line, column, path, problem, remedy: remedy.into() }
     }
 
     /// Puts serde's message, the field and a remedy together.
@@ -40,36 +62,93 @@ impl DocumentError {
         if let Some(end) = message.rfind(" at line ") {
             message.truncate(end);
         }
-        // Checks of single values say the remedy themselves; serde's own messages have no semicolon of this kind.
-        let (problem, remedy) = match message.split_once("; ") {
-            Some((problem, remedy)) => (problem.to_owned(), remedy.to_owned()),
-            None => {
-                let remedy = remedy(error.classify(), &message);
-                (message, remedy.to_owned())
-            }
+        let path = path_at(text, line, column);
+        let (problem, remedy) = match message.rsplit_once(REMEDY) {
+            Some((problem, remedy)) => (problem, remedy),
+            None => (&*message, remedy(error.classify(), &message, &path)),
         };
         Self {
             line: line.max(1),
             column: column.max(1),
-            path: Shown(&path_at(text, line, column)).to_string(),
-            problem,
-            remedy,
+            path: Shown(&path).to_string(),
+            problem: shown(problem, LONGEST_PROBLEM).into_owned(),
+            remedy: remedy.to_owned(),
         }
     }
 }
 
-fn remedy(category: Category, message: &str) -> &'static str {
+/// Returns the message of a value that is refused while serde reads it.
+pub(super) fn refusal(problem: impl Display, remedy: &'static str) -> String {
+    format!("{problem}{REMEDY}{remedy}")
+}
+
+/// Returns a text from the document as a message shows it: in quotes, and cut where it gets long.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = format!("{:?}", start_of(text, LONGEST_QUOTE));
+    if quoted.len() < text.len() {
+        // Writing to a string does not fail.
+        let _ = write!(quoted, "… ({} bytes)", text.len());
+    }
+    quoted
+}
+
+/// Returns a text in one line, cut where it gets long.
+pub(super) fn shown(text: &str, longest: usize) -> Cow<'_, str> {
+    let start = start_of(text, longest);
+    if start.len() == text.len() && !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(start.len() + 8);
+    for c in start.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    if start.len() < text.len() {
+        shown.push('…');
+    }
+    shown.into()
+}
+
+fn start_of(text: &str, longest: usize) -> &str {
+    text.char_indices().nth(longest).map_or(text, |(end, _)| &text[..end])
+}
+
+fn remedy(category: Category, message: &str, path: &[Step]) -> &'static str {
     match category {
         Category::Io | Category::Eof => {
             "the text ends too early: write the whole file, best by renaming a complete one"
         }
-        Category::Syntax => "this is not JSON: look for a missing comma, quote or bracket just before",
+        Category::Syntax => not_json(message),
+        Category::Data if message.starts_with("invalid type: null") => match path {
+            [.., Step::Element(_)] => "write a value, or remove the element",
+            [Step::Field(parent), Step::Field(_)] if parent == "metadata" => "write a text, or remove the key",
+            _ => "the field is required: write a value",
+        },
         Category::Data if message.starts_with("missing field") => "add the field",
         Category::Data if message.starts_with("unknown field") => "correct its spelling or remove it",
         Category::Data if message.starts_with("duplicate field") => "keep one of them",
         Category::Data if message.starts_with("unknown variant") => "write one of those",
         Category::Data => "write what is expected, or leave the field out if it is optional",
     }
+}
+
+/// Returns what to do about a text that is not JSON.
+fn not_json(message: &str) -> &'static str {
+    let known = [
+        ("recursion limit", "a document has fewer than ten levels: look for brackets that are never closed"),
+        ("trailing characters", "remove what follows the document's last brace"),
+        ("trailing comma", "remove the comma"),
+        ("key must be a string", "put the key in double quotes"),
+        ("control character", "write it as an escape, like \\n"),
+        ("invalid escape", "write a backslash as \\\\"),
+        ("lone ", "write the character itself, or both halves of its \\u escape"),
+        ("unexpected end of hex escape", "write the character itself, or both halves of its \\u escape"),
+    ];
+    let found = known.into_iter().find(|(start, _)| message.starts_with(start));
+    found.map_or("this is not JSON: look for a missing comma, quote or bracket just before", |(_, remedy)| remedy)
 }
 
 /// Something wrong between fields, before its place is known.
@@ -85,6 +164,7 @@ impl Fault {
     pub(super) fn located(self, text: &[u8]) -> DocumentError {
         let (line, column) = position_of(text, &self.path);
         let path = Shown(&self.path).to_string();
-        DocumentError { line, column, path, problem: self.problem, remedy: self.remedy.to_owned() }
+        let problem = shown(&self.problem, LONGEST_PROBLEM).into_owned();
+        DocumentError { line, column, path, problem, remedy: self.remedy.to_owned() }
     }
 }

@@ -1,8 +1,19 @@
 //! Places in a JSON text: from a position to the path of the field there, and back.
 //!
 //! serde says where an error is but not in which field; checks between fields know the field but not where it is.
+//!
+//! Promises: one walk over the text, whatever it holds; a path is shown in bounded length.
 
 use std::fmt;
+
+use super::error::shown;
+use super::work;
+
+/// The longest name of a field that is shown, in characters.
+const LONGEST_NAME: usize = 60;
+
+/// The most steps that are shown: twice the depth of a document.
+const MOST_STEPS: usize = 16;
 
 /// One step into a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +44,16 @@ impl fmt::Display for Shown<'_> {
         if self.0.is_empty() {
             return f.write_str("document");
         }
-        for (index, step) in self.0.iter().enumerate() {
+        for (index, step) in self.0.iter().take(MOST_STEPS).enumerate() {
             match step {
                 Step::Element(element) => write!(f, "[{element}]")?,
-                Step::Field(name) if index == 0 => f.write_str(name)?,
-                Step::Field(name) => write!(f, ".{name}")?,
+                Step::Field(name) => {
+                    let dot = if index == 0 { "" } else { "." };
+                    write!(f, "{dot}{}", shown(name, LONGEST_NAME))?;
+                }
             }
         }
-        Ok(())
+        if self.0.len() > MOST_STEPS { f.write_str("…") } else { Ok(()) }
     }
 }
 
@@ -70,13 +83,31 @@ impl<'a> Walk<'a> {
         steps.collect()
     }
 
+    /// Returns how deep the value that begins at a byte lies, if it is on the way to a path.
+    fn depth_towards(&self, path: &[Step], start: usize) -> Option<usize> {
+        let mut frames = self.frames.as_slice();
+        if matches!(self.text[start], b'{' | b'[') {
+            // The container itself was entered by the step.
+            frames = frames.split_last().map_or(frames, |(_, around)| around);
+        }
+        let leads_there = |(frame, step): (&Frame, &Step)| {
+            work::step();
+            match (frame, step) {
+                (Frame::Object { key }, Step::Field(name)) => key.as_ref() == Some(name),
+                (Frame::Array { index }, Step::Element(element)) => index == element,
+                _ => false,
+            }
+        };
+        (frames.len() <= path.len() && frames.iter().zip(path).all(leads_there)).then_some(frames.len())
+    }
+
     /// Steps over one token. Returns where a value begins, if one does.
     fn step(&mut self) -> Option<usize> {
         let start = self.at;
         self.at += 1;
+        work::step();
         match self.text[start] {
             open @ (b'{' | b'[') => {
-                // The value that begins here has the path of the container, so that is taken before going in.
                 let frame = if open == b'{' { Frame::Object { key: None } } else { Frame::Array { index: 0 } };
                 self.frames.push(frame);
                 Some(start)
@@ -97,7 +128,10 @@ impl<'a> Walk<'a> {
             b':' | b' ' | b'\t' | b'\r' | b'\n' => None,
             _ => {
                 let is_scalar = |byte: &u8| !matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n');
-                self.at += self.text[self.at..].iter().take_while(|byte| is_scalar(byte)).count();
+                while self.text.get(self.at).is_some_and(is_scalar) {
+                    self.at += 1;
+                    work::step();
+                }
                 Some(start)
             }
         }
@@ -105,6 +139,7 @@ impl<'a> Walk<'a> {
 
     fn string(&mut self, start: usize) -> Option<usize> {
         while let Some(&byte) = self.text.get(self.at) {
+            work::step();
             self.at += if byte == b'\\' { 2 } else { 1 };
             if byte == b'"' {
                 break;
@@ -143,20 +178,22 @@ pub(super) fn path_at(text: &[u8], line: usize, column: usize) -> Vec<Step> {
 pub(super) fn position_of(text: &[u8], path: &[Step]) -> (usize, usize) {
     let mut walk = Walk::new(text);
     let (mut best, mut depth) = (0, None);
-    while walk.at < text.len() {
+    while walk.at < text.len() && depth != Some(path.len()) {
         let Some(start) = walk.step() else { continue };
-        let mut here = walk.path();
-        if matches!(text[start], b'[') {
-            here.pop();
-        }
-        if depth.is_none_or(|depth| here.len() > depth) && path.starts_with(&here) {
-            (best, depth) = (start, Some(here.len()));
+        let here = walk.depth_towards(path, start);
+        if here > depth {
+            (best, depth) = (start, here);
         }
     }
-    let before = &text[..best];
+    line_and_column(text, best)
+}
+
+/// Returns the line and column of a byte, both from 1.
+pub(super) fn line_and_column(text: &[u8], offset: usize) -> (usize, usize) {
+    let before = &text[..offset];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    (line, best - line_start + 1)
+    (line, offset - line_start + 1)
 }
 
 #[cfg(test)]

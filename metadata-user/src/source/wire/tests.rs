@@ -1,5 +1,10 @@
-use super::parse;
+use serde_json::{Value, json};
+
+use super::{MAX_DOCUMENT, parse, schema, work, write};
 use crate::record::InstanceRecord;
+
+mod nulls;
+mod size;
 
 const SHORT: &str = r#"{
   "uuid": "0171c6ae-ed6b-4787-bf6b-45a1db501aa3",
@@ -21,9 +26,9 @@ fn three_fields_are_enough() {
     let record = read(SHORT);
     assert_eq!(&*record.hostname, "server-0171c6ae-ed6b-4787-bf6b-45a1db501aa3");
     assert_eq!(record.display_name.as_deref(), Some(&*record.hostname));
-    assert_eq!(&*record.ec2_ids.instance_id, "i-0171c6ae");
+    assert_eq!(&*record.ec2_ids.instance_id, "i-40f244f0");
     assert_eq!(record.ec2_ids.ami_id, None);
-    assert_eq!(record.reservation_id.as_deref(), Some("r-0171c6ae"));
+    assert_eq!(record.reservation_id.as_deref(), Some("r-40f244f0"));
     assert_eq!(record.launch_index, Some(0));
     assert_eq!(record.root_device_name.as_deref(), Some("/dev/vda"));
     assert_eq!(record.user_data, None);
@@ -37,13 +42,144 @@ fn three_fields_are_enough() {
 fn a_host_name_is_made_of_the_display_name() {
     for (name, expected) in [
         ("Web Server_1", "web-server-1"),
-        ("über.Büro", "ber.bro"),
-        ("日本", "server-0171c6ae-ed6b-4787-bf6b-45a1db501aa3"),
+        ("über.Büro", "über-büro"),
+        ("日本", "Server-0171c6ae-ed6b-4787-bf6b-45a1db501aa3"),
+        ("", "Server-0171c6ae-ed6b-4787-bf6b-45a1db501aa3"),
         ("-.x.-", "x"),
     ] {
         let record = read(&with(&format!("\"display_name\": {name:?}")));
         assert_eq!(&*record.hostname, expected);
         assert_eq!(record.display_name.as_deref(), Some(name));
+    }
+}
+
+#[test]
+fn host_names_are_those_that_nova_stores() {
+    let longest = "a".repeat(255);
+    for name in ["a", "web-1", "web.example.org", "Web_1", ".", "münchen-1", &longest] {
+        let record = read(&with(&format!("\"hostname\": {name:?}")));
+        assert_eq!(&*record.hostname, name);
+    }
+    let too_long = "a".repeat(256);
+    for (name, expected) in [
+        ("", "at hostname: the host name is empty; write one, or leave the field out"),
+        ("a b", "at hostname: a host name cannot contain ' '; use letters, digits, dashes"),
+        ("a\n", "a host name cannot contain '\\n'; "),
+        ("a\tb", "a host name cannot contain '\\t'; "),
+        ("a\0", "a host name cannot contain '\\0'; "),
+        ("../a", "a host name cannot contain '/'; "),
+        ("ÄB", "a host name cannot contain 'Ä'; "),
+        ("日本", "a host name cannot contain '日'; "),
+        ("a×b", "a host name cannot contain '×'; "),
+        (&too_long, "the host name has 256 characters; use at most 255"),
+    ] {
+        let document = with(&format!("\"hostname\": {}", json!(name)));
+        let error = parse(document.as_bytes()).expect_err(name).to_string();
+        assert!(error.contains(expected), "{error}\n  does not say: {expected}");
+    }
+}
+
+#[test]
+fn a_tap_is_named_by_either_key() {
+    let tap = |fields: &str| {
+        let document = SHORT.replace("\"mac_address\"", &format!("{fields}, \"mac_address\""));
+        parse(document.as_bytes()).map(|record| record.ports[0].devname.clone()).map_err(|error| error.to_string())
+    };
+    for (fields, expected) in [
+        (r#""tap": "tap7""#, Some("tap7")),
+        (r#""devname": "tap7""#, Some("tap7")),
+        (r#""tap": "tap7", "devname": "tap7""#, Some("tap7")),
+        (r#""tap": "tap7", "devname": null"#, Some("tap7")),
+        (r#""tap": null, "devname": "tap7""#, Some("tap7")),
+        (r#""tap": null"#, None),
+        (r#""devname": null"#, None),
+        (r#""listed": true"#, Some("tap71d7b07f-b1")),
+    ] {
+        assert_eq!(tap(fields), Ok(expected.map(Into::into)), "{fields}");
+    }
+    for (fields, expected) in [
+        (
+            r#""devname": "tap8", "tap": "tap7""#,
+            "at ports[0].tap: \"tap\" is \"tap7\" and \"devname\" is \"tap8\"; both name the port's tap: keep one",
+        ),
+        (r#""tap": "a/b""#, "at ports[0].tap: \"a/b\" is not the name of a network device; "),
+        (r#""devname": "a b""#, "at ports[0].devname: \"a b\" is not the name of a network device; "),
+        (r#""tap": """#, "at ports[0].tap: \"\" is not the name of a network device; "),
+    ] {
+        let error = tap(fields).expect_err(fields);
+        assert!(error.contains(expected), "{error}\n  does not say: {expected}");
+    }
+}
+
+#[test]
+fn a_record_is_written_with_its_tap() {
+    let mut written = Vec::new();
+    write(&read(SHORT), &mut written).unwrap();
+    let document: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(document["ports"][0]["tap"], "tap71d7b07f-b1");
+    assert_eq!(document["ports"][0].get("devname"), None);
+}
+
+#[test]
+fn a_byte_order_mark_is_accepted_and_other_encodings_are_named() {
+    let marked = [b"\xef\xbb\xbf", SHORT.as_bytes()].concat();
+    assert_eq!(parse(&marked).unwrap(), read(SHORT));
+    let error = |bytes: &[u8]| parse(bytes).unwrap_err().to_string();
+    let wide: Vec<u8> = SHORT.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(error(&wide), "line 1, column 1, at document: it is UTF-16; save it as UTF-8");
+    let latin: Vec<u8> = with("\"display_name\": \"K?ln\"").bytes().map(|b| if b == b'?' { 0xf6 } else { b }).collect();
+    assert_eq!(
+        error(&latin),
+        "line 3, column 43, at display_name: the byte 0xf6 is not UTF-8 but Latin-1, Windows-1252 or the like; \
+         save it as UTF-8"
+    );
+    let broken = [b"\xef\xbb\xbf", with("\"nonsense\": 1").as_bytes()].concat();
+    assert!(error(&broken).starts_with("line 3, column 34, at nonsense: "), "as without the mark");
+}
+
+#[test]
+fn what_is_not_json_has_its_own_remedy() {
+    for (document, expected) in [
+        (format!("{SHORT}\0"), "trailing characters; remove what follows the document's last brace"),
+        (format!("{SHORT}{SHORT}"), "trailing characters; remove what follows"),
+        (with("\"display_name\": \"\\ud83d\""), "at display_name: "),
+        (with("\"display_name\": \"\\ud83d\""), "both halves of its \\u escape"),
+        (with("\"display_name\": \"a\tb\""), "write it as an escape, like \\n"),
+        (with("\"display_name\": \"C:\\dir\""), "write a backslash as \\\\"),
+        (with("'flavor': 1"), "put the key in double quotes"),
+        (with("\"flavor\": NaN"), "look for a missing comma"),
+        (SHORT.replace("}]", "},]"), "trailing comma; remove the comma"),
+        (String::new(), "the text ends too early"),
+    ] {
+        let error = parse(document.as_bytes()).expect_err(&document).to_string();
+        assert!(error.contains(expected), "{error}\n  does not say: {expected}\n{document}");
+    }
+}
+
+#[test]
+fn choices_are_texts() {
+    let value = |value: &str| with(&format!("\"block_device_mapping\": [{{\"source_type\": {value}}}]"));
+    for (given, expected) in [
+        ("1", "at block_device_mapping[0].source_type: invalid type: integer `1`, expected a text in quotes; write"),
+        ("null", "source_type: invalid type: null, expected a text in quotes; the field is required: write a value"),
+        ("{\"image\": null}", "at block_device_mapping[0].source_type: invalid type: map, expected a text in quotes; "),
+        ("\"img\"", "source_type: unknown variant `img`, expected one of `image`, `volume`, `snapshot`, `blank`; write one"),
+    ] {
+        let error = parse(value(given).as_bytes()).expect_err(given).to_string();
+        assert!(error.contains(expected), "{error}\n  does not say: {expected}");
+    }
+}
+
+#[test]
+fn remedies_stay_apart_from_texts_with_semicolons() {
+    for (fields, problem, remedy) in [
+        (r#""a; b": 1"#, "unknown field `a; b`, expected one of ", "correct its spelling or remove it"),
+        (r#""ec2_ids": {"instance_id": ""}"#, "the text is empty", "write one, or leave the field out if it is optional"),
+        (r#""metadata": {"a; b": "1", "a; b": "2"}"#, "the key \"a; b\" is there twice", "keep one of them"),
+    ] {
+        let error = parse(with(fields).as_bytes()).expect_err(fields);
+        assert!(error.problem.starts_with(problem), "{error}");
+        assert_eq!(error.remedy, remedy, "{error}");
     }
 }
 
@@ -97,7 +233,7 @@ fn errors_name_place_field_and_remedy() {
         (with("\"user_data\": 1"), "line 3, column 38, at user_data: invalid type: integer `1`, expected a string"),
         (
             with("\"user_data\": \"\", \"user_data_b64\": \"\""),
-            "line 3, column 59, at user_data_b64: the user data is there twice; keep user_data or user_data_b64",
+            "line 3, column 59, at user_data_b64: the user data is given twice; keep user_data or user_data_b64",
         ),
         (with("\"user_data_b64\": \"a\""), "line 3, column 44, at user_data_b64: not base64: the length is not"),
         (with("\"metadata\": {\"a\": \"1\", \"a\": \"2\"}"), "the key \"a\" is there twice; keep one of them"),
@@ -105,7 +241,7 @@ fn errors_name_place_field_and_remedy() {
             with("\"metadata\": {\"a\": 1}"),
             "line 3, column 43, at metadata.a: invalid type: integer `1`, expected a string; ",
         ),
-        (with("\"hostname\": \"\""), "line 3, column 38, at hostname: the text is empty; "),
+        (with("\"hostname\": \"\""), "line 3, column 38, at hostname: the host name is empty; "),
         (
             SHORT.replace("fa:16", "fa-16"),
             "line 4, column 93, at ports[0].mac_address: \"fa-16:3e:11:22:01\" is not a MAC",

@@ -2,15 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use bytes::Bytes;
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer as _, MapAccess, Visitor};
 use uuid::Uuid;
 
+use super::error::{quoted, refusal};
 use crate::base64;
 use crate::record::{Address, MacAddress};
 use crate::secret;
@@ -60,8 +62,9 @@ text_value! {
     {"type": "string", "format": "uuid", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
     |text| match Uuid::try_parse(text) {
         Ok(uuid) if text.len() == 36 => Ok(uuid),
-        _ => Err(format!(
-            "{text:?} is not a UUID; write 32 hex digits with dashes, like 0171c6ae-ed6b-4787-bf6b-45a1db501aa3"
+        _ => Err(refusal(
+            format!("{} is not a UUID", quoted(text)),
+            "write 32 hex digits with dashes, like 0171c6ae-ed6b-4787-bf6b-45a1db501aa3",
         )),
     }
 }
@@ -71,8 +74,9 @@ text_value! {
     MacText(MacAddress),
     "a MAC address in quotes",
     {"type": "string", "pattern": "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$"},
-    |text| MacAddress::from_str(text).map_err(|_| format!(
-        "{text:?} is not a MAC address; write six pairs of hex digits with colons between, like fa:16:3e:00:00:01"
+    |text| MacAddress::from_str(text).map_err(|_| refusal(
+        format!("{} is not a MAC address", quoted(text)),
+        "write six pairs of hex digits with colons between, like fa:16:3e:00:00:01",
     ))
 }
 
@@ -81,8 +85,9 @@ text_value! {
     IpText(Address),
     "an IP address in quotes",
     {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
-    |text| text.parse().map_err(|_| format!(
-        "{text:?} is not an IP address; write an IPv4 or IPv6 address without a prefix length"
+    |text| text.parse().map_err(|_| refusal(
+        format!("{} is not an IP address", quoted(text)),
+        "write an IPv4 or IPv6 address without a prefix length",
     ))
 }
 
@@ -91,8 +96,9 @@ text_value! {
     CidrText(IpNet),
     "a CIDR in quotes",
     {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"},
-    |text| text.parse().map_err(|_| format!(
-        "{text:?} is not a CIDR; write an address, a slash and a prefix length, like 10.0.0.0/24"
+    |text| text.parse().map_err(|_| refusal(
+        format!("{} is not a CIDR", quoted(text)),
+        "write an address, a slash and a prefix length, like 10.0.0.0/24",
     ))
 }
 
@@ -101,8 +107,9 @@ text_value! {
     AddressOrCidrText(IpNet),
     "an IP address or a CIDR in quotes",
     {"type": "string", "pattern": "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$"},
-    |text| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| format!(
-        "{text:?} is neither an IP address nor a CIDR; write one like 10.0.0.9 or 10.0.0.0/28"
+    |text| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| refusal(
+        format!("{} is neither an IP address nor a CIDR", quoted(text)),
+        "write one like 10.0.0.9 or 10.0.0.0/28",
     ))
 }
 
@@ -111,8 +118,9 @@ text_value! {
     Base64Text(Bytes),
     "base64 in quotes",
     {"type": "string", "contentEncoding": "base64"},
-    |text| base64::decode(text).map(secret::shared).map_err(|error| format!(
-        "not base64: {error}; encode the bytes with `base64 -w0`, or use \"user_data\" for plain text"
+    |text| base64::decode(text).map(secret::shared).map_err(|error| refusal(
+        format!("not base64: {error}"),
+        "encode the bytes with `base64 -w0`, or use \"user_data\" for plain text",
     ))
 }
 
@@ -122,9 +130,34 @@ text_value! {
     "a text in quotes",
     {"type": "string", "minLength": 1},
     |text| if text.is_empty() {
-        Err("the text is empty; write one, or leave the field out if it is optional".to_owned())
+        Err(refusal("the text is empty", "write one, or leave the field out if it is optional"))
     } else {
         Ok(text.into())
+    }
+}
+
+text_value! {
+    /// A host name as Nova 34 stores them: what its API accepts, and the Latin-1 letters and digits that Nova keeps in a
+    /// host name made of a display name.
+    HostNameText(Box<str>),
+    "a host name in quotes",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[0-9A-Za-z._ª²³µ¹º¼-¾ß-öø-ÿ-]*$"},
+    |text| {
+        const LONGEST: usize = 255;
+        let is_allowed = |c: char| match c {
+            '-' | '.' | '_' => true,
+            c if c.is_ascii() => c.is_ascii_alphanumeric(),
+            c => c <= '\u{ff}' && c.is_alphanumeric() && c.to_lowercase().eq([c]),
+        };
+        if let Some(c) = text.chars().find(|c| !is_allowed(*c)) {
+            let problem = format!("a host name cannot contain {c:?}");
+            return Err(refusal(problem, "use letters, digits, dashes, dots and underscores, or leave the field out"));
+        }
+        match text.chars().count() {
+            0 => Err(refusal("the host name is empty", "write one, or leave the field out")),
+            1..=LONGEST => Ok(text.into()),
+            length => Err(refusal(format!("the host name has {length} characters"), "use at most 255")),
+        }
     }
 }
 
@@ -145,7 +178,8 @@ impl<'de> Deserialize<'de> for Metadata {
                 let mut seen = std::collections::HashSet::new();
                 while let Some(key) = map.next_key::<Box<str>>()? {
                     if !seen.insert(key.clone()) {
-                        return Err(A::Error::custom(format!("the key {key:?} is there twice; keep one of them")));
+                        let problem = format!("the key {} is there twice", quoted(&key));
+                        return Err(A::Error::custom(refusal(problem, "keep one of them")));
                     }
                     pairs.push((key, map.next_value()?));
                 }
@@ -168,12 +202,72 @@ impl JsonSchema for Metadata {
     }
 }
 
-/// Reads a field that is there, so that `null` can be told from a field that is not: with `#[serde(default)]`, the outer
-/// `Option` is "there".
+/// Reads a field in which `null` is a value of its own, unlike an absent field: with `#[serde(default)]`, the outer `Option`
+/// is "present".
 pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
     Option::deserialize(deserializer).map(Some)
+}
+
+/// Reads a field in which `null` is the same as an absent field.
+pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Reads a switch that is on unless it is off; `null` is the same as an absent field.
+pub(super) fn or_true<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Option::deserialize(deserializer).map(|given| given.unwrap_or(true))
+}
+
+/// One of the texts that name a variant. serde_json by itself takes anything but a text here for broken JSON.
+struct Choice<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Choice<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Text<T> {
+            type Value = Choice<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text in quotes")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Choice<T>, E> {
+                T::deserialize(text.into_deserializer()).map(Choice)
+            }
+        }
+        deserializer.deserialize_str(Text(PhantomData))
+    }
+}
+
+/// Reads a field with one of several texts.
+pub(super) fn choice<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Choice::deserialize(deserializer).map(|choice| choice.0)
+}
+
+/// Reads an optional field with one of several texts.
+pub(super) fn optional_choice<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::<Choice<T>>::deserialize(deserializer).map(|choice| choice.map(|choice| choice.0))
+}
+
+/// Reads a field with one of several texts, of which one is the default; `null` is the same as an absent field.
+pub(super) fn choice_or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    optional_choice(deserializer).map(Option::unwrap_or_default)
 }

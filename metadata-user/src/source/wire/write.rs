@@ -253,7 +253,7 @@ impl<'a> DeviceText<'a> {
 struct PortText<'a> {
     id: Text<uuid::Uuid>,
     mac_address: Text<String>,
-    devname: Option<&'a str>,
+    tap: Option<&'a str>,
     port_security: bool,
     listed: bool,
     vif_type: &'a str,
@@ -277,12 +277,19 @@ impl<'a> PortText<'a> {
             security_groups,
             network,
         } = port;
-        let subnet_of = |index| network.subnets.iter().position(|subnet| subnet.fixed_ips.contains(&index));
-        let fixed_ips = fixed_ips.iter().enumerate().map(|(index, ip)| FixedIpText::of(ip, subnet_of(index)));
+        let mut subnets = vec![None; fixed_ips.len()];
+        for (place, subnet) in network.subnets.iter().enumerate() {
+            for index in &subnet.fixed_ips {
+                if let Some(subnet) = subnets.get_mut(*index) {
+                    *subnet = Some(place);
+                }
+            }
+        }
+        let fixed_ips = fixed_ips.iter().zip(subnets).map(|(ip, subnet)| FixedIpText::of(ip, subnet));
         Self {
             id: Text(id.0),
             mac_address: Text(mac_address.to_string()),
-            devname: devname.as_deref(),
+            tap: devname.as_deref(),
             port_security: *port_security,
             listed: *listed,
             vif_type,
@@ -360,7 +367,7 @@ impl<'a> SubnetText<'a> {
             enable_dhcp,
             dhcp_server,
             ipv6_address_mode,
-            // Told by each address itself.
+            // Each address names its subnet.
             fixed_ips: _,
         } = subnet;
         Self {

@@ -56,8 +56,8 @@ fn values_are_what_the_schema_says() {
         (&["metadata.a.b=true"], &["metadata.a.b: \"1\" -> \"true\""]),
         (&["metadata.x[0].y=1"], &["metadata.x[0].y: nothing -> \"1\""]),
         (&["metadata={\"c\": \"d\"}"], &["metadata.a.b: \"1\" -> nothing", "metadata.c: nothing -> \"d\""]),
-        (&["ports.0.devname=tap7"], &["ports.0.devname: nothing -> \"tap7\""]),
-        (&["ports[0].devname=tap7"], &["ports.0.devname: nothing -> \"tap7\""]),
+        (&["ports.0.tap=tap7"], &["ports.0.tap: nothing -> \"tap7\""]),
+        (&["ports[0].tap=tap7"], &["ports.0.tap: nothing -> \"tap7\""]),
         (&["ports.0.port_security=false"], &["ports.0.port_security: nothing -> false"]),
         (
             &["ports.0.fixed_ips[0].ip_address=10.0.0.1"],
@@ -120,11 +120,11 @@ fn the_form_of_a_text_stays() {
 #[test]
 fn refusals_name_the_property_and_the_remedy() {
     for (text, word, expected) in [
-        (TEXT, "hostnam=x", "there is no property hostnam; `metadatad schema`"),
+        (TEXT, "hostnam=x", "a document has no property hostnam; `metadatad schema`"),
         (TEXT, "ports.0.nonsense=x", "no property ports.0.nonsense"),
         (TEXT, "=x", "no property "),
         (TEXT, "metadata.=x", "no property metadata."),
-        (TEXT, "ports.first.devname=x", "write its number from 0, like ports.0"),
+        (TEXT, "ports.first.tap=x", "write its number from 0, like ports.0"),
         (TEXT, "hostname.x=y", "hostname has no properties of its own"),
         (TEXT, "hostname", "`hostname` says no value; write key=text"),
         (TEXT, "launch_index=three", "launch_index is neither text in the schema nor JSON: expected"),
@@ -132,13 +132,35 @@ fn refusals_name_the_property_and_the_remedy() {
         (TEXT, "user_data=@bytes", "not text; give it to user_data_b64"),
         (TEXT, "uuid=1", "the uuid names the document"),
         (TEXT, "ports.2={}", "ports.2 is beyond the end: there are 1; the next one is number 1"),
-        ("{\"a\": 1, \"a\": 2}", "hostname=x", "the key \"a\" is there twice"),
+        ("{\"a\": 1, \"a\": 2}", "hostname=x", "the key \"a\" occurs twice"),
         ("[]", "hostname=x", "it is not a JSON object"),
-        ("{\"ports\": 1}", "ports.0.devname=x", "leads through a value without parts"),
+        ("{\"ports\": 1}", "ports.0.tap=x", "leads through a value without parts"),
         ("{", "hostname=x", "EOF while parsing"),
     ] {
         let error = assigned(text, &[word]).expect_err(word);
         assert!(error.contains(expected), "{word}: {error}");
     }
     assert!(taken(TEXT, &["uuid"]).expect_err("the name").contains("uuid"));
+}
+
+#[test]
+fn a_tap_has_one_value_under_two_names() {
+    let named = |name: &str| TEXT.replace("\"mac_address\"", &format!("\"{name}\": \"old\",\n            \"mac_address\""));
+    for (stored, asked) in [("tap", "tap"), ("tap", "devname"), ("devname", "tap"), ("devname", "devname")] {
+        let text = named(stored);
+        let path = format!("ports.0.{asked}");
+        let value = read(text.as_bytes()).unwrap();
+        assert_eq!(Path::parse(&path).unwrap().look(&value), Some(&Value::from("old")), "{stored}, {asked}");
+        let after = assigned(&text, &[&format!("{path}=new")]).unwrap();
+        assert!(after.contains(&format!("\"{asked}\": \"new\"")) && !after.contains("old"), "{after}");
+        assert!(!taken(&text, &[&path]).unwrap().contains("old"), "{stored}, {asked}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_document() {
+    let marked = format!("\u{feff}{TEXT}");
+    assert_eq!(assigned(&marked, &["launch_index=3"]).as_deref(), Ok(&*marked), "nothing changed");
+    assert_eq!(assigned(&marked, &["launch_index=4"]), assigned(TEXT, &["launch_index=4"]));
+    assert_eq!(assigned("\u{feff}{}", &["flavor=a"]).as_deref(), Ok("{\"flavor\":\"a\"}"));
 }

@@ -6,9 +6,9 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::super::document::{PortDocument, SubnetDocument};
-use super::super::error::Fault;
+use super::super::error::{Fault, quoted};
 use super::super::place::Step;
-use super::{fault, mode_name};
+use super::{fault, mode_name, subnets};
 use crate::record::{AddressPair, FixedIp, NetworkRecord, PortId, PortRecord, Route, SubnetRecord};
 
 /// The longest name of a network device: IFNAMSIZ without its final zero.
@@ -17,48 +17,52 @@ const DEVICE_NAME_LIMIT: usize = 15;
 /// Makes a port's record.
 pub(super) fn record(port: PortDocument, at: &[Step]) -> Result<PortRecord, Fault> {
     let id = PortId(port.id.0);
-    let devname = port.devname.unwrap_or_else(|| Some(PortRecord::default_device_name(id).into()));
+    let (key, devname) = match (port.tap, port.devname) {
+        (Some(Some(tap)), Some(Some(devname))) if tap != devname => {
+            let problem = format!("\"tap\" is {} and \"devname\" is {}", quoted(&tap), quoted(&devname));
+            return Err(fault(below(at, ["tap"]), problem, "both name the port's tap: keep one of them"));
+        }
+        (Some(Some(tap)), _) => ("tap", Some(tap)),
+        (_, Some(Some(devname))) => ("devname", Some(devname)),
+        (None, None) => ("tap", Some(PortRecord::default_device_name(id).into())),
+        (Some(None), _) | (_, Some(None)) => ("tap", None),
+    };
     if let Some(name) = &devname
         && !is_device_name(name)
     {
-        let problem = format!("{name:?} is not the name of a network device");
-        return Err(fault(below(at, ["devname"]), problem, "write 1 to 15 bytes without slashes, colons and blanks"));
+        let problem = format!("{} is not the name of a network device", quoted(name));
+        return Err(fault(below(at, [key]), problem, "write 1 to 15 bytes without slashes, colons and blanks"));
     }
-    let subnet_ids: Vec<(Option<Box<str>>, IpNet)> = match &port.network.subnets {
-        Some(subnets) => subnets.iter().map(|subnet| (subnet.id.clone(), subnet.cidr.0)).collect(),
-        None => Vec::new(),
-    };
+    let index = subnets::Index::of(port.network.subnets.as_deref().unwrap_or_default());
     let mut subnets: Vec<SubnetRecord> = match port.network.subnets {
         Some(subnets) => subnets.into_iter().map(subnet).collect(),
         None => implied_subnets(port.fixed_ips.iter().map(|ip| ip.ip_address.0.ip())),
     };
     let mut fixed_ips = Vec::with_capacity(port.fixed_ips.len());
-    for (index, ip) in port.fixed_ips.into_iter().enumerate() {
-        let at = |field: &str| below(at, [Step::from("fixed_ips"), index.into(), field.into()]);
+    for (number, ip) in port.fixed_ips.into_iter().enumerate() {
+        let at = |field: &str| below(at, [Step::from("fixed_ips"), number.into(), field.into()]);
         let address = ip.ip_address.0;
-        let place = match (&ip.subnet_id, subnet_ids.is_empty()) {
-            (Some(wanted), _) => {
-                subnet_ids.iter().position(|(id, _)| id.as_deref() == Some(wanted)).ok_or_else(|| {
-                    fault(
-                        at("subnet_id"),
-                        format!("no subnet has the id {wanted:?}"),
-                        "give that id to a subnet of network",
-                    )
-                })?
-            }
-            (None, false) => subnet_ids.iter().position(|(_, cidr)| cidr.contains(&address.ip())).ok_or_else(|| {
-                let problem = format!("{address} is in none of the network's subnets");
-                fault(at("ip_address"), problem, "correct the address, or add its subnet to network.subnets")
-            })?,
-            (None, true) => subnets
-                .iter()
-                .position(|subnet| subnet.cidr.addr().is_ipv4() == address.ip().is_ipv4())
-                .ok_or_else(|| {
-                    let problem = format!("{address} is in none of the network's subnets");
-                    fault(at("ip_address"), problem, "add its subnet to network.subnets, or leave that out")
-                })?,
+        let outside = |remedy| {
+            let problem = format!("{address} is in none of the network's subnets");
+            fault(at("ip_address"), problem, remedy)
         };
-        subnets[place].fixed_ips.push(index);
+        let place = match &ip.subnet_id {
+            Some(wanted) => index.with_id(wanted).ok_or_else(|| {
+                let problem = format!("no subnet has the id {}", quoted(wanted));
+                fault(at("subnet_id"), problem, "give that id to a subnet of network")
+            })?,
+            None if index.is_empty() => {
+                let is_of_family = |subnet: &SubnetRecord| subnet.cidr.addr().is_ipv4() == address.ip().is_ipv4();
+                subnets
+                    .iter()
+                    .position(is_of_family)
+                    .ok_or_else(|| outside("add its subnet to network.subnets, or leave that out"))?
+            }
+            None => index
+                .that_holds(address.ip())
+                .ok_or_else(|| outside("correct the address, or add its subnet to network.subnets"))?,
+        };
+        subnets[place].fixed_ips.push(number);
         let floating_ips = ip.floating_ips.into_iter().map(|ip| ip.0).collect();
         fixed_ips.push(FixedIp { ip_address: address, floating_ips });
     }
