@@ -272,11 +272,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>, InstanceError> {
         let mut bytes = Vec::new();
         file.take(wire::MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
     }
-    let bytes = if path == Path::new("-") {
-        limited(io::stdin().lock())
-    } else {
-        std::fs::File::open(path).and_then(limited)
-    };
+    let bytes =
+        if path == Path::new("-") { limited(io::stdin().lock()) } else { std::fs::File::open(path).and_then(limited) };
     bytes.map_err(|source| InstanceError::Io { doing: "reading", path: path.to_owned(), source })
 }
 

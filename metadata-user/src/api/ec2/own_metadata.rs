@@ -25,7 +25,8 @@ mod tests {
 
     #[test]
     fn a_key_is_listed_if_its_line_leads_to_it() {
-        let listed = ["role", "k8s.io/cluster/x", "Patch Group", "a=b", "0=key", "schl\u{fc}ssel", "+;:@&$,'()*!~", "..."];
+        let listed =
+            ["role", "k8s.io/cluster/x", "Patch Group", "a=b", "0=key", "schl\u{fc}ssel", "+;:@&$,'()*!~", "..."];
         let by_path_only = ["100%", "a%2Fb", "a?b", "a#b", "a\nb", "a\u{85}b", "a\u{2028}b", " a", "a\u{a0}", " "];
         let without_path = ["", ".", "..", "a/../b", "x/", "/y", "a//b"];
         for (keys, expected) in

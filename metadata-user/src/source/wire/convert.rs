@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::document::{
-    BlockDeviceDocument, BusType, DestinationType, DeviceDocument, DeviceType, Document, Ipv6AddressMode, KeyKindDocument, SourceType,
+    BlockDeviceDocument, BusType, DestinationType, DeviceDocument, DeviceType, Document, Ipv6AddressMode,
+    KeyKindDocument, SourceType,
 };
 use super::error::Fault;
 use super::place::Step;
@@ -42,7 +43,9 @@ pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
     }
     let display_name = match document.display_name {
         Some(name) => name,
-        None => Some(document.hostname.as_ref().map_or_else(|| host_name::unnamed(uuid), |hostname| hostname.0.clone())),
+        None => {
+            Some(document.hostname.as_ref().map_or_else(|| host_name::unnamed(uuid), |hostname| hostname.0.clone()))
+        }
     };
     let hostname = match (document.hostname, &display_name) {
         (Some(hostname), _) => hostname.0,

@@ -44,7 +44,8 @@ impl DocumentError {
     /// Refuses a text that begins with a list.
     pub(super) fn of_list(text: &[u8]) -> Self {
         let (line, column) = position_of(text, &[]);
-        let refused = Self::of_document("this is a list", "write one object {…} in a file of its own for each instance");
+        let refused =
+            Self::of_document("this is a list", "write one object {…} in a file of its own for each instance");
         Self { line, column, ..refused }
     }
 

@@ -163,7 +163,10 @@ fn choices_are_texts() {
         ("1", "at block_device_mapping[0].source_type: invalid type: integer `1`, expected a text in quotes; write"),
         ("null", "source_type: invalid type: null, expected a text in quotes; the field is required: write a value"),
         ("{\"image\": null}", "at block_device_mapping[0].source_type: invalid type: map, expected a text in quotes; "),
-        ("\"img\"", "source_type: unknown variant `img`, expected one of `image`, `volume`, `snapshot`, `blank`; write one"),
+        (
+            "\"img\"",
+            "source_type: unknown variant `img`, expected one of `image`, `volume`, `snapshot`, `blank`; write one",
+        ),
     ] {
         let error = parse(value(given).as_bytes()).expect_err(given).to_string();
         assert!(error.contains(expected), "{error}\n  does not say: {expected}");
@@ -174,7 +177,11 @@ fn choices_are_texts() {
 fn remedies_stay_apart_from_texts_with_semicolons() {
     for (fields, problem, remedy) in [
         (r#""a; b": 1"#, "unknown field `a; b`, expected one of ", "correct its spelling or remove it"),
-        (r#""ec2_ids": {"instance_id": ""}"#, "the text is empty", "write one, or leave the field out if it is optional"),
+        (
+            r#""ec2_ids": {"instance_id": ""}"#,
+            "the text is empty",
+            "write one, or leave the field out if it is optional",
+        ),
         (r#""metadata": {"a; b": "1", "a; b": "2"}"#, "the key \"a; b\" is there twice", "keep one of them"),
     ] {
         let error = parse(with(fields).as_bytes()).expect_err(fields);

@@ -145,7 +145,8 @@ fn refusals_name_the_property_and_the_remedy() {
 
 #[test]
 fn a_tap_has_one_value_under_two_names() {
-    let named = |name: &str| TEXT.replace("\"mac_address\"", &format!("\"{name}\": \"old\",\n            \"mac_address\""));
+    let named =
+        |name: &str| TEXT.replace("\"mac_address\"", &format!("\"{name}\": \"old\",\n            \"mac_address\""));
     for (stored, asked) in [("tap", "tap"), ("tap", "devname"), ("devname", "tap"), ("devname", "devname")] {
         let text = named(stored);
         let path = format!("ports.0.{asked}");

@@ -77,7 +77,8 @@ fn null_is_absent_in_optional_fields_and_refused_by_name_in_required_ones() {
     let mut optional = 0;
     for (name, place) in PLACES {
         let object = if name.is_empty() { &schema } else { &schema["$defs"][name] };
-        let is_required = |field: &str| object["required"].as_array().is_some_and(|all| all.iter().any(|one| one == field));
+        let is_required =
+            |field: &str| object["required"].as_array().is_some_and(|all| all.iter().any(|one| one == field));
         for (field, value) in object["properties"].as_object().unwrap() {
             assert_ne!(takes_null(value), is_required(field), "the schema of {name}.{field}");
             if is_required(field) {
@@ -104,8 +105,20 @@ fn null_is_absent_in_optional_fields_and_refused_by_name_in_required_ones() {
 fn null_is_the_same_as_absent_but_for_the_fields_that_say_otherwise() {
     // Nova tells these from absent ones; their descriptions in the schema say so.
     const OWN_MEANING: [&str; 14] = [
-        "display_name", "launch_index", "reservation_id", "key_name", "key_data", "root_device_name", "local_ipv4",
-        "ami_id", "kernel_id", "ramdisk_id", "tap", "devname", "serial", "path",
+        "display_name",
+        "launch_index",
+        "reservation_id",
+        "key_name",
+        "key_data",
+        "root_device_name",
+        "local_ipv4",
+        "ami_id",
+        "kernel_id",
+        "ramdisk_id",
+        "tap",
+        "devname",
+        "serial",
+        "path",
     ];
     let absent = parse(full().to_string().as_bytes()).unwrap();
     let schema = schema();
@@ -124,7 +137,10 @@ fn null_is_the_same_as_absent_but_for_the_fields_that_say_otherwise() {
 fn null_in_a_list_or_as_a_value_of_metadata_is_refused() {
     for (fields, expected) in [
         (r#""metadata": {"a": null}"#, "at metadata.a: invalid type: null, expected a string; write a text, or remove"),
-        (r#""security_groups": [null]"#, "at security_groups[0]: invalid type: null, expected a string; write a value, or"),
+        (
+            r#""security_groups": [null]"#,
+            "at security_groups[0]: invalid type: null, expected a string; write a value, or",
+        ),
         (r#""keypairs": [null]"#, "at keypairs[0]: invalid type: null"),
     ] {
         let error = parse(with(fields).as_bytes()).expect_err(fields).to_string();

@@ -41,7 +41,10 @@ const SHAPES: [(&str, Shape); 22] = [
         let port = |n: usize| {
             format!("{{\"id\":\"00000000-0000-4000-8000-{:012}\",\"mac_address\":\"fa:16:3e:11:22:01\"}}", n / 2 * 2)
         };
-        format!("{{\"uuid\":\"0171c6ae-ed6b-4787-bf6b-45a1db501aa3\",\"project_id\":\"d\",\"ports\":[{}]}}", many(size / 88, port))
+        format!(
+            "{{\"uuid\":\"0171c6ae-ed6b-4787-bf6b-45a1db501aa3\",\"project_id\":\"d\",\"ports\":[{}]}}",
+            many(size / 88, port)
+        )
     }),
     ("many subnets, and addresses by id", |size| {
         let subnets = many(size / 60, |n| format!("{{\"id\":\"{n}\",\"cidr\":\"10.0.0.0/24\"}}"));
