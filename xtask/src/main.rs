@@ -19,6 +19,7 @@ mod peers;
 mod schema;
 mod setup;
 mod test;
+mod tidy;
 mod vm;
 
 use std::process::ExitCode;
@@ -52,6 +53,10 @@ enum Verb {
     Golden(golden::Options),
     /// Write deploy/instance.schema.json anew, from the types that read documents
     Schema,
+    /// Check imports, file headers, sizes and the module graph; takes a second
+    Tidy,
+    /// Write docs/modules.md anew: which module uses which
+    Graph,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +80,8 @@ fn main() -> ExitCode {
         Verb::Fleet(options) => fleet::run(&options),
         Verb::Golden(options) => golden::run(&options),
         Verb::Schema => schema::run(),
+        Verb::Tidy => tidy::run(),
+        Verb::Graph => tidy::write_graph(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

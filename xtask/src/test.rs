@@ -37,6 +37,8 @@ pub(crate) struct Options {
 enum Group {
     /// `cargo fmt --check`
     Fmt,
+    /// Imports, file headers, sizes and the module graph
+    Tidy,
     /// `cargo clippy`, warnings are errors
     Clippy,
     /// Tests beside the code
@@ -96,10 +98,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Sets up and builds what these groups need.
 fn prepare(groups: &[Group]) -> Result<()> {
     crate::setup::run(false)?;
-    if groups.iter().any(|group| !matches!(group, Group::Fmt)) {
+    if groups.iter().any(|group| !matches!(group, Group::Fmt | Group::Tidy)) {
         crate::build::object()?;
     }
-    let beside_daemon = |group: &Group| !matches!(group, Group::Fmt | Group::Clippy | Group::Unit | Group::Api);
+    let beside_daemon =
+        |group: &Group| !matches!(group, Group::Fmt | Group::Tidy | Group::Clippy | Group::Unit | Group::Api);
     if groups.iter().any(beside_daemon) {
         crate::build::run(&crate::build::Options::default())?;
     }
@@ -120,6 +123,7 @@ fn prepare(groups: &[Group]) -> Result<()> {
 fn one(group: Group, options: &Options, report: &mut Report) -> Result<()> {
     match group {
         Group::Fmt => show_and_run(cargo().args(["fmt", "--all", "--check"])),
+        Group::Tidy => crate::tidy::run(),
         Group::Clippy => show_and_run(cargo().args([
             "clippy",
             "--workspace",

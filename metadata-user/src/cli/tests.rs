@@ -1,3 +1,5 @@
+//! Tests of `cli`.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! Tests of `http`.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Tests of `snapshot`.
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Tests of `store`.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;

@@ -1,3 +1,5 @@
+//! Tests of `admin::server`.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! Tests of `port::reconcile`.
+
 use uuid::Uuid;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `source::directory`.
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Tests of `source::vendordata`.
+
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;

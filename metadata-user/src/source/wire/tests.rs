@@ -1,3 +1,5 @@
+//! Tests of `source::wire`.
+
 use serde_json::{Value, json};
 
 use super::{MAX_DOCUMENT, parse, schema, work, write};

@@ -1,3 +1,5 @@
+//! Tests of `cli::instance::directory`.
+
 use std::os::unix::fs::symlink;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `cli::instance::property`.
+
 use super::*;
 
 const TEXT: &str = r#"{

@@ -1,3 +1,5 @@
+//! Tests of `facts::libvirt::domain`.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `facts::openvswitch::rows`.
+
 use serde_json::json;
 
 use super::*;

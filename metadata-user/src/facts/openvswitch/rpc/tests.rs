@@ -1,3 +1,5 @@
+//! Tests of `facts::openvswitch::rpc`.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `source::etcd::mirror`.
+
 use super::*;
 use crate::source::wire;
 use crate::store::tests::id;

@@ -1,0 +1,156 @@
+//! What the tidy check holds, as tables: ARCHITECTURE.md's invariants about imports, and the levels of the modules.
+//!
+//! A line here is a decision. Change it together with ARCHITECTURE.md.
+
+use super::Level;
+
+/// The levels of the daemon's modules, from the top: a module uses what lies on a level below its own.
+pub(super) const LEVELS: &[Level] = &[
+    Level { name: "Command line", modules: &["cli"] },
+    Level { name: "Wiring: the order of start and end", modules: &["app"] },
+    Level { name: "Content on disk", modules: &["snapshot"] },
+    Level { name: "Requests, ports and sources", modules: &["http", "port", "source"] },
+    Level { name: "Content, kernel and admin socket", modules: &["admin", "clock", "dataplane", "store"] },
+    Level {
+        name: "Answers, observers and identity",
+        modules: &["api", "facts", "identity", "origin", "server", "telemetry"],
+    },
+    Level { name: "Configuration", modules: &["config"] },
+    Level {
+        name: "Leaves: they use nothing above",
+        modules: &[
+            "backoff",
+            "base64",
+            "drain",
+            "error_text",
+            "readiness",
+            "record",
+            "secret",
+            "sockets",
+            "state_view",
+            "worker",
+        ],
+    },
+];
+
+/// A name that only some places may use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Only {
+    /// Crates, or paths from `crate` on; a path covers all that is in it.
+    pub(super) names: &'static [&'static str],
+    /// Files and directories that may name them.
+    pub(super) places: &'static [&'static str],
+    /// What holds because of this.
+    pub(super) why: &'static str,
+}
+
+/// In the daemon: who may name what.
+pub(super) const ONLY: &[Only] = &[
+    Only { names: &["aya", "aya_log"], places: &["dataplane"], why: "only dataplane knows aya (invariant 5)" },
+    Only {
+        names: &["rtnetlink", "netlink_packet_core", "netlink_packet_route", "netlink_proto", "netlink_sys"],
+        places: &["port", "dataplane/responder_netns", "dataplane/qdisc"],
+        why: "only port and two files of dataplane know netlink (invariant 5)",
+    },
+    Only { names: &["quick_xml"], places: &["facts/libvirt"], why: "only facts/libvirt reads XML (invariant 5)" },
+    Only {
+        names: &["crate::facts::openvswitch", "crate::facts::libvirt"],
+        places: &["facts"],
+        why: "only facts knows Open vSwitch and libvirt (invariant 5)",
+    },
+    Only {
+        names: &["aws_lc_rs"],
+        places: &["secret", "source/tls"],
+        why: "only secret knows the crypto library, and source/tls hands it to rustls (invariant 5)",
+    },
+    Only { names: &["ring"], places: &[], why: "aws-lc-rs is the only crypto library" },
+    Only { names: &["rustls", "tokio_rustls"], places: &["source"], why: "only sources speak TLS" },
+    Only {
+        names: &["etcd_client"],
+        places: &["source/etcd", "cli/instance/etcd"],
+        why: "only the etcd source and the commands on its documents know etcd",
+    },
+    Only {
+        names: &["hyper", "hyper_util", "http_body_util"],
+        places: &["admin", "config/target", "http", "server", "source"],
+        why: "only what serves or asks over HTTP knows hyper",
+    },
+    Only {
+        names: &["serde"],
+        places: &["admin", "api", "cli", "config", "snapshot/entry", "snapshot/file", "source/wire"],
+        why: "core types are not serialisable (invariant 3)",
+    },
+    Only { names: &["toml"], places: &["config"], why: "only config reads TOML" },
+    Only { names: &["clap"], places: &["cli"], why: "only cli reads arguments" },
+    Only { names: &["anyhow"], places: &[], why: "errors of the daemon are types" },
+];
+
+/// A place that may not name some things.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Never {
+    /// A file or directory.
+    pub(super) place: &'static str,
+    /// Crates, paths, or words of the language.
+    pub(super) names: &'static [&'static str],
+    /// What holds because of this.
+    pub(super) why: &'static str,
+}
+
+/// In the daemon: what some places do not know.
+pub(super) const NEVER: &[Never] = &[
+    Never {
+        place: "api",
+        names: &[
+            "async",
+            "await",
+            "tokio",
+            "std::fs",
+            "std::net::TcpStream",
+            "std::net::UdpSocket",
+            "std::process",
+            "std::thread",
+            "std::env",
+            "hyper",
+        ],
+        why: "api does no I/O and is not async (invariant 1)",
+    },
+    Never {
+        place: "api",
+        names: &["std::time::SystemTime", "std::time::Instant", "crate::clock", "rand"],
+        why: "api has no clock and no randomness (invariant 1)",
+    },
+    Never {
+        place: "http",
+        names: &[
+            "crate::dataplane",
+            "crate::port",
+            "crate::source",
+            "crate::facts",
+            "crate::snapshot",
+            "metadata_ebpf::abi",
+        ],
+        why: "http sees no map, no netlink message and no type of a controller (invariant 2)",
+    },
+    Never {
+        place: "source",
+        names: &["crate::dataplane", "crate::port", "crate::http", "crate::identity"],
+        why: "source only writes the store (invariant 4)",
+    },
+    Never {
+        place: "source/vendordata/queue",
+        names: &["async", "await", "tokio::net", "tokio::spawn", "std::fs", "Instant::now", "SystemTime::now"],
+        why: "the queue decides without I/O or a clock (invariant 4)",
+    },
+    Never {
+        place: "source/etcd/mirror",
+        names: &["async", "await", "tokio", "std::fs", "etcd_client"],
+        why: "mirror says without I/O what an answer changes",
+    },
+    Never {
+        place: "port/reconcile",
+        names: &["async", "await", "tokio", "std::fs", "rtnetlink", "Instant::now"],
+        why: "what a tap should be is decided without I/O or a clock",
+    },
+    Never { place: "record", names: &["serde", "serde_json"], why: "core types are not serialisable (invariant 3)" },
+    Never { place: "store", names: &["serde"], why: "core types are not serialisable (invariant 3)" },
+];
