@@ -14,6 +14,7 @@ pub mod detach;
 mod entry;
 pub mod events;
 mod expedite;
+mod fit;
 mod loader;
 mod object;
 mod pins;
@@ -35,6 +36,7 @@ pub use self::{
     attach::{AttachKind, AttachMode, FILTER_HANDLE},
     entry::{PortEntry, join_sources},
     expedite::Expedited,
+    fit::{Unfit, fit_sources},
     object::OBJECT,
     trace::Trace,
 };
@@ -118,7 +120,7 @@ pub enum DataplaneError {
         #[source]
         source: Box<attach::AttachError>,
     },
-    /// More allowed sources than a port has places for.
+    /// More allowed sources than a port has places for: [`fit_sources`] was left out.
     #[error(
         "port of interface {ifindex} has {count} allowed (MAC, prefix) pairs after joining, of at most {MAX_SOURCES}: \
          use fewer, wider prefixes in allowed_address_pairs"

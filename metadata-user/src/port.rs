@@ -1,62 +1,60 @@
-//! The taps of this node: found over netlink, bound to instances, told to the kernel.
+//! The taps of this node: found over netlink, bound to instances, and made known to the kernel half.
 //!
 //! Promises:
 //! - every link that the configuration matches gets `from_guest` at once, bound or not;
 //! - a tag is bound to one instance in its life; another instance on the same tap is another tag, and the old one ends in
-//!   the kernel first and in the connections next, before anybody can read through it;
+//!   the kernel first and in the connections next, before anybody can read through it (`binding`);
 //! - facts, documents and links may come, go and change in any order: each change makes the tap what it should be now,
-//!   whatever it was before;
-//! - a doubt (two that say different things of one tap) is a refusal that is counted, and that `metadatad ports`
-//!   explains.
+//!   whatever it was before, and looks at the taps that it concerns only;
+//! - evidence that contradicts itself is a refusal that is counted, and that `metadatad ports` explains;
+//! - a tap that fails is held as far as the kernel lets it, shown with the reason, and tried again (`failures`).
 //!
 //! One task owns all of this, on a thread of its own: its system calls never delay a guest's answer.
 
+mod binding;
+mod failures;
+mod names;
 pub mod netlink;
 pub mod reconcile;
 mod removals;
+mod taps;
+mod trace;
 mod view;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, sleep_until},
 };
 
-pub use self::view::{PortState, PortView, PortsView};
+pub use self::{
+    binding::Owner,
+    trace::Request,
+    view::{PortState, PortView, PortsView},
+};
 use self::{
+    binding::Retired,
+    failures::Failures,
     netlink::{Link, LinkEvent},
-    reconcile::{DesiredPort, Evidence, desired, keeps_tag},
+    reconcile::{DesiredPort, Evidence, desired},
     removals::Removal,
+    taps::Taps,
 };
 use crate::{
     api::RenderedInstance,
     config,
-    dataplane::{Dataplane, DataplaneError, IfIndex, PortEntry, Trace},
+    dataplane::{Dataplane, DataplaneError, IfIndex, Trace},
     error_text,
     facts::{Facts, FactsChange},
-    identity::{Identities, Identity, Tag},
-    record::{InstanceId, PortId},
+    identity::Identities,
+    record::InstanceId,
     store::{Content, Store, StoreChange},
 };
-
-/// Something that a command asks of the task.
-#[derive(Debug)]
-pub enum Request {
-    /// Trace a tap until the receiver of the lines is gone.
-    Trace {
-        /// The tap.
-        ifindex: IfIndex,
-        /// Where the lines go.
-        lines: mpsc::Sender<String>,
-        /// Whether it could be started; the reason if not.
-        started: oneshot::Sender<Result<(), String>>,
-    },
-}
 
 /// Why the task ended.
 #[derive(Debug, thiserror::Error)]
@@ -64,35 +62,9 @@ pub enum PortsError {
     /// Links cannot be watched.
     #[error(transparent)]
     Netlink(#[from] netlink::NetlinkError),
-    /// The store is gone: the daemon is ending.
+    /// The store is gone: the daemon ends.
     #[error("the store is gone")]
     StoreGone,
-}
-
-/// What the task knows of a tap.
-#[derive(Debug)]
-struct Port {
-    name: String,
-    binding: Option<Binding>,
-}
-
-/// A tag, and what the kernel was told with it.
-#[derive(Debug)]
-struct Binding {
-    tag: Tag,
-    /// `None`: held.
-    owner: Option<Owner>,
-    /// `None`: found in the kernel, not yet confirmed.
-    entry: Option<PortEntry>,
-}
-
-/// Whose a tag is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The instance.
-    pub instance: InstanceId,
-    /// The port; `None` if only the kernel knows of the binding, which keeps no ports, or an observer that does not say.
-    pub port: Option<PortId>,
 }
 
 /// What the task follows, subscribed before the first change that it must not miss.
@@ -120,29 +92,21 @@ pub struct Ports {
     facts: Facts,
     rules: config::Ports,
     view: PortsView,
-    ports: BTreeMap<IfIndex, Port>,
+    taps: Taps,
     trace: Option<Trace>,
-    /// Tags that ended, each with its tap and the time from which on not even resets need to pass.
-    retired: VecDeque<(Instant, IfIndex, Tag)>,
-    /// When taps that failed are tried again.
-    retry: Option<Instant>,
-    /// Taps that may have lost their program to others, and when they are looked at.
+    retired: VecDeque<Retired>,
+    failures: Failures,
+    /// Taps that may have lost their program to others, and when they are checked.
     suspects: BTreeSet<IfIndex>,
-    look: Option<Instant>,
+    check: Option<Instant>,
 }
 
-/// How long a tap that failed waits for the next try.
-const RETRY: Duration = Duration::from_secs(5);
-
-/// How long whoever takes a queueing discipline away has to put its own there. Open vSwitch removes one and adds one for
+/// How long a program that removes a queueing discipline has to add its own. Open vSwitch removes one and adds one for
 /// its policing without a pause, but not in one step, and does not try again. A guest's next try comes after a second.
 const POLITENESS: Duration = Duration::from_millis(250);
 
-/// Changed documents that are looked at in one go.
+/// Changed documents that are handled in one go.
 const CONTENTS: usize = 1024;
-
-/// How long an ended tag lets resets pass: its connections are cut within milliseconds.
-const RETIREMENT: Duration = Duration::from_secs(5);
 
 impl Ports {
     /// Makes the task's state; [`Self::run`] runs it.
@@ -162,12 +126,12 @@ impl Ports {
             facts,
             rules,
             view,
-            ports: BTreeMap::new(),
+            taps: Taps::default(),
             trace: None,
             retired: VecDeque::new(),
-            retry: None,
+            failures: Failures::default(),
             suspects: BTreeSet::new(),
-            look: None,
+            check: None,
         }
     }
 
@@ -189,9 +153,9 @@ impl Ports {
         self.resync(first);
         self.forget_leftovers();
         tracing::info!(
-            ports = self.ports.len(),
+            ports = self.taps.len(),
             milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "every tap that was there is attached"
+            "every tap that existed at the start is attached"
         );
         ready();
         let (trace_over, mut trace_ended) = mpsc::channel(1);
@@ -204,7 +168,7 @@ impl Ports {
                     LinkEvent::Resync(links) => self.resync(links),
                 },
                 removal = removals.next() => self.suspect(removal?),
-                () = due(self.look) => self.look(),
+                () = due(self.check) => self.check_suspects(),
                 change = changes.claims.recv() => {
                     let change = change.ok_or(PortsError::StoreGone)?;
                     self.devices_changed(&change.devices);
@@ -217,14 +181,14 @@ impl Ports {
                 }
                 Some(request) = requests.recv() => self.request(request, &trace_over),
                 Some(()) = trace_ended.recv() => self.end_trace(),
-                () = due(self.retry) => self.try_again(),
-                () = due(self.retired.front().map(|(due, ..)| *due)) => self.end_retired(|due, _| due <= Instant::now()),
+                () = due(self.failures.next()) => self.try_again(),
+                () = due(self.next_retired()) => self.end_due(),
             }
         }
     }
 
     fn link_changed(&mut self, link: Link) {
-        let known = self.ports.get(&link.ifindex);
+        let known = self.taps.name(link.ifindex);
         if !self.rules.matches(&link.name) || link.ifindex == self.dataplane.pair() {
             if known.is_some() {
                 tracing::info!(ifindex = link.ifindex.0, name = link.name, "interface was renamed: no longer a tap");
@@ -232,59 +196,58 @@ impl Ports {
             }
             return;
         }
-        if known.is_some_and(|port| port.name == link.name) {
+        if known == Some(link.name.as_str()) {
             return;
         }
         if known.is_some() {
             tracing::info!(ifindex = link.ifindex.0, name = link.name, "tap was renamed");
         }
-        self.ports.entry(link.ifindex).or_insert_with(|| Port { name: String::new(), binding: None }).name = link.name;
+        self.taps.set_name(link.ifindex, link.name);
         self.settle(link.ifindex);
     }
 
     fn link_gone(&mut self, ifindex: IfIndex) {
-        if let Some(name) = self.let_go(ifindex) {
+        if let Some(name) = self.forget(ifindex) {
             tracing::info!(ifindex = ifindex.0, name, "tap is gone");
         }
     }
 
-    /// Ends all that was on a tap, and returns its name.
-    fn let_go(&mut self, ifindex: IfIndex) -> Option<String> {
-        let port = self.ports.remove(&ifindex)?;
+    /// Ends everything on a tap, and returns its name.
+    fn forget(&mut self, ifindex: IfIndex) -> Option<String> {
+        let (name, binding) = self.taps.remove(ifindex)?;
         if let Err(error) = self.dataplane.forget(ifindex) {
-            report(ifindex, &port.name, &error);
+            report(ifindex, &name, &error);
         }
-        if let Some(binding) = port.binding {
-            // `forget` ends the tag that the map names; should that have failed half-way, this is the one.
-            let _ = self.dataplane.end_tag(binding.tag);
-            self.identities.end(binding.tag);
+        if let Some(binding) = binding {
+            self.end(binding.tag);
         }
         // Not even a reset may reach another tap with this index.
-        self.end_retired(|_, retired| retired == ifindex);
+        self.end_retired_on(ifindex);
+        self.failures.remove(ifindex);
         self.view.remove(ifindex);
-        Some(port.name)
+        Some(name)
     }
 
-    /// Something was taken off an interface: soon it is looked at.
+    /// Something was removed from an interface: it is checked soon.
     fn suspect(&mut self, removal: Removal) {
         match removal {
-            Removal::From(ifindex) => self.suspects.extend(self.ports.contains_key(&ifindex).then_some(ifindex)),
-            Removal::Unknown => self.suspects.extend(self.ports.keys()),
+            Removal::From(ifindex) => self.suspects.extend(self.taps.contains(ifindex).then_some(ifindex)),
+            Removal::Unknown => self.suspects.extend(self.taps.indexes()),
         }
-        if !self.suspects.is_empty() && self.look.is_none() {
-            self.look = Some(Instant::now() + POLITENESS);
+        if !self.suspects.is_empty() && self.check.is_none() {
+            self.check = Some(Instant::now() + POLITENESS);
         }
     }
 
-    /// Attaches anew where the program is gone. The binding is a new one: that it is still the same device is not certain.
-    fn look(&mut self) {
-        self.look = None;
+    /// Attaches again where the program is gone. The binding is a new one: that it is still the same device is not certain.
+    fn check_suspects(&mut self) {
+        self.check = None;
         for ifindex in std::mem::take(&mut self.suspects) {
-            let lost = self.dataplane.attached(ifindex).is_some();
-            let Some(name) = self.ports.get(&ifindex).map(|port| port.name.clone()).filter(|_| lost) else {
+            let Some(name) = self.taps.name(ifindex).map(str::to_owned) else {
                 continue;
             };
-            if self.dataplane.is_attached(ifindex, &name) || !is_there(ifindex) {
+            let was_attached = self.dataplane.attached(ifindex).is_some();
+            if !was_attached || self.dataplane.is_attached(ifindex, &name) || !exists(ifindex) {
                 continue;
             }
             self.view.count_repair();
@@ -294,35 +257,35 @@ impl Ports {
                 name,
                 "another program removed the qdisc that from_guest was in: attaching it again"
             );
-            self.let_go(ifindex);
+            self.forget(ifindex);
             self.link_changed(Link { ifindex, name });
         }
     }
 
     /// Makes the taps those of a complete list: after the start, or when events were lost.
     fn resync(&mut self, links: Vec<Link>) {
-        let gone: Vec<_> =
-            self.ports.keys().filter(|known| !links.iter().any(|link| link.ifindex == **known)).copied().collect();
+        let present: BTreeSet<_> = links.iter().map(|link| link.ifindex).collect();
+        let gone: Vec<_> = self.taps.indexes().filter(|known| !present.contains(known)).collect();
         for ifindex in gone {
             self.link_gone(ifindex);
         }
-        let new = links.iter().filter(|link| self.rules.matches(&link.name) && !self.ports.contains_key(&link.ifindex));
+        let new = links.iter().filter(|link| self.rules.matches(&link.name) && !self.taps.contains(link.ifindex));
         let _short_waits = self.dataplane.expedite(new.count());
         for link in links {
-            // Another device may have taken the index, and even the name, while nobody looked.
-            if self.ports.contains_key(&link.ifindex) && !self.dataplane.is_attached(link.ifindex, &link.name) {
+            // Another device may have taken the index, and even the name, unnoticed.
+            if self.taps.contains(link.ifindex) && !self.dataplane.is_attached(link.ifindex, &link.name) {
                 self.link_gone(link.ifindex);
             }
             self.link_changed(link);
         }
     }
 
-    /// Removes what an earlier daemon knew of interfaces that are gone by now.
+    /// Removes what an earlier daemon left in the kernel about interfaces that are gone by now.
     fn forget_leftovers(&mut self) {
         let mut leftovers = self.dataplane.known();
         leftovers.extend(self.dataplane.pinned_taps());
         for ifindex in leftovers {
-            if !self.ports.contains_key(&ifindex)
+            if !self.taps.contains(ifindex)
                 && let Err(error) = self.dataplane.forget(ifindex)
             {
                 report(ifindex, "", &error);
@@ -334,43 +297,55 @@ impl Ports {
     }
 
     fn devices_changed(&mut self, devices: &[String]) {
-        let touched: Vec<_> =
-            self.ports.iter().filter(|(_, port)| devices.contains(&port.name)).map(|(ifindex, _)| *ifindex).collect();
-        for ifindex in touched {
+        for ifindex in self.taps.named(devices) {
             self.settle(ifindex);
         }
     }
 
     /// Makes a tap what it should be now.
     fn settle(&mut self, ifindex: IfIndex) {
-        let Some(name) = self.ports.get(&ifindex).map(|port| port.name.clone()) else {
+        let Some(name) = self.taps.name(ifindex).map(str::to_owned) else {
             return;
         };
-        let wanted = self.desired(&name);
-        if matches!(wanted, DesiredPort::Refused(_)) {
+        let desired = self.desired(&name);
+        if matches!(desired, DesiredPort::Refused(_)) {
             self.view.refuse(ifindex);
         }
-        let state = match self.make(ifindex, &name, &wanted) {
-            Ok(()) => PortState::from(wanted),
+        let attached = self.attach(ifindex, &name);
+        let has_program = attached.is_ok();
+        let state = match attached.and_then(|()| self.bind(ifindex, &desired)) {
+            Ok(()) => {
+                self.failures.remove(ifindex);
+                PortState::from(desired)
+            }
             Err(error) if is_gone(&error) => {
                 tracing::debug!(ifindex = ifindex.0, name, "tap went away while it was being attached");
                 return;
             }
             Err(error) => {
-                let mut reason = error_text::chain(&error);
-                // Better held than passed on to a network, or to an instance with half its rules.
-                if let Err(error) = self.make(ifindex, &name, &DesiredPort::Held) {
-                    reason = format!("{reason}; and it cannot be held: {}", error_text::chain(&error));
-                }
-                self.retry = Some(Instant::now() + RETRY);
-                PortState::Failed(reason)
+                self.failures.add(ifindex, Instant::now());
+                let reason = error_text::chain(&error);
+                PortState::Failed(if has_program { self.hold_failed(ifindex, reason) } else { reason })
             }
         };
-        let port = self.ports.get(&ifindex);
-        let tag = port.and_then(|port| port.binding.as_ref()).map(|binding| binding.tag);
+        let tag = self.taps.binding(ifindex).map(|binding| binding.tag);
         let view = PortView { name, tag, state, attached: self.dataplane.attached(ifindex) };
         if self.view.set(ifindex, &view) {
             view::log(ifindex, &view);
+        }
+    }
+
+    /// Holds a tap that has the program and could not be bound, and returns the reason for people: better answered with 503
+    /// than passed on to a network.
+    fn hold_failed(&mut self, ifindex: IfIndex, reason: String) -> String {
+        if self.taps.binding(ifindex).is_some_and(|binding| binding.owner.is_some()) {
+            return format!("{reason}; the port's former rules stay in force");
+        }
+        match self.bind(ifindex, &DesiredPort::Held) {
+            Err(error) if error_text::chain(&error) != reason => {
+                format!("{reason}; and it cannot be held: {}", error_text::chain(&error))
+            }
+            _ => reason,
         }
     }
 
@@ -386,130 +361,10 @@ impl Ports {
         )
     }
 
-    /// Settles the taps that failed once more.
+    /// Settles the taps whose next attempt is due.
     fn try_again(&mut self) {
-        self.retry = None;
-        for (ifindex, view) in self.view.all() {
-            if matches!(view.state, PortState::Failed(_)) {
-                self.settle(ifindex);
-            }
-        }
-    }
-
-    fn make(&mut self, ifindex: IfIndex, name: &str, wanted: &DesiredPort) -> Result<(), DataplaneError> {
-        let found = self.attach(ifindex, name)?;
-        let Some(port) = self.ports.get_mut(&ifindex) else {
-            return Ok(());
-        };
-        if found.is_some() {
-            port.binding = found;
-        }
-        let current = port.binding.take();
-        let (owner, entry) = match wanted {
-            DesiredPort::Passed => {
-                self.dataplane.clear_port(ifindex)?;
-                return self.retire(ifindex, current.map(|binding| binding.tag));
-            }
-            DesiredPort::Held | DesiredPort::Refused(_) | DesiredPort::Lacking(_) => (None, PortEntry::Held),
-            DesiredPort::Bound(assignment) => (
-                Some(assignment.owner()),
-                PortEntry::Bound {
-                    instance: assignment.instance,
-                    mac: assignment.mac,
-                    sources: assignment.sources.clone(),
-                    any_address: assignment.any_address,
-                },
-            ),
-        };
-        let kept = current.as_ref().filter(|binding| keeps_tag(binding.owner, owner)).map(|binding| binding.tag);
-        let ended = current.as_ref().map(|binding| binding.tag).filter(|tag| Some(*tag) != kept);
-        let tag = match kept {
-            Some(tag) => tag,
-            None => self.dataplane.new_tag()?,
-        };
-        // Who is behind the tag is known before the first packet carries it.
-        let identity = match owner {
-            Some(Owner { instance, port }) => Identity::Bound { instance, port },
-            None => Identity::Held,
-        };
-        let bound = self.identities.bind(tag, identity);
-        debug_assert!(bound.is_ok(), "keeps_tag keeps a tag for one owner only");
-        let unchanged =
-            current.as_ref().is_some_and(|current| current.tag == tag && current.entry.as_ref() == Some(&entry));
-        let result = if unchanged { Ok(()) } else { self.dataplane.set_port(ifindex, tag, &entry) };
-        if let Some(port) = self.ports.get_mut(&ifindex) {
-            let entry = result.is_ok().then_some(entry);
-            port.binding = Some(Binding { tag, owner, entry });
-        }
-        self.retire(ifindex, ended).and(result)
-    }
-
-    /// Puts the program on a tap that has not got it from this daemon. Returns the binding that an earlier daemon gave
-    /// the same device.
-    fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<Option<Binding>, DataplaneError> {
-        if self.dataplane.attached(ifindex).is_some() || !self.dataplane.attach(ifindex, name)? {
-            return Ok(None);
-        }
-        Ok(self.dataplane.adopted(ifindex).map(|adopted| Binding {
-            tag: adopted.tag,
-            owner: adopted.instance.map(|instance| Owner { instance, port: None }),
-            entry: None,
-        }))
-    }
-
-    /// Ends a tag: first in the kernel, but for resets, then for the connections, which are cut by one.
-    fn retire(&mut self, ifindex: IfIndex, tag: Option<Tag>) -> Result<(), DataplaneError> {
-        let Some(tag) = tag else {
-            return Ok(());
-        };
-        let result = self.dataplane.retire_tag(tag);
-        self.identities.end(tag);
-        self.retired.push_back((Instant::now() + RETIREMENT, ifindex, tag));
-        result
-    }
-
-    /// Ends the retired tags that `which` picks by due time and tap altogether.
-    fn end_retired(&mut self, which: impl Fn(Instant, IfIndex) -> bool) {
-        for (due, ifindex, tag) in std::mem::take(&mut self.retired) {
-            if !which(due, ifindex) {
-                self.retired.push_back((due, ifindex, tag));
-            } else if let Err(error) = self.dataplane.end_tag(tag) {
-                report(ifindex, "", &error);
-            }
-        }
-    }
-
-    fn request(&mut self, request: Request, trace_over: &mpsc::Sender<()>) {
-        let Request::Trace { ifindex, lines, started } = request;
-        if self.trace.is_some() {
-            let _ = started.send(Err("another trace is running; one at a time".into()));
-            return;
-        }
-        match self.dataplane.trace(ifindex, lines.clone()) {
-            Ok((trace, passing)) => {
-                self.trace = Some(trace);
-                let over = trace_over.clone();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = lines.closed() => {}
-                        _ = passing => {}
-                    }
-                    let _ = over.send(()).await;
-                });
-                let _ = started.send(Ok(()));
-            }
-            Err(error) => {
-                let _ = started.send(Err(error_text::chain(&error)));
-            }
-        }
-    }
-
-    fn end_trace(&mut self) {
-        if let Some(trace) = self.trace.take()
-            && let Err(error) = self.dataplane.end_trace(trace)
-        {
-            // The tap may have gone while it was traced; its program went with it.
-            tracing::info!(error = error_text::chain(&error), "the traced programs stay until the next start");
+        for ifindex in self.failures.due(Instant::now()) {
+            self.settle(ifindex);
         }
     }
 }
@@ -524,10 +379,10 @@ async fn due(time: Option<Instant>) {
 
 /// Tells whether an error only says that the tap has gone meanwhile.
 fn is_gone(error: &DataplaneError) -> bool {
-    matches!(error, DataplaneError::Attach { ifindex, .. } if !is_there(*ifindex))
+    matches!(error, DataplaneError::Attach { ifindex, .. } if !exists(*ifindex))
 }
 
-fn is_there(ifindex: IfIndex) -> bool {
+fn exists(ifindex: IfIndex) -> bool {
     nix::net::if_::if_nameindex()
         .is_ok_and(|interfaces| interfaces.iter().any(|interface| interface.index() == ifindex.0))
 }

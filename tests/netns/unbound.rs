@@ -115,3 +115,59 @@ fn a_removed_document_ends_what_the_guest_may_read() {
     assert_eq!(connection.wait_closed().unwrap(), b"");
     assert_eq!(guest.get("/openstack").unwrap().status, 503);
 }
+
+/// A document of this guest that allows 150 addresses which no prefix joins, beside the guest's own.
+fn with_many_sources(guest: &lab::Guest) -> lab::Document {
+    let pairs: Vec<_> = (0..150)
+        .map(|number| serde_json::json!({"ip_address": format!("10.20.{}.{}", number / 100, 2 * (number % 100) + 1)}))
+        .collect();
+    guest.document().clone().with_port("allowed_address_pairs", pairs)
+}
+
+#[test]
+fn a_port_with_more_sources_than_the_kernel_holds_is_served_and_says_so() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.write(&with_many_sources(&guest)).unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+    assert_eq!(guest.read_uuid(true).unwrap(), guest.uuid());
+    // Each documented address is still allowed.
+    guest.namespace().ip("addr add 10.20.1.99/32 dev eth0").unwrap();
+    guest.namespace().ip("route replace 169.254.169.254 dev eth0 src 10.20.1.99").unwrap();
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+    let port = node.port(guest.tap()).unwrap();
+    assert!(port["reason"].as_str().unwrap().contains("151 allowed (MAC, prefix) pairs"), "{port}");
+    assert_eq!(node.status().unwrap()["ports_widened"], 1);
+    let shown = node.told(&["status"]).unwrap();
+    assert!(shown.contains("1 with more allowed sources"), "{shown}");
+    node.write(guest.document()).unwrap();
+    wait::until("nothing is widened", || Ok((node.status()?["ports_widened"] == 0).then_some(()))).unwrap();
+    assert!(node.port(guest.tap()).unwrap()["reason"].is_null());
+}
+
+#[test]
+fn a_port_that_the_kernel_refuses_for_good_is_held_under_one_tag_with_the_reason() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.wait_held(guest.ifindex()).unwrap();
+    let reason = node.port(guest.tap()).unwrap()["reason"].clone();
+    assert!(reason.as_str().unwrap().contains("no document"), "{reason}");
+    let tag = node.ports().unwrap()[&guest.ifindex()].tag;
+    // No program of user space can change a frozen map any more.
+    let mut bpftool = node.namespace().command("bpftool").unwrap();
+    lab::command::run(bpftool.args(["map", "freeze", "pinned"]).arg(node.pins().join("PORTS")), "").unwrap();
+    for attempt in 0..5 {
+        node.write(&guest.document().clone().with("user_data", format!("attempt {attempt}"))).unwrap();
+        node.wait_port_shown(guest.tap(), "has failed", |port| {
+            port["state"] == "failed" && port["reason"].as_str().is_some_and(|reason| reason.contains("map PORTS"))
+        })
+        .unwrap();
+        for response in [guest.get("/openstack/latest/meta_data.json"), guest.get6("/openstack")] {
+            let response = response.unwrap();
+            assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
+        }
+    }
+    assert_eq!(node.ports().unwrap()[&guest.ifindex()].tag, tag, "each attempt takes another tag");
+    assert_eq!(node.port(guest.tap()).unwrap()["tag"], tag);
+}

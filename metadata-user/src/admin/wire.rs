@@ -30,9 +30,12 @@ pub struct Status {
     pub vendordata: Option<Vendordata>,
     /// Number of ports by state.
     pub ports: BTreeMap<String, usize>,
-    /// How often a port became refused since the start because those who speak of it disagree.
+    /// How often a port became refused since the start because the evidence about it contradicts itself.
     #[serde(default)]
     pub ports_disagreements: u64,
+    /// Ports whose document allows more sources than the kernel holds: the kernel has wider ones. The port's reason says so.
+    #[serde(default)]
+    pub ports_widened: usize,
     /// How often a tap's program was put back, since the start, because others had taken it away.
     #[serde(default)]
     pub ports_repaired: u64,
@@ -342,7 +345,7 @@ pub struct PortStatus {
     /// How the program is attached: `tcx` or `clsact`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attached: Option<String>,
-    /// Why it is refused or failed, and the remedy.
+    /// Why it is held, passed, refused or failed, and the remedy; of a bound one, what is not as its document asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -77,8 +77,9 @@ impl Kernel {
 
 impl Inspect for View {
     fn status(&self) -> Status {
-        let mut ports = BTreeMap::new();
+        let (mut ports, mut widened) = (BTreeMap::new(), 0);
         for (_, port) in self.kernel.ports() {
+            widened += usize::from(matches!(&port.state, PortState::Bound(bound) if bound.warning.is_some()));
             *ports.entry(state(&port.state).name().to_owned()).or_insert(0) += 1;
         }
         let waiting_for: Vec<_> = self.readiness.pending().into_iter().map(str::to_owned).collect();
@@ -94,6 +95,7 @@ impl Inspect for View {
             vendordata: self.vendordata.as_ref().map(|state| vendordata(&state.get())),
             ports,
             ports_disagreements: self.kernel.0.get().map_or(0, |parts| parts.ports.disagreements()),
+            ports_widened: widened,
             ports_repaired: self.kernel.0.get().map_or(0, |parts| parts.ports.repairs()),
             facts: self.observers.iter().map(|state| observer(&state.get())).collect(),
             http: http(self.guests.counters()),
@@ -265,7 +267,7 @@ fn port_status(ifindex: IfIndex, view: PortView) -> PortStatus {
         mac: None,
         sources: Vec::new(),
         attached: view.attached.map(|kind| kind.name().to_owned()),
-        reason: None,
+        reason: view.state.reason(),
     };
     match view.state {
         PortState::Bound(Assignment { instance, project, port, mac, sources, origin, .. }) => {
@@ -279,8 +281,7 @@ fn port_status(ifindex: IfIndex, view: PortView) -> PortStatus {
                 .map(|(mac, prefix)| Allowed { mac: mac.to_string(), prefix: prefix.to_string() })
                 .collect();
         }
-        PortState::Refused(reason) | PortState::Failed(reason) => status.reason = Some(reason),
-        PortState::Held | PortState::Passed => {}
+        PortState::Held | PortState::Passed | PortState::Refused(_) | PortState::Failed(_) => {}
     }
     status
 }
@@ -303,12 +304,14 @@ mod tests {
             sources: vec![(MacAddress([2, 0, 0, 0, 0, 1]), "10.0.0.0/24".parse().expect("a prefix"))],
             any_address: false,
             origin: BindingSource::Document,
+            warning: Some("wider sources".to_owned()),
         });
         let view = PortView { name: "tap1".to_owned(), tag: Some(Tag(4)), state: bound, attached: None };
         let shown = port_status(IfIndex(3), view.clone());
         assert_eq!((shown.ifindex, shown.tag, shown.state), (3, Some(4), State::Bound));
         assert_eq!(shown.instance, Some(id(1).to_string()));
         assert_eq!(shown.origin.as_deref(), Some("document"));
+        assert_eq!(shown.reason.as_deref(), Some("wider sources"));
         assert_eq!(
             (shown.sources[0].mac.as_str(), shown.sources[0].prefix.as_str()),
             ("02:00:00:00:00:01", "10.0.0.0/24")

@@ -109,6 +109,10 @@ fn describe(status: &Status, now: u64) -> String {
     if status.ports_disagreements > 0 {
         line("", &format!("{} disagreements since the start: see `metadatad ports`", status.ports_disagreements));
     }
+    if status.ports_widened > 0 {
+        let text = "with more allowed sources than the kernel holds: see `metadatad ports`";
+        line("", &format!("{} {text}", status.ports_widened));
+    }
     if status.ports_repaired > 0 {
         line("", &format!("{} programs put back since the start, which others had taken off", status.ports_repaired));
     }

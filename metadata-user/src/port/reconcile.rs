@@ -1,30 +1,30 @@
-//! What a tap should be: a pure decision from what observers say of it and from the documents.
+//! What a tap should be: a pure decision from the observers' facts about it and from the documents.
 //!
 //! Promises:
 //! - observers come before documents: a tap that one of them names belongs to the instance that it names;
-//! - whoever speaks of the tap must agree on instance, port and MAC as far as each knows them; else the tap is refused,
-//!   with both sides and the remedy in the reason;
+//! - all evidence must agree on instance, port and MAC as far as each piece has them; else the tap is refused, with both
+//!   sides and the remedy in the reason;
 //! - a tap that no observer names is bound by the documents' claims.
 //!
-//! Who fills in what: the instance's document, where it describes the port, has the last word on allowed sources. A tap
-//! that is bound by facts alone may use any address with its own MAC. The facts' addresses are not enforced, since
-//! libvirt keeps those of the day on which the interface was plugged; whose data is read does not depend on them.
+//! What comes from where: the instance's document, where it describes the port, decides on allowed sources. A tap that is
+//! bound by facts alone may use any address with its own MAC. The facts' addresses are not enforced, since libvirt keeps
+//! those of the day on which the interface was plugged. Which instance's data is read does not depend on addresses.
 
-use super::Owner;
+use super::binding::Owner;
 use crate::{
     config::{self, Unbound},
-    dataplane::join_sources,
+    dataplane::{fit_sources, join_sources},
     facts::{Fact, Observer},
     record::{InstanceId, InstanceRecord, MacAddress, PortId, PortRecord},
     store::Claim,
 };
 
-/// Everything that is said of a tap.
+/// All evidence about a tap.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     /// The tap's name.
     pub device: &'a str,
-    /// What observers say, most trusted first.
+    /// The observers' facts, most trusted first.
     pub facts: &'a [(Observer, Fact)],
     /// The documents that name it.
     pub claims: &'a [Claim],
@@ -37,19 +37,19 @@ pub struct Evidence<'a> {
 /// What a tap should be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DesiredPort {
-    /// Content with an instance's data.
+    /// Answered with an instance's data.
     Bound(Assignment),
-    /// Answered with 503.
+    /// Answered with 503: there is no evidence.
     Held,
     /// Not touched.
     Passed,
-    /// Answered with 503, because those who speak of it disagree: for this reason.
+    /// Answered with 503, because the evidence contradicts itself: the reason.
     Refused(String),
-    /// Answered with 503, because what is said is not enough: for this reason.
+    /// Answered with 503, because the evidence is not enough: the reason.
     Lacking(String),
 }
 
-/// To whom a tap belongs, and what it may send.
+/// The instance that a tap belongs to, and what it may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// The instance.
@@ -60,15 +60,17 @@ pub struct Assignment {
     pub port: Option<PortId>,
     /// Its MAC.
     pub mac: MacAddress,
-    /// Allowed sources, joined.
+    /// Allowed sources: joined, and made to fit into the kernel's map.
     pub sources: Vec<(MacAddress, ipnet::IpNet)>,
     /// Any source address, with the own MAC.
     pub any_address: bool,
-    /// Who says so.
+    /// Where the binding comes from.
     pub origin: BindingSource,
+    /// How the sources differ from the document's, and the remedy.
+    pub warning: Option<String>,
 }
 
-/// Who says to whom a tap belongs.
+/// Where a binding comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindingSource {
     /// The most trusted observer that names it.
@@ -78,7 +80,7 @@ pub enum BindingSource {
 }
 
 impl BindingSource {
-    /// Returns its name, for people.
+    /// Returns its name as commands show it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -90,7 +92,7 @@ impl BindingSource {
 }
 
 impl Assignment {
-    /// Returns whose the tap becomes.
+    /// Returns the owner that the tap gets.
     #[must_use]
     pub fn owner(&self) -> Owner {
         Owner { instance: self.instance, port: self.port }
@@ -101,47 +103,61 @@ impl Assignment {
     }
 
     fn of_port(instance: InstanceId, project: String, port: &PortRecord, origin: BindingSource) -> Self {
+        let (sources, unfit) = fit_sources(port.mac_address, join_sources(&port.sources()));
         Self {
             instance,
             project: Some(project),
             port: Some(port.id),
             mac: port.mac_address,
-            sources: join_sources(&port.sources()),
+            sources,
             any_address: !port.port_security,
             origin,
+            warning: unfit.map(|unfit| unfit.to_string()),
         }
     }
 }
 
-/// Decides from everything that is said of a tap.
+/// Decides on a tap.
 #[must_use]
-pub fn desired(said: &Evidence<'_>, rules: &config::Ports) -> DesiredPort {
-    match said.facts {
-        [] => by_documents(said.claims, rules.unbound),
+pub fn desired(evidence: &Evidence<'_>, rules: &config::Ports) -> DesiredPort {
+    match evidence.facts {
+        [] => by_documents(evidence.device, evidence.claims, rules.unbound),
         // A roll-out beside other agents: instances that are not served here yet stay theirs.
-        _ if !said.has_content && said.claims.is_empty() && rules.unbound == Unbound::Pass => DesiredPort::Passed,
-        [(first, _), ..] => by_facts(said, *first),
+        _ if !evidence.has_content && evidence.claims.is_empty() && rules.unbound == Unbound::Pass => {
+            DesiredPort::Passed
+        }
+        [(first, _), ..] => by_facts(evidence, *first),
     }
 }
 
-fn by_documents(claims: &[Claim], unbound: Unbound) -> DesiredPort {
+fn by_documents(device: &str, claims: &[Claim], unbound: Unbound) -> DesiredPort {
     match claims {
         [] => match unbound {
             Unbound::Hold => DesiredPort::Held,
             Unbound::Pass => DesiredPort::Passed,
         },
         [claim] => DesiredPort::Bound(Assignment::by_document(claim)),
-        several => DesiredPort::Refused(several_claims(several)),
+        several => DesiredPort::Refused(several_claims(device, several)),
     }
 }
 
-fn several_claims(claims: &[Claim]) -> String {
+fn several_claims(device: &str, claims: &[Claim]) -> String {
     let ports: Vec<_> =
         claims.iter().map(|claim| format!("port {} of instance {}", claim.port.id.0, claim.instance.0)).collect();
-    format!("claimed by {}: remove all but one", ports.join(" and "))
+    // Ids that were made at about the same time may begin alike (UUIDv7), and then so do the names of their taps.
+    let by_default = claims.iter().filter(|claim| claim.port.devname.is_none()).count();
+    let remedy = match by_default {
+        0 => format!("name {device} as devname in one document only"),
+        1 => format!("correct devname where it is {device}, or give the other port the devname of its own tap"),
+        _ => format!(
+            "their ids begin alike, so that {device} is the default tap name of each: give each port the devname of its \
+             own tap"
+        ),
+    };
+    format!("claimed by {}: {remedy}", ports.join(" and "))
 }
 
-/// One who speaks of the tap, and what.
+/// A piece of evidence: what one observer or document says of the tap.
 struct Statement {
     name: String,
     instance: InstanceId,
@@ -174,7 +190,7 @@ impl Statement {
         }
     }
 
-    /// Says where two contradict each other, if they do.
+    /// Returns how two contradict each other, if they do.
     fn against(&self, other: &Self) -> Option<String> {
         let (what, own, others) = if self.instance != other.instance {
             ("instance", self.instance.to_string(), other.instance.to_string())
@@ -198,37 +214,37 @@ fn differing<T: Copy + PartialEq>(own: Option<T>, other: Option<T>) -> Option<(T
     own.zip(other).filter(|(own, other)| own != other)
 }
 
-fn by_facts(said: &Evidence<'_>, first: Observer) -> DesiredPort {
-    let mut voices: Vec<_> = said.facts.iter().map(|fact| Statement::of_fact(said.device, fact)).collect();
-    voices.extend(said.claims.iter().map(Statement::of_claim));
-    let instance = voices[0].instance;
-    let named: Option<PortId> = said.facts.iter().find_map(|(_, fact)| fact.port);
-    let ports = || said.record.into_iter().flat_map(|record| &record.ports);
+fn by_facts(evidence: &Evidence<'_>, first: Observer) -> DesiredPort {
+    let mut statements: Vec<_> = evidence.facts.iter().map(|fact| Statement::of_fact(evidence.device, fact)).collect();
+    statements.extend(evidence.claims.iter().map(Statement::of_claim));
+    let instance = statements[0].instance;
+    let named: Option<PortId> = evidence.facts.iter().find_map(|(_, fact)| fact.port);
+    let ports = || evidence.record.into_iter().flat_map(|record| &record.ports);
     let described: Vec<&PortRecord> = match named {
         Some(id) => ports().filter(|port| port.id == id).collect(),
-        None => ports().filter(|port| port.device_name() == said.device).collect(),
+        None => ports().filter(|port| port.device_name() == evidence.device).collect(),
     };
-    voices.extend(described.iter().map(|port| Statement::of_document(instance, port)));
-    let contradiction = voices
+    statements.extend(described.iter().map(|port| Statement::of_document(instance, port)));
+    let contradiction = statements
         .iter()
         .enumerate()
-        .find_map(|(place, voice)| voices[place + 1..].iter().find_map(|other| voice.against(other)));
+        .find_map(|(place, statement)| statements[place + 1..].iter().find_map(|other| statement.against(other)));
     if let Some(contradiction) = contradiction {
         return DesiredPort::Refused(contradiction);
     }
     let origin = BindingSource::Observer(first);
-    if let (Some(port), Some(record)) = (described.first(), said.record) {
+    if let (Some(port), Some(record)) = (described.first(), evidence.record) {
         return DesiredPort::Bound(Assignment::of_port(instance, record.project_id.to_string(), port, origin));
     }
-    let Some(mac) = said.facts.iter().find_map(|(_, fact)| fact.mac) else {
+    let Some(mac) = evidence.facts.iter().find_map(|(_, fact)| fact.mac) else {
         return DesiredPort::Lacking(format!(
-            "{} names no MAC, and no document describes the port: set external_ids:attached-mac, or write the port into \
-             the document of {instance}",
+            "{} has no MAC of this tap, and no document describes the port: set external_ids:attached-mac, or add the port \
+             to the document of {instance}",
             first.name()
         ));
     };
-    let of_record = said.record.map(|record| record.project_id.to_string());
-    let of_facts = || said.facts.iter().find_map(|(_, fact)| fact.project.as_ref()).map(ToString::to_string);
+    let of_record = evidence.record.map(|record| record.project_id.to_string());
+    let of_facts = || evidence.facts.iter().find_map(|(_, fact)| fact.project.as_ref()).map(ToString::to_string);
     DesiredPort::Bound(Assignment {
         instance,
         project: of_record.or_else(of_facts),
@@ -237,6 +253,7 @@ fn by_facts(said: &Evidence<'_>, first: Observer) -> DesiredPort {
         sources: any_address(mac),
         any_address: false,
         origin,
+        warning: None,
     })
 }
 
@@ -247,7 +264,7 @@ fn any_address(mac: MacAddress) -> Vec<(MacAddress, ipnet::IpNet)> {
 
 /// Tells whether a tag may stay when its tap goes from one owner to another (`None`: held).
 ///
-/// A held tag never carried an instance's data, so it may become anybody's; an instance's stays only its own.
+/// A held tag never carried an instance's data, so it may become any instance's; an instance's tag stays only its own.
 #[must_use]
 pub fn keeps_tag(current: Option<Owner>, next: Option<Owner>) -> bool {
     match (current, next) {

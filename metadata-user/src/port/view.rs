@@ -1,45 +1,61 @@
-//! The taps as they are, for whoever reads: commands, and the log.
+//! The taps as they are now, for commands and for the log.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::RwLock;
+
+use super::names::Names;
 use super::reconcile::{Assignment, DesiredPort};
 use crate::{
     dataplane::{AttachKind, IfIndex},
     identity::Tag,
 };
 
-/// What a tap is, for the daemon's commands.
+/// A tap, as commands show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortView {
     /// Name of the interface.
     pub name: String,
     /// Its binding's tag; `None` while passed or failed.
     pub tag: Option<Tag>,
-    /// What it is.
+    /// Its state.
     pub state: PortState,
     /// How the program is attached.
     pub attached: Option<AttachKind>,
 }
 
-/// What a tap can be.
+/// The state of a tap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortState {
     /// Answered with an instance's data.
     Bound(Assignment),
     /// Answered with 503: neither an observer nor a document names it.
     Held,
-    /// Left to whatever else serves it.
+    /// Its requests pass to whatever else serves them.
     Passed,
-    /// Answered with 503: it is not certain whose it is.
+    /// Answered with 503: the evidence is contradictory or not enough.
     Refused(String),
-    /// Not served: something could not be done.
+    /// Something could not be done. Answered with 503 as far as the kernel allows.
     Failed(String),
+}
+
+impl PortState {
+    /// Returns why the tap is in this state, for people; of a bound one, what is not as its document asks.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Bound(assignment) => assignment.warning.clone(),
+            Self::Held => Some("no document, and neither Open vSwitch nor libvirt, names this tap".to_owned()),
+            Self::Passed => Some("no document names this tap, and ports.unbound is \"pass\"".to_owned()),
+            Self::Refused(reason) | Self::Failed(reason) => Some(reason.clone()),
+        }
+    }
 }
 
 /// The taps as they are, for readers.
@@ -48,34 +64,37 @@ pub struct PortsView(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    ports: RwLock<BTreeMap<IfIndex, PortView>>,
+    table: RwLock<Table>,
     disagreements: AtomicU64,
     repairs: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_index: BTreeMap<IfIndex, PortView>,
+    by_name: Names,
 }
 
 impl PortsView {
     /// Returns all taps, by interface index.
     #[must_use]
     pub fn all(&self) -> Vec<(IfIndex, PortView)> {
-        let ports = self.0.ports.read().unwrap_or_else(PoisonError::into_inner);
-        ports.iter().map(|(ifindex, view)| (*ifindex, view.clone())).collect()
+        self.0.table.read().by_index.iter().map(|(ifindex, view)| (*ifindex, view.clone())).collect()
     }
 
     /// Returns the interface index of the tap with this name.
     #[must_use]
     pub fn ifindex_of(&self, name: &str) -> Option<IfIndex> {
-        let ports = self.0.ports.read().unwrap_or_else(PoisonError::into_inner);
-        ports.iter().find(|(_, view)| view.name == name).map(|(ifindex, _)| *ifindex)
+        self.0.table.read().by_name.get(name).last().copied()
     }
 
     /// Returns the name of a tap.
     #[must_use]
     pub fn name_of(&self, ifindex: IfIndex) -> Option<String> {
-        let ports = self.0.ports.read().unwrap_or_else(PoisonError::into_inner);
-        ports.get(&ifindex).map(|view| view.name.clone())
+        self.0.table.read().by_index.get(&ifindex).map(|view| view.name.clone())
     }
 
-    /// Returns how often a tap became refused since the start because those who speak of it disagree.
+    /// Returns how often a tap became refused since the start because the evidence about it contradicts itself.
     #[must_use]
     pub fn disagreements(&self) -> u64 {
         self.0.disagreements.load(Ordering::Relaxed)
@@ -94,26 +113,36 @@ impl PortsView {
 
     /// Counts a disagreement, unless the tap is refused already.
     pub(super) fn refuse(&self, ifindex: IfIndex) {
-        let ports = self.0.ports.read().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(ports.get(&ifindex), Some(PortView { state: PortState::Refused(_), .. })) {
+        let table = self.0.table.read();
+        if !matches!(table.by_index.get(&ifindex), Some(PortView { state: PortState::Refused(_), .. })) {
             self.0.disagreements.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Returns whether that changes anything.
+    /// Shows a tap. Returns whether that changes anything.
     pub(super) fn set(&self, ifindex: IfIndex, view: &PortView) -> bool {
-        let before = self.0.ports.write().unwrap_or_else(PoisonError::into_inner).insert(ifindex, view.clone());
+        let mut table = self.0.table.write();
+        let before = table.by_index.insert(ifindex, view.clone());
+        if before.as_ref().is_none_or(|before| before.name != view.name) {
+            if let Some(before) = &before {
+                table.by_name.remove(before.name.as_str(), ifindex);
+            }
+            table.by_name.insert(view.name.clone(), ifindex);
+        }
         before.as_ref() != Some(view)
     }
 
     pub(super) fn remove(&self, ifindex: IfIndex) {
-        self.0.ports.write().unwrap_or_else(PoisonError::into_inner).remove(&ifindex);
+        let mut table = self.0.table.write();
+        if let Some(view) = table.by_index.remove(&ifindex) {
+            table.by_name.remove(view.name.as_str(), ifindex);
+        }
     }
 }
 
 impl From<DesiredPort> for PortState {
-    fn from(wanted: DesiredPort) -> Self {
-        match wanted {
+    fn from(desired: DesiredPort) -> Self {
+        match desired {
             DesiredPort::Passed => PortState::Passed,
             DesiredPort::Held => PortState::Held,
             DesiredPort::Refused(reason) | DesiredPort::Lacking(reason) => PortState::Refused(reason),
@@ -122,17 +151,54 @@ impl From<DesiredPort> for PortState {
     }
 }
 
-/// Writes a change of a tap to the log.
+/// Logs a change of a tap.
 pub(super) fn log(ifindex: IfIndex, view: &PortView) {
     let (ifindex, name, tag) = (ifindex.0, &view.name, view.tag.map(|tag| tag.0));
     match &view.state {
-        PortState::Bound(Assignment { instance, project, port, origin, .. }) => {
+        PortState::Bound(Assignment { instance, project, port, origin, warning, .. }) => {
             let (port, origin) = (port.map(tracing::field::display), origin.name());
             tracing::info!(ifindex, name, tag, %instance, project, port, origin, "tap is bound");
+            if let Some(warning) = warning {
+                tracing::warn!(ifindex, name, %instance, port, warning, "tap is bound with other sources than documented");
+            }
         }
-        PortState::Held => tracing::info!(ifindex, name, tag, "tap is held: nobody says whose it is"),
+        PortState::Held => tracing::info!(ifindex, name, tag, "tap is held: its owner is unknown"),
         PortState::Passed => tracing::info!(ifindex, name, "tap is passed: no document names it"),
         PortState::Refused(reason) => tracing::warn!(ifindex, name, tag, reason, "tap is refused"),
         PortState::Failed(reason) => tracing::error!(ifindex, name, tag, reason, "tap failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(name: &str) -> PortView {
+        PortView { name: name.to_owned(), tag: None, state: PortState::Held, attached: None }
+    }
+
+    #[test]
+    fn a_tap_is_found_by_the_name_that_it_has_now() {
+        let view = PortsView::default();
+        assert!(view.set(IfIndex(1), &held("tap1")));
+        assert!(!view.set(IfIndex(1), &held("tap1")));
+        assert_eq!(view.ifindex_of("tap1"), Some(IfIndex(1)));
+        // Its successor has taken the name; the event of its own end comes later.
+        assert!(view.set(IfIndex(2), &held("tap1")));
+        assert_eq!(view.ifindex_of("tap1"), Some(IfIndex(2)));
+        view.remove(IfIndex(1));
+        assert_eq!((view.ifindex_of("tap1"), view.name_of(IfIndex(1))), (Some(IfIndex(2)), None));
+        assert!(view.set(IfIndex(2), &held("tap2")));
+        assert_eq!((view.ifindex_of("tap1"), view.ifindex_of("tap2")), (None, Some(IfIndex(2))));
+    }
+
+    #[test]
+    fn every_state_but_a_plain_binding_has_a_reason() {
+        for state in [PortState::Held, PortState::Passed] {
+            assert!(state.reason().is_some_and(|reason| reason.contains("document")));
+        }
+        for state in [PortState::Refused("why".to_owned()), PortState::Failed("why".to_owned())] {
+            assert_eq!(state.reason().as_deref(), Some("why"));
+        }
     }
 }

@@ -59,8 +59,8 @@ fn decide(facts: &[(Observer, Fact)], documents: &[InstanceRecord], unbound: Unb
 type Short = (InstanceId, Option<PortId>, &'static str, &'static str, bool);
 
 #[track_caller]
-fn bound(wanted: DesiredPort) -> (Short, MacAddress) {
-    let DesiredPort::Bound(to) = wanted else { panic!("{wanted:?}") };
+fn bound(desired: DesiredPort) -> (Short, MacAddress) {
+    let DesiredPort::Bound(to) = desired else { panic!("{desired:?}") };
     let any = to.sources == any_address(to.mac) && !to.any_address;
     let project = if to.project.as_deref() == Some("of-fact") { "of-fact" } else { "of-document" };
     ((to.instance, to.port, to.origin.name(), project, any), to.mac)
@@ -91,7 +91,7 @@ fn facts_come_before_documents_and_documents_fill_in() {
 }
 
 #[test]
-fn whoever_disagrees_is_named_with_the_remedy() {
+fn evidence_that_disagrees_is_named_with_the_remedy() {
     let other_mac = |observer, instance, number| (observer, fact(instance, Some(number), Some(OTHER_MAC)));
     for (facts, documents, parts) in [
         (
@@ -140,7 +140,7 @@ fn whoever_disagrees_is_named_with_the_remedy() {
             vec!["says MAC fa:16:3e:00:00:ff", "says MAC fa:16:3e:00:00:01", "or port 00000000"],
         ),
         (vec![libvirt(1, None)], vec![record(1, "p", &["tap1", "tap1"])], vec!["says MAC", "the document of"]),
-        (vec![], vec![document(1, "tap1"), document(2, "tap1")], vec!["claimed by", "remove all but one"]),
+        (vec![], vec![document(1, "tap1"), document(2, "tap1")], vec!["claimed by", "devname in one document only"]),
     ] {
         let DesiredPort::Refused(reason) = decide(&facts, &documents, Unbound::Hold) else {
             panic!("bound: {facts:?} {documents:?}")
@@ -198,7 +198,55 @@ fn copied_content_binds_a_tap_that_is_otherwise_passed() {
     let facts = [libvirt(1, Some(1))];
     let mut rules = Config::default().ports;
     rules.unbound = Unbound::Pass;
-    let said = Evidence { device: "tap1", facts: &facts, claims: &[], record: None, has_content: false };
-    assert_eq!(desired(&said, &rules), DesiredPort::Passed);
-    assert!(matches!(desired(&Evidence { has_content: true, ..said }, &rules), DesiredPort::Bound(_)));
+    let evidence = Evidence { device: "tap1", facts: &facts, claims: &[], record: None, has_content: false };
+    assert_eq!(desired(&evidence, &rules), DesiredPort::Passed);
+    assert!(matches!(desired(&Evidence { has_content: true, ..evidence }, &rules), DesiredPort::Bound(_)));
+}
+
+#[test]
+fn ports_whose_ids_begin_alike_are_told_apart_by_devname() {
+    let alike = |instance, last: u128| {
+        let mut record = record(instance, "p", &["tap1"]);
+        // As two UUIDs of version 7 that were made within the same milliseconds.
+        record.ports[0].id = port(0x0192_aaaa_bb00_7000_8000_0000_0000_0000 + last);
+        record.ports[0].devname = None;
+        record
+    };
+    let documents = [alike(1, 1), alike(2, 2)];
+    let device = documents[0].ports[0].device_name();
+    let claims = documents.each_ref().map(|record| Claim {
+        instance: record.uuid,
+        project: record.project_id.clone(),
+        port: record.ports[0].clone(),
+    });
+    let evidence = Evidence { device: &device, facts: &[], claims: &claims, record: None, has_content: false };
+    let decide = |evidence: &Evidence<'_>| match desired(evidence, &Config::default().ports) {
+        DesiredPort::Refused(reason) => reason,
+        other => panic!("{other:?}"),
+    };
+    let reason = decide(&evidence);
+    assert!(reason.contains("begin alike") && reason.contains("devname"), "{reason}");
+    assert!(!reason.contains("remove"), "{reason}");
+    let mut named = claims.clone();
+    named[0].port.devname = Some(device.as_str().into());
+    let reason = decide(&Evidence { claims: &named, ..evidence });
+    assert!(reason.contains("correct devname where it is tap0192aaaa-bb"), "{reason}");
+}
+
+#[test]
+fn a_port_with_more_sources_than_fit_is_bound_with_wider_ones_and_a_warning() {
+    let mut many = document(1, "tap1");
+    many.ports[0].allowed_address_pairs = (0..100)
+        .map(|last| crate::record::AddressPair {
+            ip_address: format!("10.20.0.{}/32", 2 * last + 1).parse().expect("a prefix"),
+            mac_address: None,
+        })
+        .collect();
+    let DesiredPort::Bound(bound) = decide(&[], &[many.clone()], Unbound::Hold) else { panic!("not bound") };
+    assert!(bound.sources.len() <= metadata_ebpf::abi::MAX_SOURCES);
+    let warning = bound.warning.expect("a warning");
+    assert!(warning.contains("allowed_address_pairs") && warning.contains("64"), "{warning}");
+    many.ports[0].allowed_address_pairs.truncate(10);
+    let DesiredPort::Bound(bound) = decide(&[], &[many], Unbound::Hold) else { panic!("not bound") };
+    assert_eq!(bound.warning, None);
 }

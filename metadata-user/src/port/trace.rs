@@ -1,0 +1,59 @@
+//! Tracing a tap for an operator: one trace at a time, until its reader goes away.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Ports;
+use crate::dataplane::IfIndex;
+use crate::error_text;
+
+/// Something that a command asks of the task.
+#[derive(Debug)]
+pub enum Request {
+    /// Trace a tap until the receiver of the lines is gone.
+    Trace {
+        /// The tap.
+        ifindex: IfIndex,
+        /// Where the lines go.
+        lines: mpsc::Sender<String>,
+        /// Whether it could be started; the reason if not.
+        started: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+impl Ports {
+    /// Carries out a request. `trace_over` gets a message when its trace is to end.
+    pub(super) fn request(&mut self, request: Request, trace_over: &mpsc::Sender<()>) {
+        let Request::Trace { ifindex, lines, started } = request;
+        if self.trace.is_some() {
+            let _ = started.send(Err("another trace is running; only one can run at a time".into()));
+            return;
+        }
+        match self.dataplane.trace(ifindex, lines.clone()) {
+            Ok((trace, passing)) => {
+                self.trace = Some(trace);
+                let over = trace_over.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = lines.closed() => {}
+                        _ = passing => {}
+                    }
+                    let _ = over.send(()).await;
+                });
+                let _ = started.send(Ok(()));
+            }
+            Err(error) => {
+                let _ = started.send(Err(error_text::chain(&error)));
+            }
+        }
+    }
+
+    /// Ends the running trace.
+    pub(super) fn end_trace(&mut self) {
+        if let Some(trace) = self.trace.take()
+            && let Err(error) = self.dataplane.end_trace(trace)
+        {
+            // The tap may have gone while it was traced; its program went with it.
+            tracing::info!(error = error_text::chain(&error), "the programs that trace stay until the next start");
+        }
+    }
+}
