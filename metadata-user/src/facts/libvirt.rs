@@ -12,19 +12,15 @@
 
 pub mod domain;
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, ModifyKind};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::report::{Report, Reporter};
+use crate::watched_directory::{Change, WatchedDirectory};
 
 /// How long a domain whose file is gone still counts.
 const GRACE: Duration = Duration::from_millis(100);
@@ -32,62 +28,51 @@ const GRACE: Duration = Duration::from_millis(100);
 /// The same where the directory was replaced: who fills the new one needs a moment.
 const REPLACED: Duration = Duration::from_secs(10);
 
-/// How often it is checked that the directory is still the one that is watched.
-const CHECK: Duration = Duration::from_secs(1);
-
 /// Largest document that is read. A status document has about 50 KB, one with hundreds of devices ten times that.
 const LARGEST: u64 = 16 << 20;
 
-/// What the watcher reports.
-#[derive(Debug)]
-enum Notice {
-    /// Something happened to this file.
-    Touched(String),
-    /// Events were lost.
-    Rescan,
-}
+/// How long nothing may happen until it is looked again who has ended.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// Reads and watches the directory until the runtime ends.
 pub(super) async fn run(dir: PathBuf, reporter: Reporter) {
-    let (sender, mut notices) = mpsc::unbounded_channel();
-    let mut domains = Domains {
-        dir,
-        reporter,
-        sender,
-        watched: None,
-        reports: BTreeMap::new(),
-        broken: BTreeMap::new(),
-        gone: BTreeMap::new(),
-    };
-    let mut batch = Vec::new();
+    // libvirt renames its files into place: there is nothing to wait for.
+    follow(WatchedDirectory::new(dir.clone(), is_domain, Duration::ZERO), dir, reporter).await;
+}
+
+async fn follow(watched: WatchedDirectory, dir: PathBuf, reporter: Reporter) {
+    let mut domains =
+        Domains { dir, reporter, watched, reports: BTreeMap::new(), broken: BTreeMap::new(), gone: BTreeMap::new() };
     loop {
-        let mut changed = domains.check_directory();
-        for notice in batch.drain(..) {
-            changed |= match notice {
-                // What becomes of a missing directory's files is seen when there is one again.
-                Notice::Touched(_) if domains.watched.is_none() => false,
-                Notice::Touched(name) => domains.touched(name),
-                Notice::Rescan => domains.watched.is_some() && domains.scan(GRACE).is_ok(),
-            };
-        }
-        changed |= domains.end_domains(Instant::now());
-        if changed && domains.watched.is_some() {
+        let idle = Instant::now() + IDLE;
+        let due = domains.gone.values().min().copied().unwrap_or(idle);
+        let changed = match timeout_at(due, domains.watched.next()).await {
+            Err(_) => domains.end_domains(Instant::now()),
+            Ok(Change::Unavailable(error)) => {
+                domains.unavailable(&error);
+                false
+            }
+            Ok(Change::All(names, is_other)) => {
+                domains.scan(names, if is_other { REPLACED } else { GRACE });
+                true
+            }
+            Ok(Change::Some(names)) => {
+                let changed = names.into_iter().fold(false, |changed, name| domains.touched(name) || changed);
+                domains.end_domains(Instant::now()) || changed
+            }
+        };
+        if changed {
             domains.report();
         }
-        let next =
-            domains.gone.values().min().map_or(CHECK, |due| due.saturating_duration_since(Instant::now()).min(CHECK));
-        // A time-out is the next check.
-        let _ = timeout(next, notices.recv_many(&mut batch, usize::MAX)).await;
+        domains.reporter.limited(domains.watched.problem());
     }
 }
 
 struct Domains {
     dir: PathBuf,
     reporter: Reporter,
-    sender: mpsc::UnboundedSender<Notice>,
-    /// The watch, and the directory that it is on.
-    watched: Option<(RecommendedWatcher, Identity)>,
-    /// What each file comes to, by name.
+    watched: WatchedDirectory,
+    /// What is in each file, by name.
     reports: BTreeMap<String, Report>,
     /// Why a file cannot be used, by name.
     broken: BTreeMap<String, String>,
@@ -96,38 +81,7 @@ struct Domains {
 }
 
 impl Domains {
-    /// Watches and reads the directory, unless it is the one that is watched already. Returns whether facts may have
-    /// changed.
-    fn check_directory(&mut self) -> bool {
-        let found = match identity(&self.dir) {
-            Ok(found) => found,
-            Err(error) => {
-                self.unavailable(&error);
-                return false;
-            }
-        };
-        if matches!(&self.watched, Some((_, watched)) if *watched == found) {
-            return false;
-        }
-        // The watch comes first, so that nothing that changes during the scan is missed.
-        let result = self.watch().map_err(io::Error::other).and_then(|watcher| {
-            self.scan(REPLACED)?;
-            Ok(watcher)
-        });
-        match result {
-            Ok(watcher) => {
-                self.watched = Some((watcher, found));
-                true
-            }
-            Err(error) => {
-                self.unavailable(&error);
-                false
-            }
-        }
-    }
-
     fn unavailable(&mut self, error: &io::Error) {
-        self.watched = None;
         self.gone.clear();
         match error.kind() {
             io::ErrorKind::NotFound => self.reporter.absent(),
@@ -138,27 +92,15 @@ impl Domains {
         }
     }
 
-    fn watch(&self) -> notify::Result<RecommendedWatcher> {
-        let sender = self.sender.clone();
-        let mut watcher = notify::recommended_watcher(move |event| receive(&sender, event))?;
-        watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    }
-
     /// Reads every file. Domains without one end after this time.
-    fn scan(&mut self, grace: Duration) -> io::Result<()> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)? {
-            names.extend(domain_name(&entry?.path()).map(str::to_owned));
-        }
+    fn scan(&mut self, names: BTreeSet<String>, grace: Duration) {
         let due = Instant::now() + grace;
-        for name in self.reports.keys().chain(self.broken.keys()).filter(|name| !names.contains(name)) {
+        for name in self.reports.keys().chain(self.broken.keys()).filter(|name| !names.contains(*name)) {
             self.gone.insert(name.clone(), due);
         }
         for name in names {
             self.touched(name);
         }
-        Ok(())
     }
 
     /// Reads a file. Returns whether its content, or whether it can be read, has changed.
@@ -185,11 +127,12 @@ impl Domains {
     /// Forgets domains that have ended. Returns whether there were any.
     fn end_domains(&mut self, now: Instant) -> bool {
         let due: Vec<_> = self.gone.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone()).collect();
-        let same = |domains: &Self| {
-            let found = identity(&domains.dir).ok();
-            domains.watched.as_ref().is_some_and(|(_, watched)| found == Some(*watched))
-        };
-        if due.is_empty() || !same(self) {
+        if due.is_empty() {
+            return false;
+        }
+        if !self.watched.is_same() {
+            // It went as a whole, or another one is in its place: the next look at it says more.
+            self.gone.extend(due.into_iter().map(|name| (name, now + GRACE)));
             return false;
         }
         for name in &due {
@@ -231,45 +174,6 @@ fn read(path: &Path) -> Result<Option<Report>, String> {
     }
 }
 
-/// Called on the watcher's thread: must not block.
-fn receive(sender: &mpsc::UnboundedSender<Notice>, event: notify::Result<notify::Event>) {
-    // Nobody listens while the daemon ends.
-    match event {
-        Ok(event) if !event.need_rescan() => {
-            if settles(event.kind) {
-                for name in event.paths.iter().filter_map(|path| domain_name(path)) {
-                    let _ = sender.send(Notice::Touched(name.to_owned()));
-                }
-            }
-        }
-        Ok(_) | Err(_) => {
-            let _ = sender.send(Notice::Rescan);
-        }
-    }
-}
-
-/// Whether a file may be complete, or gone, after an event.
-fn settles(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) | EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => false,
-        _ => true,
-    }
-}
-
-/// Returns the file's name if it is one of a domain.
-fn domain_name(path: &Path) -> Option<&str> {
-    let name = path.file_name().and_then(OsStr::to_str)?;
-    (name.ends_with(".xml") && !name.starts_with('.')).then_some(name)
-}
-
-/// Device, inode and birth of a directory: inodes are used again at once.
-type Identity = (u64, u64, Option<SystemTime>);
-
-fn identity(path: &Path) -> io::Result<Identity> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
-    Ok((metadata.dev(), metadata.ino(), metadata.created().ok()))
+fn is_domain(name: &str) -> bool {
+    name.ends_with(".xml") && !name.starts_with('.')
 }

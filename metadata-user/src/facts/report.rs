@@ -135,12 +135,27 @@ impl Reporter {
             self.state.since = SystemTime::now();
             info!(observer = name, place = self.state.place, facts = facts.len(), "connected to observer");
         }
-        self.state.present = true;
-        self.state.error = None;
+        // While it is connected, the error is that of `limited`.
+        if !std::mem::replace(&mut self.state.present, true) {
+            self.state.error = None;
+        }
         self.state.facts = facts.len();
         self.state.unreadable = unreadable;
         self.state.unreachable_ports = unreachable_ports;
         self.facts.replace(self.observer, facts);
+        self.publish();
+    }
+
+    /// The observer is connected, but changes are noticed late for this reason; `None`: they are not.
+    pub(super) fn limited(&mut self, problem: Option<&str>) {
+        if !self.state.present || self.state.error.as_deref() == problem {
+            return;
+        }
+        match problem {
+            Some(problem) => warn!(observer = self.observer.name(), problem, "changes are noticed late"),
+            None => info!(observer = self.observer.name(), "changes are noticed at once again"),
+        }
+        self.state.error = problem.map(str::to_owned);
         self.publish();
     }
 

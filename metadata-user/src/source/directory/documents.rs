@@ -12,7 +12,8 @@ use std::time::SystemTime;
 
 use tracing::{info, warn};
 
-use super::{Parse, document_name};
+use super::Parse;
+use crate::links::{self, Route};
 use crate::record::InstanceId;
 use crate::source::{BrokenDocument, SourceState, wire};
 use crate::store::Store;
@@ -23,7 +24,34 @@ const MAX_DOCUMENT: u64 = wire::MAX_DOCUMENT as u64;
 struct Document {
     /// The instance that this file's last good version is served for.
     serves: Option<InstanceId>,
+    /// Where it was when it was last read, if it is a symbolic link.
+    link: Option<Link>,
     refusal: Option<Refusal>,
+}
+
+/// A document that is a symbolic link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Link {
+    /// What it says.
+    target: PathBuf,
+    /// Where that leads, over further links.
+    route: Route,
+}
+
+impl Link {
+    /// Returns the link of this path, if it is one and leads somewhere.
+    fn of(path: &Path) -> Option<Self> {
+        let target = fs::read_link(path).ok()?;
+        Some(Self { target, route: links::follow(path).ok()? })
+    }
+
+    /// Tells whether its target was removed, now that it leads nowhere. Its directory must be there: the same as before,
+    /// or another one that links further on lead to now. Anything else may be a file system that is not mounted.
+    fn has_lost(&self, now: &Self) -> bool {
+        let is_reachable = now.route.parent.is_some();
+        let is_same = now.route.parent == self.route.parent;
+        is_reachable && self.target == now.target && (is_same || self.route.links != now.route.links)
+    }
 }
 
 #[derive(Debug)]
@@ -44,6 +72,8 @@ pub(crate) enum Unreadable {
     Kind,
     #[error("it is larger than {} MiB; make its user data smaller", MAX_DOCUMENT >> 20)]
     Size,
+    #[error("its symbolic links lead in a circle; correct them")]
+    Circle,
     #[error("it cannot be read: {0}; correct its owner and mode")]
     Io(#[from] io::Error),
 }
@@ -126,16 +156,17 @@ impl DocumentDirectory {
         });
     }
 
-    /// Takes note that the directory cannot be watched.
-    pub(super) fn unwatched(&mut self, error: &notify::Error) {
-        self.fail(format!(
-            "the directory {} cannot be watched: {error}; raise fs.inotify.max_user_instances and max_user_watches",
-            self.path.display()
-        ));
+    /// Takes note that the directory is read, but not watched, and why.
+    pub(super) fn unwatched(&mut self, problem: String) {
+        self.unavailable_since = None;
+        if self.error.as_ref() != Some(&problem) {
+            warn!("source: {problem}");
+            self.error = Some(problem);
+        }
     }
 
     pub(super) fn is_unavailable(&self) -> bool {
-        self.error.is_some()
+        self.unavailable_since.is_some()
     }
 
     fn fail(&mut self, problem: String) {
@@ -146,19 +177,17 @@ impl DocumentDirectory {
         }
     }
 
-    /// Reads every document again, and forgets those that are gone.
-    pub(super) fn scan(&mut self) -> io::Result<()> {
-        let mut names = BTreeSet::new();
-        for entry in fs::read_dir(&self.path)? {
-            let path = entry?.path();
-            names.extend(document_name(&path).map(str::to_owned));
-        }
-        names.extend(self.documents.keys().cloned());
-        self.load_all(&names);
+    /// Adds the documents that are known to those that were found, so that those that are gone are looked at too.
+    pub(super) fn known_and(&self, mut found: BTreeSet<String>) -> BTreeSet<String> {
+        found.extend(self.documents.keys().cloned());
+        found
+    }
+
+    /// Takes note that all documents were read.
+    pub(super) fn scanned(&mut self) {
         self.synced_at = Some(SystemTime::now());
         self.scans += 1;
         self.sweep();
-        Ok(())
     }
 
     /// Removes, once, what the store had before anything was read and no document describes. While a document cannot be
@@ -185,19 +214,26 @@ impl DocumentDirectory {
         }
     }
 
-    /// Reads these documents again. Those that are gone come last, so that an instance whose file was renamed moves
-    /// over without a gap.
-    pub(super) fn load_all<'a>(&mut self, names: impl IntoIterator<Item = &'a String>) {
-        let (there, gone): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.path.join(name).exists());
-        for name in there.into_iter().chain(gone) {
-            self.load(name);
-        }
+    /// Returns the order in which to read documents: those that are gone come last, so that an instance whose file was
+    /// renamed moves over without a gap.
+    pub(super) fn in_order(&self, names: BTreeSet<String>) -> Vec<String> {
+        let (mut order, gone): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.path.join(name).exists());
+        order.extend(gone);
+        order
+    }
+
+    /// Reads a document again.
+    pub(super) fn load(&mut self, name: &str) {
+        self.read(name);
         self.sweep();
     }
 
-    fn load(&mut self, name: &str) {
-        let bytes = match read(&self.path.join(name)) {
+    fn read(&mut self, name: &str) {
+        let path = self.path.join(name);
+        let link = Link::of(&path);
+        let bytes = match read(&path) {
             Ok(Some(bytes)) => bytes,
+            Ok(None) if path.is_symlink() => return self.dangles(name, link.as_ref()),
             Ok(None) => return self.gone(name),
             Err(error) => {
                 let digest = digest(error.to_string().as_bytes());
@@ -227,6 +263,7 @@ impl DocumentDirectory {
         }
         let document = self.documents.entry(name.to_owned()).or_default();
         let before = document.serves.replace(id);
+        document.link = link;
         if document.refusal.take().is_some() {
             info!(file = name, instance = %id, "the document can be used now");
         }
@@ -238,6 +275,20 @@ impl DocumentDirectory {
         if let Some(before) = before.filter(|before| *before != id) {
             self.release(before);
         }
+    }
+
+    /// A link leads nowhere.
+    fn dangles(&mut self, name: &str, now: Option<&Link>) {
+        let document = self.documents.entry(name.to_owned()).or_default();
+        let has_lost = document.link.as_ref().zip(now).is_some_and(|(before, now)| before.has_lost(now));
+        let ended = if has_lost { document.serves.take() } else { None };
+        let target = now.map(|now| now.target.display().to_string()).unwrap_or_default();
+        let problem =
+            format!("it is a symbolic link to {target}, which does not exist; restore that file, or remove the link");
+        if let Some(id) = ended {
+            self.release(id);
+        }
+        self.refuse(name, digest(target.as_bytes()), None, None, problem);
     }
 
     fn gone(&mut self, name: &str) {
@@ -260,7 +311,7 @@ impl DocumentDirectory {
             (refusal.taken == Some(id)).then(|| name.clone())
         });
         if let Some(heir) = heir {
-            self.load(&heir);
+            self.read(&heir);
         }
         if !self.owners.contains_key(&id) && self.store.remove(id) {
             self.changed_at = Some(SystemTime::now());
@@ -295,6 +346,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Unreadable> {
     let file = match File::options().read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => return Err(Unreadable::Circle),
         Err(error) => return Err(error.into()),
     };
     let metadata = file.metadata()?;

@@ -1,9 +1,10 @@
 //! Tests of `source::directory`.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::*;
 use crate::api::Cloud;
@@ -224,15 +225,6 @@ fn what_is_no_readable_document_is_refused_by_name() {
     assert!(problems[1].contains("larger than 16 MiB"), "{problems:?}");
 }
 
-#[test]
-fn lost_events_lead_to_a_full_scan() {
-    let fixture = Fixture::with_directory();
-    let lost = notify::Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
-    let before = fixture.state().synced_at;
-    fixture.source.inbox.receive(Ok(lost));
-    fixture.until("scanned", |f| f.state().synced_at != before);
-}
-
 /// A file that nobody repairs must not keep what went while the daemon was away for longer than it has to, and never
 /// unseen.
 #[test]
@@ -262,4 +254,82 @@ fn what_was_restored_goes_when_every_document_is_known_and_is_named_until_then()
     fs::remove_file(fixture.path("b.json")).expect("a file");
     fixture.until("it is gone", |fixture| fixture.project(9).is_none());
     fixture.until("nothing is in doubt", |fixture| fixture.state().unconfirmed.is_empty());
+}
+
+/// A directory as Kubernetes mounts a ConfigMap, and a link to a file elsewhere.
+fn with_links() -> Fixture {
+    let fixture = Fixture::start(|path| {
+        fs::create_dir_all(path.join("..a")).expect("a directory");
+        fs::create_dir_all(path.join("..b")).expect("a directory");
+        for (file, text) in [("..a/1.json", "1 one\n"), ("..a/2.json", "2 one\n"), ("..b/1.json", "1 two\n")] {
+            fs::write(path.join(file), text).expect("a file");
+        }
+        symlink("..a", path.join("..data")).expect("a link");
+        symlink("..data/1.json", path.join("1.json")).expect("a link");
+        symlink("..data/2.json", path.join("2.json")).expect("a link");
+        let far = path.with_file_name("far");
+        fs::create_dir(&far).expect("a directory");
+        fs::write(far.join("three"), "3 one\n").expect("a file");
+        symlink(far.join("three"), path.join("3.json")).expect("a link");
+    });
+    assert_eq!(fixture.store.len(), 3);
+    fixture
+}
+
+fn swap(fixture: &Fixture, target: &str, link: &str) {
+    symlink(target, fixture.path("draft")).expect("a link");
+    fs::rename(fixture.path("draft"), fixture.path(link)).expect("a rename");
+}
+
+#[test]
+fn a_swapped_generation_changes_its_documents_and_ends_those_it_lacks() {
+    let fixture = with_links();
+    swap(&fixture, "..b", "..data");
+    fixture.until("changed", |f| f.project(1).as_deref() == Some("two"));
+    fixture.until("removed", |f| f.project(2).is_none());
+    fixture.until("named", |f| f.broken() == ["2.json"]);
+    let problem = fixture.state().broken[0].problem.clone();
+    assert!(
+        problem.contains("..data/2.json, which does not exist") && problem.contains("remove the link"),
+        "{problem}"
+    );
+    fs::remove_file(fixture.path("2.json")).expect("removed");
+    fixture.until("in step", |f| f.state().is_healthy());
+}
+
+#[test]
+fn a_removed_target_ends_its_instance_and_one_out_of_reach_does_not() {
+    let fixture = with_links();
+    let far = fixture.path("").with_file_name("far");
+    // As when the file system that it is on is not mounted: the directory is missing, or another one.
+    fs::rename(&far, far.with_extension("away")).expect("a rename");
+    fixture.until("named", |f| f.broken() == ["3.json"]);
+    assert!(fixture.state().broken[0].serves_last_good);
+    fs::create_dir(&far).expect("a directory");
+    fs::write(fixture.path("4.json"), "4 one\n").expect("a file");
+    fixture.until("what came later", |f| f.project(4).is_some());
+    assert_eq!(fixture.project(3).as_deref(), Some("one"), "it is not the directory that the document was in");
+    fs::remove_dir(&far).expect("removed");
+    fs::rename(far.with_extension("away"), &far).expect("a rename");
+    fixture.until("in step", |f| f.state().is_healthy());
+    assert_eq!(fixture.project(3).as_deref(), Some("one"));
+
+    fs::remove_file(far.join("three")).expect("removed");
+    fixture.until("removed", |f| f.project(3).is_none());
+    fixture.until("named", |f| f.broken() == ["3.json"]);
+    fs::write(far.join("three"), "3 back\n").expect("a file");
+    fixture.until("back", |f| f.project(3).as_deref() == Some("back") && f.state().is_healthy());
+}
+
+#[test]
+fn a_link_that_is_corrected_wrongly_keeps_its_instance_and_is_named() {
+    let fixture = with_links();
+    swap(&fixture, "../far/typo", "3.json");
+    fixture.until("named", |f| f.broken() == ["3.json"]);
+    assert_eq!(fixture.project(3).as_deref(), Some("one"));
+    swap(&fixture, "3.json", "3.json");
+    fixture.until("a circle", |f| f.state().broken[0].problem.contains("in a circle"));
+    assert_eq!(fixture.project(3).as_deref(), Some("one"));
+    swap(&fixture, "../far/three", "3.json");
+    fixture.until("in step", |f| f.state().is_healthy());
 }

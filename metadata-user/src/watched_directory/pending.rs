@@ -1,20 +1,21 @@
 //! Files that changed and are not read yet: which, and when to read each.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::QUIET;
+use tokio::time::Instant;
 
-/// How long a file that is being written may stay unread, counted from its last write: longer than [`QUIET`], since
-/// its writer has still to close it.
+/// How long a file that is being written may stay unread, counted from its last write: its writer has still to close it.
 const OPEN: Duration = Duration::from_secs(1);
 
 /// How long a file may stay unread in all, however often it changes.
-const LONGEST: Duration = Duration::from_secs(3);
+pub(super) const LONGEST: Duration = Duration::from_secs(3);
 
 /// Changed files. Bounded by the number of names in the directory, whatever the number of events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pending {
+    /// How long a file must be left alone once it was closed.
+    quiet: Duration,
     files: BTreeMap<String, Due>,
 }
 
@@ -25,9 +26,18 @@ struct Due {
 }
 
 impl Pending {
+    pub(super) fn new(quiet: Duration) -> Self {
+        Self { quiet, files: BTreeMap::new() }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.files.clear();
+    }
+
     /// Takes note of an event; `settled` if it says that the file is complete now.
     pub(super) fn touched(&mut self, name: &str, now: Instant, settled: bool) {
-        let at = now + if settled { QUIET } else { OPEN };
+        let at = now + if settled { self.quiet } else { OPEN };
         match self.files.get_mut(name) {
             Some(due) => due.at = at.min(due.latest),
             None => {
@@ -52,10 +62,12 @@ impl Pending {
 mod tests {
     use super::*;
 
+    const QUIET: Duration = Duration::from_millis(50);
+
     #[test]
     fn a_closed_file_is_due_when_it_was_quiet_and_an_open_one_later() {
         let start = Instant::now();
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(QUIET);
         assert_eq!(pending.next_due(), None);
         pending.touched("open", start, false);
         pending.touched("closed", start, true);
@@ -70,7 +82,7 @@ mod tests {
     #[test]
     fn a_file_that_never_rests_is_read_in_the_end() {
         let start = Instant::now();
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(QUIET);
         let mut now = start;
         while now < start + LONGEST {
             pending.touched("busy", now, false);
