@@ -57,7 +57,10 @@ async fn follow(watched: WatchedDirectory, dir: PathBuf, reporter: Reporter) {
                 true
             }
             Ok(Change::Some(names)) => {
-                let changed = names.into_iter().fold(false, |changed, name| domains.touched(name) || changed);
+                let mut changed = false;
+                for name in names {
+                    changed |= domains.touched(name);
+                }
                 domains.end_domains(Instant::now()) || changed
             }
         };
