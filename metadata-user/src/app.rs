@@ -98,7 +98,8 @@ pub fn cloud(settings: &config::Cloud) -> Result<api::Cloud, AppError> {
         None => StaticVendordata::default(),
         Some(path) => {
             let text = std::fs::read(path).map_err(|source| AppError::Vendordata { path: path.clone(), source })?;
-            let value = serde_json::from_slice(&text)
+            let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+            let value = serde_json::from_slice(text)
                 .map_err(|source| AppError::VendordataJson { path: path.clone(), source })?;
             StaticVendordata::from(&value)
         }

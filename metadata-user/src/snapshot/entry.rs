@@ -180,7 +180,7 @@ pub(super) fn read(text: &[u8]) -> Vec<Entry> {
 }
 
 fn read_record(document: &[u8], beside: &[u8]) -> Result<Entry, String> {
-    let record = wire::parse(document).map_err(|error| error.to_string())?;
+    let record = wire::read_back(document).map_err(|error| error.to_string())?;
     let beside: Beside<'_> = serde_json::from_slice(beside).map_err(|error| error.to_string())?;
     let password = beside.password.map(Arc::from);
     Ok(Entry::Record { record: Box::new(record), password, vendor_data: beside.vendor_data })

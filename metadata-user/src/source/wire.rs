@@ -30,7 +30,18 @@ pub const MAX_DOCUMENT: usize = 16 << 20;
 /// # Errors
 /// [`DocumentError`] with the place, the field and the remedy.
 pub fn parse(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
-    let text = text(bytes)?;
+    parse_text(text(bytes)?)
+}
+
+/// Reads what [`write`] has written. It may be larger than any document, as every field is in it.
+///
+/// # Errors
+/// [`DocumentError`] if something else has written it.
+pub fn read_back(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
+    parse_text(encoding::text(bytes)?)
+}
+
+fn parse_text(text: &str) -> Result<InstanceRecord, DocumentError> {
     let bytes = text.as_bytes();
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         // serde would take its elements for the fields, in their order.

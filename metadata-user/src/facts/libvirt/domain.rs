@@ -8,9 +8,12 @@
 //! `virtualport` that it made of the interface, the network and the port group. Where interface and `<actual>` name
 //! different ports both are reported, so that the tap is refused.
 //!
+//! Promises: a document is read in time proportional to its size; how deep it is nested and how many interfaces, ports and
+//! addresses it has is bounded.
+//!
 //! Left out: everything but uuid, metadata and interfaces. A document with a DTD is refused: libvirt writes none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use quick_xml::XmlVersion;
@@ -28,6 +31,16 @@ const NOVA: [&str; 2] = ["http://openstack.org/xmlns/libvirt/nova/1.1", "http://
 /// Deepest nesting that is followed. libvirt's documents have about ten levels.
 const DEEPEST: usize = 64;
 
+/// Longest part of a foreign text that an error repeats, in characters.
+const LONGEST: usize = 100;
+
+/// The most interfaces of a domain, ports of its metadata, and addresses of a port. A guest has some dozens of PCI slots;
+/// Neutron allows 5 addresses of a port by default.
+const MOST: usize = 1024;
+
+/// The most ports that an interface names: one in its own `virtualport`, one in `<actual>`.
+const MOST_VIRTUALPORTS: usize = 4;
+
 /// Why a document cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DomainError {
@@ -43,6 +56,14 @@ pub enum DomainError {
     /// Nested too deeply.
     #[error("it is nested more than {DEEPEST} levels deep")]
     TooDeep,
+    /// With more of something than any domain has.
+    #[error("it has more than {most} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many are read.
+        most: usize,
+    },
     /// Without a usable uuid.
     #[error("its uuid is `{0}`, which is not a UUID")]
     Uuid(String),
@@ -73,17 +94,32 @@ struct Interface {
 /// # Errors
 /// [`DomainError`]; nothing of such a document is used.
 pub fn parse(text: &str) -> Result<Report, DomainError> {
-    let domain = read(text)?;
+    let mut domain = read(text)?;
     let instance: InstanceId = domain.uuid.trim().parse().map_err(|_| DomainError::Uuid(shorten(&domain.uuid)))?;
+    for addresses in domain.ports.values_mut() {
+        addresses.sort_unstable();
+        addresses.dedup();
+    }
+    let mut named_after = HashMap::with_capacity(domain.ports.len());
+    for port in domain.ports.keys() {
+        named_after.entry(PortRecord::default_device_name(*port)).or_insert(*port);
+    }
     let mut report = Report::default();
     for interface in &domain.interfaces {
-        interface.report(instance, &domain, &mut report);
+        interface.report(instance, &domain, &named_after, &mut report);
     }
     Ok(report)
 }
 
 impl Interface {
-    fn report(&self, instance: InstanceId, domain: &Domain, report: &mut Report) {
+    /// Adds what the interface comes to. `named_after` has Nova's ports by the names that their taps have by default.
+    fn report(
+        &self,
+        instance: InstanceId,
+        domain: &Domain,
+        named_after: &HashMap<String, PortId>,
+        report: &mut Report,
+    ) {
         let unreachable = match self.kind.as_str() {
             "vhostuser" => Some("vhost-user: its packets bypass the kernel"),
             "hostdev" => Some("a passed-through device: its packets bypass the node"),
@@ -100,22 +136,22 @@ impl Interface {
         };
         let mac: Option<MacAddress> = self.mac.as_deref().and_then(|mac| mac.parse().ok());
         let fact = |port: Option<PortId>| {
-            let mut addresses = port.and_then(|port| domain.ports.get(&port)).cloned().unwrap_or_default();
-            addresses.sort_unstable();
-            addresses.dedup();
+            let addresses = port.and_then(|port| domain.ports.get(&port)).cloned().unwrap_or_default();
             Fact { instance, project: domain.project.clone(), port, mac, addresses }
         };
         if self.ports.is_empty() {
-            let mut ports = domain.ports.keys();
-            let named_after = ports.find(|port| PortRecord::default_device_name(**port) == *device).copied();
-            report.facts.push((device.clone(), fact(named_after)));
+            report.facts.push((device.clone(), fact(named_after.get(device).copied())));
         }
         report.facts.extend(self.ports.iter().map(|port| (device.clone(), fact(Some(*port)))));
     }
 }
 
+fn malformed(error: quick_xml::Error) -> DomainError {
+    // The error repeats names from the document.
+    DomainError::Malformed(shorten(&error.to_string()))
+}
+
 fn read(text: &str) -> Result<Domain, DomainError> {
-    let malformed = |error: quick_xml::Error| DomainError::Malformed(error.to_string());
     let mut reader = NsReader::from_str(text);
     reader.config_mut().expand_empty_elements = true;
     let mut domain = Domain::default();
@@ -137,7 +173,7 @@ fn read(text: &str) -> Result<Domain, DomainError> {
                     return Err(DomainError::TooDeep);
                 }
                 path.push(name);
-                take(&mut domain, &mut port, within(&path), &element).map_err(malformed)?;
+                take(&mut domain, &mut port, within(&path), &element)?;
             }
             Event::End(_) => {
                 path.pop();
@@ -167,10 +203,15 @@ fn take(
     port: &mut Option<PortId>,
     path: &[String],
     element: &BytesStart<'_>,
-) -> Result<(), quick_xml::Error> {
-    let attribute = |name: &str| -> Result<Option<String>, quick_xml::Error> {
-        let attribute = element.try_get_attribute(name)?;
-        attribute.map(|found| Ok(found.normalized_value(XmlVersion::Implicit1_0)?.into_owned())).transpose()
+) -> Result<(), DomainError> {
+    let attribute = |name: &str| -> Result<Option<String>, DomainError> {
+        let value = element.try_get_attribute(name).map_err(quick_xml::Error::from).and_then(|attribute| {
+            attribute.map(|found| Ok(found.normalized_value(XmlVersion::Implicit1_0)?.into_owned())).transpose()
+        });
+        value.map_err(malformed)
+    };
+    let bounded = |length: usize, most: usize, what: &'static str| {
+        if length < most { Ok(()) } else { Err(DomainError::TooMany { what, most }) }
     };
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path[..] {
@@ -180,17 +221,20 @@ fn take(
         ["metadata", "nova:instance", "nova:ports", "nova:port"] => {
             *port = attribute("uuid")?.and_then(|id| id.parse().ok());
             if let Some(port) = *port {
+                bounded(domain.ports.len(), MOST, "ports")?;
                 domain.ports.entry(port).or_default();
             }
         }
         ["metadata", "nova:instance", "nova:ports", "nova:port", "nova:ip"] => {
             let address = attribute("address")?.and_then(|address| address.parse().ok());
             if let (Some(address), Some(addresses)) = (address, port.and_then(|port| domain.ports.get_mut(&port))) {
+                bounded(addresses.len(), MOST, "addresses of one port")?;
                 addresses.push(address);
             }
         }
         ["devices", "interface"] => {
             let kind = attribute("type")?.unwrap_or_default();
+            bounded(domain.interfaces.len(), MOST, "interfaces")?;
             domain.interfaces.push(Interface { kind, ..Interface::default() });
         }
         ["devices", "interface", ref rest @ ..] => {
@@ -208,6 +252,7 @@ fn take(
                 ["virtualport", "parameters"] | ["actual", "virtualport", "parameters"] => {
                     let port: Option<PortId> = attribute("interfaceid")?.and_then(|id| id.parse().ok());
                     if let Some(port) = port.filter(|port| !interface.ports.contains(port)) {
+                        bounded(interface.ports.len(), MOST_VIRTUALPORTS, "ports of one interface")?;
                         interface.ports.push(port);
                     }
                 }
@@ -221,7 +266,7 @@ fn take(
 
 /// Returns the start of a text that may be anything.
 fn shorten(text: &str) -> String {
-    text.chars().take(60).collect()
+    text.chars().take(LONGEST).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{MAX_DOCUMENT, parse, schema, work, write};
+use super::{MAX_DOCUMENT, parse, read_back, schema, work, write};
 use crate::record::InstanceRecord;
 
 mod nulls;

@@ -194,3 +194,60 @@ proptest! {
         let _ = parse(&String::from_utf8_lossy(&bytes));
     }
 }
+
+/// Returns a status document with this in its metadata and among its devices.
+fn with(metadata: &str, devices: &str) -> String {
+    STATUS
+        .replace("<nova:ports>", &format!("<nova:ports>{metadata}"))
+        .replace("<devices>", &format!("<devices>{devices}"))
+}
+
+fn many(count: usize, one: impl Fn(usize) -> String) -> String {
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn numbers_beyond_any_domain_are_refused() {
+    let id = |n: usize| format!("00000000-0000-4000-8000-{n:012}");
+    let port = |n: usize| format!("<nova:port uuid='{}'/>", id(n));
+    let ip = |n: usize| format!("<nova:ip address='10.0.{}.{}'/>", n / 250, n % 250);
+    let interface = |n: usize| format!("<interface type='ethernet'><target dev='t{n}'/></interface>");
+    let named = |n: usize| format!("<virtualport><parameters interfaceid='{}'/></virtualport>", id(n));
+    for (what, below, above) in [
+        ("interfaces", with("", &many(1000, interface)), with("", &many(100_000, interface))),
+        ("ports", with(&many(1000, port), ""), with(&many(100_000, port), "")),
+        (
+            "addresses of one port",
+            with(&format!("<nova:port uuid='{}'>{}</nova:port>", id(1), many(1000, ip)), ""),
+            with(&format!("<nova:port uuid='{}'>{}</nova:port>", id(1), many(50_000, ip)), ""),
+        ),
+        (
+            "ports of one interface",
+            with("", &format!("<interface type='ethernet'>{}</interface>", many(2, named))),
+            with("", &format!("<interface type='ethernet'>{}</interface>", many(20_000, named))),
+        ),
+    ] {
+        parse(&below).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let error = parse(&above).expect_err(what).to_string();
+        assert!(error.starts_with("it has more than ") && error.ends_with(what), "{error}");
+    }
+}
+
+#[test]
+fn a_megabyte_of_anything_is_read_or_refused_in_few_words() {
+    const SIZE: usize = 1_000_000;
+    let attributes = format!("<a {}/>", many(SIZE / 12, |n| format!("a{n:07}='' ")));
+    let spaces = format!("<a {}/>", many(SIZE / 20, |n| format!("xmlns:a{n:07}='' ")));
+    let nested = "<a>".repeat(SIZE / 3);
+    let empty = "<a/>".repeat(SIZE / 4);
+    let long = format!("<{}/>", "a".repeat(SIZE));
+    let comment = format!("<!-- {} -->", "- ".repeat(SIZE / 2));
+    let entities = "&amp;".repeat(SIZE / 5);
+    for filler in [attributes, spaces, nested, empty, long, comment, entities, "<".repeat(SIZE), "&".repeat(SIZE)] {
+        for text in [with("", &filler), with(&filler, ""), STATUS.replace("1111</uuid>", &filler), filler.clone()] {
+            if let Err(error) = parse(&text) {
+                assert!(error.to_string().len() < 500, "{} bytes", error.to_string().len());
+            }
+        }
+    }
+}

@@ -62,3 +62,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn messages_that_are_nested_too_deeply_are_refused() {
+    for open in ["[", "{\"a\":"] {
+        let mut frames = Frames::default();
+        let text = format!("{{\"a\":{}", open.repeat(200_000));
+        // Incomplete: nothing is parsed before its end.
+        assert_eq!(frames.push(text.as_bytes()).map_err(|error| error.to_string()), Ok(Vec::new()));
+        let close = if open == "[" { "]" } else { "}" };
+        // The innermost value is missing or not: the depth is what is refused.
+        let end = format!("1{}}}", close.repeat(200_000));
+        let error = frames.push(end.as_bytes()).expect_err("a limit").to_string();
+        assert!(error.contains("recursion limit exceeded"), "{error}");
+    }
+}

@@ -104,6 +104,16 @@ fn a_document_over_the_limit_is_refused_before_it_is_read() {
 }
 
 #[test]
+fn a_record_that_is_written_larger_than_any_document_is_read_back() {
+    let document = with(&format!("\"user_data\": \"{}\"", "\\n".repeat(MAX_DOCUMENT / 2 - 500)));
+    let record = read(&document);
+    let mut written = Vec::new();
+    write(&record, &mut written).unwrap();
+    assert!(written.len() > MAX_DOCUMENT);
+    assert!(read_back(&written).unwrap() == record);
+}
+
+#[test]
 fn a_record_with_many_subnets_is_written_and_read_back() {
     let (_, shape) = SHAPES.into_iter().find(|(name, _)| *name == "many subnets, and addresses by id").unwrap();
     let record = read(&shape(1_000_000));
