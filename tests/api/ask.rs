@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lab::Response;
 use metadata_user::api::{Date, RenderedInstance};
 use metadata_user::drain::Drain;
 use metadata_user::http::service::{Access, Fixed, Resolution};
@@ -118,22 +119,13 @@ fn request(row: &Row) -> Vec<u8> {
     out
 }
 
-/// Reads the answer's status, the compared headers and everything after the head.
+/// Reads what is compared of an answer.
 fn parse(answer: &[u8]) -> Option<Captured> {
-    const END: &[u8] = b"\r\n\r\n";
-    let end = answer.windows(END.len()).position(|window| window == END)?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
-    let mut lines = head.split("\r\n");
-    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
-    let header = |wanted: &str| {
-        let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        found.map(|(_, value)| (*value).to_owned())
-    };
+    let answer = Response::whole(answer).ok()?;
     Some(Captured {
-        status,
-        content_type: header("content-type"),
-        content_length: header("content-length").and_then(|length| length.parse().ok()),
-        body: answer[end + END.len()..].to_vec(),
+        status: answer.status,
+        content_type: answer.header("content-type").map(str::to_owned),
+        content_length: answer.header("content-length").and_then(|length| length.parse().ok()),
+        body: answer.body,
     })
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
+use lab::Response;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -140,15 +141,14 @@ impl Load {
         loop {
             let count = socket.read(&mut buffer).with_context(|| format!("reading {}", self.path))?;
             answer.extend_from_slice(&buffer[..count]);
-            if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-                let length: usize = length.context("an answer without its length")?.trim().parse()?;
-                if !head.starts_with("http/1.1 200") {
-                    bail!("{} answered {:?}", self.path, head.lines().next().unwrap_or_default());
+            if let Some((found, head)) = Response::head(&answer)? {
+                found.header("content-length").context("an answer without its length")?;
+                if found.status != 200 {
+                    bail!("{} answered {}", self.path, found.status);
                 }
-                if answer.len() >= end + 4 + length {
-                    return Ok(end + 4 + length);
+                let whole = head + found.content_length()?;
+                if answer.len() >= whole {
+                    return Ok(whole);
                 }
             }
             if count == 0 {

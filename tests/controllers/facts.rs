@@ -21,6 +21,15 @@ fn is_held(guest: &Guest) {
     assert_eq!(guest.get("/openstack").unwrap().status, 503);
 }
 
+/// A node with a guest that only facts can bind.
+#[track_caller]
+fn world() -> (Node, Guest) {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").undocumented().boot().unwrap();
+    node.write(&portless(&guest)).unwrap();
+    (node, guest)
+}
+
 /// The document of this guest, which names another port and another device: only facts can bind its tap.
 fn portless(guest: &Guest) -> lab::Document {
     let other = format!("eeeeeeee{}", &guest.port()[8..]);

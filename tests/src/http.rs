@@ -13,6 +13,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::guard;
 
+/// What ends a head.
+const END: &[u8] = b"\r\n\r\n";
+
 /// One request, on a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -37,6 +40,43 @@ pub struct Response {
 }
 
 impl Response {
+    /// Reads status and headers. Returns them with the length of the head, blank line included; nothing while the head is
+    /// not complete.
+    ///
+    /// # Errors
+    /// If it is no HTTP.
+    pub fn head(bytes: &[u8]) -> Result<Option<(Self, usize)>> {
+        let Some(end) = bytes.windows(END.len()).position(|window| window == END) else { return Ok(None) };
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let mut lines = head.split("\r\n");
+        let status_line = lines.next().unwrap_or_default();
+        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| anyhow!("not a status line: {status_line:?}"))?;
+        let headers = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        Ok(Some((Self { status, headers, body: Vec::new() }, end + END.len())))
+    }
+
+    /// Reads an answer after which the connection ended: what follows the head is the body.
+    ///
+    /// # Errors
+    /// If it is no HTTP, or ends within the head.
+    pub fn whole(bytes: &[u8]) -> Result<Self> {
+        let (head, length) = Self::head(bytes)?.context("an answer that ends within its head")?;
+        Ok(Self { body: bytes[length..].to_vec(), ..head })
+    }
+
+    /// Returns the length that the answer says its body has; 0 if it says none.
+    ///
+    /// # Errors
+    /// If that is no number.
+    pub fn content_length(&self) -> Result<usize> {
+        let length = self.header("content-length").unwrap_or("0");
+        length.parse().with_context(|| format!("content-length {length:?}"))
+    }
+
     /// Returns the body as text.
     #[must_use]
     pub fn text(&self) -> String {
@@ -225,26 +265,15 @@ impl Connection {
     }
 
     fn read(&mut self, head_only: bool) -> Result<Response> {
-        let end = loop {
-            if let Some(end) = self.received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                break end;
+        let (mut response, head) = loop {
+            match Response::head(&self.received)? {
+                Some(found) => break found,
+                None => self.more()?,
             }
-            self.more()?;
         };
-        let head = String::from_utf8_lossy(&self.received[..end]).into_owned();
-        self.received.drain(..end + 4);
-        let mut lines = head.split("\r\n");
-        let status_line = lines.next().unwrap_or_default();
-        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let status = status.ok_or_else(|| anyhow!("not a status line: {status_line:?}"))?;
-        let headers: Vec<(String, String)> = lines
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-            .collect();
-        let mut response = Response { status, headers, body: Vec::new() };
-        let length = response.header("content-length").unwrap_or("0");
-        let length: usize = length.parse().with_context(|| format!("content-length {length:?}"))?;
+        self.received.drain(..head);
         if !head_only {
+            let length = response.content_length()?;
             while self.received.len() < length {
                 self.more()?;
             }
@@ -261,5 +290,20 @@ impl Connection {
         }
         self.received.extend_from_slice(&buffer[..length]);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_whole_and_in_parts() {
+        let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A:  b \r\n\r\nhi";
+        assert!((0..bytes.len() - 2).all(|end| Response::head(&bytes[..end]).is_ok_and(|found| found.is_none())));
+        let answer = Response::whole(bytes).unwrap();
+        assert_eq!((answer.status, answer.text().as_str(), answer.content_length().unwrap()), (200, "hi", 2));
+        assert_eq!(answer.header("x-a"), Some("b"));
+        assert!(Response::whole(b"HTTP/1.1 2").is_err() && Response::whole(b"nonsense\r\n\r\n").is_err());
     }
 }

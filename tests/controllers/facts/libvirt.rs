@@ -6,7 +6,9 @@ use std::io::Write as _;
 use lab::{Domain, Node, NodePlan, Request};
 use serde_json::json;
 
-use super::{disagreements, is_held, observer, portless, reads, tag, wait_bound_by, wait_observer, wait_refused};
+use super::{
+    disagreements, is_held, observer, portless, reads, tag, wait_bound_by, wait_observer, wait_refused, world,
+};
 
 #[test]
 fn a_domain_binds_its_tap_and_the_document_follows() {
@@ -197,9 +199,7 @@ fn a_migration_to_this_node_is_served_in_whatever_order_its_parts_come() {
 
 #[test]
 fn half_a_document_leaves_the_last_good_one() {
-    let node = Node::start().unwrap();
-    let guest = node.guest("a").undocumented().boot().unwrap();
-    node.write(&portless(&guest)).unwrap();
+    let (node, guest) = world();
     let (domain, path) = (Domain::of(&guest), node.domains().join(format!("instance-{}.xml", guest.uuid())));
     domain.write(&node.domains()).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "libvirt");
@@ -225,9 +225,7 @@ fn half_a_document_leaves_the_last_good_one() {
 
 #[test]
 fn a_directory_that_goes_and_comes_moves_no_port() {
-    let node = Node::start().unwrap();
-    let guest = node.guest("a").undocumented().boot().unwrap();
-    node.write(&portless(&guest)).unwrap();
+    let (node, guest) = world();
     let domain = Domain::of(&guest);
     domain.write(&node.domains()).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "libvirt");
@@ -250,9 +248,7 @@ fn a_directory_that_goes_and_comes_moves_no_port() {
 
 #[test]
 fn a_restarted_daemon_keeps_tags_that_facts_gave() {
-    let node = Node::start().unwrap();
-    let guest = node.guest("a").undocumented().boot().unwrap();
-    node.write(&portless(&guest)).unwrap();
+    let (node, guest) = world();
     Domain::of(&guest).write(&node.domains()).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "libvirt");
     let before = tag(&node, &guest);

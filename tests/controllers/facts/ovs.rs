@@ -2,17 +2,23 @@
 
 use std::fs;
 
-use lab::{Domain, Node, Ovsdb, Request};
+use lab::{Domain, Guest, Node, Ovsdb, Request};
 
-use super::{disagreements, is_held, observer, portless, reads, tag, wait_bound_by, wait_observer, wait_refused};
+use super::{
+    disagreements, is_held, observer, portless, reads, tag, wait_bound_by, wait_observer, wait_refused, world,
+};
+
+/// A node with a guest that only facts can bind, and then the database.
+fn switched() -> (Node, Guest, Ovsdb) {
+    let (node, guest) = world();
+    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    (node, guest, ovsdb)
+}
 
 #[test]
 fn the_database_binds_a_tap_moves_it_and_lets_it_go() {
-    let node = Node::start().unwrap();
-    let guest = node.guest("a").undocumented().boot().unwrap();
-    node.write(&portless(&guest)).unwrap();
-    // It comes later than the daemon.
-    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    // The database comes later than the daemon.
+    let (node, guest, ovsdb) = switched();
     ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
     reads(&guest, guest.uuid());
@@ -33,10 +39,7 @@ fn the_database_binds_a_tap_moves_it_and_lets_it_go() {
 
 #[test]
 fn with_hybrid_plugging_the_tap_beside_the_row_is_bound() {
-    let node = Node::start().unwrap();
-    let guest = node.guest("a").undocumented().boot().unwrap();
-    node.write(&portless(&guest)).unwrap();
-    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    let (node, guest, ovsdb) = switched();
     ovsdb.plug(&guest.tap().replacen("tap", "qvo", 1), &guest, guest.uuid()).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
     reads(&guest, guest.uuid());
@@ -45,10 +48,7 @@ fn with_hybrid_plugging_the_tap_beside_the_row_is_bound() {
 
 #[test]
 fn a_tap_that_libvirt_plugged_is_bound_by_its_vm_id() {
-    let node = Node::start().unwrap();
-    let guest = node.guest("a").undocumented().boot().unwrap();
-    node.write(&portless(&guest)).unwrap();
-    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    let (node, guest, ovsdb) = switched();
     ovsdb.plug_as(guest.tap(), &guest, &[("vm-id", guest.uuid())]).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
     reads(&guest, guest.uuid());
@@ -64,10 +64,7 @@ fn a_tap_that_libvirt_plugged_is_bound_by_its_vm_id() {
 
 #[test]
 fn two_observers_agree_disagree_and_agree_again() {
-    let node = Node::start().unwrap();
-    let guest = node.guest("a").undocumented().boot().unwrap();
-    node.write(&portless(&guest)).unwrap();
-    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    let (node, guest, ovsdb) = switched();
     Domain::of(&guest).write(&node.domains()).unwrap();
     ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
@@ -84,10 +81,7 @@ fn two_observers_agree_disagree_and_agree_again() {
 
 #[test]
 fn guests_stay_bound_while_the_database_or_the_daemon_is_away() {
-    let node = Node::start().unwrap();
-    let guest = node.guest("a").undocumented().boot().unwrap();
-    node.write(&portless(&guest)).unwrap();
-    let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
+    let (node, guest, ovsdb) = switched();
     ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
     let (before, request) = (tag(&node, &guest), Request::get("/openstack"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lab::nova::{Nova, SECRET};
-use lab::wait;
+use lab::{Response, wait};
 use metadata_user::api::Cloud;
 use metadata_user::config::{Config, Source};
 use metadata_user::drain::Drain;
@@ -44,20 +44,12 @@ impl Answer {
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-        let head = std::str::from_utf8(&bytes[..end]).ok()?;
-        let mut lines = head.split("\r\n");
-        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-        let headers: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
-        let header = |wanted: &str| {
-            let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-            found.map(|(_, value)| (*value).to_owned())
-        };
+        let answer = Response::whole(bytes).ok()?;
         Some(Self {
-            status,
-            content_type: header("content-type"),
-            content_length: header("content-length"),
-            body: bytes[end + 4..].to_vec(),
+            status: answer.status,
+            content_type: answer.header("content-type").map(str::to_owned),
+            content_length: answer.header("content-length").map(str::to_owned),
+            body: answer.body,
         })
     }
 
