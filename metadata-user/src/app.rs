@@ -51,6 +51,7 @@ use crate::facts::Facts;
 use crate::facts::observers::Observers;
 use crate::http::Guests;
 use crate::identity::Identities;
+use crate::metrics::Metrics;
 use crate::port::{self, Ports, PortsError, PortsView};
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
@@ -133,7 +134,8 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     let store = Arc::new(Store::new(cloud(&config.cloud)?));
     let vendordata = vendordata(&config.cloud)?;
     let identities = Arc::new(Identities::new());
-    let guests = Arc::new(Guests::new(&config.http, Arc::clone(&identities), Arc::clone(&store)));
+    let metrics = Metrics::new();
+    let guests = Arc::new(Guests::new(&config.http, Arc::clone(&identities), Arc::clone(&store), metrics.http.clone()));
 
     let socket = AdminSocket::open(&config.admin.socket)?;
     let facts = Facts::new();
@@ -194,7 +196,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
         config::Attach::Clsact => AttachMode::Clsact,
     };
     let mut dataplane = Dataplane::load(&config.bpf.pin_dir, mode, netns.pair(), netns.pair_name())?;
-    let ports_view = PortsView::default();
+    let ports_view = PortsView::new(metrics.ports.clone());
     let names = ports_view.clone();
     let drops = tokio::spawn(events::log(dataplane.take_events()?, move |ifindex| names.name_of(ifindex)));
     let counters = dataplane.counters_reader()?;

@@ -11,17 +11,22 @@
 //!
 //! Left out: what the answers are (`api`), TLS, HTTP/2, and compression, none of which Nova has.
 
+mod access;
 mod body;
 pub mod connection;
-mod counters;
 mod error;
+mod exchange;
 mod limit;
 mod listener;
 mod progress;
+mod record;
 mod request_line;
+mod respond;
+mod route;
 pub mod service;
 mod stream;
 mod target;
+mod wait;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,7 +36,7 @@ use crate::identity::Identities;
 use crate::origin::Origin;
 use crate::store::Store;
 
-pub use counters::{Counters, Snapshot};
+pub use crate::metrics::Http as Counters;
 pub use error::Refusal;
 pub use listener::run;
 
@@ -69,13 +74,13 @@ impl Default for Times {
 impl Guests {
     /// Returns the shared part, without a connection.
     #[must_use]
-    pub fn new(settings: &config::Http, identities: Arc<Identities>, store: Arc<Store>) -> Self {
+    pub fn new(settings: &config::Http, identities: Arc<Identities>, store: Arc<Store>, counters: Counters) -> Self {
         Self {
             identities,
             store,
             limits: Arc::new(Limits::new(settings.connections)),
             connections_per_port: settings.connections_per_port,
-            counters: Arc::default(),
+            counters: Arc::new(counters),
             times: Times {
                 request: settings.request_timeout,
                 idle: settings.idle_timeout,
@@ -91,10 +96,16 @@ impl Guests {
         let _ = self.origin.set(origin);
     }
 
-    /// Returns what happened so far, and the number of connections now.
+    /// Returns what happened so far.
     #[must_use]
-    pub fn counters(&self) -> Snapshot {
-        self.counters.snapshot(self.limits.open())
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Returns the number of connections now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.limits.open()
     }
 }
 

@@ -17,6 +17,7 @@ pub mod facts;
 pub mod http;
 pub mod identity;
 mod links;
+pub mod metrics;
 pub mod origin;
 pub mod port;
 pub mod readiness;

@@ -1,14 +1,15 @@
 //! Asks as a guest would: bytes into the very service that hyper serves, bytes out of it, in process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lab::Response;
 use metadata_user::api::{Date, RenderedInstance};
 use metadata_user::drain::Drain;
-use metadata_user::http::service::{Access, Fixed, Resolution};
+use metadata_user::http::service::{Access, Resolution};
 use metadata_user::http::{Counters, Times, connection};
 use metadata_user::record::InstanceId;
+use metadata_user::store::Content;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::{Builder, Runtime};
 
@@ -23,7 +24,7 @@ const BUFFER: usize = 4 << 20;
 /// A guest whose instance is a case's.
 pub(crate) struct Guest {
     runtime: Runtime,
-    content: Arc<Fixed>,
+    instance: Arc<Mutex<Arc<RenderedInstance>>>,
     counters: Arc<Counters>,
 }
 
@@ -35,28 +36,33 @@ pub(crate) fn instance(case: &Case) -> RenderedInstance {
     RenderedInstance::new(Arc::new(record), cloud).with_dynamic(results)
 }
 
-/// One content for all connections.
-struct Shared(Arc<Fixed>);
+/// One instance for all connections, on the day of the capture.
+struct Fixed(Arc<Mutex<Arc<RenderedInstance>>>);
 
-impl Access for Shared {
+impl Access for Fixed {
     fn resolve(&self) -> Resolution {
-        self.0.resolve()
+        Resolution::Ready(Content::Rendered(Arc::clone(&self.0.lock().expect("no thread has panicked"))))
     }
 
-    fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool {
-        self.0.keep_password(instance, password)
+    fn keep_password(&self, _: InstanceId, password: Arc<str>) -> bool {
+        let mut instance = self.0.lock().expect("no thread has panicked");
+        let first = instance.password().is_none();
+        if first {
+            *instance = Arc::new(instance.with_password(password));
+        }
+        first
     }
 
     fn today(&self) -> Date {
-        self.0.today()
+        TODAY
     }
 
     async fn ended(&self) {
-        self.0.ended().await;
+        std::future::pending().await
     }
 
     fn name(&self) -> u32 {
-        self.0.name()
+        0
     }
 }
 
@@ -65,7 +71,7 @@ impl Guest {
     pub(crate) fn boot(case: &Case) -> Self {
         Self {
             runtime: Builder::new_current_thread().enable_all().build().expect("a runtime"),
-            content: Arc::new(Fixed::new(Arc::new(instance(case))).on(TODAY)),
+            instance: Arc::new(Mutex::new(Arc::new(instance(case)))),
             counters: Arc::default(),
         }
     }
@@ -73,7 +79,7 @@ impl Guest {
     /// Sends a request on a connection of its own.
     pub(crate) fn ask(&mut self, row: &Row) -> Captured {
         let (mut guest, daemon) = tokio::io::duplex(BUFFER);
-        let (content, drain) = (Shared(Arc::clone(&self.content)), Drain::new());
+        let (content, drain) = (Fixed(Arc::clone(&self.instance)), Drain::new());
         let request = request(row);
         let answer = self.runtime.block_on(async {
             let exchange = async {
@@ -88,6 +94,37 @@ impl Guest {
             tokio::time::timeout(Duration::from_secs(10), both).await.expect("an answer in time")
         });
         parse(&answer).unwrap_or_else(|| panic!("no HTTP: {:?}", String::from_utf8_lossy(&answer)))
+    }
+}
+
+impl Guest {
+    /// Sends the same request on one connection, again and again; says before each how many came before.
+    pub(crate) fn ask_again_and_again(&mut self, path: &str, times: usize, mut say: impl FnMut(usize)) {
+        let (mut guest, daemon) = tokio::io::duplex(BUFFER);
+        let (content, drain) = (Fixed(Arc::clone(&self.instance)), Drain::new());
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n").into_bytes();
+        let mut answer = vec![0; BUFFER];
+        self.runtime.block_on(async {
+            let exchanges = async {
+                let mut whole = None;
+                for number in 0..times {
+                    say(number);
+                    guest.write_all(&request).await.expect("the daemon takes it");
+                    let mut length = guest.read(&mut answer).await.expect("an answer");
+                    let is_whole = |answer: &[u8]| {
+                        parse(answer).is_some_and(|got| got.content_length == Some(got.body.len() as u64))
+                    };
+                    // Looked at once, since looking allocates; the others are equally long.
+                    while whole.map_or_else(|| !is_whole(&answer[..length]), |whole| length < whole) {
+                        length += guest.read(&mut answer[length..]).await.expect("the rest of the answer");
+                    }
+                    whole = Some(length);
+                }
+                drop(guest);
+            };
+            let serve = connection::serve(daemon, content, Times::default(), &self.counters, &drain);
+            tokio::join!(exchanges, serve);
+        });
     }
 }
 

@@ -278,6 +278,9 @@ pub struct Http {
     /// Requests that came before their content, and waited for it.
     #[serde(default)]
     pub waited: u64,
+    /// Requests of which the connection ended before the answer.
+    #[serde(default)]
+    pub unanswered: u64,
     /// Answers by status; 0 stands for all that have no place of their own.
     pub answers: BTreeMap<u16, u64>,
 }

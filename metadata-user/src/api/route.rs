@@ -3,14 +3,22 @@
 //! Promises: the same path is reached by the same spellings as with Nova behind uWSGI (percent signs, repeated slashes,
 //! dot segments, trailing slash, query, fragment, absolute form); a target that crashes Nova is `None`.
 
+use std::borrow::Cow;
+
 /// Returns the path that a request target names: its segments joined by single slashes, without a leading or trailing
 /// one; the root is empty. `None` stands for a target that has no path or whose path is not UTF-8.
-pub(super) fn path(target: &str) -> Option<String> {
+///
+/// A target that is spelled like its path is not copied.
+pub(super) fn path(target: &str) -> Option<Cow<'_, str>> {
     let rest = without_authority(target);
     let end = rest.find(['?', '#']).unwrap_or(rest.len());
     let raw = &rest[..end];
     if !raw.is_empty() && !raw.starts_with('/') {
         return None;
+    }
+    let plain = raw.strip_prefix('/').unwrap_or(raw);
+    if is_normal(plain) && !plain.contains('%') {
+        return Some(Cow::Borrowed(plain));
     }
     let decoded = String::from_utf8(percent_decoded(raw.as_bytes())).ok()?;
     let mut segments: Vec<&str> = Vec::new();
@@ -23,7 +31,7 @@ pub(super) fn path(target: &str) -> Option<String> {
             name => segments.push(name),
         }
     }
-    Some(segments.join("/"))
+    Some(Cow::Owned(segments.join("/")))
 }
 
 /// Whether a text is a path that some request target names: no empty segment, and none of dots that mean something.

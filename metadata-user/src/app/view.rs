@@ -98,7 +98,7 @@ impl Inspect for View {
             ports_widened: widened,
             ports_repaired: self.kernel.0.get().map_or(0, |parts| parts.ports.repairs()),
             facts: self.observers.iter().map(|state| observer(&state.get())).collect(),
-            http: http(self.guests.counters()),
+            http: http(&self.guests),
         }
     }
 
@@ -227,20 +227,22 @@ fn observer(state: &ObserverState) -> wire::Observer {
     }
 }
 
-fn http(counters: crate::http::Snapshot) -> Http {
+fn http(guests: &Guests) -> Http {
+    let counters = guests.counters();
     Http {
-        open: counters.open,
-        accepted: counters.accepted,
-        refused_unknown: counters.refused_unknown,
-        refused_port_limit: counters.refused_port_limit,
-        refused_total_limit: counters.refused_total_limit,
-        gave_way: counters.gave_way,
-        binding_ended: counters.binding_ended,
-        timed_out: counters.timed_out,
-        malformed: counters.malformed,
-        waited: counters.waited,
-        claimed_identity: counters.claimed_identity,
-        answers: counters.answers,
+        open: guests.open(),
+        accepted: counters.accepted.get(),
+        refused_unknown: counters.refused_unknown.get(),
+        refused_port_limit: counters.refused_port_limit.get(),
+        refused_total_limit: counters.refused_total_limit.get(),
+        gave_way: counters.gave_way.get(),
+        binding_ended: counters.binding_ended.get(),
+        timed_out: counters.timed_out.get(),
+        malformed: counters.malformed.get(),
+        waited: counters.waited.get(),
+        claimed_identity: counters.claimed_identity.get(),
+        unanswered: counters.unanswered.get(),
+        answers: counters.answers().collect(),
     }
 }
 

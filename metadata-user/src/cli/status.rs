@@ -126,6 +126,7 @@ fn describe(status: &Status, now: u64) -> String {
         (http.binding_ended, "cut: their port ended or changed hands"),
         (http.timed_out, "timed out"),
         (http.waited, "requests came before their content, and waited"),
+        (http.unanswered, "requests without an answer: their connection ended first"),
         (http.malformed, "closed: not HTTP"),
         (http.claimed_identity, "requests with an identity header (ignored)"),
     ] {

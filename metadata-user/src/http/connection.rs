@@ -1,5 +1,8 @@
 //! One connection, from its first byte to its end.
+//!
+//! Promises: when the binding has ended, whoever notices it first, nothing that is unsent leaves; the end is recorded once.
 
+use std::error::Error as _;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -7,8 +10,9 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::counters::count;
+use super::error::Ended;
 use super::progress::Progress;
+use super::record::{self, End};
 use super::service::{Access, Service};
 pub use super::stream::Cut;
 use super::stream::Watched;
@@ -55,35 +59,38 @@ pub(super) async fn serve_placed<S, C>(
     );
     let (mut closing, mut leaving) = (false, false);
     let (mut ended, mut begun, mut expired) = (pin!(content.ended()), pin!(drain.begun()), pin!(progress.expired()));
-    loop {
+    let end = loop {
         tokio::select! {
             biased;
             // First, so that a connection whose binding has ended is not polled again.
-            () = &mut ended => {
-                count(&counters.binding_ended);
-                return progress.cut();
-            }
+            () = &mut ended => break End::BindingEnded,
             () = &mut begun, if !closing => {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            result = &mut connection => {
-                if result.is_err_and(|error| error.is_parse() || error.is_parse_too_large()) {
-                    count(&counters.malformed);
-                }
-                return;
-            }
-            () = progress.told_to_leave(), if !leaving => {
-                leaving = true;
-                count(&counters.gave_way);
-            }
+            result = &mut connection => break match result {
+                Err(error) if is_of_ended_binding(&error) => End::BindingEnded,
+                Err(error) if error.is_parse() || error.is_parse_too_large() => End::Malformed,
+                _ if leaving => End::GaveWay,
+                _ => End::Closed,
+            },
+            () = progress.told_to_leave(), if !leaving => leaving = true,
             // hyper has just read what had come, but for bytes that the runtime has not noticed yet: a request that
             // arrived before the connection had to leave is answered.
             () = tokio::task::yield_now(), if leaving && !closing => if !progress.has_unread() {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             },
-            () = &mut expired => return count(&counters.timed_out),
+            () = &mut expired => break End::TimedOut,
         }
+    };
+    if end == End::BindingEnded {
+        progress.cut();
     }
+    record::ended(counters, content.name(), end);
+}
+
+/// Tells whether a request found that the binding has ended.
+fn is_of_ended_binding(error: &hyper::Error) -> bool {
+    error.source().and_then(|source| source.downcast_ref()) == Some(&Ended::Binding)
 }

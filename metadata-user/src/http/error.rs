@@ -9,7 +9,7 @@ pub enum Refusal {
     #[error("{0} is not an identity address")]
     Foreign(SocketAddr),
     /// The tag is of no binding, or of one that has ended.
-    #[error("nobody is known by tag {0}")]
+    #[error("no binding has the tag {0}")]
     Unknown(u32),
     /// The port has as many connections as it may have.
     #[error("the port with tag {0} has too many connections")]
@@ -19,7 +19,13 @@ pub enum Refusal {
     TotalLimit,
 }
 
-/// The binding ended during a request: the connection ends without an answer.
+/// Why a request gets no answer, and its connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the binding has ended")]
-pub(super) struct Ended;
+pub(super) enum Ended {
+    /// The connection's binding has ended.
+    #[error("the binding has ended")]
+    Binding,
+    /// The request ended before it was complete.
+    #[error("the request is not complete")]
+    Request,
+}

@@ -1,4 +1,4 @@
-//! Accepts guests' connections and says whose each is.
+//! Accepts guests' connections, and finds the binding that each is from.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use metadata_ebpf::addr::IdentityAddress;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::debug;
 
+use super::access::Guest;
 use super::connection::{self, Cut};
-use super::counters::count;
 use super::limit::Permit;
 use super::progress::Progress;
-use super::service::Guest;
-use super::{Guests, Refusal};
+use super::{Guests, Refusal, record};
 use crate::drain::Drain;
 use crate::identity::Tag;
 use crate::server;
@@ -52,12 +50,12 @@ impl server::Handler<TcpListener> for Connections {
 
 impl Guests {
     fn accept(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, drain: &Drain) {
-        count(&self.counters.accepted);
+        record::accepted(&self.counters);
         let progress = Arc::new(Progress::new(self.times));
         let (guest, permit) = match self.admit(peer, &progress) {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                debug!(%peer, %refusal, "connection refused");
+                record::refused(&self.counters, peer, refusal);
                 return stream.cut();
             }
         };
@@ -70,17 +68,6 @@ impl Guests {
 
     /// Says who is behind an address, and takes a place for the connection.
     fn admit(&self, peer: SocketAddr, progress: &Arc<Progress>) -> Result<(Guest, Permit), Refusal> {
-        let admitted = self.identify(peer, progress);
-        match &admitted {
-            Ok(_) => {}
-            Err(Refusal::Foreign(_) | Refusal::Unknown(_)) => count(&self.counters.refused_unknown),
-            Err(Refusal::PortLimit(_)) => count(&self.counters.refused_port_limit),
-            Err(Refusal::TotalLimit) => count(&self.counters.refused_total_limit),
-        }
-        admitted
-    }
-
-    fn identify(&self, peer: SocketAddr, progress: &Arc<Progress>) -> Result<(Guest, Permit), Refusal> {
         let SocketAddr::V6(address) = peer else {
             return Err(Refusal::Foreign(peer));
         };
@@ -104,6 +91,7 @@ mod tests {
     use super::*;
     use crate::api::Cloud;
     use crate::config::Config;
+    use crate::http::Counters;
     use crate::identity::{Identities, Identity};
     use crate::store::Store;
 
@@ -113,12 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_live_tag_gets_in_and_what_is_refused_is_counted() {
+    fn only_a_live_tag_gets_in() {
         let identities = Arc::new(Identities::new());
         let mut settings = Config::default().http;
         (settings.connections, settings.connections_per_port) = (2, 1);
         let store = Arc::new(Store::new(Cloud::default()));
-        let guests = Guests::new(&settings, Arc::clone(&identities), store);
+        let guests = Guests::new(&settings, Arc::clone(&identities), store, Counters::default());
         for tag in 1..=3 {
             identities.bind(Tag(tag), Identity::Held).expect("a new tag");
         }
@@ -142,8 +130,6 @@ mod tests {
         drop(first);
         identities.end(Tag(1));
         assert_eq!(refusal(peer(1)), Refusal::Unknown(1), "an ended binding");
-        let counters = guests.counters();
-        assert_eq!((counters.refused_unknown, counters.refused_port_limit, counters.refused_total_limit), (6, 1, 1));
-        assert_eq!(counters.open, 1);
+        assert_eq!(guests.open(), 1);
     }
 }

@@ -1,12 +1,6 @@
 //! The taps as they are now, for commands and for the log.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::RwLock;
 
@@ -15,6 +9,7 @@ use super::reconcile::{Assignment, DesiredPort};
 use crate::{
     dataplane::{AttachKind, IfIndex},
     identity::Tag,
+    metrics,
 };
 
 /// A tap, as commands show it.
@@ -65,8 +60,7 @@ pub struct PortsView(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     table: RwLock<Table>,
-    disagreements: AtomicU64,
-    repairs: AtomicU64,
+    counters: metrics::Ports,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +70,12 @@ struct Table {
 }
 
 impl PortsView {
+    /// Returns a view without taps, that counts there.
+    #[must_use]
+    pub fn new(counters: metrics::Ports) -> Self {
+        Self(Arc::new(Shared { counters, ..Shared::default() }))
+    }
+
     /// Returns all taps, by interface index.
     #[must_use]
     pub fn all(&self) -> Vec<(IfIndex, PortView)> {
@@ -97,25 +97,25 @@ impl PortsView {
     /// Returns how often a tap became refused since the start because the evidence about it contradicts itself.
     #[must_use]
     pub fn disagreements(&self) -> u64 {
-        self.0.disagreements.load(Ordering::Relaxed)
+        self.0.counters.disagreements.get()
     }
 
     /// Returns how often a tap's program was put back since the start because others had taken it away.
     #[must_use]
     pub fn repairs(&self) -> u64 {
-        self.0.repairs.load(Ordering::Relaxed)
+        self.0.counters.repaired.get()
     }
 
     /// Counts a program that was put back.
     pub(super) fn count_repair(&self) {
-        self.0.repairs.fetch_add(1, Ordering::Relaxed);
+        self.0.counters.repaired.inc();
     }
 
     /// Counts a disagreement, unless the tap is refused already.
     pub(super) fn refuse(&self, ifindex: IfIndex) {
         let table = self.0.table.read();
         if !matches!(table.by_index.get(&ifindex), Some(PortView { state: PortState::Refused(_), .. })) {
-            self.0.disagreements.fetch_add(1, Ordering::Relaxed);
+            self.0.counters.disagreements.inc();
         }
     }
 

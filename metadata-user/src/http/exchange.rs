@@ -1,0 +1,92 @@
+//! One request on its way to an answer.
+
+use std::sync::Arc;
+
+use hyper::Method;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::header::ACCEPT;
+use hyper::http::request::Parts;
+
+use super::access::Access;
+use super::body::{self, AnswerBody};
+use super::error::Ended;
+use super::progress::Progress;
+use super::{Counters, record, respond, target};
+use crate::api::{Answer, Request as Asked};
+use crate::clock;
+use crate::drain::Drain;
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+pub(super) struct Shared<C> {
+    pub(super) content: Arc<C>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) drain: Drain,
+}
+
+/// A request. It is recorded when this is dropped, with an answer or without.
+#[derive(Debug)]
+pub(super) struct Exchange<C: Access> {
+    pub(super) shared: Arc<Shared<C>>,
+    parts: Parts,
+    body: Vec<u8>,
+    status: Option<u16>,
+}
+
+impl<C: Access> Exchange<C> {
+    /// Begins with a request of which the head is there.
+    pub(super) fn new(shared: Arc<Shared<C>>, parts: Parts) -> Self {
+        Self { shared, parts, body: Vec::new(), status: None }
+    }
+
+    /// Tells whether the body has to be read before there can be an answer.
+    pub(super) fn wants_body(&self) -> bool {
+        self.parts.method == Method::POST
+    }
+
+    /// Reads the body.
+    pub(super) async fn read(&mut self, incoming: Incoming) -> Result<(), Ended> {
+        self.body = body::read(incoming, body::content_length(&self.parts.headers)).await?;
+        Ok(())
+    }
+
+    /// The request is complete.
+    pub(super) fn received(&self) {
+        self.shared.progress.received();
+        record::received(&self.shared.counters, self.shared.content.name(), &self.parts);
+    }
+
+    /// Returns the request as the content takes it.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        Asked {
+            method: self.parts.method.as_str(),
+            target: target::of(&self.parts.method, &self.parts.uri),
+            accept: self.parts.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()),
+            content_length: body::content_length(&self.parts.headers),
+            body: &self.body,
+            today: self.shared.content.today(),
+            seed: &clock::seed,
+        }
+    }
+
+    /// Ends with this answer; `None`: the content is not there.
+    pub(super) fn respond(mut self, answer: Option<Answer>) -> Response<AnswerBody> {
+        self.status = Some(answer.as_ref().map_or(503, |answer| answer.status));
+        let head = self.parts.method == Method::HEAD;
+        // The response takes over the request's table, which hyper takes back for the next request.
+        let headers = std::mem::take(&mut self.parts.headers);
+        let response = match answer {
+            Some(answer) => respond::respond(headers, answer, head),
+            None => respond::not_ready(headers, head),
+        };
+        response.map(|body| AnswerBody::new(body, &self.shared.progress))
+    }
+}
+
+impl<C: Access> Drop for Exchange<C> {
+    fn drop(&mut self) {
+        record::answered(&self.shared.counters, self.shared.content.name(), &self.parts, self.status);
+    }
+}

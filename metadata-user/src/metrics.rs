@@ -1,0 +1,242 @@
+//! The daemon's counters: declared here, each with its name and help text, and counted where things happen.
+//!
+//! Promises: a name follows Prometheus's conventions and never changes its meaning; counting is one atomic addition to a
+//! counter that is held, without a lock, a look-up or an allocation; `metadatad status` and its JSON are read from here.
+//!
+//! Left out: packets, which the programs count in the kernel, and what is a state and not a count (ports, sources).
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// Statuses that are counted one by one; others share one counter.
+const STATUSES: [u16; 12] = [200, 400, 401, 403, 404, 405, 409, 411, 413, 431, 500, 503];
+
+/// Counters with one label.
+type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// All counters.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Guests' connections and requests.
+    pub http: Http,
+    /// Ports.
+    pub ports: Ports,
+}
+
+/// Counters of guests' connections and requests. Cheap to clone; clones are the same counters.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Connections that were accepted.
+    pub accepted: Counter,
+    /// Connections refused because their address is no binding's.
+    pub refused_unknown: Counter,
+    /// Connections refused because their port has too many.
+    pub refused_port_limit: Counter,
+    /// Connections refused because there are too many in all.
+    pub refused_total_limit: Counter,
+    /// Idle connections closed because another one needed their place.
+    pub gave_way: Counter,
+    /// Connections cut because their binding ended.
+    pub binding_ended: Counter,
+    /// Connections closed because nothing came, or too slowly.
+    pub timed_out: Counter,
+    /// Connections closed because what came was not HTTP.
+    pub malformed: Counter,
+    /// Requests with a header by which Neutron's agents tell Nova who is asking. From a guest it means nothing.
+    pub claimed_identity: Counter,
+    /// Requests that came before their content, and waited for it.
+    pub waited: Counter,
+    /// Requests that got no answer: the connection was cut or left meanwhile.
+    pub unanswered: Counter,
+    /// Answers with each of [`STATUSES`], then those with any other.
+    answers: [Counter; STATUSES.len() + 1],
+}
+
+/// Counters of ports. Cheap to clone; clones are the same counters.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// Ports that became refused because their observers and documents disagree.
+    pub disagreements: Counter,
+    /// Programs that were attached again because somebody had detached them.
+    pub repaired: Counter,
+}
+
+impl Metrics {
+    /// Declares all counters.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("metadatad");
+        let (http, ports) = (Http::new(&mut registry), Ports::new(&mut registry));
+        Self { registry, http, ports }
+    }
+
+    /// Returns all counters that are declared here, for an exporter.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Http {
+    fn new(registry: &mut Registry) -> Self {
+        let refused = labelled(
+            registry,
+            "http_connections_refused",
+            "Guests' connections that were closed before their first request",
+        );
+        let closed = labelled(registry, "http_connections_closed", "Guests' connections that the daemon closed early");
+        let answers = labelled(registry, "http_responses", "Answers to guests by status");
+        let with = |family: &Labelled, label, value| family.get_or_create_owned(&[(label, value)]);
+        Self {
+            accepted: counter(registry, "http_connections_accepted", "Guests' connections that were accepted"),
+            refused_unknown: with(&refused, "reason", "unknown"),
+            refused_port_limit: with(&refused, "reason", "port_limit"),
+            refused_total_limit: with(&refused, "reason", "total_limit"),
+            gave_way: with(&closed, "reason", "gave_way"),
+            binding_ended: with(&closed, "reason", "binding_ended"),
+            timed_out: with(&closed, "reason", "timed_out"),
+            malformed: with(&closed, "reason", "malformed"),
+            claimed_identity: counter(
+                registry,
+                "http_requests_claimed_identity",
+                "Requests with an identity header of Neutron's agents, which is ignored",
+            ),
+            waited: counter(registry, "http_requests_waited", "Requests that waited for their content"),
+            unanswered: counter(
+                registry,
+                "http_requests_unanswered",
+                "Requests of which the connection ended before the answer",
+            ),
+            answers: std::array::from_fn(|at| with(&answers, "code", STATUSES.get(at).map_or("other", |at| text(*at)))),
+        }
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, status: u16) {
+        let place = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
+        self.answers[place].inc();
+    }
+
+    /// Returns the answers by status, of those that were given; 0 stands for statuses that have no counter of their own.
+    pub fn answers(&self) -> impl Iterator<Item = (u16, u64)> {
+        let counts = self.answers.iter().map(Counter::get);
+        STATUSES.into_iter().chain([0]).zip(counts).filter(|(_, count)| *count > 0)
+    }
+}
+
+impl Default for Http {
+    /// Returns counters that nobody exports: for a part of the daemon by itself.
+    fn default() -> Self {
+        Self::new(&mut Registry::default())
+    }
+}
+
+impl Ports {
+    fn new(registry: &mut Registry) -> Self {
+        Self {
+            disagreements: counter(
+                registry,
+                "ports_disagreements",
+                "Ports that became refused because their observers and documents disagree",
+            ),
+            repaired: counter(
+                registry,
+                "ports_programs_repaired",
+                "Programs that were attached again because somebody had detached them",
+            ),
+        }
+    }
+}
+
+impl Default for Ports {
+    /// Returns counters that nobody exports: for a part of the daemon by itself.
+    fn default() -> Self {
+        Self::new(&mut Registry::default())
+    }
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
+}
+
+fn labelled(registry: &mut Registry, name: &str, help: &str) -> Labelled {
+    let family = Labelled::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn text(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        409 => "409",
+        411 => "411",
+        413 => "413",
+        431 => "431",
+        500 => "500",
+        503 => "503",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    fn exported(metrics: &Metrics) -> String {
+        let mut text = String::new();
+        encode(&mut text, metrics.registry()).expect("text");
+        text
+    }
+
+    #[test]
+    fn every_counter_is_exported_with_a_help_text_and_by_convention() {
+        let metrics = Metrics::new();
+        metrics.http.gave_way.inc();
+        metrics.http.answered(200);
+        metrics.http.answered(418);
+        metrics.ports.repaired.inc();
+        let text = exported(&metrics);
+        for line in [
+            "metadatad_http_connections_closed_total{reason=\"gave_way\"} 1",
+            "metadatad_http_connections_refused_total{reason=\"port_limit\"} 0",
+            "metadatad_http_responses_total{code=\"200\"} 1",
+            "metadatad_http_responses_total{code=\"other\"} 1",
+            "metadatad_ports_programs_repaired_total 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
+        }
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 9, "{text}");
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().expect("a name");
+            assert!(name.starts_with("metadatad_") && name.ends_with("_total"), "{line}");
+            let help = format!("# HELP {} ", name.trim_end_matches("_total"));
+            assert!(text.contains(&help), "{line} has no help text");
+        }
+    }
+
+    #[test]
+    fn statuses_have_their_own_labels() {
+        assert!(STATUSES.iter().all(|status| text(*status) == status.to_string()));
+        let http = Http::default();
+        http.answered(404);
+        http.answered(599);
+        assert_eq!(http.answers().collect::<Vec<_>>(), [(404, 1), (0, 1)]);
+    }
+}
