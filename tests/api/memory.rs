@@ -15,8 +15,8 @@ const LIMIT: isize = 64 * 1024;
 /// Requests on one connection.
 const REQUESTS: usize = 2000;
 
-/// The most allocations that these may need: hyper takes another buffer for every hundred heads or so.
-const ALLOCATIONS: usize = REQUESTS / 20;
+/// The most allocations that these may need: hyper's buffers grow and are renewed now and then.
+const ALLOCATIONS: usize = REQUESTS / 100;
 
 thread_local! {
     /// How often this thread has asked for memory.
