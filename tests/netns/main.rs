@@ -8,6 +8,7 @@ mod addressing;
 mod adversity;
 mod bystanders;
 mod connections;
+mod documents;
 mod identity;
 mod lifecycle;
 mod ports;
