@@ -145,13 +145,14 @@ fn several_claims(device: &str, claims: &[Claim]) -> String {
     let ports: Vec<_> =
         claims.iter().map(|claim| format!("port {} of instance {}", claim.port.id.0, claim.instance.0)).collect();
     // Ids that were made at about the same time may begin alike (UUIDv7), and then so do the names of their taps.
-    let by_default = claims.iter().filter(|claim| claim.port.devname.is_none()).count();
+    // A document that names no tap has the default name in its record.
+    let by_default = claims.iter().filter(|claim| PortRecord::default_device_name(claim.port.id) == device).count();
     let remedy = match by_default {
-        0 => format!("name {device} as devname in one document only"),
-        1 => format!("correct devname where it is {device}, or give the other port the devname of its own tap"),
+        0 => format!("name {device} as tap in one document only"),
+        1 => format!("correct tap where it is {device}, or give the other port its own tap's name as tap"),
         _ => format!(
-            "their ids begin alike, so that {device} is the default tap name of each: give each port the devname of its \
-             own tap"
+            "their ids begin alike, so that {device} is the default tap name of each: give each port its own tap's name \
+             as tap"
         ),
     };
     format!("claimed by {}: {remedy}", ports.join(" and "))

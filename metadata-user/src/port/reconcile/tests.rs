@@ -140,7 +140,7 @@ fn evidence_that_disagrees_is_named_with_the_remedy() {
             vec!["says MAC fa:16:3e:00:00:ff", "says MAC fa:16:3e:00:00:01", "or port 00000000"],
         ),
         (vec![libvirt(1, None)], vec![record(1, "p", &["tap1", "tap1"])], vec!["says MAC", "the document of"]),
-        (vec![], vec![document(1, "tap1"), document(2, "tap1")], vec!["claimed by", "devname in one document only"]),
+        (vec![], vec![document(1, "tap1"), document(2, "tap1")], vec!["claimed by", "tap in one document only"]),
     ] {
         let DesiredPort::Refused(reason) = decide(&facts, &documents, Unbound::Hold) else {
             panic!("bound: {facts:?} {documents:?}")
@@ -204,12 +204,13 @@ fn copied_content_binds_a_tap_that_is_otherwise_passed() {
 }
 
 #[test]
-fn ports_whose_ids_begin_alike_are_told_apart_by_devname() {
+fn ports_whose_ids_begin_alike_are_told_apart_by_tap() {
     let alike = |instance, last: u128| {
         let mut record = record(instance, "p", &["tap1"]);
         // As two UUIDs of version 7 that were made within the same milliseconds.
         record.ports[0].id = port(0x0192_aaaa_bb00_7000_8000_0000_0000_0000 + last);
-        record.ports[0].devname = None;
+        // What reading a document makes of a port without a tap's name.
+        record.ports[0].devname = Some(PortRecord::default_device_name(record.ports[0].id).into());
         record
     };
     let documents = [alike(1, 1), alike(2, 2)];
@@ -225,12 +226,13 @@ fn ports_whose_ids_begin_alike_are_told_apart_by_devname() {
         other => panic!("{other:?}"),
     };
     let reason = decide(&evidence);
-    assert!(reason.contains("begin alike") && reason.contains("devname"), "{reason}");
+    assert!(reason.contains("begin alike") && reason.contains("its own tap's name as tap"), "{reason}");
     assert!(!reason.contains("remove"), "{reason}");
     let mut named = claims.clone();
+    named[0].port.id = port(3);
     named[0].port.devname = Some(device.as_str().into());
     let reason = decide(&Evidence { claims: &named, ..evidence });
-    assert!(reason.contains("correct devname where it is tap0192aaaa-bb"), "{reason}");
+    assert!(reason.contains("correct tap where it is tap0192aaaa-bb"), "{reason}");
 }
 
 #[test]
