@@ -44,8 +44,8 @@ use crate::admin;
 use crate::admin::socket::AdminSocket;
 use crate::api::{self, StaticVendordata};
 use crate::config::{self, Config};
-use crate::dataplane::responder_netns::ResponderNetns;
-use crate::dataplane::{AttachMode, Dataplane, events};
+use crate::dataplane::responder::ResponderNetns;
+use crate::dataplane::{self, AttachMode, Dataplane, events};
 use crate::drain::Drain;
 use crate::facts::Facts;
 use crate::facts::observers::Observers;
@@ -81,6 +81,7 @@ pub fn run(config: &Config) -> Result<(), AppError> {
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "metadatad starts");
     // Guests' user data and passwords are in here, whatever the source.
     secret::process::forbid_core_dumps().map_err(|error| AppError::CoreDumps(error.into()))?;
+    dataplane::kernel::check()?;
     let control = Builder::new_current_thread().enable_all().build().map_err(AppError::Runtime)?;
     let ended = control.block_on(control_thread(config));
     // An error is told by whoever called.

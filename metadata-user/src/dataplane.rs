@@ -15,11 +15,12 @@ mod entry;
 pub mod events;
 mod expedite;
 mod fit;
+pub mod kernel;
 mod loader;
 mod object;
 mod pins;
 mod qdisc;
-pub mod responder_netns;
+pub mod responder;
 mod trace;
 
 use std::{collections::BTreeMap, io, path::PathBuf};

@@ -248,9 +248,10 @@ impl Drop for Over<'_> {
 
 #[test]
 fn killed_over_and_over_under_load_the_daemon_serves_all_again() {
+    let _looking = LOOKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let node = Node::start().unwrap();
     let guests: Vec<_> = (0..20).map(|_| node.guest("g").boot().unwrap()).collect();
-    let before = std::fs::read_to_string("/sys/kernel/rcu_expedited").unwrap();
+    let before = std::fs::read_to_string(EXPEDITED).unwrap();
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _over = Over(&over);
@@ -292,10 +293,53 @@ fn killed_over_and_over_under_load_the_daemon_serves_all_again() {
         node.wait_bound(guest.ifindex()).unwrap();
         reads_own(guest);
     }
-    assert_eq!(std::fs::read_to_string("/sys/kernel/rcu_expedited").unwrap(), before);
+    assert_eq!(std::fs::read_to_string(EXPEDITED).unwrap(), before);
     node.stop_daemon().unwrap();
     node.ask(&["detach"]).unwrap();
     assert!(!node.pins().exists());
+}
+
+/// The kernel's setting that the daemon changes while it attaches many taps.
+const EXPEDITED: &str = "/sys/kernel/rcu_expedited";
+
+/// Held by tests that look at it: it is the whole machine's.
+static LOOKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+#[test]
+fn a_daemon_killed_while_it_attaches_many_taps_leaves_no_setting_of_the_machine_behind() {
+    let _looking = LOOKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let node = NodePlan::default().make().unwrap();
+    let lines: String =
+        (0..200).map(|number| format!("link add tapa{number} type veth peer name tapb{number}\n")).collect();
+    node.namespace().ip_batch(&lines).unwrap();
+    let mark = node.pins().join("links/expedited");
+    let mut killed_meanwhile = false;
+    for _ in 0..10 {
+        std::thread::scope(|scope| {
+            let starting = scope.spawn(|| node.start_daemon());
+            while !starting.is_finished() && !killed_meanwhile {
+                killed_meanwhile = mark.exists() && std::fs::read_to_string(EXPEDITED).unwrap().trim() == "1";
+            }
+            for id in pidof(&node).unwrap() {
+                let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+            }
+            let _ = starting.join();
+        });
+        let _ = node.kill_daemon();
+        // Nobody is left who knows of it, and no daemon is started again.
+        let _ = std::fs::remove_dir_all(node.pins());
+        lab::wait::until("the machine's setting is back", || {
+            Ok((std::fs::read_to_string(EXPEDITED)?.trim() == "0").then_some(()))
+        })
+        .unwrap();
+        if killed_meanwhile {
+            break;
+        }
+    }
+    assert!(killed_meanwhile, "the daemon was never killed while it attached: the test shows nothing");
+    node.start_daemon().unwrap();
+    assert_eq!(node.ports().unwrap().len(), 400);
+    assert!(!mark.exists());
 }
 
 /// The process ids of this node's daemon: those whose command line has its configuration.

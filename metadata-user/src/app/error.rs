@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::admin::socket::SocketError;
 use crate::dataplane::DataplaneError;
-use crate::dataplane::responder_netns::NetnsError;
+use crate::dataplane::kernel::KernelError;
+use crate::dataplane::responder::NetnsError;
 use crate::port::PortsError;
 use crate::source::StartError;
 use crate::source::vendordata::TlsError;
@@ -48,6 +49,9 @@ pub enum AppError {
     /// The admin socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The kernel lacks something.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// The responder's namespace cannot be made or adopted.
     #[error("setting up the responder's namespace")]
     Netns(#[from] NetnsError),

@@ -7,9 +7,11 @@ use super::error::CliError;
 use super::exit;
 use crate::app::{self, AppError};
 use crate::config::{self, Config};
+use crate::dataplane::kernel;
 use crate::source;
 
 pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Result<u8, CliError> {
+    kernel::check().map_err(AppError::from)?;
     app::cloud(&config.cloud)?;
     app::vendordata(&config.cloud)?;
     for warning in config.cloud.warnings() {

@@ -65,7 +65,8 @@ impl CliError {
             error if is_permission(error) => exit::NO_PERMISSION,
             Self::Config(ConfigError::Read { .. })
             | Self::App(
-                AppError::Vendordata { .. }
+                AppError::Kernel(_)
+                | AppError::Vendordata { .. }
                 | AppError::Tls(TlsError::Read { .. } | TlsError::NoCertificate { .. })
                 | AppError::Source(StartError::Nova(NovaStartError::Secret(_) | NovaStartError::Tls(_))),
             ) => exit::CONFIG,

@@ -18,7 +18,7 @@ pub const INTERNAL: u8 = 70;
 pub const TRY_AGAIN: u8 = 75;
 /// `EX_NOPERM`: a privilege is missing.
 pub const NO_PERMISSION: u8 = 77;
-/// `EX_CONFIG`: the configuration, or a file that it names, is not possible.
+/// `EX_CONFIG`: the configuration, or a file that it names, is not possible, or the kernel lacks something.
 pub const CONFIG: u8 = 78;
 
 /// The table for `--help`.
@@ -33,4 +33,4 @@ Exit status:
   70  anything else
   75  somebody else changed the document meanwhile: try again
   77  a privilege is missing
-  78  the configuration, or a file that it names, is not possible";
+  78  the configuration, or a file that it names, is not possible; or the kernel lacks something";

@@ -87,6 +87,17 @@ pub enum AttachError {
     /// The link could not be handled.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// There is no qdisc to put the filter in, and none could be made.
+    #[error(
+        "the interface has no queueing discipline for filters, and none can be added: {made}: the kernel needs \
+         CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF (modules sch_ingress and cls_bpf)"
+    )]
+    NoQdisc {
+        /// Why none could be made.
+        made: String,
+        /// Why the filter could not be added.
+        source: Box<ProgramError>,
+    },
     /// The qdisc could not be made.
     #[error(transparent)]
     Qdisc(#[from] tc::TcError),
@@ -285,7 +296,7 @@ fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<(), A
     if !names(hook.name, hook.ifindex) {
         return Err(AttachError::Moved);
     }
-    qdisc::make(hook.kind, hook.name, hook.ifindex, &hook.qdisc);
+    let made = qdisc::make(hook.kind, hook.name, hook.ifindex, &hook.qdisc);
     // An earlier daemon's may have another priority.
     remove_filter(hook.name, hook.direction);
     let attached = classifier.attach_with_options(
@@ -294,9 +305,10 @@ fn put_filter(classifier: &mut SchedClassifier, hook: &Hook<'_>) -> Result<(), A
         TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None }),
     );
     // "Specified filter kind does not match existing one" is all that the kernel says.
-    let id = attached.map_err(|error| match error.to_string().contains("filter kind") {
-        true => AttachError::Occupied(Box::new(error)),
-        false => error.into(),
+    let id = attached.map_err(|error| match made {
+        _ if error.to_string().contains("filter kind") => AttachError::Occupied(Box::new(error)),
+        Err(made) => AttachError::NoQdisc { made, source: Box::new(error) },
+        Ok(()) => error.into(),
     })?;
     let link = classifier.take_link(id)?;
     if !names(hook.name, hook.ifindex) {

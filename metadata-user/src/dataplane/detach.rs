@@ -6,7 +6,7 @@ use super::{
     DataplaneError, attach,
     expedite::Expedited,
     pins::Pins,
-    responder_netns::{NetnsError, ResponderNetns},
+    responder::{NetnsError, ResponderNetns},
 };
 
 /// What there was to remove.

@@ -12,8 +12,9 @@ use rtnetlink::packet_route::tc::TcHandle;
 
 use super::{
     IfIndex,
-    responder_netns::{NetnsError, on_thread, with_netlink},
+    responder::{NetnsError, on_thread, with_netlink},
 };
+use crate::error_text;
 
 /// Which qdisc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +27,23 @@ pub(super) enum Kind {
 
 /// Makes the qdisc unless there is one. `mark` remembers that it was made here: a directory, since a BPF file system
 /// has no files.
-pub(super) fn make(kind: Kind, name: &str, ifindex: IfIndex, mark: &Path) {
-    // That there is one already (or that it cannot be made) shows when the filter is attached.
+///
+/// # Errors
+/// Why none could be made. Whether there is one all the same shows when a filter is put into it.
+pub(super) fn make(kind: Kind, name: &str, ifindex: IfIndex, mark: &Path) -> Result<(), String> {
     let made = match kind {
-        Kind::Clsact => tc::qdisc_add_clsact(name).is_ok(),
-        Kind::Ingress => on_thread(move || with_netlink(async |handle| add_ingress(&handle, ifindex).await)).is_ok(),
+        Kind::Clsact => tc::qdisc_add_clsact(name).map_err(|error| error_text::chain(&error)),
+        Kind::Ingress => on_thread(move || with_netlink(async |handle| add_ingress(&handle, ifindex).await))
+            .map_err(|error| error_text::chain(&error)),
     };
-    if made {
-        let _ = std::fs::create_dir(mark);
+    match made {
+        Ok(()) => {
+            let _ = std::fs::create_dir(mark);
+            Ok(())
+        }
+        // There is one.
+        Err(error) if error.contains("File exists") || error.contains("xclusivity") => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
