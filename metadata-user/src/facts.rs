@@ -55,7 +55,7 @@ pub struct Fact {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Devices whose facts may have changed. Whoever reads it asks [`Facts::of`] again.
+/// Devices whose facts may have changed. Subscribers ask [`Facts::of`] again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FactsChange {
     /// Device names, ascending, none twice.
@@ -77,6 +77,8 @@ pub struct LocalInstance {
 struct Table {
     /// By device, then by observer. More than one fact, and no two alike: the observer contradicts itself.
     facts: BTreeMap<String, BTreeMap<Observer, Vec<Fact>>>,
+    /// The devices of each instance, so that a changed document finds its devices without a scan of all facts.
+    devices: BTreeMap<InstanceId, BTreeSet<String>>,
     subscribers: Vec<mpsc::UnboundedSender<FactsChange>>,
 }
 
@@ -136,9 +138,8 @@ impl Facts {
     #[must_use]
     pub fn devices_of(&self, instances: &BTreeSet<InstanceId>) -> Vec<String> {
         let table = self.lock();
-        let has =
-            |by: &BTreeMap<Observer, Vec<Fact>>| by.values().flatten().any(|fact| instances.contains(&fact.instance));
-        table.facts.iter().filter(|(_, by)| has(by)).map(name).collect()
+        let devices = instances.iter().filter_map(|instance| table.devices.get(instance)).flatten();
+        devices.collect::<BTreeSet<_>>().into_iter().cloned().collect()
     }
 
     /// Returns the instances that live on this node, according to any observer.
@@ -179,6 +180,32 @@ fn name<T>((name, _): (&String, T)) -> String {
 impl Table {
     /// Returns whether that changes anything.
     fn put(&mut self, observer: Observer, device: &str, reported: Vec<Fact>) -> bool {
+        let before = self.instances_of(device);
+        let changed = self.put_facts(observer, device, reported);
+        if changed {
+            let now = self.instances_of(device);
+            for gone in before.difference(&now) {
+                if let Some(devices) = self.devices.get_mut(gone) {
+                    devices.remove(device);
+                    if devices.is_empty() {
+                        self.devices.remove(gone);
+                    }
+                }
+            }
+            for new in now.difference(&before) {
+                self.devices.entry(*new).or_default().insert(device.to_owned());
+            }
+        }
+        changed
+    }
+
+    /// Returns the instances that any observer's facts give a device to.
+    fn instances_of(&self, device: &str) -> BTreeSet<InstanceId> {
+        let by = self.facts.get(device).into_iter().flat_map(BTreeMap::values);
+        by.flatten().map(|fact| fact.instance).collect()
+    }
+
+    fn put_facts(&mut self, observer: Observer, device: &str, reported: Vec<Fact>) -> bool {
         if reported.is_empty() {
             let Some(by) = self.facts.get_mut(device) else {
                 return false;
@@ -256,5 +283,30 @@ mod tests {
         assert_eq!(facts.devices_of(&BTreeSet::from([id(1)])), ["tap1"]);
         assert_eq!(facts.devices_of(&BTreeSet::from([id(1), id(2)])), ["tap1", "tap2"]);
         assert!(facts.devices_of(&BTreeSet::from([id(3)])).is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_devices_of_an_instance_are_those_that_a_scan_of_all_facts_finds(
+            changes in proptest::collection::vec((0..3_u8, 0..4_u8, 0..4_u128, 0..2_u8), 0..40)
+        ) {
+            let facts = Facts::new();
+            for (kind, device, instance, observer) in changes {
+                let observer = if observer == 0 { Observer::OpenVswitch } else { Observer::Libvirt };
+                let device = format!("tap{device}");
+                match kind {
+                    0 => facts.set(observer, &device, None),
+                    1 => facts.set(observer, &device, Some(fact(instance, None))),
+                    _ => facts.replace(observer, [(device.clone(), fact(instance, None)), (device, fact(1, None))]),
+                }
+                for instance in 0..4 {
+                    let scanned = (0..4).map(|device| format!("tap{device}")).filter(|device| {
+                        facts.of(device).iter().any(|(_, fact)| fact.instance == id(instance))
+                    });
+                    let expected: Vec<_> = scanned.collect();
+                    proptest::prop_assert_eq!(facts.devices_of(&BTreeSet::from([id(instance)])), expected);
+                }
+            }
+        }
     }
 }

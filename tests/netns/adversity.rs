@@ -76,7 +76,7 @@ fn lost_link_events_are_made_good() {
     node.wait_unknown(vanished).unwrap();
     lab::wait::until("the guest is served again", || Ok(same_index.read_uuid(false).ok())).unwrap();
     reads_own(&same_index);
-    assert!(node.log().contains("listing all links anew"), "no event was lost: the test shows nothing");
+    assert!(node.log().contains("listing all links again"), "no event was lost: the test shows nothing");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! - of what does not fit, prefixes of one MAC that lie closest together are merged into the shortest prefix that covers
 //!   them, until the rest fits: no address that was allowed is lost, and as few as possible are added;
 //! - only where there are more MACs than places some get none, never the port's own;
-//! - whoever asks learns that it did not fit.
+//! - the caller learns that it did not fit.
 //!
 //! Wider sources put no data at risk: which instance's data is read is decided by the tap that a packet comes from. They
 //! only let the guest use more source addresses for its own metadata.

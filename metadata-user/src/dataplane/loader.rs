@@ -58,7 +58,7 @@ impl Dataplane {
 /// Returns the tag that new maps begin with: later than any that was given away before, without knowing those.
 ///
 /// The responder's namespace outlives the maps, and in it connections of a daemon that was killed: the kernel sends
-/// what they still hold for minutes. With tags from 1 on again, that would go to whoever gets their tag now. So tags
+/// what they still hold for minutes. With tags from 1 on again, that would go to the tap that gets their tag now. So tags
 /// follow the time since boot, which no namespace outlives, at more of them than taps can be attached in that time.
 fn first_tag() -> Result<u32, DataplaneError> {
     const TAGS_PER_MILLISECOND: u128 = 16;

@@ -51,7 +51,7 @@ impl Pins {
         Self { dir: dir.to_path_buf() }
     }
 
-    /// Tells whether the directory is there, with pins in it; one that may not be looked at is an error.
+    /// Tells whether the directory exists, with pins in it; one that may not be looked at is an error.
     pub(super) fn exist(&self) -> Result<bool, DataplaneError> {
         let dir = &self.dir;
         match dir.metadata() {
@@ -99,7 +99,7 @@ impl Pins {
     pub(super) fn remove_links(&self) -> Result<(), DataplaneError> {
         let links = self.dir.join("links");
         for entry in std::fs::read_dir(&links).map_err(pin("list", &links))?.flatten() {
-            // Marks of qdiscs are directories; whoever removes the qdisc removes its mark.
+            // Marks of qdiscs are directories; what removes the qdisc removes its mark.
             if !entry.path().is_dir() {
                 unpin(&entry.path())?;
             }

@@ -1,5 +1,5 @@
-//! The qdisc that a filter needs: made where there is none, and removed again only if it was made here and nobody else
-//! has put a filter into it since.
+//! The qdisc that a filter needs: made where there is none, and removed again only if it was made here and holds
+//! no filter of another program.
 //!
 //! A tap gets `ingress`, whose filters are asked as clsact's are. Open vSwitch, which limits a tap's rate by a filter in an
 //! `ingress` of its own, removes one that it finds there first; in front of a clsact it gives up, and the rate stays as it is.

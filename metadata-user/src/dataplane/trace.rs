@@ -29,7 +29,7 @@ pub struct Trace {
     ebpf: Ebpf,
 }
 
-/// Sends each line to whoever asked for the trace; lines that find no room are lost.
+/// Sends each line to the trace's reader; lines that find no room are lost.
 #[derive(Debug)]
 struct Lines(mpsc::Sender<String>);
 

@@ -5,7 +5,7 @@
 //!   kernel refuses them, it is held: its connections are answered with 503;
 //! - a tag that is held stays the tap's for as long as the tap stays held, however often binding it fails, so that
 //!   failures end no connection and use up no tags;
-//! - a tag that is bound ends as soon as its tap is to belong to another instance or to nobody, whatever else fails: first
+//! - a tag that is bound ends as soon as its tap is to have another owner or none, whatever else fails: first
 //!   in the kernel, for all but resets, then for its connections, which those resets close;
 //! - where the kernel refuses new rules for the same instance and port, the rules that it has stay in force.
 

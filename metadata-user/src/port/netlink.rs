@@ -1,4 +1,4 @@
-//! Links, as the kernel tells of them.
+//! Links, as the kernel reports them.
 //!
 //! Promises: events come in the kernel's order; where some were lost, a complete list comes instead.
 
@@ -30,14 +30,14 @@ pub struct Link {
     pub name: String,
 }
 
-/// What happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// A link is there, or is not what it was.
+    /// A link is new, or has changed.
     Changed(Link),
     /// A link is gone, or has moved to another namespace.
     Gone(IfIndex),
-    /// Events were lost; these are the links that there are.
+    /// Events were lost; these are all links.
     Resync(Vec<Link>),
 }
 
@@ -60,7 +60,7 @@ pub struct Links {
     handle: Handle,
     messages: BoxStream<'static, NetlinkPayload<RouteNetlinkMessage>>,
     connection: tokio::task::JoinHandle<()>,
-    /// The list that makes good for lost events. Kept until it is whole: the kernel refuses a second one on this socket
+    /// The list that replaces lost events. Kept until it is whole: the kernel refuses a second one on this socket
     /// while one is under way.
     listing: Option<BoxFuture<'static, Result<Vec<Link>, NetlinkError>>>,
 }
@@ -77,7 +77,7 @@ impl Drop for Links {
     }
 }
 
-/// Starts watching, and returns the links that there are. What changes in between comes as an event.
+/// Starts watching, and returns all links. What changes in between comes as an event.
 ///
 /// # Errors
 /// See [`NetlinkError`].
@@ -94,7 +94,7 @@ pub async fn watch() -> Result<(Links, Vec<Link>), NetlinkError> {
 }
 
 impl Links {
-    /// Returns the next event. Cancel-safe: a list that was not finished is gone on with by the next call.
+    /// Returns the next event. Cancel-safe: the next call continues a list that was not finished.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -118,7 +118,7 @@ impl Links {
                     return Ok(LinkEvent::Gone(IfIndex(message.header.index)));
                 }
                 NetlinkPayload::Overrun(_) => {
-                    tracing::warn!("link events were lost; listing all links anew");
+                    tracing::warn!("link events were lost; listing all links again");
                     self.listing = Some(list(self.handle.clone()).boxed());
                 }
                 _ => {}

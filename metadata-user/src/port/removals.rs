@@ -1,7 +1,8 @@
-//! Filters that others take off our taps, as the kernel tells of them.
+//! Filters that other programs remove from our taps, as the kernel reports them.
 //!
 //! Without tcx a program lies in a queueing discipline that is not ours alone: Open vSwitch removes it from each interface
-//! that it takes, and makes another one for policing. With tcx nothing of this touches the program, so nobody watches.
+//! that it takes, and makes another one for policing. With tcx nothing of this touches the program, so there is nothing
+//! to watch.
 //!
 //! Promises: whatever may have lost its filter is named; where events were lost, that may be every tap.
 
@@ -27,7 +28,7 @@ pub(super) enum Removal {
     Unknown,
 }
 
-/// A watch on this namespace's filters; one that never says anything where there is nothing to watch.
+/// A watch on this namespace's filters; one without events where there is nothing to watch.
 pub(super) struct Removals {
     messages: BoxStream<'static, NetlinkPayload<RouteNetlinkMessage>>,
     connection: Option<tokio::task::JoinHandle<()>>,

@@ -28,7 +28,7 @@ use crate::dataplane::IfIndex;
 const INNER_NAME: &str = "guests";
 /// The largest MTU that a pair takes: packets of guests with any MTU fit, with 20 bytes more.
 const PAIR_MTU: u32 = 65535;
-/// The gateway to all guests. Nobody has it; its neighbour entry is permanent.
+/// The gateway to all guests. No interface has this address; its neighbour entry is permanent.
 const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Length of the identity addresses' prefix, in bits.
 const IDENTITY_PREFIX_LEN: u8 = 16;
