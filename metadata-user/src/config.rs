@@ -26,6 +26,8 @@ use pattern::NamePattern;
 use snapshot::Snapshot;
 use target::Target;
 
+use crate::policy::Policy;
+
 /// Everything an operator may set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -214,6 +216,14 @@ pub struct Http {
     pub connections: usize,
     /// Threads that answer guests.
     pub threads: usize,
+}
+
+impl Http {
+    /// Returns what an instance may do of which the document says nothing else.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { connections_per_port: self.connections_per_port }
+    }
 }
 
 /// `[admin]`.

@@ -34,6 +34,7 @@ use std::time::Duration;
 use crate::config::{self, defaults};
 use crate::identity::Identities;
 use crate::origin::Origin;
+use crate::policy::Policy;
 use crate::store::Store;
 
 pub use crate::metrics::Http as Counters;
@@ -48,7 +49,7 @@ pub struct Guests {
     identities: Arc<Identities>,
     store: Arc<Store>,
     limits: Arc<Limits>,
-    connections_per_port: usize,
+    policy: Policy,
     counters: Arc<Counters>,
     times: Times,
     origin: OnceLock<Origin>,
@@ -79,7 +80,7 @@ impl Guests {
             identities,
             store,
             limits: Arc::new(Limits::new(settings.connections)),
-            connections_per_port: settings.connections_per_port,
+            policy: settings.policy(),
             counters: Arc::new(counters),
             times: Times {
                 request: settings.request_timeout,

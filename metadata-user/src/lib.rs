@@ -19,6 +19,7 @@ pub mod identity;
 mod links;
 pub mod metrics;
 pub mod origin;
+pub mod policy;
 pub mod port;
 pub mod readiness;
 pub mod record;

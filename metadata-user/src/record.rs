@@ -14,6 +14,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use crate::policy::PolicyOverrides;
+
 mod address;
 mod device;
 mod port;
@@ -91,6 +93,8 @@ pub struct InstanceRecord {
     pub password: Option<Box<str>>,
     /// Roles of the user who booted it, joined by commas, for dynamic vendor data.
     pub boot_roles: Option<Box<str>>,
+    /// What it may do, where that differs from the configuration.
+    pub policy: PolicyOverrides,
     /// Its ports, in order of its network interfaces.
     pub ports: Vec<PortRecord>,
 }

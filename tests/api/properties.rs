@@ -249,6 +249,7 @@ fn document() -> BoxedStrategy<Value> {
             ("local_ipv4", optional_text()),
             ("password", optional_text()),
             ("boot_roles", optional_text()),
+            ("policy", nullable((1..=u32::MAX).prop_map(|count| json!({ "connections_per_port": count })).boxed())),
         ],
     )
 }

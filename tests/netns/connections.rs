@@ -2,6 +2,7 @@
 
 use lab::http::Connection;
 use lab::{Guest, Node, NodePlan, Request};
+use serde_json::json;
 
 const PATH: &str = "/openstack/latest/meta_data.json";
 
@@ -137,4 +138,20 @@ fn odd_methods_and_targets_get_novas_answer_and_never_a_tunnel() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
         assert_eq!(answer.contains("The resource could not be found."), status == 404, "{line}: {answer}");
     }
+}
+
+#[test]
+fn a_document_says_how_many_connections_its_guest_may_have_from_the_next_one_on() {
+    let node = node();
+    let guest = node.guest("a").document(|document| document.with("policy", json!({"connections_per_port": 2})));
+    let guest = guest.boot().unwrap();
+    let mut connections: Vec<_> = (0..3).map(|_| idle(&guest)).collect();
+    assert!(connections[0].wait_closed().unwrap().is_empty());
+    wait_gave_way(&node, 1);
+    node.write(&guest.document().clone().with("policy", json!({"connections_per_port": 5}))).unwrap();
+    lab::wait::until("five connections are kept", || {
+        let mut five: Vec<_> = (0..5).map(|_| idle(&guest)).collect();
+        Ok(five.iter_mut().all(|one| one.exchange(&Request::get(PATH)).is_ok()).then_some(()))
+    })
+    .unwrap();
 }

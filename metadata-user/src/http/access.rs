@@ -7,6 +7,7 @@ use crate::api::Date;
 use crate::clock;
 use crate::identity::{Identity, Lease};
 use crate::origin::{Origin, Outcome, Want};
+use crate::policy::PolicyOverrides;
 use crate::record::InstanceId;
 use crate::store::{Content, Store};
 
@@ -53,6 +54,16 @@ pub(super) struct Guest {
     pub(super) lease: Lease,
     pub(super) store: Arc<Store>,
     pub(super) origin: Option<Origin>,
+}
+
+impl Guest {
+    /// Returns what the connection's instance may do, where that differs from the configuration.
+    pub(super) fn policy(&self) -> PolicyOverrides {
+        match self.resolve() {
+            Resolution::Ready(content) => content.policy(),
+            Resolution::NotReady | Resolution::Ended => PolicyOverrides::default(),
+        }
+    }
 }
 
 impl Access for Guest {

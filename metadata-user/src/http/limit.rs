@@ -61,28 +61,34 @@ impl Limits {
         progress: Arc<Progress>,
     ) -> Result<Permit, Refusal> {
         let mut port = self.ports.entry(tag).or_default();
-        let port_is_full = port.placed.len() >= per_port;
         let node_is_full = self.open.fetch_add(1, Ordering::Relaxed) >= self.total;
         let may_leave = self.leaving.load(Ordering::Relaxed) < self.total.div_ceil(4);
-        if port_is_full || node_is_full {
-            let freed = may_leave && port.leaving < per_port && port.make_longest_idle_leave();
-            if freed {
-                self.leaving.fetch_add(1, Ordering::Relaxed);
-                self.open.fetch_sub(1, Ordering::Relaxed);
-            } else if port_is_full {
-                drop(port);
-                self.open.fetch_sub(1, Ordering::Relaxed);
-                return Err(Refusal::PortLimit(tag.0));
-            } else {
-                // Another port's lock is needed, and no two are ever held.
-                drop(port);
-                if !(may_leave && self.make_another_port_leave(tag)) {
-                    self.open.fetch_sub(1, Ordering::Relaxed);
-                    self.forget_if_unused(tag);
-                    return Err(Refusal::TotalLimit);
-                }
-                port = self.ports.entry(tag).or_default();
+        let mut freed = 0;
+        // More than one goes where the limit was lowered.
+        while port.placed.len() >= per_port || (node_is_full && freed == 0) {
+            let is_surplus = port.placed.len() > per_port;
+            let may_go = is_surplus || freed > 0 || (may_leave && port.leaving < per_port);
+            if !(may_go && port.make_longest_idle_leave()) {
+                break;
             }
+            freed += 1;
+        }
+        self.leaving.fetch_add(freed, Ordering::Relaxed);
+        self.open.fetch_sub(freed, Ordering::Relaxed);
+        if port.placed.len() >= per_port {
+            drop(port);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::PortLimit(tag.0));
+        }
+        if node_is_full && freed == 0 {
+            // Another port's lock is needed, and no two are ever held.
+            drop(port);
+            if !(may_leave && self.make_another_port_leave(tag)) {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+                self.forget_if_unused(tag);
+                return Err(Refusal::TotalLimit);
+            }
+            port = self.ports.entry(tag).or_default();
         }
         port.placed.push(Arc::clone(&progress));
         drop(port);
@@ -202,6 +208,17 @@ mod tests {
         permits.push(busy(&limits, 1, 3).expect("the first is idle again"));
         drop(permits);
         assert_eq!((limits.open(), limits.leaving.load(Ordering::Relaxed), limits.ports.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_lower_limit_counts_from_the_next_connection_on() {
+        let limits = Arc::new(Limits::new(100));
+        let before: Vec<_> = (0..10).map(|_| idle(&limits, 1, 10).expect("a place")).collect();
+        before[9].progress.read();
+        let next = busy(&limits, 1, 3).expect("a place");
+        assert_eq!((limits.open(), before.iter().filter(|permit| permit.progress.must_leave()).count()), (3, 8));
+        let higher = busy(&limits, 1, 4).expect("a higher limit counts too");
+        assert!(![&before[9], &next, &higher].into_iter().any(|permit| permit.progress.must_leave()));
     }
 
     #[test]

@@ -74,11 +74,12 @@ impl Guests {
         let address = IdentityAddress::decode(&address.ip().octets()).ok_or(Refusal::Foreign(peer))?;
         let tag = Tag(address.tag);
         let lease = self.identities.lease(tag).ok_or(Refusal::Unknown(address.tag))?;
-        let permit = self.limits.admit(tag, self.connections_per_port, Arc::clone(progress))?;
-        Ok((
-            Guest { tag: address.tag, lease, store: Arc::clone(&self.store), origin: self.origin.get().cloned() },
-            permit,
-        ))
+        let guest =
+            Guest { tag: address.tag, lease, store: Arc::clone(&self.store), origin: self.origin.get().cloned() };
+        // Looked at for each connection, so that a change of the document counts from the next one on.
+        let policy = self.policy.with(&guest.policy());
+        let permit = self.limits.admit(tag, policy.connections_per_port, Arc::clone(progress))?;
+        Ok((guest, permit))
     }
 }
 

@@ -15,6 +15,7 @@ mod document;
 mod encoding;
 mod error;
 mod place;
+mod policy;
 mod value;
 mod work;
 mod write;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::{NovaPages, RenderedInstance};
+use crate::policy::PolicyOverrides;
 use crate::record::InstanceId;
 
 /// An instance. Cheap to clone.
@@ -21,6 +22,15 @@ impl Content {
         match self {
             Self::Rendered(instance) => instance.record().uuid,
             Self::NovaPages(copied) => copied.uuid(),
+        }
+    }
+
+    /// Returns what the instance may do, where that differs from the configuration.
+    #[must_use]
+    pub fn policy(&self) -> PolicyOverrides {
+        match self {
+            Self::Rendered(instance) => instance.record().policy,
+            Self::NovaPages(_) => PolicyOverrides::default(),
         }
     }
 

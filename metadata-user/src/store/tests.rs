@@ -48,6 +48,7 @@ pub(crate) fn record(number: u128, project: &str, devices: &[&str]) -> InstanceR
         local_ipv4: None,
         password: None,
         boot_roles: None,
+        policy: crate::policy::PolicyOverrides::default(),
         ports: ports.collect(),
     }
 }

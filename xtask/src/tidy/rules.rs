@@ -23,6 +23,8 @@ pub(super) const LEVELS: &[Level] = &[
             "base64",
             "drain",
             "error_text",
+            "metrics",
+            "policy",
             "readiness",
             "record",
             "secret",

@@ -106,6 +106,7 @@ pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
         local_ipv4: document.local_ipv4.unwrap_or_else(|| local_ipv4(&ports)),
         password: document.password,
         boot_roles: document.boot_roles,
+        policy: document.policy.overrides()?,
         ports,
     })
 }

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::policy::PolicyDocument;
 use super::value::{
     AddressOrCidrText, Base64Text, CidrText, HostNameText, IpText, MacText, Metadata, NonEmptyText, UuidText, choice,
     choice_or_default, nullable, optional_choice, or_default, or_true,
@@ -148,6 +149,11 @@ pub(super) struct Document {
     /// The roles of the user who booted the instance, with commas between, for dynamic vendor data. Default: none.
     #[serde(default)]
     pub(super) boot_roles: Option<Box<str>>,
+
+    /// What this instance may do, where it differs from the node's configuration. Default: nothing differs.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<PolicyDocument>")]
+    pub(super) policy: PolicyDocument,
 }
 
 /// Names in the EC2 tree.

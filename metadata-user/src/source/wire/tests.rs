@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{MAX_DOCUMENT, parse, read_back, schema, work, write};
+use crate::policy::PolicyOverrides;
 use crate::record::InstanceRecord;
 
 mod nulls;
@@ -38,6 +39,27 @@ fn three_fields_are_enough() {
     assert_eq!(port.device_name(), "tap71d7b07f-b1");
     assert!(port.port_security && port.listed);
     assert!(port.sources().is_empty() && port.network.subnets.is_empty());
+}
+
+#[test]
+fn a_policy_is_what_the_document_says_otherwise() {
+    assert_eq!(read(SHORT).policy, PolicyOverrides::default());
+    for nothing in ["null", "{}", r#"{"connections_per_port": null}"#] {
+        assert_eq!(read(&with(&format!("\"policy\": {nothing}"))).policy, PolicyOverrides::default());
+    }
+    let record = read(&with(r#""policy": {"connections_per_port": 2000}"#));
+    assert_eq!(record.policy.connections_per_port.map(std::num::NonZeroU32::get), Some(2000));
+    let mut written = Vec::new();
+    write(&record, &mut written).expect("written");
+    assert_eq!(read_back(&written).expect("reads back"), record);
+    for (policy, expected) in [
+        (r#"{"connections_per_port": 0}"#, "at policy.connections_per_port: 0 connections would"),
+        (r#"{"connections_per_port": -1}"#, "at policy.connections_per_port: "),
+        (r#"{"connections": 1}"#, "at policy.connections: unknown field"),
+    ] {
+        let error = parse(with(&format!("\"policy\": {policy}")).as_bytes()).expect_err(policy).to_string();
+        assert!(error.contains(expected), "{policy}: {error}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::io;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+use super::policy::PolicyDocument;
 use crate::base64::Encoded;
 use crate::record::{
     AddressPair, BlockDevice, Bus, Device, DeviceKind, Ec2Ids, FixedIp, InstanceRecord, KeyPair, NetworkRecord,
@@ -74,6 +75,8 @@ struct InstanceText<'a> {
     local_ipv4: Option<&'a str>,
     password: Option<&'a str>,
     boot_roles: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<PolicyDocument>,
     ports: Vec<PortText<'a>>,
 }
 
@@ -106,6 +109,7 @@ impl<'a> InstanceText<'a> {
             local_ipv4,
             password,
             boot_roles,
+            policy,
             ports,
         } = record;
         let user_data = user_data.as_deref();
@@ -137,6 +141,7 @@ impl<'a> InstanceText<'a> {
             local_ipv4: local_ipv4.as_deref(),
             password: password.as_deref(),
             boot_roles: boot_roles.as_deref(),
+            policy: PolicyDocument::of(policy),
             ports: ports.iter().map(PortText::of).collect(),
         }
     }

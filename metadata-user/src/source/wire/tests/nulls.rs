@@ -8,6 +8,7 @@ fn full() -> Value {
         "uuid": "0171c6ae-ed6b-4787-bf6b-45a1db501aa3",
         "project_id": "demo",
         "ec2_ids": {},
+        "policy": {},
         "keypairs": [{"name": "k", "public_key": "d"}],
         "block_device_mapping": [{"source_type": "image"}],
         "device_metadata": [
@@ -26,9 +27,10 @@ fn full() -> Value {
 }
 
 /// Where each kind of object is in it.
-const PLACES: [(&str, &str); 12] = [
+const PLACES: [(&str, &str); 13] = [
     ("", ""),
     ("Ec2IdsDocument", "/ec2_ids"),
+    ("PolicyDocument", "/policy"),
     ("KeyPairDocument", "/keypairs/0"),
     ("BlockDeviceDocument", "/block_device_mapping/0"),
     ("DeviceDocument", "/device_metadata/0"),
