@@ -87,7 +87,7 @@ pub struct InstanceRecord {
     pub dedicated_cpus: Vec<u32>,
     /// Names of its security groups as the EC2 tree lists them; repeats are kept.
     pub security_groups: Vec<Box<str>>,
-    /// What the EC2 tree says as `local-ipv4`.
+    /// The EC2 tree's `local-ipv4`.
     pub local_ipv4: Option<Box<str>>,
     /// The password that the guest posted, as far as the source knows it.
     pub password: Option<Box<str>>,
@@ -133,7 +133,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// Returns Nova's word for it.
+    /// Returns Nova's name of it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// An IP address as somebody wrote it.
 ///
-/// An IPv6 address has many spellings, and Nova tells guests the one that was stored. Addresses of different spelling
+/// An IPv6 address has many spellings, and Nova shows guests the one that was stored. Addresses of different spelling
 /// are not equal here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {

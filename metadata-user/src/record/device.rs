@@ -17,7 +17,7 @@ pub struct BlockDevice {
 
 /// A device with metadata.
 ///
-/// Nova tells a field that was never set from one that is null; where both occur, the outer `Option` is "set".
+/// Nova distinguishes a field that was never set from one that is null; where both occur, the outer `Option` is "set".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// What it is.

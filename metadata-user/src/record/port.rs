@@ -16,9 +16,9 @@ pub struct PortRecord {
     pub devname: Option<Box<str>>,
     /// Whether the guest is held to its own addresses.
     pub port_security: bool,
-    /// Whether the guest is told of this port. A port that is not listed still identifies the guest.
+    /// Whether guests see this port in their network data. A port that is not listed still identifies the guest.
     pub listed: bool,
-    /// Nova's word for how the port is plugged.
+    /// How the port is plugged: Nova's `vif_type`.
     pub vif_type: Box<str>,
     /// The guest's addresses, in order.
     pub fixed_ips: Vec<FixedIp>,
@@ -112,7 +112,7 @@ pub struct SubnetRecord {
     pub enable_dhcp: bool,
     /// Whether a DHCP server's address is recorded: there is one with Neutron's DHCP agent, none with OVN.
     pub dhcp_server: bool,
-    /// How an IPv6 guest gets its address: Neutron's word.
+    /// How an IPv6 guest gets its address: Neutron's `ipv6_address_mode`.
     pub ipv6_address_mode: Option<&'static str>,
     /// The port's addresses in this subnet: indices into [`PortRecord::fixed_ips`].
     pub fixed_ips: Vec<usize>,

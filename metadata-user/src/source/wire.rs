@@ -1,4 +1,4 @@
-//! The document: one JSON object per instance, in Nova's and Neutron's words.
+//! The document: one JSON object per instance, with Nova's and Neutron's names.
 //!
 //! Promises: a document is accepted as a whole or refused with the line, the column, the field and the remedy; unknown
 //! fields are refused; what a record holds has been checked here. The JSON Schema comes from the same types. A record can
@@ -76,7 +76,7 @@ pub fn write(record: &InstanceRecord, out: &mut dyn std::io::Write) -> std::io::
 #[must_use]
 pub fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(document::Document);
-    // Descriptions say the defaults: most are derived, and null is a value of its own.
+    // Descriptions name the defaults: most are derived, and null means absent.
     schemars::transform::RecursiveTransform(without_null_default).transform(&mut schema);
     schema.to_value()
 }

@@ -30,7 +30,7 @@ struct Row {
     uuid: String,
     project: String,
     name: String,
-    ports: Vec<String>,
+    taps: Vec<String>,
     problem: Option<String>,
     stored: Stored,
 }
@@ -56,21 +56,21 @@ impl Verb {
             let values: Vec<_> = rows.iter().map(Row::json).collect();
             print_json(&values, out)?;
         } else if self.all_nodes {
-            let head = ["NODE", "UUID", "PROJECT", "NAME", "PORTS", "KEY", "REVISION", "STATE"];
+            let head = ["NODE", "UUID", "PROJECT", "NAME", "TAPS", "KEY", "REVISION", "STATE"];
             let cells = |row: &Row| {
-                let [uuid, project, name, ports, key, revision, state] = row.cells();
-                [row.stored.node.clone().unwrap_or_default(), uuid, project, name, ports, key, revision, state]
+                let [uuid, project, name, taps, key, revision, state] = row.cells();
+                [row.stored.node.clone().unwrap_or_default(), uuid, project, name, taps, key, revision, state]
             };
             table::print(head, &rows.iter().map(cells).collect::<Vec<_>>(), out)?;
         } else if matches!(source, config::Source::Etcd(_)) {
-            let head = ["UUID", "PROJECT", "NAME", "PORTS", "KEY", "REVISION", "STATE"];
+            let head = ["UUID", "PROJECT", "NAME", "TAPS", "KEY", "REVISION", "STATE"];
             table::print(head, &rows.iter().map(Row::cells).collect::<Vec<_>>(), out)?;
         } else {
             let cells = |row: &Row| {
-                let [uuid, project, name, ports, file, _, state] = row.cells();
-                [uuid, project, name, ports, file, state]
+                let [uuid, project, name, taps, file, _, state] = row.cells();
+                [uuid, project, name, taps, file, state]
             };
-            let head = ["UUID", "PROJECT", "NAME", "PORTS", "FILE", "STATE"];
+            let head = ["UUID", "PROJECT", "NAME", "TAPS", "FILE", "STATE"];
             table::print(head, &rows.iter().map(cells).collect::<Vec<_>>(), out)?;
         }
         Ok(exit::OK)
@@ -84,12 +84,12 @@ fn row(stored: Stored) -> Row {
             uuid,
             project: record.project_id.to_string(),
             name: record.display_name.as_deref().unwrap_or(&record.hostname).to_owned(),
-            ports: record.ports.iter().map(|port| port.device_name()).collect(),
+            taps: record.ports.iter().map(|port| port.device_name()).collect(),
             problem: None,
             stored,
         },
         Err(problem) => {
-            Row { uuid, project: String::new(), name: String::new(), ports: Vec::new(), problem: Some(problem), stored }
+            Row { uuid, project: String::new(), name: String::new(), taps: Vec::new(), problem: Some(problem), stored }
         }
     }
 }
@@ -100,7 +100,7 @@ impl Row {
             self.uuid.clone(),
             self.project.clone(),
             self.name.clone(),
-            self.ports.join(","),
+            self.taps.join(","),
             self.stored.name.clone(),
             self.stored.revision.map(|revision| revision.to_string()).unwrap_or_default(),
             self.problem.as_ref().map_or("ok".to_owned(), |problem| format!("broken: {problem}")),
@@ -112,7 +112,7 @@ impl Row {
             "uuid": self.stored.id.map(|id| id.to_string()),
             "project_id": Some(&self.project).filter(|_| self.problem.is_none()),
             "name": Some(&self.name).filter(|_| self.problem.is_none()),
-            "ports": self.ports,
+            "taps": self.taps,
             "stored_as": self.stored.name,
             "node": self.stored.node,
             "revision": self.stored.revision,

@@ -2,14 +2,14 @@
 //!
 //! Promises:
 //! - a path is one that the document's schema knows, so a misspelt one is refused and never written;
-//! - a value is a text where the schema says text, and JSON elsewhere; nobody has to quote a host name, or wonder whether
+//! - a value is a text where the schema says text, and JSON elsewhere; no quotes are needed around a host name, and no doubt arises whether
 //!   `5` is a number;
 //! - two names of one thing (`tap` and `devname`; `user_data` and `user_data_b64`) take each other's place;
 //! - a change of nothing gives back the very bytes; otherwise the order of the fields, the indentation, the digits of
 //!   numbers and the last line break stay. Other blanks do not;
 //! - a key that occurs twice is refused, since one of the two would be lost.
 //!
-//! Left out: whether the document can be used afterwards (`wire::parse` says that).
+//! Left out: whether the document can be used afterwards (`wire::parse` decides that).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,16 +21,16 @@ use serde_json::{Map, Value};
 use crate::base64;
 use crate::source::wire;
 
-/// Why a property cannot be read, written or taken away.
+/// Why a property cannot be read, set or unset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::cli) enum PropertyError {
     #[error("a document has no property {0}; `metadatad schema` lists the fields")]
     Unknown(String),
-    #[error("{0} is not the place of an element; write its number from 0, like ports.0")]
+    #[error("{0} does not name an element of a list; write its number from 0, like ports.0")]
     NoNumber(String),
-    #[error("{0} has no properties of its own; leave out what follows it")]
+    #[error("{0} has no properties below it; leave out what follows")]
     NoParts(String),
-    #[error("`{0}` says no value; write key=text, key=@file or key:=JSON")]
+    #[error("`{0}` has no value; write key=text, key=@file or key:=JSON")]
     NoValue(String),
     #[error(
         "the value of {path} is neither text in the schema nor JSON: {problem}; write JSON, like 5, true or [\"a\"]"
@@ -40,9 +40,9 @@ pub(in crate::cli) enum PropertyError {
     NotText(String),
     #[error("the uuid names the document and cannot be changed; `metadatad instance apply` writes another document")]
     Uuid,
-    #[error("{path} is beyond the end: there are {length}; the next one is number {length}")]
+    #[error("{path} is beyond the end of the list, which has {length} elements; the next one is number {length}")]
     BeyondEnd { path: String, length: usize },
-    #[error("the document is not one to change: {0}; write it anew with `metadatad instance apply`")]
+    #[error("the stored document cannot be edited: {0}; replace it with `metadatad instance apply`")]
     NotEditable(String),
 }
 

@@ -69,7 +69,7 @@ fn a_document_is_kept_from_first_to_last() {
     let changed = world.file("c.json", &document(A, "c"));
     let cloud = world.file("cloud.yaml", "#cloud-config\n");
     world.check(&[
-        (&["list"], exit::OK, "UUID  PROJECT  NAME  PORTS  FILE  STATE\n"),
+        (&["list"], exit::OK, "UUID  PROJECT  NAME  TAPS  FILE  STATE\n"),
         (&["apply", &a, "--dry-run"], exit::OK, "aa3: would be created\n"),
         (&["get", A], exit::ABSENT, "there is no instance 0171c6ae"),
         (&["apply", &a, &b], exit::OK, "aa3: created\n0171c6ae-ed6b-4787-bf6b-45a1db501bbb: created\n"),
@@ -125,6 +125,31 @@ fn nothing_is_written_that_cannot_be_used() {
 }
 
 #[test]
+fn what_the_daemon_cannot_read_is_not_applied() {
+    let world = World::new();
+    let stored = |name: &str, bytes: &[u8]| {
+        fs::write(world.path(name), bytes).expect("a file");
+        world.path(name).display().to_string()
+    };
+    let text = document(A, "a");
+    let marked = stored("marked.json", format!("\u{feff}{text}").as_bytes());
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let wide = stored("wide.json", &wide);
+    let large = stored("large.json", document(A, &"a".repeat(crate::source::wire::MAX_DOCUMENT)).as_bytes());
+    world.check(&[
+        (&["validate", &marked], exit::OK, ": good\n"),
+        (&["apply", &marked], exit::OK, "aa3: created\n"),
+        (&["get", A, "--property", "display_name"], exit::OK, "a\n"),
+        (&["set", A, "--property", "ports.0.tap=tap7"], exit::OK, "aa3: changed\n"),
+        (&["get", A, "--property", "ports.0.devname"], exit::OK, "tap7\n"),
+        (&["list"], exit::OK, "tap7"),
+        (&["validate", &wide], exit::BAD_DOCUMENT, "it is UTF-16; save it as UTF-8"),
+        (&["apply", &wide], exit::BAD_DOCUMENT, "it is UTF-16; save it as UTF-8"),
+        (&["apply", &large], exit::BAD_DOCUMENT, "it is larger than 16 MiB; make its user data smaller"),
+    ]);
+}
+
+#[test]
 fn a_broken_document_is_shown_and_can_be_repaired() {
     let world = World::new();
     let stored = |name: &str, text: &str| fs::write(world.path("instances").join(name), text).expect("a file");
@@ -132,12 +157,12 @@ fn a_broken_document_is_shown_and_can_be_repaired() {
     stored("a.json", &document(A, "a").replace("fa:16", "fa-16"));
     stored(&format!("{B}.json"), "{ torn");
     world.check(&[
-        (&["list"], exit::OK, "aa3  -        -     -      a.json"),
+        (&["list"], exit::OK, "aa3  -        -     -     a.json"),
         (&["list"], exit::OK, "broken: line 8, column 40, at ports[0].mac_address"),
         (&["list", "--json"], exit::OK, "\"problem\": \"line 1, column 3"),
         (&["set", A, "--property", "ports.0.mac_address=fa:16:3e:00:00:01"], exit::OK, "aa3: changed"),
         (&["get", B], exit::OK, "{ torn"),
-        (&["set", B, "--property", "hostname=x"], exit::BAD_DOCUMENT, "write it anew with `metadatad instance apply`"),
+        (&["set", B, "--property", "hostname=x"], exit::BAD_DOCUMENT, "replace it with `metadatad instance apply`"),
         (&["apply", &good], exit::OK, "bbb: changed"),
     ]);
     stored("twice.json", &document(B, "twice"));

@@ -260,7 +260,7 @@ impl Mirror {
                 "the last part of the key is not an instance's UUID in lower case; rename the key, or delete it";
             return self.refuse(name, value, None, problem.to_owned());
         };
-        self.is_there(id);
+        self.note_present(id);
         if value.len() > MAX_DOCUMENT {
             return self.too_large(name, value);
         }
@@ -290,7 +290,7 @@ impl Mirror {
     pub(super) fn put_unreceived(&mut self, key: &[u8]) {
         let Some(name) = self.name(key) else { return };
         if let Some(id) = instance(&name) {
-            self.is_there(id);
+            self.note_present(id);
         }
         self.too_large(name, b"");
     }
@@ -334,8 +334,8 @@ impl Mirror {
         Some(String::from_utf8_lossy(key.strip_prefix(self.prefix.as_bytes())?).into_owned())
     }
 
-    /// Its key is there, whatever it holds.
-    fn is_there(&mut self, id: InstanceId) {
+    /// Takes note that an instance's key exists, whatever its value.
+    fn note_present(&mut self, id: InstanceId) {
         self.unconfirmed.remove(&id);
         if let Some(load) = &mut self.load {
             load.seen.insert(id);

@@ -56,7 +56,7 @@ pub(super) struct Document {
     #[schemars(with = "Option<String>")]
     pub(super) reservation_id: Option<Option<Box<str>>>,
 
-    /// The flavor's name. Default: none; the EC2 tree says `None`.
+    /// The flavor's name. Default: none; the EC2 tree shows `None`.
     #[serde(default)]
     pub(super) flavor: Option<Box<str>>,
 
@@ -89,7 +89,7 @@ pub(super) struct Document {
     pub(super) key_data: Option<Option<Box<str>>>,
 
     /// The key pairs stored with the instance; guests see the first. Default: one SSH key of `key_name` and `key_data`, if
-    /// both are there.
+    /// both are given.
     #[serde(default)]
     pub(super) keypairs: Option<Vec<KeyPairDocument>>,
 
@@ -98,7 +98,7 @@ pub(super) struct Document {
     #[schemars(with = "Option<Metadata>")]
     pub(super) metadata: Metadata,
 
-    /// User data as plain text. Default: none, which guests can tell from an empty text.
+    /// User data as plain text. Default: none, which guests can distinguish from an empty text.
     #[serde(default)]
     pub(super) user_data: Option<Box<str>>,
 
@@ -137,7 +137,7 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) security_groups: Option<Vec<Box<str>>>,
 
-    /// What the EC2 tree says as `local-ipv4`. Default: the first fixed IPv4 address, else the first fixed address.
+    /// The EC2 tree's `local-ipv4`. Default: the first fixed IPv4 address, else the first fixed address.
     #[serde(default, deserialize_with = "nullable")]
     #[schemars(with = "Option<String>")]
     pub(super) local_ipv4: Option<Option<Box<str>>>,
@@ -366,7 +366,7 @@ pub(super) struct PortDocument {
     #[schemars(with = "Option<String>", length(min = 1, max = 15))]
     pub(super) devname: Option<Option<Box<str>>>,
 
-    /// Nova's word for how the port is plugged: `ovs`, `bridge`, `tap` and so on. Default: `tap`.
+    /// How the port is plugged, as Nova names it: `ovs`, `bridge`, `tap` and so on. Default: `tap`.
     #[serde(default)]
     pub(super) vif_type: Option<Box<str>>,
 
@@ -385,7 +385,8 @@ pub(super) struct PortDocument {
     #[schemars(with = "Option<Vec<Box<str>>>")]
     pub(super) security_groups: Vec<Box<str>>,
 
-    /// Whether the guest is told of the port. A port that is not listed still identifies the guest. Default: true.
+    /// Whether guests see the port in their network data. A port that is not listed still identifies the guest. Default:
+    /// true.
     #[serde(default = "yes", deserialize_with = "or_true")]
     #[schemars(with = "Option<bool>")]
     pub(super) listed: bool,
@@ -446,8 +447,8 @@ pub(super) struct NetworkDocument {
     #[schemars(with = "Option<bool>")]
     pub(super) injected: bool,
 
-    /// Its subnets; guests are told of the first IPv4 and the first IPv6 one. Default: one with DHCP for each IP version
-    /// that the port has an address of.
+    /// Its subnets; guests see the first IPv4 and the first IPv6 one. Default: one with DHCP for each IP version that the
+    /// port has an address of.
     #[serde(default)]
     pub(super) subnets: Option<Vec<SubnetDocument>>,
 }
@@ -477,12 +478,13 @@ pub(super) struct SubnetDocument {
     #[schemars(with = "Option<Vec<RouteDocument>>")]
     pub(super) host_routes: Vec<RouteDocument>,
 
-    /// Whether DHCP is on: guests are then told to use it, and not told the address. Default: true.
+    /// Whether DHCP is on: guests are then configured to use it, and do not see the address. Default: true.
     #[serde(default = "yes", deserialize_with = "or_true")]
     #[schemars(with = "Option<bool>")]
     pub(super) enable_dhcp: bool,
 
-    /// The address of the DHCP server, where Neutron has a port for it. With it the MTU is not told. Default: none.
+    /// The address of the DHCP server, where Neutron has a port for it. With it guests do not see the MTU. Default:
+    /// none.
     #[serde(default)]
     pub(super) dhcp_server: Option<IpText>,
 

@@ -206,7 +206,7 @@ fn remedies_stay_apart_from_texts_with_semicolons() {
             "the text is empty",
             "write one, or leave the field out if it is optional",
         ),
-        (r#""metadata": {"a; b": "1", "a; b": "2"}"#, "the key \"a; b\" is there twice", "keep one of them"),
+        (r#""metadata": {"a; b": "1", "a; b": "2"}"#, "the key \"a; b\" occurs twice", "keep one of them"),
     ] {
         let error = parse(with(fields).as_bytes()).expect_err(fields);
         assert!(error.problem.starts_with(problem), "{error}");
@@ -267,7 +267,7 @@ fn errors_name_place_field_and_remedy() {
             "line 3, column 59, at user_data_b64: the user data is given twice; keep user_data or user_data_b64",
         ),
         (with("\"user_data_b64\": \"a\""), "line 3, column 44, at user_data_b64: not base64: the length is not"),
-        (with("\"metadata\": {\"a\": \"1\", \"a\": \"2\"}"), "the key \"a\" is there twice; keep one of them"),
+        (with("\"metadata\": {\"a\": \"1\", \"a\": \"2\"}"), "the key \"a\" occurs twice; keep one of them"),
         (
             with("\"metadata\": {\"a\": 1}"),
             "line 3, column 43, at metadata.a: invalid type: integer `1`, expected a string; ",

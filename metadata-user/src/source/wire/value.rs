@@ -178,7 +178,7 @@ impl<'de> Deserialize<'de> for Metadata {
                 let mut seen = std::collections::HashSet::new();
                 while let Some(key) = map.next_key::<Box<str>>()? {
                     if !seen.insert(key.clone()) {
-                        let problem = format!("the key {} is there twice", quoted(&key));
+                        let problem = format!("the key {} occurs twice", quoted(&key));
                         return Err(A::Error::custom(refusal(problem, "keep one of them")));
                     }
                     pairs.push((key, map.next_value()?));
