@@ -6,7 +6,7 @@
 
 /// Version of this interface, kept in the map `META`. A daemon that finds pins of another version does not adopt
 /// them: it replaces them and says so.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Most (MAC, prefix) pairs that one port may have. User space joins adjacent prefixes first; what still does not
 /// fit is refused by name. 64 is six times Neutron's default of ten address pairs, and keeps [`Port`] at 2.6 KB.
@@ -62,8 +62,8 @@ pub struct Port {
     pub source_count: u32,
     /// 0.
     pub reserved: u32,
-    /// UUID of the instance that the tag is bound to, 0 while held. The programs do not read it: it tells operators,
-    /// and a restarted daemon, whose tag this is.
+    /// UUID of the instance that the tag is bound to, 0 while held. The programs do not read it: it is for operators, and
+    /// for a restarted daemon.
     pub instance: [u8; 16],
     /// Allowed pairs; places from `source_count` on are [`Source::EMPTY`].
     pub sources: [Source; MAX_SOURCES],
@@ -73,9 +73,9 @@ pub struct Port {
 pub const PORT_HELD: u16 = 1;
 /// The port's own MAC may use any source address (`port_security: false`).
 pub const PORT_ANY_ADDRESS: u16 = 2;
-/// More than one MAC may speak here, so the MAC is learned per guest address, in `NEIGHBOURS`.
+/// More than one MAC may send here, so the MAC is learned per guest address, in `NEIGHBOURS`.
 pub const PORT_LEARN: u16 = 4;
-/// The binding has ended, but its connections may still be told so: of replies only resets pass, which carry no data.
+/// The binding has ended, but its connections may still be closed: of replies only resets pass, which carry no data.
 pub const PORT_ENDED: u16 = 8;
 
 /// Value of the map `TAGS` (key: tag): where `to_guest` sends a reply. No entry: the binding has ended, and what is
@@ -112,6 +112,58 @@ pub struct Meta {
     pub abi_version: u32,
     /// The next tag to give away.
     pub next_tag: u32,
+}
+
+/// Most pairs of protocol and port that may pass. Each is compared with every segment to a metadata address, so the list is
+/// short; a resolver needs two places.
+pub const MAX_PASS: usize = 16;
+
+/// The one element of the map `PASS`: protocols and ports of the metadata addresses that are left to the network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassList {
+    /// Protocol number times 65536 plus port; 0 in an unused place.
+    pub pairs: [u32; MAX_PASS],
+}
+
+impl PassList {
+    /// Nothing passes.
+    pub const EMPTY: Self = Self { pairs: [0; MAX_PASS] };
+
+    /// Returns the list of these protocol numbers and ports, of the first [`MAX_PASS`] of them.
+    #[must_use]
+    pub fn of(pairs: &[(u8, u16)]) -> Self {
+        let mut list = Self::EMPTY;
+        for (place, (protocol, port)) in list.pairs.iter_mut().zip(pairs) {
+            *place = Self::pair(*protocol, *port);
+        }
+        list
+    }
+
+    /// Tells whether nothing passes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.pairs[0] == 0
+    }
+
+    /// Tells whether packets of this protocol number to this port pass.
+    #[inline(always)]
+    #[must_use]
+    pub fn contains(&self, protocol: u8, port: u16) -> bool {
+        let wanted = Self::pair(protocol, port);
+        // Without a branch for each, which the verifier would have to follow: pairs have 24 bits, so only a difference of 0
+        // less 1 has the highest bit set.
+        let mut found = 0;
+        for pair in &self.pairs {
+            found |= (*pair ^ wanted).wrapping_sub(1);
+        }
+        found >> 31 != 0
+    }
+
+    const fn pair(protocol: u8, port: u16) -> u32 {
+        ((protocol as u32) << 16) | port as u32
+    }
 }
 
 /// Why a packet was dropped. Numbers are append-only: see [`Counters`] for where each is counted.
@@ -193,8 +245,12 @@ pub struct Counters {
     pub to_responder: u64,
     /// TCP segments handed to the guest.
     pub to_guest: u64,
-    /// Places for further verdicts; 0.
-    pub reserved_verdicts: [u64; 3],
+    /// Packets to a protocol and port of [`PassList`], left to the network.
+    pub passed: u64,
+    /// Reports of a path's MTU handed to the responder: of a router, or of the tap itself.
+    pub path_mtu: u64,
+    /// Place for a further verdict; 0.
+    pub reserved_verdict: u64,
     /// [`DropReason::SpoofedMac`].
     pub drop_spoofed_mac: u64,
     /// [`DropReason::SpoofedIp`].
@@ -238,8 +294,8 @@ impl Counters {
         "answered_echo",
         "to_responder",
         "to_guest",
-        "",
-        "",
+        "passed",
+        "path_mtu",
         "",
         "spoofed_mac",
         "spoofed_ip",
@@ -285,20 +341,24 @@ impl Counters {
     }
 }
 
-/// A place in [`Counters`] that is no drop.
+/// What became of a packet that was not dropped: its place in [`Counters`].
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Answered {
+pub enum Verdict {
     /// [`Counters::answered_arp`].
-    Arp = 0,
+    AnsweredArp = 0,
     /// [`Counters::answered_neighbour`].
-    Neighbour = 1,
+    AnsweredNeighbour = 1,
     /// [`Counters::answered_echo`].
-    Echo = 2,
+    AnsweredEcho = 2,
     /// [`Counters::to_responder`].
     ToResponder = 3,
     /// [`Counters::to_guest`].
     ToGuest = 4,
+    /// [`Counters::passed`].
+    Passed = 5,
+    /// [`Counters::path_mtu`].
+    PathMtu = 6,
 }
 
 /// A sampled drop, in the ring buffer `EVENTS`: the 1st, 2nd, 4th, 8th … of each port and reason on each CPU, so that
@@ -328,6 +388,7 @@ const _: () = {
     assert!(size_of::<ReturnPath>() == 16);
     assert!(size_of::<Neighbour>() == 8);
     assert!(size_of::<Meta>() == 8);
+    assert!(size_of::<PassList>() == 4 * MAX_PASS);
     assert!(size_of::<Counters>() == 8 * Counters::LEN);
     assert!(size_of::<Event>() == 24 + 64);
     assert!(core::mem::offset_of!(Counters, drop_spoofed_mac) == 8 * Counters::FIRST_DROP);
@@ -335,7 +396,7 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Counters, Event, Meta, Neighbour, Port, ReturnPath};
+    use super::{Counters, Event, Meta, Neighbour, PassList, Port, ReturnPath};
 
     // SAFETY: `repr(C)`, `Copy`, no padding (sizes are asserted above), every bit pattern is a value.
     unsafe impl aya::Pod for Port {}
@@ -346,32 +407,12 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Meta {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for PassList {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Counters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Event {}
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_are_numbered_without_gaps_and_named_as_their_counter() {
-        for (number, reason) in (1u32..).zip(DropReason::ALL) {
-            assert_eq!(reason as u32, number);
-            assert_eq!(DropReason::from_number(number), Some(reason));
-            assert!(!reason.name().is_empty());
-        }
-        assert_eq!(DropReason::from_number(0), None);
-        assert_eq!(DropReason::StrayFromHost.name(), "stray_from_host");
-        let counters = Counters { drop_stray_from_host: 3, ..Counters::default() };
-        assert_eq!(counters.values()[Counters::FIRST_DROP + DropReason::StrayFromHost as usize - 1], 3);
-    }
-
-    #[test]
-    fn counters_add_place_by_place() {
-        let mut sum = Counters { answered_arp: 1, drop_fragment: 2, ..Counters::default() };
-        sum.add(&Counters { answered_arp: 10, to_guest: 5, ..Counters::default() });
-        assert_eq!(sum, Counters { answered_arp: 11, to_guest: 5, drop_fragment: 2, ..Counters::default() });
-    }
-}
+mod tests;

@@ -23,7 +23,8 @@ pub const METADATA_IPV6: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 /// ff02::1:fffe:a9fe, the solicited-node multicast address of [`METADATA_IPV6`] (RFC 4291, section 2.7.1).
 pub const METADATA_SOLICITED_NODE: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xfe, 0xa9, 0xfe];
 
-/// 02:00:a9:fe:a9:fe, the MAC under which both addresses answer: locally administered, so it is nobody's.
+/// 02:00:a9:fe:a9:fe, the MAC under which both addresses answer: locally administered, so no network card
+/// has it.
 pub const METADATA_MAC: [u8; 6] = [0x02, 0x00, 0xa9, 0xfe, 0xa9, 0xfe];
 
 /// First two bytes of every identity address and of the responder's own: a prefix of the unique local space
@@ -120,17 +121,44 @@ impl IdentityAddress {
         Some(Self { family, vlan, tag, guest })
     }
 
+    /// Returns the last four bytes of the guest's address: all of it, for IPv4.
+    #[inline(always)]
+    #[must_use]
+    pub const fn guest_ipv4(&self) -> [u8; 4] {
+        let g = &self.guest;
+        [g[4], g[5], g[6], g[7]]
+    }
+
+    /// Returns the link-local address with the guest's interface identifier.
+    #[inline(always)]
+    #[must_use]
+    pub const fn guest_ipv6(&self) -> [u8; 16] {
+        let g = &self.guest;
+        [0xfe, 0x80, 0, 0, 0, 0, 0, 0, g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]]
+    }
+
+    /// Makes the identity of an IPv4 source.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_ipv4(tag: u32, vlan: Vlan, source: [u8; 4]) -> Self {
+        let [a, b, c, d] = source;
+        Self { family: Family::Ipv4, vlan, tag, guest: [0, 0, 0, 0, a, b, c, d] }
+    }
+
+    /// Makes the identity of an IPv6 source in fe80::/64.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_ipv6(tag: u32, vlan: Vlan, source: &[u8; 16]) -> Self {
+        let s = source;
+        Self { family: Family::Ipv6, vlan, tag, guest: [s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]] }
+    }
+
     /// Returns the guest's own IPv4 address, or its IPv6 link-local one in 16 bytes.
     #[must_use]
     pub fn guest_address(&self) -> core::net::IpAddr {
-        let g = self.guest;
         match self.family {
-            Family::Ipv4 => core::net::Ipv4Addr::new(g[4], g[5], g[6], g[7]).into(),
-            Family::Ipv6 => {
-                let mut bytes = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-                bytes[8..].copy_from_slice(&g);
-                core::net::Ipv6Addr::from(bytes).into()
-            }
+            Family::Ipv4 => core::net::Ipv4Addr::from(self.guest_ipv4()).into(),
+            Family::Ipv6 => core::net::Ipv6Addr::from(self.guest_ipv6()).into(),
         }
     }
 }

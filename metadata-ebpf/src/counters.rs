@@ -2,7 +2,7 @@
 
 use aya_ebpf::{EbpfContext as _, bindings::TC_ACT_SHOT, helpers::bpf_skb_load_bytes, programs::TcContext};
 use aya_log_ebpf::info;
-use metadata_ebpf::abi::{Answered, Counters, DropReason};
+use metadata_ebpf::abi::{Counters, DropReason, Verdict};
 
 use crate::{
     frame::{ethertype, vlan_of},
@@ -24,13 +24,16 @@ fn add(ifindex: u32, place: usize) -> u64 {
     }
 }
 
-/// Counts a packet that was answered or handed on.
+/// What a program does with a packet: its return value, or the reason to drop it.
+pub(crate) type Outcome = Result<i32, DropReason>;
+
+/// Counts a packet that is not dropped.
 #[inline(always)]
-pub(crate) fn answered(ifindex: u32, what: Answered) {
-    add(ifindex, what as usize);
+pub(crate) fn counted(ifindex: u32, verdict: Verdict) {
+    add(ifindex, verdict as usize);
 }
 
-/// Counts a drop, samples it (the 1st, 2nd, 4th, 8th … of this CPU) and returns the program's verdict.
+/// Counts a drop, samples it (the 1st, 2nd, 4th, 8th … of this CPU) and returns the program's value.
 #[inline(never)]
 pub(crate) fn dropped(ctx: &TcContext, ifindex: u32, reason: DropReason) -> i32 {
     let place = Counters::FIRST_DROP + reason as usize - 1;
@@ -77,7 +80,7 @@ fn sample(ctx: &TcContext, ifindex: u32, reason: DropReason, count: u64) {
     if loaded { entry.submit(0) } else { entry.discard(0) }
 }
 
-/// Tells whoever traces a tap what became of a packet. `what` ends so that a number may follow.
+/// Reports what became of a packet of the traced tap. `what` ends so that a number may follow.
 ///
 /// A call of its own, so that there is one copy of the writing; and with the text as an argument: as a part of the
 /// format it would end up behind a pointer in constant data, which a BPF object cannot have.

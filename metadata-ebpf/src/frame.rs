@@ -1,14 +1,23 @@
 //! The packet as a program sees it: direct views, the VLAN tag beside it, and redirects.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::{bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_vlan_pop, bpf_skb_vlan_push},
+    helpers::{
+        bpf_check_mtu, bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_vlan_pop, bpf_skb_vlan_push,
+    },
     programs::TcContext,
 };
 use metadata_ebpf::{
     addr::Vlan,
-    packet::{ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, View},
+    mss,
+    packet::{
+        ETH_IPV6_LEN, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, PACKET_TOO_BIG_LEN, TCP_CHECKSUM, TCP_MIN_LEN, View,
+    },
+    translate::PathMtu,
 };
 
 /// Not ours: go on with the next program, or the stack. `TCX_NEXT` and clsact's "unspecified" are the same number.
@@ -101,6 +110,80 @@ pub(crate) fn adjust_checksum<const OLD: usize, const NEW: usize>(
         return Err(difference);
     }
     ctx.l4_csum_replace(offset, 0, difference as u64, BPF_F_PSEUDO_HDR.into())
+}
+
+/// Returns an interface's MTU; 0 if there is no such interface. Minimum kernel version: 5.12.
+#[inline(always)]
+pub(crate) fn mtu_of(ctx: &TcContext, ifindex: u32) -> u32 {
+    let mut mtu = 0;
+    // SAFETY: `skb` is the context that the kernel passed in; the helper writes 4 bytes to `mtu`, which is that long.
+    let _ = unsafe { bpf_check_mtu(ctx.skb.skb.cast(), ifindex, &raw mut mtu, 0, 0) };
+    mtu
+}
+
+/// Returns the payload of each of the segments that the frame will be made into; 0 if it stays one.
+#[inline(always)]
+pub(crate) fn gso_size(ctx: &TcContext) -> u32 {
+    // SAFETY: `skb` is the context that the kernel passed in.
+    unsafe { (*ctx.skb.skb).gso_size }
+}
+
+/// Bounds the maximum segment size that `options_len` bytes of TCP options announce to `largest`; `tcp` is the header's
+/// offset. A function of its own, so that its buffer is on a stack of its own.
+#[inline(never)]
+pub(crate) fn clamp_mss(ctx: &TcContext, tcp: usize, options_len: usize, largest: u16) -> i32 {
+    let mut options = MaybeUninit::<mss::Options>::uninit();
+    let start = tcp + TCP_MIN_LEN as usize;
+    let mut place = 0;
+    while place < mss::MAX_OPTIONS {
+        // SAFETY: `place` is a multiple of 4 below 40, so the helper writes 4 bytes inside `options`. Where the frame has
+        // fewer bytes it writes zeros, so what it returns does not matter.
+        unsafe {
+            let buffer = options.as_mut_ptr().byte_add(place);
+            bpf_skb_load_bytes(ctx.skb.skb.cast(), (start + place) as u32, buffer.cast(), 4);
+        }
+        place += 4;
+    }
+    // SAFETY: the helper has written all 40 bytes.
+    let options = unsafe { options.assume_init_ref() };
+    let Some(clamp) = mss::clamp(options, options_len, largest) else {
+        return 0;
+    };
+    let (old, new) = clamp.words;
+    let changed = ctx
+        .l4_csum_replace(tcp + TCP_CHECKSUM, u16::from_ne_bytes(old).into(), u16::from_ne_bytes(new).into(), 2)
+        .and_then(|()| ctx.store(start + clamp.offset, &clamp.value, 0));
+    if changed.is_ok() { 0 } else { -1 }
+}
+
+/// Puts a report about a path's MTU in the frame's place and hands it to the responder through the pair: returns the
+/// program's value, or -1. Functions of their own, so that each part of the frame is on a stack of its own.
+#[inline(always)]
+pub(crate) fn report_path_mtu(ctx: &TcContext, path_mtu: &PathMtu, pair: u32) -> i32 {
+    let resized = resize(ctx, PACKET_TOO_BIG_LEN as u32).and_then(|()| accept_any_destination(ctx));
+    if resized.is_err() || store_header(ctx, path_mtu) != 0 || store_message(ctx, path_mtu) != 0 {
+        return -1;
+    }
+    hand_to_peer(pair)
+}
+
+/// Writes the headers of a report about a path's MTU; 0 if that was possible.
+#[inline(never)]
+fn store_header(ctx: &TcContext, path_mtu: &PathMtu) -> i32 {
+    ctx.store(0, &path_mtu.header(), 0).map_or(-1, |()| 0)
+}
+
+/// Writes the message of a report about a path's MTU; 0 if that was possible.
+#[inline(never)]
+fn store_message(ctx: &TcContext, path_mtu: &PathMtu) -> i32 {
+    ctx.store(ETH_IPV6_LEN, &path_mtu.message(), 0).map_or(-1, |()| 0)
+}
+
+/// Makes the frame this long: cuts its end off, or adds zeros. A frame of several segments becomes one.
+#[inline(always)]
+pub(crate) fn resize(ctx: &TcContext, len: u32) -> Result<(), i64> {
+    // SAFETY: `skb` is the context that the kernel passed in.
+    check(unsafe { bpf_skb_change_tail(ctx.skb.skb, len, 0) })
 }
 
 /// Sends the frame out of an interface.

@@ -7,5 +7,8 @@
 
 pub mod abi;
 pub mod addr;
+pub mod checksum;
+pub mod mss;
 pub mod packet;
+pub mod translate;
 pub mod verdict;

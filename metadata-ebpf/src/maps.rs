@@ -1,6 +1,6 @@
 //! Every map, and the constants that the loader sets.
 //!
-//! The daemon writes `PORTS`, `TAGS` and `META`, and makes and removes the elements of `COUNTERS`; the programs count,
+//! The daemon writes `PORTS`, `TAGS`, `PASS` and `META`, and makes and removes the elements of `COUNTERS`; the programs count,
 //! learn and report. All are pinned by name under the daemon's pin directory, so they outlive it.
 
 use aya_ebpf::{
@@ -9,7 +9,7 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, LruHashMap, PerCpuHashMap, RingBuf},
     macros::btf_map,
 };
-use metadata_ebpf::abi::{Counters, Event, Meta, Neighbour, Port, ReturnPath};
+use metadata_ebpf::abi::{Counters, Event, Meta, Neighbour, PassList, Port, ReturnPath};
 
 /// Most taps on one node. Memory is taken per tap that is there, not for all.
 const MAX_PORTS: usize = 16384;
@@ -35,6 +35,10 @@ pub(crate) static COUNTERS: PerCpuHashMap<u32, Counters, MAX_PORTS, { BPF_F_NO_P
 /// Sampled drops. 64 KiB hold over 500 of them. Minimum kernel version: 5.8.
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, 65536> = RingBuf::new();
+
+/// One element: protocols and ports that are left to the network. Until the daemon has written it, none are.
+#[btf_map]
+pub(crate) static PASS: Array<PassList, 1> = Array::new();
 
 /// One element: version of the interface, next tag. Only the daemon uses it.
 #[btf_map]

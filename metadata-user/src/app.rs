@@ -196,7 +196,8 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
         config::Attach::Tcx => AttachMode::Tcx,
         config::Attach::Clsact => AttachMode::Clsact,
     };
-    let mut dataplane = Dataplane::load(&config.bpf.pin_dir, mode, netns.pair(), netns.pair_name())?;
+    let pass: Vec<_> = config.ports.pass.iter().map(|port| port.pair()).collect();
+    let mut dataplane = Dataplane::load(&config.bpf.pin_dir, mode, netns.pair(), netns.pair_name(), &pass)?;
     let ports_view = PortsView::new(metrics.ports.clone());
     let names = ports_view.clone();
     let drops = tokio::spawn(events::log(dataplane.take_events()?, move |ifindex| names.name_of(ifindex)));

@@ -10,6 +10,7 @@ mod error;
 pub mod etcd;
 pub mod facts;
 pub mod nova;
+pub mod pass;
 pub mod pattern;
 mod raw;
 pub mod snapshot;
@@ -71,6 +72,8 @@ pub struct Ports {
     pub patterns: Vec<NamePattern>,
     /// What becomes of metadata requests on a port that no document claims.
     pub unbound: Unbound,
+    /// Protocols and ports of the metadata addresses that are left to the network.
+    pub pass: Vec<pass::PassedPort>,
 }
 
 impl Ports {
@@ -280,7 +283,11 @@ impl Default for Config {
                 interface: d::INTERFACE.to_owned(),
                 port: d::PORT,
             },
-            ports: Ports { patterns: vec![NamePattern::of(d::PORT_PATTERN)], unbound: d::UNBOUND },
+            ports: Ports {
+                patterns: vec![NamePattern::of(d::PORT_PATTERN)],
+                unbound: d::UNBOUND,
+                pass: pass::DEFAULT.to_vec(),
+            },
             bpf: Bpf { pin_dir: d::PIN_DIR.into(), attach: d::ATTACH },
             source: Source::Directory { path: d::DIRECTORY.into() },
             facts: Facts::default(),

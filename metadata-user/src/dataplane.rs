@@ -169,7 +169,7 @@ impl std::fmt::Debug for Dataplane {
 
 impl Dataplane {
     /// Names of the pinned maps.
-    pub const MAPS: [&'static str; 6] = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META"];
+    pub const MAPS: [&'static str; 7] = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META", "PASS"];
 
     /// Returns a tag that no binding has had since the pins were made.
     ///

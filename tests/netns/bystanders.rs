@@ -120,12 +120,12 @@ fn for_metadata(guest: &Guest) -> Vec<Vec<u8>> {
         for source in [[10, 0, 0, 5], [10, 0, 0, 77]] {
             let four = || PacketBuilder::ethernet2(mac, to).ipv4(source, METADATA_IPV4, 64);
             frames.push(written(|out| four().tcp(40_001, 80, 5, 1024).syn().write(out, &[])));
-            frames.push(written(|out| four().udp(53, 53).write(out, b"question")));
+            frames.push(written(|out| four().udp(53, 54).write(out, b"question")));
             frames.push(written(|out| four().icmpv4_echo_request(1, 1).write(out, b"ping")));
         }
         let six = || PacketBuilder::ethernet2(mac, to).ipv6(link_local, METADATA_IPV6, 64);
         frames.push(written(|out| six().tcp(40_001, 80, 5, 1024).syn().write(out, &[])));
-        frames.push(written(|out| six().udp(53, 53).write(out, b"question")));
+        frames.push(written(|out| six().udp(53, 54).write(out, b"question")));
         frames.push(written(|out| six().icmpv6_echo_request(1, 1).write(out, b"ping")));
         let arp = [to.as_slice(), &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac, &[10, 0, 0, 5], &[0; 6], &METADATA_IPV4];
         frames.push(arp.concat());

@@ -11,6 +11,8 @@ mod connections;
 mod documents;
 mod identity;
 mod lifecycle;
+mod passed;
+mod path_mtu;
 mod ports;
 mod refusals;
 mod restart;

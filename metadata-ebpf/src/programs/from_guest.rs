@@ -3,33 +3,34 @@
 //! Promises: traffic that is not to a metadata address passes after a few loads, untouched; traffic that is, ends here.
 //! What is done with it is decided by [`metadata_ebpf::verdict`]; this file only does it.
 //!
-//! Minimum kernel version: 5.10 (`bpf_redirect_peer`).
+//! Minimum kernel version: 5.12 (`bpf_redirect_peer` is of 5.10, `bpf_check_mtu` of 5.12).
 
-use aya_ebpf::{helpers::bpf_csum_diff, macros::classifier, programs::TcContext};
+use aya_ebpf::{macros::classifier, programs::TcContext};
 use metadata_ebpf::{
-    abi::{Answered, DropReason, Neighbour as LearnedMac, PORT_HELD, PORT_LEARN, Port},
-    addr::{
-        Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, METADATA_SOLICITED_NODE, RESPONDER_IPV6,
-    },
+    abi::{DropReason, Neighbour as LearnedMac, PORT_HELD, PORT_LEARN, PassList, Port, Verdict},
+    addr::{IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_SOLICITED_NODE, RESPONDER_IPV6},
+    mss,
     packet::{
-        ADVERTISEMENT_LEN, ADVERTISEMENT_MESSAGE_LEN, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4,
-        ETHERTYPE_IPV6, EthArp, EthIpv4, EthIpv6, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY,
-        ICMPV6_ECHO_REQUEST, ICMPV6_SOLICITATION, Icmp, Neighbour, PROTOCOL_ICMPV6, TCP_CHECKSUM,
+        ADVERTISEMENT_LEN, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthArp, EthIpv4,
+        EthIpv6, FragmentationNeeded, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST,
+        ICMPV6_SOLICITATION, Neighbour, PACKET_TOO_BIG_LEN, PROTOCOL_ICMPV6, PacketTooBig, TCP_CHECKSUM, Tcp,
+        Transport,
     },
-    verdict::{self, Action},
+    translate::{self, PathMtu},
+    verdict::{self, Action, ArpAction},
 };
 
 use crate::{
-    counters::{answered, dropped, report},
+    counters::{Outcome, counted, dropped, report},
     frame::{
-        PASS, accept_any_destination, adjust_checksum, ethertype, hand_to_peer, ifindex_of, pop_vlan, pull, send_out,
-        view, vlan_of,
+        PASS, accept_any_destination, adjust_checksum, clamp_mss, ethertype, hand_to_peer, ifindex_of, mtu_of,
+        pop_vlan, pull, report_path_mtu, resize, send_out, view, vlan_of,
     },
-    maps::{NEIGHBOURS, PAIR_IFINDEX, PORTS, traced},
+    maps::{self, NEIGHBOURS, PAIR_IFINDEX, PORTS, traced},
 };
 
-/// Bytes that the decisions read at most: Ethernet, IPv6 and a solicitation.
-const HEAD_LEN: u32 = (ETH_IPV6_LEN + size_of::<Neighbour>()) as u32;
+/// Bytes that the decisions read at most: the longest of the headers is a report about an IPv6 path's MTU.
+const HEAD_LEN: u32 = PACKET_TOO_BIG_LEN as u32;
 
 /// Recognises, answers, redirects or drops what a guest sends to the metadata addresses.
 #[classifier]
@@ -79,13 +80,11 @@ fn asks_ipv6(ctx: &TcContext) -> bool {
             .is_ok_and(|message| message.kind == ICMPV6_SOLICITATION && message.target == METADATA_IPV6)
 }
 
-/// What a protocol made of a packet: the program's return value, or the reason to drop it.
-type Outcome = Result<i32, DropReason>;
-
 /// A packet to the service, on a port that is served.
 struct Arrival<'a> {
     ctx: &'a TcContext,
     port: &'a Port,
+    pass: &'a PassList,
     tag: u32,
     ifindex: u32,
 }
@@ -94,14 +93,14 @@ struct Arrival<'a> {
 #[inline(always)]
 fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) -> i32 {
     let ifindex = ifindex_of(ctx);
-    let Some(port) = PORTS.get_ptr(ifindex) else {
+    let (Some(port), Some(pass)) = (PORTS.get_ptr(ifindex), maps::PASS.get(0)) else {
         return PASS;
     };
     // SAFETY: the first word of a `Port` is its tag and interface index, and is aligned; one load reads both.
     let word: [u32; 2] = unsafe { core::mem::transmute(core::ptr::read_volatile(port.cast::<u64>())) };
     // SAFETY: points to a map element, which stays readable while the program runs. Its contents may be another
     // port's by now; that is why the tag is taken only from the word above.
-    let arrival = Arrival { ctx, port: unsafe { &*port }, tag: word[0], ifindex };
+    let arrival = Arrival { ctx, port: unsafe { &*port }, pass, tag: word[0], ifindex };
     if word[1] != ifindex {
         return dropped(ctx, ifindex, DropReason::KernelError);
     }
@@ -117,56 +116,50 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
     }
 }
 
-/// Answers a request for the service's MAC in place. Any sender may ask: the answer goes back to this tap only.
+/// Answers a request for the service's MAC in place.
 #[inline(always)]
 fn arp(arrival: &Arrival<'_>) -> Outcome {
     let frame = view::<EthArp>(arrival.ctx, 0).ok_or(DropReason::Truncated)?;
-    if !verdict::is_arp_request(frame) {
-        return Err(DropReason::NotAnswered);
+    match verdict::arp(frame, arrival.pass)? {
+        ArpAction::Pass => Ok(arrival.pass()),
+        ArpAction::Answer(reply) => {
+            arrival.ctx.store(0, &reply, 0).map_err(|_| DropReason::KernelError)?;
+            Ok(arrival.answer(Verdict::AnsweredArp))
+        }
     }
-    let reply = frame.reply(METADATA_MAC);
-    arrival.ctx.store(0, &reply, 0).map_err(|_| DropReason::KernelError)?;
-    Ok(arrival.answer(Answered::Arp))
 }
 
 #[inline(always)]
 fn ipv4(arrival: &Arrival<'_>) -> Outcome {
-    let frame = view::<EthIpv4>(arrival.ctx, 0).ok_or(DropReason::Truncated)?;
-    match verdict::ipv4(frame, arrival.ctx.len(), arrival.port)? {
+    let ctx = arrival.ctx;
+    let frame = view::<EthIpv4>(ctx, 0).ok_or(DropReason::Truncated)?;
+    let transport = view::<Transport>(ctx, ETH_IPV4_LEN);
+    match verdict::ipv4(frame, transport, ctx.len(), arrival.port, arrival.pass)? {
+        Action::Pass => Ok(arrival.pass()),
         Action::Respond => {
-            let [a, b, c, d] = frame.src;
-            let identity = arrival.identity(Family::Ipv4, [0, 0, 0, 0, a, b, c, d]);
-            let (mac, src, header) = (frame.src_mac, frame.src, frame.to_ipv6(identity, RESPONDER_IPV6));
+            let identity = IdentityAddress::of_ipv4(arrival.tag, vlan_of(ctx), frame.src).encode();
+            let (mac, src, header) = (frame.src_mac, frame.src, translate::inbound_ipv4(frame, identity));
             arrival.learn(identity, mac);
-            adjust_checksum(
-                arrival.ctx,
-                ETH_IPV4_LEN + TCP_CHECKSUM,
-                &[src, METADATA_IPV4],
-                &[identity, RESPONDER_IPV6],
-            )
-            .and_then(|()| arrival.ctx.change_proto(ETHERTYPE_IPV6.to_be(), 0))
-            .map_err(|_| DropReason::KernelError)?;
+            arrival.bound_segments(ETH_IPV4_LEN, false)?;
+            adjust_checksum(ctx, ETH_IPV4_LEN + TCP_CHECKSUM, &[src, METADATA_IPV4], &[identity, RESPONDER_IPV6])
+                .and_then(|()| ctx.change_proto(ETHERTYPE_IPV6.to_be(), 0))
+                .map_err(|_| DropReason::KernelError)?;
             arrival.respond(&header)
         }
-        Action::Message => {
-            let (src_mac, dst_mac, src) = (frame.src_mac, frame.dst_mac, frame.src);
-            let message = view::<Icmp>(arrival.ctx, ETH_IPV4_LEN).ok_or(DropReason::Truncated)?;
-            if (message.kind, message.code) != (ICMP_ECHO_REQUEST, 0) {
-                return Err(DropReason::NotAnswered);
-            }
-            let ctx = arrival.ctx;
-            ctx.l4_csum_replace(
-                ETH_IPV4_LEN + 2,
-                u16::from_be_bytes([ICMP_ECHO_REQUEST, 0]).to_be().into(),
-                u16::from_be_bytes([ICMP_ECHO_REPLY, 0]).to_be().into(),
-                2,
-            )
-            .and_then(|()| ctx.store(ETH_IPV4_LEN, &ICMP_ECHO_REPLY, 0))
-            // Swapping the addresses leaves the header's checksum as it was.
-            .and_then(|()| ctx.store(ETH_IPV4_LEN - 8, &[METADATA_IPV4, src], 0))
-            .and_then(|()| ctx.store(0, &[src_mac, answering_mac(dst_mac)], 0))
-            .map_err(|_| DropReason::KernelError)?;
-            Ok(arrival.answer(Answered::Echo))
+        Action::Echo => {
+            let reply = Echo {
+                header_len: ETH_IPV4_LEN,
+                kinds: [ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY],
+                macs: [frame.src_mac, verdict::answering_mac(frame.dst_mac)],
+                addresses: [METADATA_IPV4, frame.src],
+            };
+            arrival.echo(&reply)
+        }
+        Action::PathMtu => {
+            let message = view::<FragmentationNeeded>(ctx, ETH_IPV4_LEN).ok_or(DropReason::Truncated)?;
+            let path_mtu = verdict::fragmentation_needed(message, arrival.tag, vlan_of(ctx))?;
+            ctx.change_proto(ETHERTYPE_IPV6.to_be(), 0).map_err(|_| DropReason::KernelError)?;
+            arrival.path_mtu(&path_mtu)
         }
     }
 }
@@ -175,91 +168,60 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
 fn ipv6(arrival: &Arrival<'_>) -> Outcome {
     let ctx = arrival.ctx;
     let frame = view::<EthIpv6>(ctx, 0).ok_or(DropReason::Truncated)?;
-    if frame.next_header == PROTOCOL_ICMPV6
-        && let Some(message) = view::<Neighbour>(ctx, ETH_IPV6_LEN)
-        && (message.kind, message.code) == (ICMPV6_SOLICITATION, 0)
+    if let Some(message) = view::<Neighbour>(ctx, ETH_IPV6_LEN)
+        && verdict::is_solicitation(frame, message)
     {
-        return solicitation(arrival, frame, message);
+        let reply = verdict::solicitation(frame, message)?;
+        // A probe has no link-layer option, so it is shorter than its answer.
+        resize(ctx, ADVERTISEMENT_LEN as u32)
+            .and_then(|()| ctx.store(0, &reply, 0))
+            .map_err(|_| DropReason::KernelError)?;
+        return Ok(arrival.answer(Verdict::AnsweredNeighbour));
     }
-    match verdict::ipv6(frame, ctx.len(), arrival.port)? {
+    let transport = view::<Transport>(ctx, ETH_IPV6_LEN);
+    match verdict::ipv6(frame, transport, ctx.len(), arrival.port, arrival.pass)? {
+        Action::Pass => Ok(arrival.pass()),
         Action::Respond => {
-            let s = frame.src;
-            let identity = arrival.identity(Family::Ipv6, [s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]]);
-            let header = EthIpv6 { src: identity, dst: RESPONDER_IPV6, ..*frame };
+            let src = frame.src;
+            let identity = IdentityAddress::of_ipv6(arrival.tag, vlan_of(ctx), &src).encode();
+            let header = translate::inbound_ipv6(frame, identity);
             arrival.learn(identity, header.src_mac);
-            adjust_checksum(ctx, ETH_IPV6_LEN + TCP_CHECKSUM, &[s, METADATA_IPV6], &[identity, RESPONDER_IPV6])
+            arrival.bound_segments(ETH_IPV6_LEN, true)?;
+            adjust_checksum(ctx, ETH_IPV6_LEN + TCP_CHECKSUM, &[src, METADATA_IPV6], &[identity, RESPONDER_IPV6])
                 .map_err(|_| DropReason::KernelError)?;
             arrival.respond(&header)
         }
-        Action::Message => {
-            let (src_mac, dst_mac, src) = (frame.src_mac, frame.dst_mac, frame.src);
-            let message = view::<Icmp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
-            if (message.kind, message.code) != (ICMPV6_ECHO_REQUEST, 0) {
-                return Err(DropReason::NotAnswered);
-            }
-            // Swapping the addresses leaves the pseudo header's sum as it was.
-            ctx.l4_csum_replace(
-                ETH_IPV6_LEN + 2,
-                u16::from_be_bytes([ICMPV6_ECHO_REQUEST, 0]).to_be().into(),
-                u16::from_be_bytes([ICMPV6_ECHO_REPLY, 0]).to_be().into(),
-                2,
-            )
-            .and_then(|()| ctx.store(ETH_IPV6_LEN, &ICMPV6_ECHO_REPLY, 0))
-            .and_then(|()| ctx.store(ETH_IPV6_LEN - 32, &[METADATA_IPV6, src], 0))
-            .and_then(|()| ctx.store(0, &[src_mac, answering_mac(dst_mac)], 0))
-            .map_err(|_| DropReason::KernelError)?;
-            Ok(arrival.answer(Answered::Echo))
+        Action::Echo => {
+            let reply = Echo {
+                header_len: ETH_IPV6_LEN,
+                kinds: [ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY],
+                macs: [frame.src_mac, verdict::answering_mac(frame.dst_mac)],
+                addresses: [METADATA_IPV6, frame.src],
+            };
+            arrival.echo(&reply)
+        }
+        Action::PathMtu => {
+            let message = view::<PacketTooBig>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
+            let path_mtu = verdict::packet_too_big(message, arrival.tag, vlan_of(ctx))?;
+            arrival.path_mtu(&path_mtu)
         }
     }
 }
 
-/// Answers a solicitation in place: a question from a neighbour, or a probe for the address being in use already.
-/// Checks what RFC 4861, section 7.1.1 asks for, but for the message's checksum.
-#[inline(always)]
-fn solicitation(arrival: &Arrival<'_>, frame: &EthIpv6, message: &Neighbour) -> Outcome {
-    let ctx = arrival.ctx;
-    if frame.hop_limit != 255 || message.target != METADATA_IPV6 {
-        return Err(DropReason::NotAnswered);
-    }
-    let mut reply = frame.advertisement(METADATA_IPV6, METADATA_MAC);
-    let pseudo_header: [u8; 8] = [0, 0, 0, ADVERTISEMENT_MESSAGE_LEN, 0, 0, 0, PROTOCOL_ICMPV6];
-    // SAFETY: all buffers are on the stack, of the given sizes (multiples of 4): the addresses are the last 32 bytes
-    // of the IPv6 header and the message follows them.
-    let sum = unsafe {
-        let tail = bpf_csum_diff(core::ptr::null_mut(), 0, pseudo_header.as_ptr().cast_mut().cast(), 8, 0);
-        bpf_csum_diff(
-            core::ptr::null_mut(),
-            0,
-            core::ptr::from_ref(&reply).cast::<u8>().add(ETH_IPV6_LEN - 32).cast_mut().cast(),
-            32 + u32::from(ADVERTISEMENT_MESSAGE_LEN),
-            tail as u32,
-        )
-    };
-    let sum = (sum as u32 & 0xffff) + (sum as u32 >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    // The kernel sums words in host order; so written back, in host order, the checksum is right on either endianness.
-    reply.message.checksum = (!sum as u16).to_ne_bytes();
-    // A probe has no link-layer option, so it is shorter than its answer.
-    // SAFETY: `skb` is the context that the kernel passed in.
-    if unsafe { aya_ebpf::helpers::bpf_skb_change_tail(ctx.skb.skb, ADVERTISEMENT_LEN as u32, 0) } != 0 {
-        return Err(DropReason::KernelError);
-    }
-    ctx.store(0, &reply, 0).map_err(|_| DropReason::KernelError)?;
-    Ok(arrival.answer(Answered::Neighbour))
-}
-
-/// The MAC that a reply comes from: the one that was asked, unless that was a group (first bit set).
-#[inline(always)]
-fn answering_mac(asked: [u8; 6]) -> [u8; 6] {
-    if asked[0] & 1 == 0 { asked } else { METADATA_MAC }
+/// What an echo reply changes in its request. Source and destination addresses are the last bytes of the IP header; swapping
+/// them leaves checksums as they were.
+struct Echo<const N: usize> {
+    /// Length of Ethernet and IP headers.
+    header_len: usize,
+    /// Types of request and reply.
+    kinds: [u8; 2],
+    /// The new destination and source MAC.
+    macs: [[u8; 6]; 2],
+    /// The new source and destination address.
+    addresses: [[u8; N]; 2],
 }
 
 impl Arrival<'_> {
-    #[inline(always)]
-    fn identity(&self, family: Family, guest: [u8; 8]) -> [u8; 16] {
-        IdentityAddress { family, vlan: vlan_of(self.ctx), tag: self.tag, guest }.encode()
-    }
-
     /// Remembers the MAC of a guest address, on ports where it could be one of several.
     #[inline(always)]
     fn learn(&self, identity: [u8; 16], mac: [u8; 6]) {
@@ -274,14 +236,68 @@ impl Arrival<'_> {
         }
     }
 
+    /// Bounds the segments that the responder will send on this connection to what the tap can carry. The guest's own
+    /// announcement may be for a network behind it, with a larger MTU than the tap's.
+    #[inline(always)]
+    fn bound_segments(&self, tcp: usize, ipv6: bool) -> Result<(), DropReason> {
+        let header = view::<Tcp>(self.ctx, tcp).ok_or(DropReason::Truncated)?;
+        let Some(options_len) = verdict::options_of_first(header) else {
+            return Ok(());
+        };
+        let mtu = mtu_of(self.ctx, self.ifindex);
+        if mtu != 0 && clamp_mss(self.ctx, tcp, options_len, mss::largest(mtu, ipv6)) != 0 {
+            return Err(DropReason::KernelError);
+        }
+        Ok(())
+    }
+
+    /// Lets the frame pass, and counts it.
+    #[inline(always)]
+    fn pass(&self) -> i32 {
+        if traced(self.ifindex) {
+            report(self.ctx, "from_guest: passes, as ports.pass says, bytes: ", self.ctx.len());
+        }
+        counted(self.ifindex, Verdict::Passed);
+        PASS
+    }
+
+    /// Makes an echo request its reply and sends it back.
+    #[inline(always)]
+    fn echo<const N: usize>(&self, reply: &Echo<N>) -> Outcome {
+        let [request_kind, reply_kind] = reply.kinds;
+        let word = |kind: u8| u16::from_ne_bytes([kind, 0]).into();
+        self.ctx
+            .l4_csum_replace(reply.header_len + 2, word(request_kind), word(reply_kind), 2)
+            .and_then(|()| self.ctx.store(reply.header_len, &reply_kind, 0))
+            .and_then(|()| self.ctx.store(reply.header_len - 2 * N, &reply.addresses, 0))
+            .and_then(|()| self.ctx.store(0, &reply.macs, 0))
+            .map_err(|_| DropReason::KernelError)?;
+        Ok(self.answer(Verdict::AnsweredEcho))
+    }
+
     /// Sends the frame, rewritten in place, back to the guest.
     #[inline(always)]
-    fn answer(&self, what: Answered) -> i32 {
+    fn answer(&self, verdict: Verdict) -> i32 {
         if traced(self.ifindex) {
             report(self.ctx, "from_guest: answered in place, bytes: ", self.ctx.len());
         }
-        answered(self.ifindex, what);
+        counted(self.ifindex, verdict);
         send_out(self.ifindex)
+    }
+
+    /// Hands a report about a path's MTU to the responder.
+    #[inline(always)]
+    fn path_mtu(&self, path_mtu: &PathMtu) -> Outcome {
+        pop_vlan(self.ctx).map_err(|_| DropReason::KernelError)?;
+        if traced(self.ifindex) {
+            report(self.ctx, "from_guest: path MTU, to the responder: ", path_mtu.mtu);
+        }
+        let value = report_path_mtu(self.ctx, path_mtu, PAIR_IFINDEX.load());
+        if value < 0 {
+            return Err(DropReason::KernelError);
+        }
+        counted(self.ifindex, Verdict::PathMtu);
+        Ok(value)
     }
 
     /// Writes the headers of the translated packet and hands it to the responder.
@@ -294,7 +310,7 @@ impl Arrival<'_> {
         if traced(self.ifindex) {
             report(self.ctx, "from_guest: to the responder, bytes: ", self.ctx.len());
         }
-        answered(self.ifindex, Answered::ToResponder);
+        counted(self.ifindex, Verdict::ToResponder);
         Ok(hand_to_peer(PAIR_IFINDEX.load()))
     }
 }

@@ -12,7 +12,7 @@ use super::pattern::NamePattern;
 use super::target::{Target, TargetUrl};
 use super::{
     Attach, Config, ConfigError, LogFormat, Source, Unbound, VendordataDynamic, VendordataProvider, etcd, facts, nova,
-    snapshot,
+    pass, snapshot,
 };
 
 pub(super) type Written<T> = Option<Spanned<T>>;
@@ -45,6 +45,7 @@ struct Responder {
 struct Ports {
     r#match: Written<Vec<Spanned<String>>>,
     unbound: Written<String>,
+    pass: Written<Vec<Spanned<String>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -193,6 +194,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     if let Some(unbound) = raw.ports.unbound {
         config.ports.unbound = file.one_of(unbound, &[("hold", Unbound::Hold), ("pass", Unbound::Pass)])?;
     }
+    config.ports.pass = pass::check(raw.ports.pass, config.responder.port, &file)?;
     if config.ports.matches(&config.responder.interface) {
         let problem = format!("responder.interface `{}` matches ports.match", config.responder.interface);
         let span = interface_span.or(patterns_span).unwrap_or(0..0);

@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData},
     programs::SchedClassifier,
 };
-use metadata_ebpf::abi::{ABI_VERSION, Meta};
+use metadata_ebpf::abi::{ABI_VERSION, Meta, PassList};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -19,18 +19,28 @@ use super::{
 const PROGRAMS: [&str; 3] = ["from_guest", "to_guest", "from_host"];
 
 impl Dataplane {
-    /// Loads the programs and attaches the pair's.
+    /// Loads the programs, writes what passes them, and attaches the pair's.
     ///
     /// Shapes: `pin_dir` is made if absent, a BPF file system under it too; `pair` is the interface of the responder's
-    /// pair in this namespace.
+    /// pair in this namespace; `pass` holds protocol numbers and ports that are left to the network, of which the configuration
+    /// allows no more than [`metadata_ebpf::abi::MAX_PASS`].
     ///
     /// # Errors
     /// See [`DataplaneError`].
-    pub fn load(pin_dir: &Path, mode: AttachMode, pair: IfIndex, pair_name: &str) -> Result<Self, DataplaneError> {
+    pub fn load(
+        pin_dir: &Path,
+        mode: AttachMode,
+        pair: IfIndex,
+        pair_name: &str,
+        pass: &[(u8, u16)],
+    ) -> Result<Self, DataplaneError> {
         let pins = Pins::open(pin_dir)?;
         Expedited::recover(&pins.link("expedited"));
         replace_foreign_pins(&pins)?;
         let mut ebpf = load_object(&pins, pair, None)?;
+        // Of an earlier daemon's programs too, which may be attached: the map is theirs as well.
+        let mut passing: Array<_, PassList> = take(&mut ebpf, "PASS")?.try_into().map_err(map_error("open", "PASS"))?;
+        passing.set(0, PassList::of(pass), 0).map_err(map_error("write", "PASS"))?;
         let mut dataplane = Self {
             ports: hash(&mut ebpf, "PORTS")?,
             tags: hash(&mut ebpf, "TAGS")?,

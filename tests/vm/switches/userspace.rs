@@ -7,11 +7,18 @@ use crate::openvswitch::World;
 use crate::watch::{Watch, ask_often, ethertype, talk};
 
 /// What keeps requests off the bridge: nothing of a guest's to or about the metadata addresses is forwarded.
-pub(crate) const FLOWS: [&str; 4] = [
-    "priority=65535,ip,nw_dst=169.254.169.254,actions=drop",
-    "priority=65535,arp,arp_tpa=169.254.169.254,actions=drop",
-    "priority=65535,ipv6,ipv6_dst=fe80::a9fe:a9fe,actions=drop",
-    "priority=65535,icmp6,icmp_type=135,nd_target=fe80::a9fe:a9fe,actions=drop",
+/// But for what `ports.pass` leaves to the network.
+pub(crate) const FLOWS: [&str; 10] = [
+    "priority=65534,ip,nw_dst=169.254.169.254,actions=drop",
+    "priority=65534,arp,arp_tpa=169.254.169.254,actions=drop",
+    "priority=65534,ipv6,ipv6_dst=fe80::a9fe:a9fe,actions=drop",
+    "priority=65534,icmp6,icmp_type=135,nd_target=fe80::a9fe:a9fe,actions=drop",
+    "priority=65535,udp,nw_dst=169.254.169.254,tp_dst=53,actions=normal",
+    "priority=65535,tcp,nw_dst=169.254.169.254,tp_dst=53,actions=normal",
+    "priority=65535,udp6,ipv6_dst=fe80::a9fe:a9fe,tp_dst=53,actions=normal",
+    "priority=65535,tcp6,ipv6_dst=fe80::a9fe:a9fe,tp_dst=53,actions=normal",
+    "priority=65535,arp,arp_op=2,arp_tpa=169.254.169.254,actions=normal",
+    "priority=65535,icmp6,icmp_type=136,ipv6_dst=fe80::a9fe:a9fe,actions=normal",
 ];
 
 /// A packet socket does not tell this switch of checksums that are still to be made, so the guests make theirs.

@@ -130,7 +130,14 @@ async fn up(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<(), NetnsEr
         .map_err(netlink("bring up", name))
 }
 
-/// Sets address, route and neighbour. Called inside the namespace.
+/// Settings of TCP inside the namespace: what makes large answers arrive behind links with a smaller MTU.
+///
+/// A router's report about its MTU is handed to the responder by the programs, but many networks filter such reports. So
+/// segments that are never acknowledged are sent again in smaller pieces, from 1024 bytes on downwards (RFC 4821), and that
+/// at the second time-out, 0.6 s after the segment, instead of the default's 6 s: clients give up after that.
+const TCP_SETTINGS: [(&str, &str); 2] = [("tcp_mtu_probing", "1"), ("tcp_retries1", "0")];
+
+/// Sets address, route, neighbour and TCP. Called inside the namespace.
 pub(super) fn configure_inside() -> Result<(), NetnsError> {
     // No link-local address (1: none is generated), no probes for the one that is set, nothing learned from anybody.
     // And IPv6 on, even where the node has it off for new interfaces (net.ipv6.conf.default.disable_ipv6).
@@ -142,6 +149,9 @@ pub(super) fn configure_inside() -> Result<(), NetnsError> {
         ("accept_redirects", "0"),
     ] {
         set_sysctl("ipv6", INNER_NAME, key, value)?;
+    }
+    for (key, value) in TCP_SETTINGS {
+        write_sysctl(&format!("ipv4/{key}"), value)?;
     }
     with_netlink(async |handle| {
         let link =
@@ -179,6 +189,11 @@ pub(super) fn configure_inside() -> Result<(), NetnsError> {
 
 /// Writes a per-interface setting of this thread's namespace.
 fn set_sysctl(family: &str, interface: &str, key: &str, value: &str) -> Result<(), NetnsError> {
-    let path = PathBuf::from(format!("/proc/sys/net/{family}/conf/{interface}/{key}"));
+    write_sysctl(&format!("{family}/conf/{interface}/{key}"), value)
+}
+
+/// Writes a setting of this thread's namespace, named by its path below `/proc/sys/net`.
+fn write_sysctl(name: &str, value: &str) -> Result<(), NetnsError> {
+    let path = PathBuf::from(format!("/proc/sys/net/{name}"));
     std::fs::write(&path, value).map_err(system("write", &path))
 }
