@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod dataplane;
 pub mod drain;
+mod durable;
 pub mod error_text;
 pub mod facts;
 pub mod http;

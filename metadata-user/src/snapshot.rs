@@ -7,6 +7,8 @@
 //!   is refused by name and kept aside as `<path>.refused`; the daemon starts anyway, with nothing of it;
 //! - it is written soon after a change, at most every `snapshot.interval`; at once after a removal or a full sync; and at
 //!   the end. It takes at most a twentieth of a CPU, but for removals, which take half of one at most;
+//! - a removal lasts, however full the disk is: where no snapshot can be written, it is recorded in bytes that were set
+//!   aside for it (`<path>.removed`), and where that fails too, the snapshot goes;
 //! - writing holds up nobody: it has a thread of its own, and the store hands it `Arc`s;
 //! - without a key or a directory the daemon works as if there were no snapshot, and says so.
 //!
@@ -18,6 +20,7 @@ mod file;
 mod keeper;
 mod key;
 mod pace;
+mod removals;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +38,8 @@ use crate::secret::seal::SealKey;
 use crate::source::SourceView;
 use crate::state_view::StateView;
 use crate::store::{Changes, Store};
+use entry::Entry;
+use removals::OnDisk;
 
 /// How far in the future a snapshot may be from without a word: clocks of a node differ a little from boot to boot.
 const CLOCK_DOUBT: u64 = 60;
@@ -79,6 +84,7 @@ pub struct Snapshot {
     /// `None`: nothing can be read or written.
     key: Option<SealKey>,
     state: StateView<SnapshotState>,
+    on_disk: Option<OnDisk>,
 }
 
 impl Snapshot {
@@ -101,10 +107,8 @@ impl Snapshot {
                 None
             }
         };
-        if let Some(key) = &key {
-            restore(key, &origin, store, &mut state);
-        }
-        Some(Self { settings: settings.clone(), origin, key, state: StateView::new(state) })
+        let on_disk = key.as_ref().and_then(|key| restore(key, &origin, store, &mut state));
+        Some(Self { settings: settings.clone(), origin, key, state: StateView::new(state), on_disk })
     }
 
     /// Returns a view of its state.
@@ -126,17 +130,17 @@ impl Snapshot {
     /// If no thread can be started.
     pub fn keep(self, written: Changes, store: Arc<Store>, source: SourceView) -> std::io::Result<Option<Keeper>> {
         let Some(key) = self.key else { return Ok(None) };
-        Keeper::start(self.settings, self.origin, key, self.state, written, store, source).map(Some)
+        Keeper::start(self.settings, self.origin, key, self.state, self.on_disk, written, store, source).map(Some)
     }
 }
 
-/// Reads the file into the store.
-fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotState) {
+/// Reads the file into the store. Returns what there is on the disk.
+fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotState) -> Option<OnDisk> {
     let content = match file::read(&state.path, key, origin) {
         Ok(Some(content)) => content,
         Ok(None) => {
             info!(path = %state.path.display(), "there is no snapshot yet");
-            return;
+            return None;
         }
         Err(refused) => {
             let mut problem = error_text::chain(&refused);
@@ -146,7 +150,7 @@ fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotSt
             }
             warn!("snapshot refused: {problem}");
             state.refused = Some(problem);
-            return;
+            return None;
         }
     };
     let now = file::unix(SystemTime::now());
@@ -157,6 +161,8 @@ fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotSt
         );
     }
     let instances = content.entries.len();
+    let ids = content.entries.iter().map(Entry::id).chain(content.removed.iter().copied()).collect();
+    let on_disk = OnDisk { salt: content.header.salt.clone(), instances: ids, removed: content.removed };
     for entry in content.entries {
         entry.put_into(store);
     }
@@ -167,6 +173,7 @@ fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotSt
     let as_of = file::time(header.as_of);
     info!(path = %state.path.display(), instances, as_of = header.as_of, "snapshot read");
     state.restored = Some(Restored { instances, as_of, cluster: header.cluster, revision: header.revision });
+    Some(on_disk)
 }
 
 #[cfg(test)]

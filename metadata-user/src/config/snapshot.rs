@@ -27,8 +27,11 @@ pub(crate) const DRAFT: &str = ".new";
 /// What is at the end of the name of a snapshot that was refused.
 pub(crate) const REFUSED: &str = ".refused";
 
+/// What is at the end of the name of the file in which removals are recorded.
+pub(crate) const REMOVED: &str = ".removed";
+
 /// Files beside the snapshot that it removes or replaces: the key must be none of them.
-const BESIDE: [&str; 2] = [DRAFT, REFUSED];
+const BESIDE: [&str; 4] = [DRAFT, REFUSED, REMOVED, ".removed.new"];
 
 /// `[snapshot]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

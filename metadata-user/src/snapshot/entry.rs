@@ -35,6 +35,13 @@ pub(super) enum Entry {
 }
 
 impl Entry {
+    pub(super) fn id(&self) -> InstanceId {
+        match self {
+            Self::Record { record, .. } => record.uuid,
+            Self::NovaPages(pages) => pages.uuid(),
+        }
+    }
+
     pub(super) fn put_into(self, store: &Store) {
         match self {
             Self::Record { record, password, vendor_data } => {

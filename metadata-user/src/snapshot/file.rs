@@ -2,7 +2,7 @@
 //!
 //! What is sealed is of [`super::entry`]. Version and header are its associated data, so they cannot be changed either.
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -10,10 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::entry::{self, Entry};
+use super::removals;
 use crate::config;
+use crate::durable::{self, Draft};
+use crate::record::InstanceId;
 use crate::secret::seal::{self, OpenError, SealKey, Sealer};
 use crate::store::Content;
 
@@ -84,7 +88,10 @@ pub(super) struct Header {
 #[derive(Debug)]
 pub(super) struct FileContent {
     pub(super) header: Header,
+    /// Instances that are served.
     pub(super) entries: Vec<Entry>,
+    /// Instances that are in it, but were removed since.
+    pub(super) removed: BTreeSet<InstanceId>,
     pub(super) bytes: u64,
 }
 
@@ -210,7 +217,11 @@ pub(super) fn read(path: &Path, key: &SealKey, origin: &Origin) -> Result<Option
         OpenError::Torn => Refused::Torn(path.to_owned()),
         OpenError::Altered => Refused::Altered(path.to_owned()),
     })?;
-    Ok(Some(FileContent { entries: entry::read(&clear), header, bytes }))
+    let removed = removals::read(path, &header.salt)
+        .map_err(|source| Refused::Read { path: durable::beside(path, config::snapshot::REMOVED), source })?;
+    let mut entries = entry::read(&clear);
+    entries.retain(|entry| !removed.contains(&entry.id()));
+    Ok(Some(FileContent { entries, removed, header, bytes }))
 }
 
 /// Reads the file's bytes, if it is the daemon's own.
@@ -277,33 +288,61 @@ fn head(path: &Path, text: &[u8], key: &SealKey, origin: &Origin) -> Result<(usi
     Ok((first.len() + second.len() + 2, header))
 }
 
-/// Writes a snapshot in place of the former one. Returns its size.
-pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &[Content]) -> io::Result<u64> {
+/// A snapshot that was written.
+#[derive(Debug)]
+pub(super) struct Saved {
+    /// See [`Header::salt`].
+    pub(super) salt: String,
+    pub(super) bytes: u64,
+}
+
+/// Why a snapshot was not written.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub(super) struct WriteError {
+    source: io::Error,
+    /// It is in place all the same, and may not last.
+    pub(super) saved: Option<Saved>,
+}
+
+impl From<io::Error> for WriteError {
+    fn from(source: io::Error) -> Self {
+        Self { source, saved: None }
+    }
+}
+
+/// Writes a snapshot in place of the former one.
+pub(super) fn write(
+    path: &Path,
+    key: &SealKey,
+    mut header: Header,
+    instances: &[Content],
+) -> Result<Saved, WriteError> {
     let salt = seal::random_salt().map_err(io::Error::other)?;
     header.salt = crate::secret::hex(&salt);
     header.key = key.id().to_owned();
     header.instances = instances.len();
-    let head = format!("{MAGIC}{VERSION}\n{}\n", serde_json::to_string(&header)?);
+    let head = format!("{MAGIC}{VERSION}\n{}\n", serde_json::to_string(&header).map_err(io::Error::from)?);
 
-    let draft = beside(path, config::snapshot::DRAFT);
-    // Whatever it is: the draft of a daemon that was killed, or somebody's link.
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    durable::make_directory(path)?;
+    let draft = Draft::new(durable::beside(path, config::snapshot::DRAFT))?;
+    let bytes = write_to(draft.file(), key, &salt, &head, instances)?;
+    // Without room for it the snapshot is worth writing still: it lacks what was removed until now.
+    let removals = removals::prepare(path, &header.salt, instances.len(), &BTreeSet::new());
+    draft.replace(path)?;
+    // Until this is done, removals that are recorded are of the former snapshot, and ignored.
+    let removals = removals.and_then(|draft| draft.replace(&durable::beside(path, config::snapshot::REMOVED)));
+    if let Err(error) = removals {
+        debug!(%error, "no room for the removals that follow this snapshot");
     }
-    super::key::make_directory(path)?;
-    let file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
-    let written = write_to(file, key, &salt, &head, instances);
-    if written.is_err() {
-        let _ = fs::remove_file(&draft);
+    let saved = Saved { salt: header.salt, bytes };
+    match durable::sync_directory(path) {
+        Ok(()) => Ok(saved),
+        Err(source) => Err(WriteError { source, saved: Some(saved) }),
     }
-    let size = written?;
-    fs::rename(&draft, path)?;
-    sync_directory(path)?;
-    Ok(size)
 }
 
-fn write_to(file: File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Content]) -> io::Result<u64> {
+fn write_to(file: &File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Content]) -> io::Result<u64> {
     let mut out = BufWriter::new(file);
     out.write_all(head.as_bytes())?;
     let mut sealer = Sealer::new(key, salt, head.as_bytes(), out).map_err(io::Error::other)?;
@@ -322,21 +361,9 @@ fn write_to(file: File, key: &SealKey, salt: &seal::Salt, head: &str, instances:
 
 /// Keeps a refused snapshot, in place of an earlier one. Returns its new name.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let aside = beside(path, config::snapshot::REFUSED);
+    let aside = durable::beside(path, config::snapshot::REFUSED);
     fs::rename(path, &aside)?;
     Ok(aside)
-}
-
-/// Returns the path with something at its end.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
-/// Makes a rename last.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 pub(super) fn unix(time: SystemTime) -> u64 {

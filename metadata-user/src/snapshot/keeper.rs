@@ -1,5 +1,6 @@
 //! The thread that writes the snapshot.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -8,13 +9,14 @@ use tokio::time::{Duration, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 use super::SnapshotState;
-use super::file::{self, Header, Origin};
+use super::file::{self, Header, Origin, Saved, WriteError};
 use super::pace::{Pace, Reason};
+use super::removals::{OnDisk, Recorded};
 use crate::config;
 use crate::secret::seal::SealKey;
 use crate::source::SourceView;
 use crate::state_view::StateView;
-use crate::store::{Changes, Store};
+use crate::store::{Changes, Content, Store};
 use crate::worker::{Stop, Worker};
 
 /// How often it is looked whether the source has read everything: it tells nobody, and that time is well spent waiting.
@@ -35,6 +37,7 @@ impl Keeper {
         origin: Origin,
         key: SealKey,
         state: StateView<SnapshotState>,
+        on_disk: Option<OnDisk>,
         written: Changes,
         store: Arc<Store>,
         source: SourceView,
@@ -50,6 +53,7 @@ impl Keeper {
             origin,
             key,
             state,
+            on_disk,
             store,
             source,
         };
@@ -66,6 +70,8 @@ struct Task {
     store: Arc<Store>,
     source: SourceView,
     pace: Pace,
+    /// The file, as far as removals are concerned; `None`: there is none.
+    on_disk: Option<OnDisk>,
     /// What the file holds.
     written: Changes,
     /// How often the source had read everything again, and from whom, when that was last written.
@@ -99,6 +105,10 @@ impl Task {
         let now = *self.store.changes().borrow();
         if now.removals != self.written.removals {
             self.pace.wants(Reason::Urgent, Instant::now());
+            // A removal does not wait for its turn, nor for room on the disk.
+            if self.pace.due().is_some_and(|due| due > Instant::now()) {
+                self.record_removals();
+            }
         } else if now != self.written {
             self.pace.wants(Reason::Change, Instant::now());
         }
@@ -135,8 +145,13 @@ impl Task {
             revision: source.revision.or_else(|| restored.and_then(|restored| restored.revision)),
             instances: 0,
         };
-        match file::write(&self.settings.path, &self.key, header, &instances) {
-            Ok(bytes) => {
+        let result = file::write(&self.settings.path, &self.key, header, &instances);
+        if let Ok(saved) | Err(WriteError { saved: Some(saved), .. }) = &result {
+            let instances = instances.iter().map(Content::uuid).collect();
+            self.on_disk = Some(OnDisk { salt: saved.salt.clone(), instances, removed: BTreeSet::new() });
+        }
+        match result {
+            Ok(Saved { bytes, .. }) => {
                 self.pace.wrote(began, Instant::now());
                 self.written = changes;
                 self.confirmed = source.synced_at.map(|_| (source.resyncs, source.cluster.clone()));
@@ -155,11 +170,50 @@ impl Task {
                 let problem = format!(
                     "the snapshot {path} cannot be written: {error}; make room, and its directory writable for the daemon"
                 );
-                if state.error.as_ref() != Some(&problem) {
+                if state.error.as_ref().is_none_or(|error| !error.starts_with(&problem)) {
                     warn!("{problem}");
+                    state.error = Some(problem);
                 }
-                state.error = Some(problem);
+                self.state.publish(state);
+                return self.record_removals();
             }
+        }
+        self.state.publish(state);
+    }
+
+    /// Records that instances went which the file holds still.
+    fn record_removals(&mut self) {
+        let Some(on_disk) = &mut self.on_disk else { return };
+        let path = &self.settings.path;
+        let left = self.store.ids().into_iter().collect();
+        let mut state = SnapshotState::clone(&self.state.get());
+        let problem = match on_disk.record(path, &left) {
+            Ok(None) => return,
+            Ok(Some(Recorded::Beside)) => {
+                state.instances = on_disk.instances.len() - on_disk.removed.len();
+                debug!(removed = on_disk.removed.len(), "removals recorded beside the snapshot");
+                self.state.publish(state);
+                return;
+            }
+            Ok(Some(Recorded::Removed(error))) => {
+                self.on_disk = None;
+                (state.written_at, state.bytes, state.instances) = (None, 0, 0);
+                format!(
+                    "the snapshot was removed, since it held instances that were removed, and that cannot be recorded: \
+                     {error}"
+                )
+            }
+            Err(error) => format!(
+                "the snapshot holds instances that were removed, and can neither be changed nor removed ({error}): remove \
+                 it, or they are served again after a restart, until the source is read"
+            ),
+        };
+        let before = state.error.take();
+        if before.as_ref().is_none_or(|before| !before.ends_with(&problem)) {
+            warn!(path = %path.display(), "{problem}");
+            state.error = Some(before.map(|before| format!("{before}; {problem}")).unwrap_or(problem));
+        } else {
+            state.error = before;
         }
         self.state.publish(state);
     }

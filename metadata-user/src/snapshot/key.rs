@@ -1,13 +1,13 @@
 //! Where the snapshot's key comes from: a systemd credential, else a file, which is made when it is missing.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tracing::info;
 
+use crate::durable::{self, Draft};
 use crate::secret::seal::{SealError, SealKey, random_key};
 use crate::secret::{Secret, SecretError};
 
@@ -66,23 +66,13 @@ fn present(path: &Path) -> bool {
 /// Makes the key, complete at once.
 fn make(path: &Path) -> io::Result<()> {
     let key = random_key().map_err(io::Error::other)?;
-    make_directory(path)?;
-    let draft = super::file::beside(path, crate::config::snapshot::DRAFT);
-    let _ = fs::remove_file(&draft);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
+    durable::make_directory(path)?;
+    let draft = Draft::new(durable::beside(path, crate::config::snapshot::DRAFT))?;
+    let mut file = draft.file();
     file.write_all(key.expose())?;
     file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    super::file::sync_directory(path)
-}
-
-/// Makes the directory of a file, if only that is missing.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(directory) if !directory.exists() => DirBuilder::new().mode(0o700).create(directory),
-        _ => Ok(()),
-    }
+    draft.replace(path)?;
+    durable::sync_directory(path)
 }
 
 #[cfg(test)]

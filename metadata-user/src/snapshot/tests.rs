@@ -98,7 +98,7 @@ fn everything_comes_back() {
     write(&path, &before);
     assert_eq!(content(&read(&path, &key(1), "/docs").unwrap()), content(&before));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-    assert_eq!(fs::read_dir(directory.path().join("state")).unwrap().count(), 1, "a draft is left");
+    assert_eq!(fs::read_dir(directory.path().join("state")).unwrap().count(), 2, "a draft is left");
     let bytes = fs::read(&path).unwrap();
     for secret in ["#!/bin/sh", "pass", "join", "tap1"] {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} is in the clear");
@@ -316,4 +316,88 @@ fn a_directory_that_cannot_be_written_is_told_once_it_matters() {
     drop(life.keeper);
     assert_eq!(life.state.get().error, None, "the end tries again");
     assert!(on_disk(directory.path(), "/docs").is_some());
+}
+
+/// A life in which two instances were written, and nothing can be written any more.
+fn full_disk(directory: &Path) -> Life {
+    let life = begin(directory, "/docs");
+    life.store.put(record(1, "p", &["tap1"]));
+    life.store.put(record(2, "p", &["tap2"]));
+    until("both are written", || life.state.get().instances == 2);
+    fs::create_dir_all(directory.join("snapshot.new/in/the/way")).unwrap();
+    life
+}
+
+#[test]
+fn a_removal_lasts_though_no_snapshot_can_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let life = full_disk(directory.path());
+    let bytes = fs::read(directory.path().join("snapshot")).unwrap();
+    life.store.remove(id(1));
+    until("it is recorded", || life.state.get().instances == 1);
+    until("that is said", || life.state.get().error.as_ref().is_some_and(|error| error.contains("make room")));
+    // One more, before it is tried again to write all of it.
+    life.store.put(record(3, "p", &["tap3"]));
+    life.store.remove(id(3));
+    life.store.remove(id(2));
+    until("the other too", || life.state.get().instances == 0);
+    drop(life.keeper);
+    assert_eq!(fs::read(directory.path().join("snapshot")).unwrap(), bytes);
+
+    // As after a crash: what was removed stays so, also while it cannot be written still, and over another start.
+    for _ in 0..2 {
+        let life = begin(directory.path(), "/docs");
+        assert!(life.store.is_empty());
+        drop(life.keeper);
+    }
+    fs::remove_dir_all(directory.path().join("snapshot.new")).unwrap();
+    let life = begin(directory.path(), "/docs");
+    life.store.put(record(1, "p", &["tap1"]));
+    until("one that is back is written", || life.state.get().instances == 1);
+    drop(life.keeper);
+    assert_eq!(begin(directory.path(), "/docs").store.len(), 1, "of the former snapshot nothing is left");
+}
+
+#[test]
+fn what_was_not_removed_is_kept_beside_what_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let life = full_disk(directory.path());
+    life.store.remove(id(1));
+    until("it is recorded", || life.state.get().instances == 1);
+    drop(life.keeper);
+    let life = begin(directory.path(), "/docs");
+    assert_eq!(life.store.ids(), [id(2)]);
+    assert_eq!(life.state.get().restored.as_ref().unwrap().instances, 1);
+}
+
+#[test]
+fn without_a_place_for_removals_the_snapshot_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let life = full_disk(directory.path());
+    fs::remove_file(directory.path().join("snapshot.removed")).unwrap();
+    fs::create_dir_all(directory.path().join("snapshot.removed/in/the/way")).unwrap();
+    life.store.remove(id(1));
+    until("it is gone", || !directory.path().join("snapshot").exists());
+    until("that is said", || life.state.get().error.as_ref().is_some_and(|error| error.contains("was removed, since")));
+    assert_eq!(life.state.get().written_at, None);
+    drop(life.keeper);
+    assert!(begin(directory.path(), "/docs").store.is_empty());
+}
+
+/// A crash between the two renames of a write leaves the removals of the former snapshot beside the new one.
+#[test]
+fn removals_of_another_snapshot_are_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let life = full_disk(directory.path());
+    life.store.remove(id(1));
+    until("it is recorded", || life.state.get().instances == 1);
+    drop(life.keeper);
+    let before = fs::read(directory.path().join("snapshot.removed")).unwrap();
+    fs::remove_dir_all(directory.path().join("snapshot.new")).unwrap();
+    let life = begin(directory.path(), "/docs");
+    life.store.put(record(1, "back", &["tap1"]));
+    until("it is written", || life.state.get().instances == 2);
+    drop(life.keeper);
+    fs::write(directory.path().join("snapshot.removed"), before).unwrap();
+    assert_eq!(begin(directory.path(), "/docs").store.len(), 2);
 }

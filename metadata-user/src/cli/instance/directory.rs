@@ -13,19 +13,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
+use nix::fcntl::{Flock, FlockArg};
 
 use super::documents::{ATTEMPTS, Decide, Decision, Outcome, Stored, uuid_of};
 use super::error::InstanceError;
+use crate::durable::{Draft, PRIVATE};
 use crate::record::InstanceId;
 use crate::source::directory;
-
-/// Mode of a new file.
-const PRIVATE: u32 = 0o600;
 
 /// A directory of documents.
 #[derive(Debug)]
@@ -136,16 +133,17 @@ impl DocumentDirectory {
         if metadata.is_symlink() {
             return Err(InstanceError::Link { name: stored.name.clone() });
         }
-        let draft = Draft::write(&target, bytes)?;
-        let own = draft.file.metadata().map_err(refused("looking at the draft of"))?;
+        let draft = draft(&target, bytes)?;
+        let own = draft.file().metadata().map_err(refused("looking at the draft of"))?;
         if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
-            fchown(&draft.file, Some(metadata.uid()), Some(metadata.gid())).map_err(refused("keeping the owner of"))?;
+            fchown(draft.file(), Some(metadata.uid()), Some(metadata.gid()))
+                .map_err(refused("keeping the owner of"))?;
         }
-        draft.seal(metadata.mode())?;
+        seal(&draft, metadata.mode())?;
         if self.read(&stored.name).as_ref() != Some(stored) {
             return Ok(false);
         }
-        draft.rename(&target, RenameFlags::empty()).map_err(refused("replacing"))?;
+        draft.replace(&target).map_err(refused("replacing"))?;
         Ok(true)
     }
 
@@ -153,9 +151,9 @@ impl DocumentDirectory {
     fn create(&self, id: InstanceId, bytes: &[u8]) -> Result<bool, InstanceError> {
         let name = format!("{id}.json");
         let target = self.path.join(&name);
-        let draft = Draft::write(&target, bytes)?;
-        draft.seal(PRIVATE)?;
-        match draft.rename(&target, RenameFlags::RENAME_NOREPLACE) {
+        let draft = draft(&target, bytes)?;
+        seal(&draft, PRIVATE)?;
+        match draft.create(&target) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match self.read(&name) {
                 Some(other) if other.id != Some(id) => Err(InstanceError::NameTaken { name }),
@@ -173,52 +171,19 @@ impl DocumentDirectory {
     }
 }
 
-/// A file that the daemon ignores; it goes with its value, unless it was renamed.
-struct Draft {
-    file: File,
-    path: PathBuf,
+/// Writes a draft beside the target, under a name that the daemon ignores. Only one holds the lock.
+fn draft(target: &Path, bytes: &[u8]) -> Result<Draft, InstanceError> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let path = target.with_file_name(format!(".{name}.{}.draft", std::process::id()));
+    let refused = |source| InstanceError::Io { doing: "writing", path: path.clone(), source };
+    let draft = Draft::new(path.clone()).map_err(refused)?;
+    draft.file().write_all(bytes).map_err(refused)?;
+    Ok(draft)
 }
 
-impl Draft {
-    /// Writes beside the target.
-    fn write(target: &Path, bytes: &[u8]) -> Result<Self, InstanceError> {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = target.with_file_name(format!(".{name}.{}.draft", std::process::id()));
-        let refused = |source| InstanceError::Io { doing: "writing", path: path.clone(), source };
-        // What an earlier process with this id left when it was killed. Only one holds the lock.
-        let _ = fs::remove_file(&path);
-        let file = File::options().write(true).create_new(true).mode(PRIVATE).open(&path).map_err(refused)?;
-        let mut draft = Self { file, path: path.clone() };
-        draft.file.write_all(bytes).map_err(refused)?;
-        Ok(draft)
-    }
-
-    /// Gives it its mode, and brings it to the disk.
-    fn seal(&self, mode: u32) -> Result<(), InstanceError> {
-        let mode = fs::Permissions::from_mode(mode & 0o7777);
-        let refused = |source| InstanceError::Io { doing: "finishing", path: self.path.clone(), source };
-        self.file.set_permissions(mode).and_then(|()| self.file.sync_all()).map_err(refused)
-    }
-
-    fn rename(self, target: &Path, flags: RenameFlags) -> io::Result<()> {
-        match renameat2(AT_FDCWD, &self.path, AT_FDCWD, target, flags) {
-            // File systems without flags of this kind.
-            Err(Errno::EINVAL | Errno::ENOSYS) if !flags.is_empty() => {
-                if target.symlink_metadata().is_ok() {
-                    return Err(io::ErrorKind::AlreadyExists.into());
-                }
-                fs::rename(&self.path, target)
-            }
-            renamed => renamed.map_err(io::Error::from),
-        }
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // After the rename there is none.
-        let _ = fs::remove_file(&self.path);
-    }
+/// Gives a draft its mode, and brings it to the disk.
+fn seal(draft: &Draft, mode: u32) -> Result<(), InstanceError> {
+    draft.seal(mode).map_err(|source| InstanceError::Io { doing: "finishing", path: draft.path().to_owned(), source })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Tests of `cli::instance::directory`.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::*;
 use crate::cli::instance::documents::Decision::{Leave, Remove, Write as Put};
