@@ -128,9 +128,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn keep(self, written: Changes, store: Arc<Store>, source: SourceView) -> std::io::Result<Option<Keeper>> {
-        let Some(key) = self.key else { return Ok(None) };
-        Keeper::start(self.settings, self.origin, key, self.state, self.on_disk, written, store, source).map(Some)
+    pub fn keep(mut self, written: Changes, store: Arc<Store>, source: SourceView) -> std::io::Result<Option<Keeper>> {
+        match self.key.take() {
+            Some(key) => Keeper::start(self, key, written, store, source).map(Some),
+            None => Ok(None),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The daemon ends in every way and comes back, and what it leaves is taken over or removed.
 
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use lab::{Guest, Node, NodePlan, command, wait};
 use serde_json::Value;
@@ -166,4 +168,53 @@ fn detach_leaves_no_program_map_link_or_namespace() {
 #[test]
 fn detach_leaves_nothing_where_clsact_was_forced() {
     detach_leaves_nothing("clsact");
+}
+
+/// A file system of its own, so that it can be full. It goes with its value.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf) -> Self {
+        std::fs::create_dir(&at).unwrap();
+        command::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=96k", "tmpfs"]).arg(&at), "").unwrap();
+        Self(at)
+    }
+
+    /// Leaves no byte.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
+        while file.write(&[1; 4096]).is_ok_and(|written| written > 0) {}
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = command::run(Command::new("umount").arg("--lazy").arg(&self.0), "");
+    }
+}
+
+#[test]
+fn an_instance_removed_while_the_disk_is_full_does_not_come_back() {
+    let node = NodePlan::default().make().unwrap();
+    let disk = SmallDisk::mount(node.snapshot().parent().unwrap().to_owned());
+    node.start_daemon().unwrap();
+    let (removed, kept) = (node.guest("a").boot().unwrap(), node.guest("b").boot().unwrap());
+    let snapshot = |what: &str, is: &dyn Fn(&Value) -> bool| {
+        wait::until(what, || Ok(is(&node.status()?["snapshot"]).then_some(()))).unwrap();
+    };
+    snapshot("both are written", &|snapshot| snapshot["instances"] == 2);
+    disk.fill();
+    node.remove_document(removed.uuid()).unwrap();
+    snapshot("the removal is recorded", &|snapshot| snapshot["instances"] == 1);
+    snapshot("the full disk is named", &|snapshot| {
+        snapshot["error"].as_str().is_some_and(|error| error.contains("make room"))
+    });
+    node.kill_daemon().unwrap();
+    // The source is not there yet when the daemon starts again.
+    std::fs::rename(node.instances(), node.path("away")).unwrap();
+    node.start_daemon().unwrap();
+    reads_own(&kept);
+    let ids = node.status().unwrap()["snapshot"]["restored"]["instances"].clone();
+    assert_eq!(ids, 1, "what was removed is read back");
+    std::fs::rename(node.path("away"), node.instances()).unwrap();
 }

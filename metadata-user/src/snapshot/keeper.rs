@@ -8,10 +8,10 @@ use std::time::{Instant, SystemTime};
 use tokio::time::{Duration, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
-use super::SnapshotState;
 use super::file::{self, Header, Origin, Saved, WriteError};
 use super::pace::{Pace, Reason};
 use super::removals::{OnDisk, Recorded};
+use super::{Snapshot, SnapshotState};
 use crate::config;
 use crate::secret::seal::SealKey;
 use crate::source::SourceView;
@@ -33,11 +33,8 @@ pub struct Keeper {
 
 impl Keeper {
     pub(super) fn start(
-        settings: config::snapshot::Snapshot,
-        origin: Origin,
+        snapshot: Snapshot,
         key: SealKey,
-        state: StateView<SnapshotState>,
-        on_disk: Option<OnDisk>,
         written: Changes,
         store: Arc<Store>,
         source: SourceView,
@@ -46,14 +43,14 @@ impl Keeper {
         // What came while the source started is looked at too.
         changes.mark_changed();
         let task = Task {
-            pace: Pace::new(settings.interval),
+            pace: Pace::new(snapshot.settings.interval),
             written,
             confirmed: None,
-            settings,
-            origin,
+            settings: snapshot.settings,
+            origin: snapshot.origin,
             key,
-            state,
-            on_disk,
+            state: snapshot.state,
+            on_disk: snapshot.on_disk,
             store,
             source,
         };
