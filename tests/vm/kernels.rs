@@ -52,7 +52,7 @@ struct Console {
 }
 
 static CONSOLES: LazyLock<[Console; KERNELS.len()]> = LazyLock::new(|| {
-    let boots = KERNELS.map(|kernel| (kernel, std::thread::spawn(move || boot(kernel))));
+    let boots = KERNELS.map(|kernel| (kernel, std::thread::spawn(move || boot(kernel, "", &programs()?))));
     boots.map(|(kernel, thread)| {
         let ended = thread.join().unwrap_or_else(|_| bail!("the thread that watches it panicked"));
         let (text, outcome) = ended.unwrap_or_else(|error| (String::new(), Err(error)));
@@ -139,6 +139,20 @@ macro_rules! cases {
     )*};
 }
 
+/// Both say what the kernel lacks, and end with the status that keeps a service manager from trying again.
+#[test]
+fn a_kernel_booted_without_ipv6_is_named_at_the_start_and_by_check_config() {
+    let daemon = lab::daemon::program().unwrap();
+    let programs: [(PathBuf, &'static [&'static str]); 2] =
+        [(daemon.clone(), &["--config", "/dev/null", "check-config"]), (daemon, &["--config", "/dev/null", "run"])];
+    let (said, outcome) = boot(KERNELS[1], "ipv6.disable=1", &programs).unwrap();
+    outcome.unwrap_or_else(|error| panic!("{error:#}\n{said}"));
+    let reason = "booted with ipv6.disable=1";
+    assert_eq!(said.matches(reason).count(), 2, "{said}");
+    assert_eq!(said.matches("program metadatad ends with 78").count(), 2, "{said}");
+    assert!(said.contains("net.ipv6.conf.all.disable_ipv6=1"), "{said}");
+}
+
 cases! {
     open_vswitch_sees_no_metadata
     open_vswitch_sees_no_metadata_with_clsact
@@ -154,13 +168,18 @@ cases! {
     flows_keep_requests_off_the_userspace_datapath
 }
 
-/// Runs the programs on this kernel and returns the console, and whether the machine switched itself off.
-fn boot(kernel: &str) -> Result<(String, Result<()>)> {
+/// Runs programs on this kernel, booted with these parameters, and returns the console, and whether the machine switched
+/// itself off.
+fn boot(
+    kernel: &str,
+    parameters: &str,
+    programs: &[(PathBuf, &'static [&'static str])],
+) -> Result<(String, Result<()>)> {
     let debian = machine::directory()?.join("debian");
     let release = release(&debian, kernel)?;
     let run = tempfile::Builder::new().prefix("metadatad-vm-").tempdir().context("making a directory")?;
     let initrd = run.path().join("initrd");
-    initrd::Initrd::make(&debian, &release, MODULES, &programs()?)?.write(&initrd)?;
+    initrd::Initrd::make(&debian, &release, MODULES, programs)?.write(&initrd)?;
     let mut qemu = Command::new(debian.join("usr/bin/qemu-system-x86_64"));
     qemu.env("LD_LIBRARY_PATH", std::env::join_paths(machine::libraries(&debian))?);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"]);
@@ -170,7 +189,7 @@ fn boot(kernel: &str) -> Result<(String, Result<()>)> {
     }
     qemu.arg("-kernel").arg(debian.join(format!("boot/vmlinuz-{release}"))).arg("-initrd").arg(&initrd);
     // A warning of the kernel's ends the machine, and so the programs, with its text on the console.
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1 panic_on_warn=1"]);
+    qemu.args(["-append", &format!("console=ttyS0 quiet panic=-1 panic_on_warn=1 {parameters}")]);
     let console = run.path().join("console");
     qemu.args(["-serial", &format!("file:{}", console.display())]);
     let started = Instant::now();
@@ -184,7 +203,9 @@ fn boot(kernel: &str) -> Result<(String, Result<()>)> {
     let _ = child.wait();
     let said = String::from_utf8_lossy(&std::fs::read(&console).unwrap_or_default()).replace('\r', "");
     let outcome = ended.and_then(|_| {
-        let last = PROGRAMS.last().map_or("", |(name, _)| name);
+        let last = programs.last().and_then(|(program, _)| program.file_name()).unwrap_or_default().to_string_lossy();
+        // Without what cargo puts behind the name.
+        let last = last.split('-').next().unwrap_or_default();
         ensure!(said.contains(&format!("program {last} ends")), "it was switched off before its programs had ended");
         println!("Linux {release}: all programs ended {:.0} s after power-on", started.elapsed().as_secs_f32());
         Ok(())
