@@ -14,6 +14,7 @@ mod convert;
 mod document;
 mod encoding;
 mod error;
+mod excerpt;
 mod place;
 mod policy;
 mod value;

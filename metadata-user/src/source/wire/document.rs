@@ -1,4 +1,4 @@
-//! The document's fields. The comments here are the descriptions in the JSON Schema, so they speak to whoever writes a
+//! The document's fields. The comments here are the descriptions in the JSON Schema, so they address whoever writes a
 //! document.
 
 use schemars::JsonSchema;
@@ -6,9 +6,13 @@ use serde::Deserialize;
 
 use super::policy::PolicyDocument;
 use super::value::{
-    AddressOrCidrText, Base64Text, CidrText, HostNameText, IpText, MacText, Metadata, NonEmptyText, UuidText, choice,
-    choice_or_default, nullable, optional_choice, or_default, or_true,
+    Base64Text, HostNameText, MacText, Metadata, NonEmptyText, UuidText, choice, choice_or_default, nullable,
+    optional_choice, or_default,
 };
+
+mod port;
+
+pub(super) use port::{Ipv6AddressMode, PortDocument, SubnetDocument};
 
 /// What metadatad serves to one instance. Only `uuid`, `project_id` and one port are required. Names follow Nova's and
 /// Neutron's; unknown fields are refused.
@@ -338,181 +342,4 @@ pub(super) enum BusType {
     Scsi,
     Ide,
     Xen,
-}
-
-/// A port: one network interface.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PortDocument {
-    /// The port's UUID.
-    pub(super) id: UuidText,
-
-    /// The guest's MAC address on this port.
-    pub(super) mac_address: MacText,
-
-    /// The guest's addresses. Default: none.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schemars(with = "Option<Vec<FixedIpDocument>>")]
-    pub(super) fixed_ips: Vec<FixedIpDocument>,
-
-    /// The name of the port's tap on the node, at most 15 bytes. Default: `tap` and the first 11 characters of the port's
-    /// id. Null: that tap too, but guests read `interface0` and so on as the link's name.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schemars(with = "Option<String>", length(min = 1, max = 15))]
-    pub(super) tap: Option<Option<Box<str>>>,
-
-    /// Nova's name for `tap`; one of the two is enough.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schemars(with = "Option<String>", length(min = 1, max = 15))]
-    pub(super) devname: Option<Option<Box<str>>>,
-
-    /// How the port is plugged, as Nova names it: `ovs`, `bridge`, `tap` and so on. Default: `tap`.
-    #[serde(default)]
-    pub(super) vif_type: Option<Box<str>>,
-
-    /// Whether the guest is held to its own MAC and IP addresses. Default: true.
-    #[serde(default = "yes", deserialize_with = "or_true")]
-    #[schemars(with = "Option<bool>")]
-    pub(super) port_security: bool,
-
-    /// Further addresses that the guest may use. Default: none.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schemars(with = "Option<Vec<AddressPairDocument>>")]
-    pub(super) allowed_address_pairs: Vec<AddressPairDocument>,
-
-    /// The names of the port's security groups. Default: none.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schemars(with = "Option<Vec<Box<str>>>")]
-    pub(super) security_groups: Vec<Box<str>>,
-
-    /// Whether guests see the port in their network data. A port that is not listed still identifies the guest. Default:
-    /// true.
-    #[serde(default = "yes", deserialize_with = "or_true")]
-    #[schemars(with = "Option<bool>")]
-    pub(super) listed: bool,
-
-    /// The port's network. Default: one whose addresses the guest gets by DHCP.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schemars(with = "Option<NetworkDocument>")]
-    pub(super) network: NetworkDocument,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// An address of the guest.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FixedIpDocument {
-    /// The address.
-    pub(super) ip_address: IpText,
-
-    /// The `id` of its subnet. Default: the first subnet of the network that holds the address.
-    #[serde(default)]
-    pub(super) subnet_id: Option<Box<str>>,
-
-    /// Public addresses that lead to it. Default: none.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schemars(with = "Option<Vec<IpText>>")]
-    pub(super) floating_ips: Vec<IpText>,
-}
-
-/// An address, or a network of them, that the guest may use beside its own.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AddressPairDocument {
-    /// The address or network.
-    pub(super) ip_address: AddressOrCidrText,
-
-    /// The MAC address that goes with it. Default: the port's.
-    #[serde(default)]
-    pub(super) mac_address: Option<MacText>,
-}
-
-/// A network as one port sees it.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NetworkDocument {
-    /// The network's UUID. Default: all zeros.
-    #[serde(default)]
-    pub(super) id: Option<UuidText>,
-
-    /// Its MTU. Default: unknown (null).
-    #[serde(default)]
-    pub(super) mtu: Option<u32>,
-
-    /// Whether guests also get its settings as a Debian interfaces file (Nova's `flat_injected`). Default: false.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schemars(with = "Option<bool>")]
-    pub(super) injected: bool,
-
-    /// Its subnets; guests see the first IPv4 and the first IPv6 one. Default: one with DHCP for each IP version that the
-    /// port has an address of.
-    #[serde(default)]
-    pub(super) subnets: Option<Vec<SubnetDocument>>,
-}
-
-/// A subnet.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SubnetDocument {
-    /// A name for `subnet_id` to refer to. Default: none.
-    #[serde(default)]
-    pub(super) id: Option<Box<str>>,
-
-    /// Its addresses.
-    pub(super) cidr: CidrText,
-
-    /// Its router. Default: none.
-    #[serde(default)]
-    pub(super) gateway_ip: Option<IpText>,
-
-    /// Its name servers, in order. Default: none.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schemars(with = "Option<Vec<IpText>>")]
-    pub(super) dns_nameservers: Vec<IpText>,
-
-    /// Its further routes, in order. Default: none.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schemars(with = "Option<Vec<RouteDocument>>")]
-    pub(super) host_routes: Vec<RouteDocument>,
-
-    /// Whether DHCP is on: guests are then configured to use it, and do not see the address. Default: true.
-    #[serde(default = "yes", deserialize_with = "or_true")]
-    #[schemars(with = "Option<bool>")]
-    pub(super) enable_dhcp: bool,
-
-    /// The address of the DHCP server, where Neutron has a port for it. With it guests do not see the MTU. Default:
-    /// none.
-    #[serde(default)]
-    pub(super) dhcp_server: Option<IpText>,
-
-    /// How an IPv6 guest gets its address. Default: not recorded.
-    #[serde(default, deserialize_with = "optional_choice")]
-    pub(super) ipv6_address_mode: Option<Ipv6AddressMode>,
-}
-
-/// How an IPv6 guest gets its address.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Ipv6AddressMode {
-    /// From router advertisements.
-    Slaac,
-    /// From a DHCPv6 server.
-    Dhcpv6Stateful,
-    /// From router advertisements, with the rest from a DHCPv6 server.
-    Dhcpv6Stateless,
-}
-
-/// A route.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RouteDocument {
-    /// Where to.
-    pub(super) destination: CidrText,
-
-    /// Through which router. Default: unknown (null).
-    #[serde(default)]
-    pub(super) nexthop: Option<IpText>,
 }

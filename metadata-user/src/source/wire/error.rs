@@ -2,18 +2,15 @@
 //!
 //! Promises: a message is one line of bounded length, whatever the document holds.
 
-use std::borrow::Cow;
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 
 use serde_json::error::Category;
 
+use super::excerpt::shown;
 use super::place::{Shown, Step, line_and_column, path_at, position_of};
 
 /// The longest problem, in characters: room for serde's list of the fields that exist.
 const LONGEST_PROBLEM: usize = 1000;
-
-/// How much of a text from the document is shown, in characters.
-const LONGEST_QUOTE: usize = 60;
 
 /// Separates problem and remedy in a message that goes through serde. `quoted` text never holds it.
 const REMEDY: char = '\u{1e}';
@@ -81,40 +78,6 @@ impl DocumentError {
 /// Returns the message of a value that is refused while serde reads it.
 pub(super) fn refusal(problem: impl Display, remedy: &'static str) -> String {
     format!("{problem}{REMEDY}{remedy}")
-}
-
-/// Returns a text from the document as a message shows it: in quotes, and cut where it gets long.
-pub(super) fn quoted(text: &str) -> String {
-    let mut quoted = format!("{:?}", start_of(text, LONGEST_QUOTE));
-    if quoted.len() < text.len() {
-        // Writing to a string does not fail.
-        let _ = write!(quoted, "… ({} bytes)", text.len());
-    }
-    quoted
-}
-
-/// Returns a text in one line, cut where it gets long.
-pub(super) fn shown(text: &str, longest: usize) -> Cow<'_, str> {
-    let start = start_of(text, longest);
-    if start.len() == text.len() && !text.contains(char::is_control) {
-        return text.into();
-    }
-    let mut shown = String::with_capacity(start.len() + 8);
-    for c in start.chars() {
-        if c.is_control() {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    if start.len() < text.len() {
-        shown.push('…');
-    }
-    shown.into()
-}
-
-fn start_of(text: &str, longest: usize) -> &str {
-    text.char_indices().nth(longest).map_or(text, |(end, _)| &text[..end])
 }
 
 fn remedy(category: Category, message: &str, path: &[Step]) -> &'static str {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::error::shown;
+use super::excerpt::shown;
 use super::work;
 
 /// The longest name of a field that is shown, in characters.

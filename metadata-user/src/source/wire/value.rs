@@ -12,7 +12,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer as _, MapAccess, Visitor};
 use uuid::Uuid;
 
-use super::error::{quoted, refusal};
+use super::error::refusal;
+use super::excerpt::quoted;
 use crate::base64;
 use crate::record::{Address, MacAddress};
 use crate::secret;

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::super::document::{PortDocument, SubnetDocument};
-use super::super::error::{Fault, quoted};
+use super::super::error::Fault;
+use super::super::excerpt::quoted;
 use super::super::place::Step;
 use super::{fault, mode_name, subnets};
 use crate::record::{AddressPair, FixedIp, NetworkRecord, PortId, PortRecord, Route, SubnetRecord};
