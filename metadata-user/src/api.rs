@@ -9,16 +9,16 @@
 //! Ours, not Nova's: `meta-data/meta-data/` in the EC2 tree (see `ec2`), a password that is readable at once, and a
 //! second POST of one that is 409 at once.
 //!
-//! An instance of an unchanged OpenStack has no record: its answers are Nova's own, copied ([`NovaPages`]).
+//! An instance of an unchanged OpenStack has no record: its answers are Nova's own ([`NovaPages`]). [`Content`] is either.
 //!
 //! Left out: who asks (`http`), whether there is an instance yet (`http`: 503), fetching of dynamic vendor data.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 mod accept;
+mod content;
 mod date;
 mod ec2;
 mod error;
@@ -26,12 +26,15 @@ mod found;
 mod json;
 mod nova_pages;
 mod openstack;
+mod password;
 mod rendered;
 mod route;
 
+pub use content::{Content, Reply};
 pub use date::Date;
-pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page, Reply};
+pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page};
 pub use openstack::vendor_data::{self, StaticVendordata};
+pub use password::{PASSWORD_LIMIT, Password, Write, Written};
 pub use rendered::RenderedInstance;
 
 /// The content type of text, and of most else.
@@ -93,28 +96,34 @@ pub struct Request<'a> {
     pub seed: &'a dyn Fn(&mut [u8; 512]),
 }
 
-/// The most bytes that a guest may post as its password.
-pub const PASSWORD_LIMIT: usize = 1020;
-
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
-    pub status: u16,
+    pub status: Status,
     /// The `Content-Type` header.
     pub content_type: Option<Cow<'static, str>>,
-    /// The body; empty for HEAD.
+    /// The body. `http` leaves it out for HEAD, and sends its length.
     pub body: Bytes,
-    /// The `Content-Length` header: for HEAD, that of the GET answer.
-    pub content_length: u64,
-    /// What must be done before the answer is sent.
-    pub effect: Option<Effect>,
 }
 
-/// What a request changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// The guest posted its password: keep it (see [`RenderedInstance::with_password`]), unless another one came first; then
-    /// the answer is that of the same request to the new instance.
-    SetPassword(Arc<str>),
+/// The HTTP status of an answer: Nova has no other in these trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// 200.
+    Ok = 200,
+    /// 400: a method that is none of the password's, or a password that is too long.
+    BadRequest = 400,
+    /// 404.
+    NotFound = 404,
+    /// 409: there is a password already.
+    Conflict = 409,
+}
+
+impl Status {
+    /// Returns the number.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self as u16
+    }
 }

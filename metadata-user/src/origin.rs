@@ -1,16 +1,16 @@
-//! The two requests that may wait for a controller: a path that was not read ahead, and a password.
+//! The two requests that may wait for a controller: a path that was not read before, and a password.
 //!
-//! Promises: whoever asks is told within its own patience, or goes away without harm; what was read is in the store when
-//! that is said. Nothing here knows which controller it is.
+//! Promises: whoever asks may stop waiting at any time without harm; what was read is in the store before
+//! [`Outcome::Fetched`]. Nothing here knows which controller it is.
 //!
 //! Left out: who answers (`source`), and how long is waited (`http`).
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::api::{Password, Written};
 use crate::record::InstanceId;
 
-/// Requests that may wait to be taken; beyond, guests are told to ask again.
+/// Requests that may wait to be taken; beyond, guests have to ask again.
 const WAITING: usize = 1024;
 
 /// What is wanted.
@@ -23,7 +23,7 @@ pub enum Want {
         /// The path that it is posted to.
         path: String,
         /// What the guest posted.
-        password: Bytes,
+        password: Password,
     },
 }
 
@@ -31,19 +31,19 @@ pub enum Want {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The page is in the store.
-    Kept,
-    /// The controller answered a password with this status.
-    Posted(u16),
-    /// Nobody can say now: the guest shall ask again.
+    Fetched,
+    /// What the controller made of a password.
+    Posted(Written),
+    /// The controller cannot be asked now: the guest has to ask again.
     Unavailable,
 }
 
-/// A request on its way.
+/// A request to the controller.
 #[derive(Debug)]
 pub struct Ask {
-    /// Whose.
+    /// The instance that it is for.
     pub instance: InstanceId,
-    /// For what.
+    /// What is wanted.
     pub want: Want,
     /// Where the answer goes. Dropped: [`Outcome::Unavailable`].
     pub done: oneshot::Sender<Outcome>,
@@ -61,7 +61,7 @@ pub fn channel() -> (Origin, mpsc::Receiver<Ask>) {
 }
 
 impl Origin {
-    /// Asks, and waits for what becomes of it. Whoever loses patience drops the future.
+    /// Asks, and waits for the outcome. Cancel-safe: dropping the future withdraws nothing that the controller has already.
     pub async fn ask(&self, instance: InstanceId, want: Want) -> Outcome {
         let (done, outcome) = oneshot::channel();
         match self.0.try_send(Ask { instance, want, done }) {

@@ -46,14 +46,14 @@ use self::{
     taps::Taps,
 };
 use crate::{
-    api::RenderedInstance,
+    api::{Content, RenderedInstance},
     config,
     dataplane::{Dataplane, DataplaneError, IfIndex, Trace},
     error_text,
     facts::{Facts, FactsChange},
     identity::Identities,
     record::InstanceId,
-    store::{Content, Store, StoreChange},
+    store::{Store, StoreChange},
 };
 
 /// Why the task ended.

@@ -10,8 +10,6 @@
 //!
 //! Left out: where records come from (`source`), and who is asking (`identity`).
 
-mod content;
-
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,9 +18,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::vendor_data::DynamicResults;
-use crate::api::{Cloud, NovaPages, RenderedInstance};
+use crate::api::{Cloud, Content, NovaPages, Password, RenderedInstance, Written};
 use crate::record::{InstanceId, InstanceRecord, PortRecord, ProjectId};
-pub use content::Content;
 
 /// A port of a document that names a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,7 +150,7 @@ impl Store {
         if let Some(password) = old.as_deref().and_then(RenderedInstance::password)
             && instance.password().is_none()
         {
-            instance = instance.with_password(Arc::clone(password));
+            instance = instance.with_password(password.clone());
         }
         if let Some(old) = old {
             instance = instance.with_dynamic(Arc::clone(old.dynamic()));
@@ -206,17 +203,17 @@ impl Store {
         gone
     }
 
-    /// Keeps the password that a guest posted, unless the instance has one already or is gone. Returns whether it is
-    /// kept.
-    pub fn set_password(&self, id: InstanceId, password: Arc<str>) -> bool {
+    /// Keeps the password that a guest posted, unless the instance has one already or is gone.
+    pub fn set_password(&self, id: InstanceId, password: Password) -> Written {
         let _index = self.lock();
         match self.get(id) {
             Some(instance) if instance.password().is_none() => {
                 self.instances.insert(id, Content::Rendered(Arc::new(instance.with_password(password))));
                 self.count(0);
-                true
+                Written::Kept
             }
-            _ => false,
+            Some(_) => Written::Exists,
+            None => Written::Unavailable,
         }
     }
 

@@ -1,15 +1,15 @@
 //! Asks as a guest would: bytes into the very service that hyper serves, bytes out of it, in process.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lab::Response;
-use metadata_user::api::{Date, RenderedInstance};
+use metadata_user::api::{Date, RenderedInstance, Write, Written};
 use metadata_user::drain::Drain;
 use metadata_user::http::service::{Access, Resolution};
 use metadata_user::http::{Counters, Times, connection};
 use metadata_user::record::InstanceId;
-use metadata_user::store::Content;
+use metadata_user::store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,7 +24,8 @@ const BUFFER: usize = 4 << 20;
 /// A guest whose instance is a case's.
 pub(crate) struct Guest {
     runtime: Runtime,
-    instance: Arc<Mutex<Arc<RenderedInstance>>>,
+    instance: InstanceId,
+    store: Arc<Store>,
     counters: Arc<Counters>,
 }
 
@@ -36,21 +37,22 @@ pub(crate) fn instance(case: &Case) -> RenderedInstance {
     RenderedInstance::new(Arc::new(record), cloud).with_dynamic(results)
 }
 
-/// One instance for all connections, on the day of the capture.
-struct Fixed(Arc<Mutex<Arc<RenderedInstance>>>);
+/// What a connection of the guest may read, on the day of the captures.
+struct Connection {
+    instance: InstanceId,
+    store: Arc<Store>,
+}
 
-impl Access for Fixed {
+impl Access for Connection {
     fn resolve(&self) -> Resolution {
-        Resolution::Ready(Content::Rendered(Arc::clone(&self.0.lock().expect("no thread has panicked"))))
+        self.store.served(self.instance).map_or(Resolution::NotReady, Resolution::Ready)
     }
 
-    fn keep_password(&self, _: InstanceId, password: Arc<str>) -> bool {
-        let mut instance = self.0.lock().expect("no thread has panicked");
-        let first = instance.password().is_none();
-        if first {
-            *instance = Arc::new(instance.with_password(password));
+    async fn keep(&self, instance: InstanceId, write: Write) -> Written {
+        match write {
+            Write::Store(password) => self.store.set_password(instance, password),
+            Write::Controller { .. } => Written::Unavailable,
         }
-        first
     }
 
     fn today(&self) -> Date {
@@ -69,17 +71,29 @@ impl Access for Fixed {
 impl Guest {
     /// Gives the case's instance to a guest.
     pub(crate) fn boot(case: &Case) -> Self {
+        let record = case.record();
+        let (instance, results) = (record.uuid, case.golden.cloud.results(&record));
+        let store = Arc::new(Store::new(case.golden.cloud.settings()));
+        store.put(record);
+        for (target, answer) in results {
+            store.set_dynamic(instance, &target, answer);
+        }
         Self {
             runtime: Builder::new_current_thread().enable_all().build().expect("a runtime"),
-            instance: Arc::new(Mutex::new(Arc::new(instance(case)))),
+            instance,
+            store,
             counters: Arc::default(),
         }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection { instance: self.instance, store: Arc::clone(&self.store) }
     }
 
     /// Sends a request on a connection of its own.
     pub(crate) fn ask(&mut self, row: &Row) -> Captured {
         let (mut guest, daemon) = tokio::io::duplex(BUFFER);
-        let (content, drain) = (Fixed(Arc::clone(&self.instance)), Drain::new());
+        let (content, drain) = (self.connect(), Drain::new());
         let request = request(row);
         let answer = self.runtime.block_on(async {
             let exchange = async {
@@ -101,7 +115,7 @@ impl Guest {
     /// Sends the same request on one connection, again and again; says before each how many came before.
     pub(crate) fn ask_again_and_again(&mut self, path: &str, times: usize, mut say: impl FnMut(usize)) {
         let (mut guest, daemon) = tokio::io::duplex(BUFFER);
-        let (content, drain) = (Fixed(Arc::clone(&self.instance)), Drain::new());
+        let (content, drain) = (self.connect(), Drain::new());
         let request = format!("GET {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n").into_bytes();
         let mut answer = vec![0; BUFFER];
         self.runtime.block_on(async {

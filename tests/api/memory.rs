@@ -57,7 +57,7 @@ fn kept(case: &Case) -> isize {
     let before = LIVE.get();
     let instance = instance(case);
     for row in &case.rows {
-        drop(instance.answer(&Request {
+        drop(instance.reply(&Request {
             method: "GET",
             target: &row.path,
             accept: None,

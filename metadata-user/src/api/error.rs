@@ -1,9 +1,9 @@
-//! What a guest reads when there is no answer: Nova's words in the form that `Accept` asks for.
+//! What a guest reads when there is no answer: Nova's text in the form that `Accept` asks for.
 
 use bytes::Bytes;
 
 use super::accept::{self, Form};
-use super::{HTML, JSON, PLAIN};
+use super::{HTML, JSON, PLAIN, Status};
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub(super) enum Refusal {
 
 /// The three forms of one error, put together when the program is built.
 macro_rules! texts {
-    ($code:literal, $reason:literal, $text:literal) => {
+    ($status:ident, $code:literal, $reason:literal, $text:literal) => {
         Texts {
-            code: $code,
+            status: Status::$status,
             plain: concat!($code, " ", $reason, "\n\n", $text, "\n\n   "),
             html: concat!(
                 "<html>\n <head>\n  <title>",
@@ -53,16 +53,16 @@ macro_rules! texts {
 }
 
 struct Texts {
-    code: u16,
+    status: Status,
     plain: &'static str,
     html: &'static str,
     json: &'static str,
 }
 
-const NOT_FOUND: Texts = texts!(404, "Not Found", "The resource could not be found.");
-const CONFLICT: Texts = texts!(409, "Conflict", "There was a conflict when trying to complete your request.");
-const TOO_LARGE: Texts = texts!(400, "Bad Request", "Request is too large.");
-const METHOD: Texts = texts!(400, "Bad Request", "GET and POST only are supported.");
+const NOT_FOUND: Texts = texts!(NotFound, 404, "Not Found", "The resource could not be found.");
+const CONFLICT: Texts = texts!(Conflict, 409, "Conflict", "There was a conflict when trying to complete your request.");
+const TOO_LARGE: Texts = texts!(BadRequest, 400, "Bad Request", "Request is too large.");
+const METHOD: Texts = texts!(BadRequest, 400, "Bad Request", "GET and POST only are supported.");
 
 impl Refusal {
     fn texts(self) -> &'static Texts {
@@ -75,8 +75,8 @@ impl Refusal {
     }
 
     /// Returns the HTTP status.
-    pub(super) fn status(self) -> u16 {
-        self.texts().code
+    pub(super) fn status(self) -> Status {
+        self.texts().status
     }
 
     /// Returns the content type and the body.

@@ -9,7 +9,7 @@
 //!   there), in an unknown version, or by a name that is overlong or has other characters than Nova's names: proxies
 //!   before Nova take offence at such.
 //!
-//! Ours, not Nova's: a second POST of a password is 409 as soon as the first is kept.
+//! Ours, not Nova's: a second POST of a password is 409 as soon as the first is kept, and an empty one is not sent to Nova.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -19,7 +19,8 @@ use bytes::Bytes;
 
 use super::error::Refusal;
 use super::found::{self, Found};
-use super::{Answer, HTML, JSON, PASSWORD_LIMIT, PLAIN, Request, route};
+use super::password::{self, Exchange, Password, Write};
+use super::{HTML, JSON, PLAIN, Reply, Request, Status, route};
 use crate::base64;
 use crate::record::InstanceId;
 
@@ -37,7 +38,7 @@ const SEED_LENGTH: usize = 684;
 /// Nova's answer for one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    status: u16,
+    status: Status,
     content_type: Option<Cow<'static, str>>,
     body: Bytes,
     /// Where in the body the seed is.
@@ -64,18 +65,18 @@ impl Page {
                 masked.into()
             }
         };
-        Self { status: 200, content_type, body, seed }
+        Self { status: Status::Ok, content_type, body, seed }
     }
 
     /// Keeps that there is no such path.
     #[must_use]
     pub fn not_found() -> Self {
-        Self { status: 404, content_type: None, body: Bytes::new(), seed: None }
+        Self { status: Status::NotFound, content_type: None, body: Bytes::new(), seed: None }
     }
 
-    /// Returns the status: 200 or 404.
+    /// Returns the status: [`Status::Ok`] or [`Status::NotFound`].
     #[must_use]
-    pub fn status(&self) -> u16 {
+    pub fn status(&self) -> Status {
         self.status
     }
 
@@ -91,8 +92,10 @@ impl Page {
         &self.body
     }
 
-    fn is_found(&self) -> bool {
-        self.status == 200
+    /// Tells whether there is such a path.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        self.status == Status::Ok
     }
 
     fn lists(&self, name: &str) -> bool {
@@ -112,7 +115,7 @@ impl Page {
                 body.into()
             }
         };
-        Found { content_type: self.content_type.clone(), body, effect: None }
+        Found { content_type: self.content_type.clone(), body }
     }
 }
 
@@ -126,22 +129,6 @@ fn seed_in(body: &[u8]) -> Option<usize> {
         let value = body.get(*at..*at + SEED_LENGTH);
         value.is_some_and(|value| value.iter().all(is_base64)) && body.get(*at + SEED_LENGTH) == Some(&b'"')
     })
-}
-
-/// What becomes of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// This answer.
-    Answer(Answer),
-    /// Only Nova knows: read this path, then ask again.
-    Missing(String),
-    /// Nova decides: post this password to this path. Its status is the answer's ([`NovaPages::posted`]).
-    Password {
-        /// The path.
-        path: String,
-        /// What the guest posted.
-        password: Bytes,
-    },
 }
 
 /// An instance's answers.
@@ -194,18 +181,18 @@ impl NovaPages {
 
     /// Returns the same instance with this password in every version that has one.
     #[must_use]
-    pub fn with_password(&self, password: &Bytes) -> Self {
+    pub fn with_password(&self, password: &Password) -> Self {
         let pages = self.pages().map(|(path, page)| {
             let mut page = page.clone();
             if is_password(path) && page.is_found() {
-                page.body = password.clone();
+                page.body = password.bytes().clone();
             }
             (path.to_owned(), page)
         });
         Self::new(self.uuid, pages)
     }
 
-    /// Answers a request, or says what must be known for that.
+    /// Returns what becomes of a request.
     #[must_use]
     pub fn reply(&self, request: &Request<'_>) -> Reply {
         let found = match route::path(request.target) {
@@ -213,12 +200,15 @@ impl NovaPages {
             Some(path) => {
                 let path = without_alias(&path);
                 match self.pages.get(path) {
-                    None if self.may_exist(path) => return Reply::Missing(path.to_owned()),
+                    None if self.may_exist(path) => return Reply::Fetch(path.to_owned()),
                     None => Err(Refusal::NotFound),
                     Some(page) if !page.is_found() => Err(Refusal::NotFound),
-                    Some(page) if is_password(path) => match self.post(page, request) {
-                        Ok(Some(password)) => return Reply::Password { path: path.to_owned(), password },
-                        Ok(None) => Ok(page.answer(request)),
+                    Some(page) if is_password(path) => match password::exchange(!page.body.is_empty(), request) {
+                        Ok(Exchange::Keep(password)) => {
+                            return Reply::Keep(Write::Controller { path: path.to_owned(), password });
+                        }
+                        Ok(Exchange::Read) => Ok(page.answer(request)),
+                        Ok(Exchange::Nothing) => Ok(Found::new(HTML, Bytes::new())),
                         Err(refusal) => Err(refusal),
                     },
                     Some(page) => Ok(page.answer(request)),
@@ -226,37 +216,6 @@ impl NovaPages {
             }
         };
         Reply::Answer(found::answer(found, request))
-    }
-
-    /// Returns the answer to a posted password, by Nova's status; `None` for a status that is none of Nova's.
-    #[must_use]
-    pub fn posted(status: u16, request: &Request<'_>) -> Option<Answer> {
-        let found = match status {
-            200 => Ok(Found::new(HTML, Bytes::new())),
-            400 | 413 => Err(Refusal::TooLarge),
-            404 => Err(Refusal::NotFound),
-            409 => Err(Refusal::Conflict),
-            _ => return None,
-        };
-        Some(found::answer(found, request))
-    }
-
-    /// Returns what is posted as a password; `None` if it is only read.
-    fn post(&self, page: &Page, request: &Request<'_>) -> Result<Option<Bytes>, Refusal> {
-        match request.method {
-            "GET" => Ok(None),
-            "POST" if !page.body.is_empty() => Err(Refusal::Conflict),
-            "POST" => {
-                // A body without a length, or one that is not text, crashes Nova.
-                let length = request.content_length.ok_or(Refusal::NotFound)?;
-                if length > PASSWORD_LIMIT as u64 || request.body.len() > PASSWORD_LIMIT {
-                    return Err(Refusal::TooLarge);
-                }
-                std::str::from_utf8(request.body).map_err(|_| Refusal::NotFound)?;
-                Ok(Some(Bytes::copy_from_slice(request.body)))
-            }
-            _ => Err(Refusal::Method),
-        }
     }
 
     /// Tells whether Nova could have a path, as far as the pages show.
@@ -324,7 +283,7 @@ fn is_password(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Date;
+    use crate::api::{Date, PASSWORD_LIMIT};
     use crate::store::tests::id;
 
     fn text(body: &'static str) -> Page {
@@ -362,7 +321,7 @@ mod tests {
         })
     }
 
-    fn answer(copied: &NovaPages, method: &str, target: &str, body: &[u8]) -> Answer {
+    fn answer(copied: &NovaPages, method: &str, target: &str, body: &[u8]) -> crate::api::Answer {
         match ask(copied, method, target, body) {
             Reply::Answer(answer) => answer,
             other => panic!("{method} {target}: {other:?}"),
@@ -373,7 +332,6 @@ mod tests {
     fn spellings_methods_and_errors_are_novas() {
         let copied = copied();
         for (method, target, status, content_type, length) in [
-            ("GET", "//openstack/x/../latest", 0, "", 0),
             ("GET", "/openstack//", 200, PLAIN, 17),
             ("BREW", "/ec2", 200, PLAIN, 17),
             ("GET", "/ec2/latest/meta%2Ddata/", 200, PLAIN, 21),
@@ -391,14 +349,12 @@ mod tests {
                 "400 Bad Request\n\nGET and POST only are supported.\n\n   ".len(),
             ),
         ] {
-            if status == 0 {
-                assert_eq!(ask(&copied, method, target, b""), Reply::Missing("openstack/latest".to_owned()));
-                continue;
-            }
             let answer = answer(&copied, method, target, b"");
-            let found = (answer.status, answer.content_type.as_deref().unwrap_or(""), answer.content_length);
-            assert_eq!(found, (status, content_type, length as u64), "{method} {target}");
+            let found = (answer.status.code(), answer.content_type.as_deref().unwrap_or(""), answer.body.len());
+            assert_eq!(found, (status, content_type, length), "{method} {target}");
         }
+        let unread = ask(&copied, "GET", "//openstack/x/../latest", b"");
+        assert_eq!(unread, Reply::Fetch("openstack/latest".to_owned()));
         assert_eq!(answer(&copied, "GET", "/openstack/latest/user_data", b"").body, NOT_FOUND_TEXT);
     }
 
@@ -440,7 +396,7 @@ mod tests {
             "2009-04-04/meta-data/public-keys/0/openssh-key",
             "latest/unlisted/x",
         ] {
-            assert_eq!(ask(&copied, "GET", &format!("/{path}"), b""), Reply::Missing(path.to_owned()));
+            assert_eq!(ask(&copied, "GET", &format!("/{path}"), b""), Reply::Fetch(path.to_owned()));
         }
         let long = format!("/latest/{}", "x".repeat(255));
         for target in [
@@ -462,21 +418,25 @@ mod tests {
             "/latest/a%3Fb",
             &long,
         ] {
-            assert_eq!(answer(&copied, "GET", target, b"").status, 404, "{target}");
+            assert_eq!(answer(&copied, "GET", target, b"").status, Status::NotFound, "{target}");
         }
     }
 
     #[test]
     fn a_password_is_novas_to_take_once() {
         let copied = copied();
-        let (path, key) = ("/openstack/latest/password", Bytes::from_static(b"cipher"));
-        let posted = Reply::Password { path: path[1..].to_owned(), password: key.clone() };
-        assert_eq!(ask(&copied, "POST", path, &key), posted);
-        assert_eq!(answer(&copied, "POST", path, &[b'x'; PASSWORD_LIMIT + 1]).status, 400);
-        assert_eq!(answer(&copied, "POST", path, b"\xff").status, 404);
+        let (path, key) = ("/openstack/latest/password", Password::new("cipher").unwrap());
+        let posted = Write::Controller { path: path[1..].to_owned(), password: key.clone() };
+        assert_eq!(ask(&copied, "POST", path, key.bytes()), Reply::Keep(posted));
+        assert_eq!(answer(&copied, "POST", path, b"").status, Status::Ok);
+        assert_eq!(answer(&copied, "POST", path, &[b'x'; PASSWORD_LIMIT + 1]).status, Status::BadRequest);
+        assert_eq!(answer(&copied, "POST", path, b"\xff").status, Status::NotFound);
         assert!(copied.password().is_empty());
         let copied = copied.with_password(&key);
-        assert_eq!((copied.password(), answer(&copied, "GET", path, b"").body), (key.clone(), key));
-        assert_eq!(answer(&copied, "POST", path, b"other").status, 409);
+        assert_eq!(
+            (copied.password(), answer(&copied, "GET", path, b"").body),
+            (key.bytes().clone(), key.bytes().clone())
+        );
+        assert_eq!(answer(&copied, "POST", path, b"other").status, Status::Conflict);
     }
 }

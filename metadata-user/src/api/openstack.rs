@@ -65,14 +65,19 @@ pub(super) fn versions(today: Date) -> Bytes {
     LISTS[VERSIONS.partition_point(|(.., date)| *date <= today)].clone()
 }
 
-/// What there is to fetch below a version.
+/// Tells whether a path is that of the password, which is written too.
+pub(super) fn is_password(path: &str) -> bool {
+    let version = path.strip_prefix("openstack/").and_then(|rest| rest.strip_suffix("/password"));
+    version.and_then(Version::named).is_some_and(|version| version >= Version::Grizzly)
+}
+
+/// What there is to read below a version, beside the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Document {
     /// The names of the documents.
     Listing,
     MetaData,
     UserData,
-    Password,
     VendorData,
     VendorData2,
     NetworkData,
@@ -86,7 +91,6 @@ impl Document {
             "" | "version" => (Self::Listing, Version::Folsom),
             "meta_data.json" => (Self::MetaData, Version::Folsom),
             "user_data" => (Self::UserData, Version::Folsom),
-            "password" => (Self::Password, Version::Grizzly),
             "vendor_data.json" => (Self::VendorData, Version::Havana),
             "vendor_data2.json" => (Self::VendorData2, Version::NewtonTwo),
             "network_data.json" => (Self::NetworkData, Version::Folsom),

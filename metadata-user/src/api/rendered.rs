@@ -4,19 +4,21 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::content::Reply;
 use super::error::Refusal;
 use super::found::{self, Found};
 use super::openstack::meta_data::{self, Tail};
 use super::openstack::vendor_data::{self, DynamicResults};
 use super::openstack::{self, Document, Version, injected, network_data};
-use super::{Answer, Cloud, Effect, HTML, JSON, PASSWORD_LIMIT, PLAIN, Request, ec2, route};
+use super::password::{self, Exchange, Password, Write};
+use super::{Cloud, HTML, JSON, PLAIN, Request, ec2, route};
 use crate::record::InstanceRecord;
 
 /// An instance's answers. Cheap to clone; clones share what is rendered.
 #[derive(Clone, Debug)]
 pub struct RenderedInstance {
     facts: Arc<Facts>,
-    password: Option<Arc<str>>,
+    password: Option<Password>,
     dynamic: Arc<DynamicResults>,
     vendor_data2: Arc<OnceLock<Bytes>>,
 }
@@ -37,7 +39,7 @@ impl RenderedInstance {
     /// Returns the answers for a record. Nothing is rendered yet.
     #[must_use]
     pub fn new(record: Arc<InstanceRecord>, cloud: Arc<Cloud>) -> Self {
-        let password = record.password.as_deref().filter(|password| !password.is_empty()).map(Arc::from);
+        let password = record.password.as_deref().and_then(|password| Password::new(password.to_owned()));
         let facts = Facts {
             record,
             cloud,
@@ -58,13 +60,13 @@ impl RenderedInstance {
 
     /// Returns the password that the guest posted.
     #[must_use]
-    pub fn password(&self) -> Option<&Arc<str>> {
+    pub fn password(&self) -> Option<&Password> {
         self.password.as_ref()
     }
 
     /// Returns the same instance with another password; what is rendered already is kept.
     #[must_use]
-    pub fn with_password(&self, password: Arc<str>) -> Self {
+    pub fn with_password(&self, password: Password) -> Self {
         Self { password: Some(password), ..self.clone() }
     }
 
@@ -80,12 +82,25 @@ impl RenderedInstance {
         Self { dynamic, vendor_data2: Arc::default(), ..self.clone() }
     }
 
-    /// Answers a request.
+    /// Returns what becomes of a request.
     #[must_use]
-    pub fn answer(&self, request: &Request<'_>) -> Answer {
+    pub fn reply(&self, request: &Request<'_>) -> Reply {
         let path = route::path(request.target);
-        let found = path.as_deref().ok_or(Refusal::NotFound).and_then(|path| self.find(path, request));
-        found::answer(found, request)
+        let found = match path.as_deref() {
+            None => Err(Refusal::NotFound),
+            Some(path) if openstack::is_password(path) => match password::exchange(self.password.is_some(), request) {
+                Ok(Exchange::Keep(password)) => return Reply::Keep(Write::Store(password)),
+                Ok(Exchange::Read) => Ok(Found::new(HTML, self.password_bytes())),
+                Ok(Exchange::Nothing) => Ok(Found::new(HTML, Bytes::new())),
+                Err(refusal) => Err(refusal),
+            },
+            Some(path) => self.find(path, request),
+        };
+        Reply::Answer(found::answer(found, request))
+    }
+
+    fn password_bytes(&self) -> Bytes {
+        self.password.as_ref().map(|password| password.bytes().clone()).unwrap_or_default()
     }
 
     fn find(&self, path: &str, request: &Request<'_>) -> Result<Found, Refusal> {
@@ -112,7 +127,6 @@ impl RenderedInstance {
             Document::Listing => Ok(Found::new(PLAIN, openstack::listing(version, user_data.is_some()))),
             Document::MetaData => Ok(Found::new(JSON, facts.meta_data(version, request))),
             Document::UserData => user_data.map(|data| Found::new(PLAIN, data.clone())).ok_or(Refusal::NotFound),
-            Document::Password => self.find_password(request),
             Document::VendorData => {
                 vendor_data::render(&facts.cloud).map(|data| Found::new(JSON, data)).ok_or(Refusal::NotFound)
             }
@@ -129,28 +143,6 @@ impl RenderedInstance {
             _ => self.facts.ec2().get(version, path),
         };
         body.map(|body| Found::new(PLAIN, body)).ok_or(Refusal::NotFound)
-    }
-
-    fn find_password(&self, request: &Request<'_>) -> Result<Found, Refusal> {
-        match request.method {
-            "GET" => {
-                let password = self.password.as_deref().unwrap_or_default();
-                Ok(Found::new(HTML, Bytes::copy_from_slice(password.as_bytes())))
-            }
-            "POST" if self.password.is_some() => Err(Refusal::Conflict),
-            "POST" => {
-                // A body without a length, or one that is not text, crashes Nova.
-                let length = request.content_length.ok_or(Refusal::NotFound)?;
-                if length > PASSWORD_LIMIT as u64 || request.body.len() > PASSWORD_LIMIT {
-                    return Err(Refusal::TooLarge);
-                }
-                let password = std::str::from_utf8(request.body).map_err(|_| Refusal::NotFound)?;
-                // Nothing posted is nothing stored: a later POST still works.
-                let effect = (!password.is_empty()).then(|| Effect::SetPassword(password.into()));
-                Ok(Found { effect, ..Found::new(HTML, Bytes::new()) })
-            }
-            _ => Err(Refusal::Method),
-        }
     }
 
     fn vendor_data2(&self) -> Bytes {

@@ -3,25 +3,25 @@
 use std::future::{Future, ready};
 use std::sync::Arc;
 
-use crate::api::Date;
+use crate::api::{Content, Date, Write, Written};
 use crate::clock;
 use crate::identity::{Identity, Lease};
 use crate::origin::{Origin, Outcome, Want};
 use crate::policy::PolicyOverrides;
 use crate::record::InstanceId;
-use crate::store::{Content, Store};
+use crate::store::Store;
 
 /// What may be read on a connection.
 pub trait Access: Send + Sync + 'static {
     /// Says who is asking, now.
     fn resolve(&self) -> Resolution;
 
-    /// Keeps the password that the guest posted, unless there is one. Returns whether it is kept.
-    fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool;
+    /// Keeps what the guest wrote, in the store or at the controller.
+    fn keep(&self, instance: InstanceId, write: Write) -> impl Future<Output = Written> + Send;
 
-    /// Asks the controller, and waits for what becomes of it.
-    fn ask(&self, _: InstanceId, _: Want) -> impl Future<Output = Outcome> + Send {
-        ready(Outcome::Unavailable)
+    /// Lets the controller read a path, and waits until it is in the store or cannot be read.
+    fn fetch(&self, _: InstanceId, _: String) -> impl Future<Output = ()> + Send {
+        ready(())
     }
 
     /// Returns the date, UTC.
@@ -79,14 +79,22 @@ impl Access for Guest {
         }
     }
 
-    fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool {
-        self.store.set_password(instance, password)
+    async fn keep(&self, instance: InstanceId, write: Write) -> Written {
+        match (write, &self.origin) {
+            (Write::Store(password), _) => self.store.set_password(instance, password),
+            (Write::Controller { path, password }, Some(origin)) => {
+                match origin.ask(instance, Want::Password { path, password }).await {
+                    Outcome::Posted(written) => written,
+                    Outcome::Fetched | Outcome::Unavailable => Written::Unavailable,
+                }
+            }
+            (Write::Controller { .. }, None) => Written::Unavailable,
+        }
     }
 
-    async fn ask(&self, instance: InstanceId, want: Want) -> Outcome {
-        match &self.origin {
-            Some(origin) => origin.ask(instance, want).await,
-            None => Outcome::Unavailable,
+    async fn fetch(&self, instance: InstanceId, path: String) {
+        if let Some(origin) = &self.origin {
+            origin.ask(instance, Want::Page(path)).await;
         }
     }
 

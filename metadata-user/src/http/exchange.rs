@@ -73,7 +73,7 @@ impl<C: Access> Exchange<C> {
 
     /// Ends with this answer; `None`: the content is not there.
     pub(super) fn respond(mut self, answer: Option<Answer>) -> Response<AnswerBody> {
-        self.status = Some(answer.as_ref().map_or(503, |answer| answer.status));
+        self.status = Some(answer.as_ref().map_or(503, |answer| answer.status.code()));
         let head = self.parts.method == Method::HEAD;
         // The response takes over the request's table, which hyper takes back for the next request.
         let headers = std::mem::take(&mut self.parts.headers);

@@ -98,7 +98,7 @@ async fn finish<C: Access>(exchange: Exchange<C>, mut step: Step) -> Answered {
     loop {
         step = match step {
             Step::Wait => wait::for_content(&exchange).await?,
-            Step::Ask(instance, want) => Step::Answer(wait::for_controller(&exchange, instance, want).await?),
+            step @ (Step::Fetch(..) | Step::Keep(..)) => Step::Answer(wait::for_controller(&exchange, step).await?),
             Step::Answer(answer) => return Ok(exchange.respond(answer)),
         };
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -12,12 +11,11 @@ use super::access::Guest;
 use super::progress::Progress;
 use super::service::{Access, Resolution};
 use super::*;
-use crate::api::{Cloud, NovaPages, Page, RenderedInstance};
+use crate::api::{Cloud, NovaPages, Page, Password, Write, Written};
 use crate::drain::Drain;
 use crate::identity::{Identity, Tag};
 use crate::origin::{self, Outcome, Want};
 use crate::record::{InstanceId, PortId};
-use crate::store::Content;
 use crate::store::tests::{id, record};
 
 /// A node with one binding, and a client connected through it.
@@ -82,30 +80,25 @@ impl Node {
     }
 }
 
-/// One instance for ever.
-#[derive(Debug)]
-struct Fixed {
-    instance: Mutex<Arc<RenderedInstance>>,
-}
+/// Instance 1 for ever.
+struct Fixed(Store);
 
-impl Fixed {
-    fn new(instance: Arc<RenderedInstance>) -> Self {
-        Self { instance: Mutex::new(instance) }
-    }
+fn fixed() -> Fixed {
+    let store = Store::new(Cloud::default());
+    store.put(record(1, "p", &["tap1"]));
+    Fixed(store)
 }
 
 impl Access for Fixed {
     fn resolve(&self) -> Resolution {
-        Resolution::Ready(Content::Rendered(Arc::clone(&self.instance.lock())))
+        self.0.served(id(1)).map_or(Resolution::NotReady, Resolution::Ready)
     }
 
-    fn keep_password(&self, _: InstanceId, password: Arc<str>) -> bool {
-        let mut instance = self.instance.lock();
-        let first = instance.password().is_none();
-        if first {
-            *instance = Arc::new(instance.with_password(password));
+    async fn keep(&self, instance: InstanceId, write: Write) -> Written {
+        match write {
+            Write::Store(password) => self.0.set_password(instance, password),
+            Write::Controller { .. } => Written::Unavailable,
         }
-        first
     }
 
     async fn ended(&self) {
@@ -115,10 +108,6 @@ impl Access for Fixed {
     fn name(&self) -> u32 {
         0
     }
-}
-
-fn fixed() -> Fixed {
-    Fixed::new(Arc::new(RenderedInstance::new(Arc::new(record(1, "p", &["tap1"])), Arc::new(Cloud::default()))))
 }
 
 /// Sends, closes its sending side, and reads all that comes back.
@@ -515,7 +504,7 @@ async fn a_missing_path_waits_for_the_controller_and_no_other_request_does() {
         assert_eq!(self::ask(&node, "GET", target, "").await.0, status);
     }
     node.store.put_nova_pages(copied(&[("latest/meta-data", "hostname")]));
-    ask.done.send(Outcome::Kept).expect("still waiting");
+    ask.done.send(Outcome::Fetched).expect("still waiting");
     assert!(one_answer(&mut client).await.ends_with("\r\n\r\nhostname"));
 }
 
@@ -544,7 +533,7 @@ async fn what_is_waited_for_is_never_given_to_another() {
     let ask = asked.recv().await.expect("asked");
     node.identities.end(Tag(7));
     node.store.put_nova_pages(copied(&[("latest/meta-data", "hostname")]));
-    let _ = ask.done.send(Outcome::Kept);
+    let _ = ask.done.send(Outcome::Fetched);
     served.await.expect("served");
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).await.expect("read");
@@ -556,19 +545,19 @@ async fn what_is_waited_for_is_never_given_to_another() {
 #[tokio::test]
 async fn a_password_is_answered_with_the_controllers_status() {
     for (outcome, status) in [
-        (Outcome::Posted(200), 200),
-        (Outcome::Posted(409), 409),
+        (Outcome::Posted(Written::Kept), 200),
+        (Outcome::Posted(Written::Exists), 409),
         (Outcome::Unavailable, 503),
-        (Outcome::Posted(500), 503),
+        (Outcome::Posted(Written::TooLarge), 400),
     ] {
         let (node, mut asked) = copying();
         let answering = async {
             let ask = asked.recv().await.expect("asked");
             assert_eq!(ask.want, Want::Page("openstack/latest/password".to_owned()));
             node.store.put_nova_pages(copied(&[("openstack/latest/password", "")]));
-            ask.done.send(Outcome::Kept).expect("waiting");
+            ask.done.send(Outcome::Fetched).expect("waiting");
             let ask = asked.recv().await.expect("asked");
-            let password = bytes::Bytes::from_static(b"cipher");
+            let password = Password::new("cipher").expect("a password");
             assert_eq!(ask.want, Want::Password { path: "openstack/latest/password".to_owned(), password });
             ask.done.send(outcome).expect("waiting");
         };

@@ -12,10 +12,8 @@ use super::access::Access;
 use super::error::Ended;
 use super::exchange::Exchange;
 use super::record;
-use super::route::{Step, posted, route};
-use crate::api::Answer;
-use crate::origin::{Outcome, Want};
-use crate::record::InstanceId;
+use super::route::{Step, route, written};
+use crate::api::{Answer, Written};
 
 /// How often a request that waits looks for its content. Looking is cheap, and many may wait while thousands of documents
 /// arrive, each of which would wake all of them.
@@ -43,28 +41,22 @@ pub(super) async fn for_content<C: Access>(exchange: &Exchange<C>) -> Result<Ste
     }
 }
 
-/// Waits for the controller, then answers. Who is asking is looked at again after it.
-pub(super) async fn for_controller<C: Access>(
-    exchange: &Exchange<C>,
-    mut instance: InstanceId,
-    mut want: Want,
-) -> Result<Option<Answer>, Ended> {
+/// Does what must be done at the controller or in the store before the answer, each thing once. Who is asking is looked at
+/// again after each.
+pub(super) async fn for_controller<C: Access>(exchange: &Exchange<C>, mut step: Step) -> Result<Option<Answer>, Ended> {
     let shared = &exchange.shared;
     let deadline = Instant::now() + shared.progress.patience();
-    loop {
-        let was_page = matches!(want, Want::Page(_));
-        let asked = timeout_at(deadline, shared.content.ask(instance, want));
-        let outcome = asked.await.unwrap_or(Outcome::Unavailable);
-        if let Outcome::Posted(status) = outcome {
-            return posted(exchange, instance, status);
+    if let Step::Fetch(instance, path) = step {
+        // After the time as after a failure, what is in the store decides.
+        let _ = timeout_at(deadline, shared.content.fetch(instance, path)).await;
+        step = route(exchange)?;
+    }
+    match step {
+        Step::Answer(answer) => Ok(answer),
+        Step::Keep(instance, write) => {
+            let kept = timeout_at(deadline, shared.content.keep(instance, write)).await;
+            written(exchange, instance, kept.unwrap_or(Written::Unavailable))
         }
-        match route(exchange)? {
-            Step::Answer(answer) => return Ok(answer),
-            // The page was read first, to know whether there is a password.
-            Step::Ask(next, password @ Want::Password { .. }) if was_page && outcome == Outcome::Kept => {
-                (instance, want) = (next, password);
-            }
-            Step::Ask(..) | Step::Wait => return Ok(None),
-        }
+        Step::Fetch(..) | Step::Wait => Ok(None),
     }
 }

@@ -9,19 +9,18 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use tracing::warn;
 
-use crate::api::{NovaPages, Page, RenderedInstance};
+use crate::api::{Content, NovaPages, Page, Password, RenderedInstance};
 use crate::base64::{self, Encoded};
 use crate::record::{InstanceId, InstanceRecord};
 use crate::secret;
 use crate::source::wire;
-use crate::store::{Content, Store};
+use crate::store::Store;
 
 const DOCUMENT: &[u8] = b"document ";
 const BESIDE: &[u8] = b"beside ";
@@ -30,7 +29,7 @@ const COPIED: &[u8] = b"copied ";
 /// An instance of a snapshot.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Record { record: Box<InstanceRecord>, password: Option<Arc<str>>, vendor_data: HashMap<String, Value> },
+    Record { record: Box<InstanceRecord>, password: Option<Password>, vendor_data: HashMap<String, Value> },
     NovaPages(NovaPages),
 }
 
@@ -141,7 +140,7 @@ fn write_record(instance: &RenderedInstance, out: &mut impl Write) -> io::Result
     out.write_all(DOCUMENT)?;
     wire::write(instance.record(), out)?;
     out.write_all(b"\n")?;
-    let password = instance.password().map(|password| &**password);
+    let password = instance.password().map(Password::as_str);
     out.write_all(BESIDE)?;
     serde_json::to_writer(&mut *out, &BesideOf { password, vendor_data: instance.dynamic() })?;
     out.write_all(b"\n")
@@ -151,7 +150,7 @@ fn write_copied(copied: &NovaPages, out: &mut impl Write) -> io::Result<()> {
     let mut places: HashMap<&Bytes, usize> = HashMap::new();
     let mut text = PagesOf { uuid: copied.uuid().0, bodies: Vec::new(), pages: BTreeMap::new() };
     for (path, page) in copied.pages() {
-        let body = (page.status() == 200).then(|| {
+        let body = (page.is_found()).then(|| {
             *places.entry(page.body()).or_insert_with(|| {
                 let body = std::str::from_utf8(page.body());
                 text.bodies.push(body.map_or_else(|_| BodyOf::Base64(Encoded(page.body())), BodyOf::Text));
@@ -189,7 +188,7 @@ pub(super) fn read(text: &[u8]) -> Vec<Entry> {
 fn read_record(document: &[u8], beside: &[u8]) -> Result<Entry, String> {
     let record = wire::read_back(document).map_err(|error| error.to_string())?;
     let beside: Beside<'_> = serde_json::from_slice(beside).map_err(|error| error.to_string())?;
-    let password = beside.password.map(Arc::from);
+    let password = beside.password.and_then(|password| Password::new(password.into_owned()));
     Ok(Entry::Record { record: Box::new(record), password, vendor_data: beside.vendor_data })
 }
 

@@ -15,11 +15,11 @@ use zeroize::Zeroizing;
 
 use super::entry::{self, Entry};
 use super::removals;
+use crate::api::Content;
 use crate::config;
 use crate::durable::{self, Draft};
 use crate::record::InstanceId;
 use crate::secret::seal::{self, OpenError, SealKey, Sealer};
-use crate::store::Content;
 
 /// What the first line begins with.
 const MAGIC: &str = "metadatad snapshot ";

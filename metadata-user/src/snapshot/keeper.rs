@@ -12,11 +12,12 @@ use super::file::{self, Header, Origin, Saved, WriteError};
 use super::pace::{Pace, Reason};
 use super::removals::{OnDisk, Recorded};
 use super::{Snapshot, SnapshotState};
+use crate::api::Content;
 use crate::config;
 use crate::secret::seal::SealKey;
 use crate::source::SourceView;
 use crate::state_view::StateView;
-use crate::store::{Changes, Content, Store};
+use crate::store::{Changes, Store};
 use crate::worker::{Stop, Worker};
 
 /// How often it is looked whether the source has read everything: it tells nobody, and that time is well spent waiting.

@@ -10,10 +10,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::{Cloud, NovaPages, Page};
+use crate::api::{Cloud, Content, NovaPages, Page, Password, Written};
 use crate::secret::Secret;
 use crate::source::SourceState;
-use crate::store::Content;
 use crate::store::tests::{id, record};
 
 fn key(byte: u8) -> SealKey {
@@ -36,7 +35,7 @@ fn full() -> Store {
     first.metadata = vec![("a".into(), "b\n\u{2028}\"".into())];
     store.put(first);
     store.put(record(2, "q", &["tap3"]));
-    assert!(store.set_password(id(2), "pass\nword\"".into()));
+    assert_eq!(store.set_password(id(2), Password::new("pass\nword\"").unwrap()), Written::Kept);
     let seed = format!(r#"{{"random_seed": "{}"}}"#, "z".repeat(684));
     let pages = [
         ("", Page::found(Some("text/plain; charset=UTF-8"), Bytes::from_static(b"latest"))),
@@ -72,7 +71,7 @@ fn write(path: &Path, store: &Store) {
 fn content(store: &Store) -> Vec<String> {
     let in_words = |served: &Content| match served {
         Content::Rendered(instance) => {
-            format!("{:?} {:?} {:?}", instance.record(), instance.password(), instance.dynamic())
+            format!("{:?} {:?} {:?}", instance.record(), instance.password().map(Password::as_str), instance.dynamic())
         }
         Content::NovaPages(copied) => format!("{copied:?}"),
     };
@@ -243,7 +242,10 @@ fn changes_removals_and_the_end_are_written() {
     life.store.put(record(1, "p", &["tap1"]));
     until("a change is written", || life.state.get().instances == 1);
     for (number, change) in [
-        ("a password", &(|| life.store.set_password(id(1), "x".into())) as &dyn Fn() -> bool),
+        (
+            "a password",
+            &(|| life.store.set_password(id(1), Password::new("x").unwrap()) == Written::Kept) as &dyn Fn() -> bool,
+        ),
         ("vendor data", &|| life.store.set_dynamic(id(1), "t", json!(1))),
         ("another instance", &|| life.store.put(record(2, "p", &["tap2"]))),
         ("a removal", &|| life.store.remove(id(1))),

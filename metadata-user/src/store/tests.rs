@@ -53,6 +53,10 @@ pub(crate) fn record(number: u128, project: &str, devices: &[&str]) -> InstanceR
     }
 }
 
+fn password(text: &str) -> Password {
+    Password::new(text.to_owned()).expect("a password")
+}
+
 pub(crate) fn id(number: u128) -> InstanceId {
     InstanceId(Uuid::from_u128(number))
 }
@@ -120,15 +124,15 @@ fn claims_of_several_documents_on_a_device_are_all_there() {
 #[test]
 fn the_first_password_is_kept_until_the_instance_goes() {
     let store = Store::new(Cloud::default());
-    assert!(!store.set_password(id(1), "x".into()), "no such instance");
+    assert_eq!(store.set_password(id(1), password("x")), Written::Unavailable, "no such instance");
     store.put(record(1, "p", &["tap1"]));
-    assert!(store.set_password(id(1), "first".into()));
-    assert!(!store.set_password(id(1), "second".into()));
+    assert_eq!(store.set_password(id(1), password("first")), Written::Kept);
+    assert_eq!(store.set_password(id(1), password("second")), Written::Exists);
     let mut content = record(1, "p", &["tap1"]);
     content.hostname = "other".into();
     store.put(content);
     let instance = store.get(id(1)).expect("there");
-    assert_eq!(instance.password().map(AsRef::as_ref), Some("first"));
+    assert_eq!(instance.password().map(Password::as_str), Some("first"));
     store.remove(id(1));
     store.put(record(1, "p", &["tap1"]));
     assert!(store.get(id(1)).expect("there").password().is_none());
@@ -198,7 +202,7 @@ fn copied_answers_stand_beside_records_and_replace_them() {
     assert_eq!(devices(&mut changes), [["tap1"]], "a copy claims no device");
     assert!(store.claims("tap1").is_empty() && store.get(id(1)).is_none() && store.nova_pages(id(1)).is_some());
     assert_eq!(content.try_recv(), Ok(id(1)));
-    assert!(!store.set_password(id(1), "x".into()));
+    assert_eq!(store.set_password(id(1), password("x")), Written::Unavailable);
     assert!(store.put(record(1, "p", &["tap1"])));
     assert_eq!(devices(&mut changes), [["tap1"]]);
     store.put_nova_pages(copied(3));

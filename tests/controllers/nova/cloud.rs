@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lab::nova::{Nova, SECRET};
 use lab::{Response, wait};
-use metadata_user::api::Cloud;
+use metadata_user::api::{Cloud, Write, Written};
 use metadata_user::config::{Config, Source};
 use metadata_user::drain::Drain;
 use metadata_user::facts::{Fact, Facts, Observer};
@@ -248,12 +248,20 @@ impl Access for Guest {
         self.store.served(self.instance).map_or(Resolution::NotReady, Resolution::Ready)
     }
 
-    fn keep_password(&self, instance: InstanceId, password: Arc<str>) -> bool {
-        self.store.set_password(instance, password)
+    async fn keep(&self, instance: InstanceId, write: Write) -> Written {
+        match write {
+            Write::Store(password) => self.store.set_password(instance, password),
+            Write::Controller { path, password } => {
+                match self.origin.ask(instance, Want::Password { path, password }).await {
+                    Outcome::Posted(written) => written,
+                    Outcome::Fetched | Outcome::Unavailable => Written::Unavailable,
+                }
+            }
+        }
     }
 
-    async fn ask(&self, instance: InstanceId, want: Want) -> Outcome {
-        self.origin.ask(instance, want).await
+    async fn fetch(&self, instance: InstanceId, path: String) {
+        self.origin.ask(instance, Want::Page(path)).await;
     }
 
     async fn ended(&self) {

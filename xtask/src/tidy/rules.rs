@@ -10,11 +10,8 @@ pub(super) const LEVELS: &[Level] = &[
     Level { name: "Wiring: the order of start and end", modules: &["app"] },
     Level { name: "Content on disk", modules: &["snapshot"] },
     Level { name: "Requests, ports and sources", modules: &["http", "port", "source"] },
-    Level { name: "Content, kernel and admin socket", modules: &["admin", "clock", "dataplane", "store"] },
-    Level {
-        name: "Answers, observers and identity",
-        modules: &["api", "facts", "identity", "origin", "server", "telemetry"],
-    },
+    Level { name: "Content, kernel and admin socket", modules: &["admin", "clock", "dataplane", "origin", "store"] },
+    Level { name: "Answers, observers and identity", modules: &["api", "facts", "identity", "server", "telemetry"] },
     Level { name: "Configuration", modules: &["config"] },
     Level {
         name: "Leaves: they use nothing above",

@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::endpoints::{EndpointFailure, Endpoints};
 use super::prefetch::PROOF;
-use crate::api::{NOT_FOUND_TEXT, Page};
+use crate::api::{NOT_FOUND_TEXT, Page, Password, Written};
 use crate::config;
 use crate::error_text;
 use crate::record::{InstanceId, ProjectId};
@@ -100,7 +100,7 @@ impl Client {
             Err(NovaError::Crash) if urgency == Urgency::Guest => crashed(path).ok_or(NovaError::Broken)?,
             page => page?,
         };
-        if page.status() == 404 && urgency == Urgency::Guest {
+        if !page.is_found() && urgency == Urgency::Guest {
             // Nova says the same of an instance that it does not know.
             self.look(who, PROOF, urgency).await?;
         }
@@ -114,7 +114,7 @@ impl Client {
                 Ok(answer) => match read(&answer) {
                     Some(page) => {
                         self.endpoints.answered(endpoint);
-                        return if page.status() == 404 && path == PROOF { Err(NovaError::Unknown) } else { Ok(page) };
+                        return if !page.is_found() && path == PROOF { Err(NovaError::Unknown) } else { Ok(page) };
                     }
                     None if !is_about_secret(&answer) && self.is_known(endpoint, who, path).await => {
                         return Err(self.only_here(endpoint, who, path, answer.status() == 500).await);
@@ -158,15 +158,19 @@ impl Client {
         self.look(who, PROOF, Urgency::Background).await.is_ok()
     }
 
-    /// Posts a password and returns Nova's status.
-    pub(super) async fn post(&self, who: &Requester, path: &str, password: Bytes) -> Result<u16, NovaError> {
+    /// Posts a password and returns what Nova made of it.
+    pub(super) async fn post(&self, who: &Requester, path: &str, password: &Password) -> Result<Written, NovaError> {
         let _places = self.places(Urgency::Guest).await;
         for endpoint in self.endpoints.awake() {
-            match self.ask(endpoint, who, Method::POST, path, Some(password.clone())).await {
+            match self.ask(endpoint, who, Method::POST, path, Some(password.bytes().clone())).await {
                 Ok(answer) => match answer.status().as_u16() {
                     status @ (200 | 400 | 409 | 413) => {
                         self.endpoints.answered(endpoint);
-                        return Ok(status);
+                        return Ok(match status {
+                            200 => Written::Kept,
+                            409 => Written::Exists,
+                            _ => Written::TooLarge,
+                        });
                     }
                     404 if answer.body() == NOT_FOUND_TEXT => return Err(NovaError::Unknown),
                     // Nova's database, or what stands before Nova, may dislike what this guest posts.

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::client::Requester;
+use crate::api::Password;
 use crate::origin::Outcome;
 
 /// Paths that a guest asked for and that stay read: most of all versions of both trees. The oldest makes room.
@@ -59,7 +59,7 @@ struct Inner {
     waiting: HashMap<String, Vec<oneshot::Sender<Outcome>>>,
     pages: Allowance,
     posts: Allowance,
-    posted: Option<(Bytes, Instant)>,
+    posted: Option<(Password, Instant)>,
 }
 
 /// What a guest may do at once, and again with time.
@@ -204,12 +204,12 @@ impl InstanceTask {
         self.lock().kept.iter().cloned().collect()
     }
 
-    pub(super) fn posted(&self, password: Bytes) {
-        self.lock().posted = (!password.is_empty()).then(|| (password, Instant::now()));
+    pub(super) fn posted(&self, password: Password) {
+        self.lock().posted = Some((password, Instant::now()));
     }
 
     /// Returns the password that was posted a moment ago.
-    pub(super) fn fresh_password(&self) -> Option<Bytes> {
+    pub(super) fn fresh_password(&self) -> Option<Password> {
         let inner = self.lock();
         inner.posted.as_ref().filter(|(_, at)| at.elapsed() < POSTED).map(|(password, _)| password.clone())
     }
@@ -255,7 +255,7 @@ mod tests {
         let (first, second) = (oneshot::channel(), oneshot::channel());
         resident.ask("a", first.0);
         resident.ask("a", second.0);
-        resident.tell("a", Outcome::Kept);
-        assert_eq!((first.1.await, second.1.await), (Ok(Outcome::Kept), Ok(Outcome::Kept)));
+        resident.tell("a", Outcome::Fetched);
+        assert_eq!((first.1.await, second.1.await), (Ok(Outcome::Fetched), Ok(Outcome::Fetched)));
     }
 }

@@ -11,7 +11,7 @@ use tracing::debug;
 use super::Shared;
 use super::client::{Requester, Urgency};
 use super::local_instance::{InstanceTask, Turn};
-use crate::api::{NovaPages, Page};
+use crate::api::{NovaPages, Page, Password, Written};
 use crate::origin::{Ask, Outcome, Want};
 
 /// A page that was read for a guest may show that the others are old: they are read again, unless they are younger than
@@ -36,13 +36,13 @@ impl Shared {
             }
             Want::Password { path, password } => drop(tokio::spawn(async move {
                 let _turn = resident.turn().await;
-                let outcome = match shared.client.post(&who, &path, password.clone()).await {
-                    Ok(status) => {
-                        if status == 200 {
+                let outcome = match shared.client.post(&who, &path, &password).await {
+                    Ok(written) => {
+                        if written == Written::Kept {
                             resident.posted(password.clone());
                         }
-                        shared.follow_password(&who, &resident, &password, status);
-                        Outcome::Posted(status)
+                        shared.follow_password(&who, &resident, &password, written);
+                        Outcome::Posted(written)
                     }
                     Err(_) => Outcome::Unavailable,
                 };
@@ -58,28 +58,27 @@ impl Shared {
         self: &Arc<Self>,
         who: &Requester,
         resident: &Arc<InstanceTask>,
-        password: &bytes::Bytes,
-        status: u16,
+        password: &Password,
+        written: Written,
     ) {
         if resident.is_gone() {
             return;
         }
-        if status == 200
-            && !password.is_empty()
+        if written == Written::Kept
             && let Some(now) = self.store.nova_pages(who.instance)
         {
             self.keep(now.with_password(password));
         }
-        match status {
-            200 => {
+        match written {
+            Written::Kept => {
                 let resident = Arc::clone(resident);
                 tokio::spawn(async move {
                     tokio::time::sleep(FRESH).await;
                     resident.changed.notify_one();
                 });
             }
-            409 => resident.changed.notify_one(),
-            _ => {}
+            Written::Exists => resident.changed.notify_one(),
+            Written::TooLarge | Written::Unavailable => {}
         }
     }
 
@@ -99,7 +98,7 @@ impl Shared {
         let Some(now) = self.store.nova_pages(who.instance) else {
             return Outcome::Unavailable;
         };
-        let is_found = page.status() == 200;
+        let is_found = page.is_found();
         let room = resident.keep(path);
         let pages = now.pages().filter(|(known, _)| Some(*known) != room.as_deref() && *known != path);
         let pages = pages.map(|(path, page)| (path.to_owned(), page.clone()));
@@ -111,6 +110,6 @@ impl Shared {
         if is_found && resident.age().is_some_and(|age| age > FRESH) {
             resident.changed.notify_one();
         }
-        Outcome::Kept
+        Outcome::Fetched
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::client::Urgency;
 use super::*;
-use crate::api::Page;
+use crate::api::{Page, Password, Status};
 use crate::secret::Secret;
 use crate::store::tests::id;
 
@@ -57,7 +57,8 @@ async fn no_path_of_a_guest_takes_the_endpoint_away_from_others() {
     for refusal in [Some((500, String::new())), Some((406, "firewall".to_owned())), None] {
         let told = refusal.clone();
         let client = client(&serve(move |path| proof(path).or(told.clone())));
-        let posted = client.post(&who(), "openstack/latest/password", "\u{1f600}".into()).await;
+        let password = Password::new("\u{1f600}").unwrap();
+        let posted = client.post(&who(), "openstack/latest/password", &password).await;
         assert_eq!(posted, Err(NovaError::Broken), "{refusal:?}");
         assert_eq!((client.endpoints.awake().len(), client.endpoints.trouble()), (1, None), "{refusal:?}");
     }
@@ -76,11 +77,11 @@ async fn a_worker_that_dies_once_is_no_word_on_a_path() {
         });
         let client = client(&url);
         assert_eq!(client.page(&who(), "latest/meta-data/x", Urgency::Guest).await, Err(NovaError::Broken));
-        assert_eq!(client.page(&who(), "latest/meta-data/x", Urgency::Guest).await.unwrap().status(), 200);
+        assert_eq!(client.page(&who(), "latest/meta-data/x", Urgency::Guest).await.unwrap().status(), Status::Ok);
     }
     let url = serve(|path| proof(path).or(Some((500, String::new()))));
     let page = client(&url).page(&who(), "latest/meta-data/hostname/x", Urgency::Guest).await;
-    assert_eq!(page.unwrap().status(), 404, "a crash each time is how Nova says no there");
+    assert_eq!(page.unwrap().status(), Status::NotFound, "a crash each time is how Nova says no there");
 }
 
 #[tokio::test]
@@ -96,7 +97,7 @@ async fn a_page_that_is_known_outlives_a_crash() {
     let further = ["latest/meta-data/hostname".to_owned(), "latest/meta-data/none".to_owned()];
     let pages = refresh::whole(&client(&url), &who(), &further, Some(&old)).await.unwrap();
     assert_eq!(pages["latest/meta-data/hostname"], hostname);
-    assert_eq!(pages["latest/meta-data/none"].status(), 404);
+    assert_eq!(pages["latest/meta-data/none"].status(), Status::NotFound);
 }
 
 #[tokio::test]

@@ -174,8 +174,8 @@ impl Running {
             today: crate::clock::today(),
             seed: &|_| {},
         };
-        let answer = self.store.get(id(1)).expect("an instance").answer(&request);
-        assert_eq!(answer.status, 200);
+        let answer = self.store.get(id(1)).expect("an instance").reply(&request).into_answer().expect("an answer");
+        assert_eq!(answer.status, api::Status::Ok);
         String::from_utf8(answer.body.to_vec()).expect("text")
     }
 

@@ -1,0 +1,87 @@
+//! An instance's content, of whichever kind, and the one question that is asked of it: what becomes of a request.
+//!
+//! Promises: whoever answers guests sees a [`Reply`], and never which kind of content it came from.
+
+use std::sync::Arc;
+
+use super::{Answer, NovaPages, RenderedInstance, Request, Write};
+use crate::policy::PolicyOverrides;
+use crate::record::InstanceId;
+
+/// The content of an instance. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Answers are rendered from a document.
+    Rendered(Arc<RenderedInstance>),
+    /// Answers are those of an unchanged OpenStack.
+    NovaPages(Arc<NovaPages>),
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// This answer.
+    Answer(Answer),
+    /// Keep what the guest wrote; [`super::Written::answer`] is the answer.
+    Keep(Write),
+    /// Only the controller knows: let it read this path, then ask again.
+    Fetch(String),
+}
+
+impl Reply {
+    /// Returns the answer, if nothing has to be done before it.
+    #[must_use]
+    pub fn into_answer(self) -> Option<Answer> {
+        match self {
+            Self::Answer(answer) => Some(answer),
+            Self::Keep(_) | Self::Fetch(_) => None,
+        }
+    }
+}
+
+impl Content {
+    /// Returns what becomes of a request.
+    #[must_use]
+    pub fn reply(&self, request: &Request<'_>) -> Reply {
+        match self {
+            Self::Rendered(instance) => instance.reply(request),
+            Self::NovaPages(pages) => pages.reply(request),
+        }
+    }
+
+    /// Returns the instance's id.
+    #[must_use]
+    pub fn uuid(&self) -> InstanceId {
+        match self {
+            Self::Rendered(instance) => instance.record().uuid,
+            Self::NovaPages(pages) => pages.uuid(),
+        }
+    }
+
+    /// Returns what the instance may do, where that differs from the configuration.
+    #[must_use]
+    pub fn policy(&self) -> PolicyOverrides {
+        match self {
+            Self::Rendered(instance) => instance.record().policy,
+            Self::NovaPages(_) => PolicyOverrides::default(),
+        }
+    }
+
+    /// Returns the answers from a document, if they are such.
+    #[must_use]
+    pub fn rendered(self) -> Option<Arc<RenderedInstance>> {
+        match self {
+            Self::Rendered(instance) => Some(instance),
+            Self::NovaPages(_) => None,
+        }
+    }
+
+    /// Returns Nova's pages, if they are such.
+    #[must_use]
+    pub fn nova_pages(self) -> Option<Arc<NovaPages>> {
+        match self {
+            Self::Rendered(_) => None,
+            Self::NovaPages(pages) => Some(pages),
+        }
+    }
+}
