@@ -2,7 +2,7 @@
 //!
 //! Promises: every type is `repr(C)`, has no implicit padding and the size that is asserted below it; numbers are
 //! host byte order, addresses and MACs are network order; reasons and counter places are append-only and never used
-//! for something else. Any change of a type here changes [`ABI_VERSION`].
+//! for something else. Any change of a type here changes [`ABI_VERSION`]: a test compares them with `abi/layout.txt`.
 
 /// Version of this interface, kept in the map `META`. A daemon that finds pins of another version does not adopt
 /// them: it replaces them and says so.
@@ -414,5 +414,7 @@ mod pod {
     unsafe impl aya::Pod for Event {}
 }
 
+#[cfg(test)]
+mod layout;
 #[cfg(test)]
 mod tests;

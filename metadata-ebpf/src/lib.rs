@@ -1,9 +1,12 @@
 //! What the two halves of metadatad share, and the parts of the kernel half that need no kernel.
 //!
 //! Promises: `no_std`, no dependencies without the feature `user`, builds and is tested on the host. A change of
-//! any type in [`abi`] changes [`abi::ABI_VERSION`]. The eBPF programs themselves are in `main.rs` and `programs/`,
+//! any type in [`abi`] changes [`abi::ABI_VERSION`], which a test notices. The eBPF programs themselves are in `main.rs` and `programs/`,
 //! compiled for `target_arch = "bpf"` only.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
 
 pub mod abi;
 pub mod addr;

@@ -1,4 +1,4 @@
-//! Numbers, names and sums, and the layout of what the two halves share.
+//! Numbers, names and sums.
 
 use super::*;
 
