@@ -148,4 +148,95 @@ mod tests {
         let error = port_value(IfIndex(3), Tag(9), &entry).expect_err("65 do not fit");
         assert!(error.to_string().contains("65"), "{error}");
     }
+
+    mod properties {
+        use std::net::IpAddr;
+
+        use metadata_ebpf::{
+            abi::{DropReason, PassList},
+            addr::{METADATA_IPV4, METADATA_IPV6},
+            packet::{EthIpv4, EthIpv6, PROTOCOL_TCP},
+            verdict::{self, Action},
+        };
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// A prefix of few addresses, so that they meet: 10.0.0.0/24 and 2001:db8::/120, of every length inside.
+        fn prefix() -> impl Strategy<Value = ipnet::IpNet> {
+            (any::<bool>(), any::<u8>(), 0u8..=8).prop_map(|(ipv6, last, bits)| {
+                let text = if ipv6 {
+                    format!("2001:db8::{last:x}/{}", 120 + bits)
+                } else {
+                    format!("10.0.0.{last}/{}", 24 + bits)
+                };
+                text.parse().expect("a prefix")
+            })
+        }
+
+        /// What the programs decide on a segment from this source: allowed or not.
+        fn allows(port: &Port, source: MacAddress, address: IpAddr) -> bool {
+            let transport = Some(&[0x9c, 0x40, 0, 80]);
+            match address {
+                IpAddr::V4(address) => {
+                    let frame = EthIpv4 {
+                        dst_mac: [2; 6],
+                        src_mac: source.0,
+                        ethertype: [8, 0],
+                        version_ihl: 0x45,
+                        tos: 0,
+                        total_len: [0, 40],
+                        id: [0; 2],
+                        fragment: [0x40, 0],
+                        ttl: 64,
+                        protocol: PROTOCOL_TCP,
+                        checksum: [0; 2],
+                        src: address.octets(),
+                        dst: METADATA_IPV4,
+                    };
+                    verdict::ipv4(&frame, transport, 54, port, &PassList::EMPTY) == Ok(Action::Respond)
+                }
+                IpAddr::V6(address) => {
+                    let frame = EthIpv6 {
+                        dst_mac: [2; 6],
+                        src_mac: source.0,
+                        ethertype: [0x86, 0xdd],
+                        version_class_flow: [0x60, 0, 0, 0],
+                        payload_len: [0, 20],
+                        next_header: PROTOCOL_TCP,
+                        hop_limit: 64,
+                        src: address.octets(),
+                        dst: METADATA_IPV6,
+                    };
+                    // Allowed, but not an address that an identity address can carry.
+                    let allowed = Err(DropReason::SourceScope);
+                    verdict::ipv6(&frame, transport, 74, port, &PassList::EMPTY) == allowed
+                }
+            }
+        }
+
+        proptest! {
+            #[test]
+            fn joined_sources_allow_what_one_of_them_holds(
+                sources in proptest::collection::vec((1u8..4, prefix()), 0..12),
+                from in 1u8..5, ipv6 in any::<bool>(), last in any::<u8>()
+            ) {
+                let sources: Vec<_> = sources.into_iter().map(|(last, prefix)| (mac(last), prefix)).collect();
+                let entry = PortEntry::Bound {
+                    instance: InstanceId(uuid::Uuid::from_u128(7)),
+                    mac: mac(1),
+                    sources: join_sources(&sources),
+                    any_address: false,
+                };
+                let port = port_value(IfIndex(3), Tag(9), &entry).expect("12 fit");
+                let address: IpAddr = if ipv6 {
+                    format!("2001:db8::{last:x}").parse().expect("an address")
+                } else {
+                    format!("10.0.0.{last}").parse().expect("an address")
+                };
+                let expected = sources.iter().any(|(mac, prefix)| *mac == super::mac(from) && prefix.contains(&address));
+                prop_assert_eq!(allows(&port, mac(from), address), expected, "{} {} of {:?}", from, address, sources);
+            }
+        }
+    }
 }
