@@ -8,8 +8,8 @@
 /// them: it replaces them and says so.
 pub const ABI_VERSION: u32 = 2;
 
-/// Most (MAC, prefix) pairs that one port may have. User space joins adjacent prefixes first; what still does not
-/// fit is refused by name. 64 is six times Neutron's default of ten address pairs, and keeps [`Port`] at 2.6 KB.
+/// Most (MAC, prefix) pairs that one port may have. User space joins adjacent prefixes first, and merges the closest
+/// ones of what still does not fit. 64 is six times Neutron's default of ten address pairs, and keeps [`Port`] at 2.6 KB.
 pub const MAX_SOURCES: usize = 64;
 
 /// One allowed pair of source MAC and source prefix. The first word is MAC, family and length, so that one comparison

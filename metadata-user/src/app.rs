@@ -5,7 +5,7 @@
 //! 2. the admin socket: `status` answers from here on, and a second daemon with the same configuration stops here,
 //!    before it touches anything;
 //! 3. the snapshot is read, so that guests have their content even if the source is away, and kept in step from here on;
-//! 4. the source, and its first scan is waited for (at most [`FIRST_SCAN`]), and the first word of Open vSwitch and
+//! 4. the source, and its first scan is waited for (at most [`FIRST_SCAN`]), and the first report of Open vSwitch and
 //!    libvirt where they are (at most [`FIRST_FACTS`]): ports that an earlier daemon left bound then find their facts and
 //!    claims, and keep their connections;
 //! 5. the responder's namespace with the listening socket, adopted or made: connections wait in the backlog from here on;
@@ -66,7 +66,7 @@ use view::{Kernel, View};
 /// must not keep the node's guests without a 503.
 const FIRST_SCAN: Duration = Duration::from_secs(10);
 
-/// How long the first word of observers is waited for: they are on this node, and answer within milliseconds.
+/// How long the observers' first reports are waited for: they are on this node, and answer within milliseconds.
 const FIRST_FACTS: Duration = Duration::from_secs(5);
 
 /// Commands that may wait for the ports' thread.
@@ -184,7 +184,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
         warn!("the source's first scan takes long: going on without it, ports are held until it is done");
     }
     if tokio::time::timeout(FIRST_FACTS, readiness.not_waiting_for("facts")).await.is_err() {
-        warn!("the first word of Open vSwitch or libvirt takes long: going on without it");
+        warn!("no data from Open vSwitch or libvirt after 5 s: continuing without it");
     }
     info!(instances = store.len(), "source read");
 
@@ -205,7 +205,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     let mut answering = answering::start(listeners, &guests, &readiness, &drain).map_err(AppError::Runtime)?;
 
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
-    kernel.is_there(ports_view.clone(), counters, requests);
+    kernel.set(ports_view.clone(), counters, requests);
     let ports = Ports::new(dataplane, identities, Arc::clone(&store), facts, config.ports.clone(), ports_view);
     let mut ports = port_thread(ports, changes, inbox, ports_attached)?;
 

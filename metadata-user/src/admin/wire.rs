@@ -216,23 +216,23 @@ pub struct VendordataTarget {
     pub error: Option<String>,
 }
 
-/// A program on this node that says whose a device is.
+/// A program on this node that knows which instance a device belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observer {
     /// Its name.
     pub name: String,
-    /// Where it is heard: a socket, a directory.
+    /// Its socket or directory.
     pub place: String,
-    /// Whether it is heard now. What it said last stays when it is not.
+    /// Whether it is connected now. Its last facts stay when it is not.
     pub present: bool,
     /// Since when that is so, in seconds of Unix time.
     pub since: u64,
-    /// Facts that it gave: devices of instances.
+    /// Number of facts that it reported: devices of instances.
     pub facts: usize,
-    /// Why it cannot be heard, and the remedy. None if it is simply not there.
+    /// Why it is not connected, and the remedy. None if it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What of its words cannot be read, each with its name.
+    /// Parts of its data that cannot be read, each with its name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
     /// Interfaces of instances whose packets pass no tap here: these instances need a config drive.

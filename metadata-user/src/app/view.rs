@@ -51,7 +51,7 @@ struct Parts {
 
 impl Kernel {
     /// Shows the kernel side from here on.
-    pub(super) fn is_there(&self, ports: PortsView, counters: CountersReader, requests: mpsc::Sender<Request>) {
+    pub(super) fn set(&self, ports: PortsView, counters: CountersReader, requests: mpsc::Sender<Request>) {
         // There is one kernel side in a daemon's life.
         let _ = self.0.set(Parts { ports, counters, requests });
     }
