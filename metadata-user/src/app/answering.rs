@@ -33,7 +33,7 @@ pub(super) fn start(
         let (guests, readiness, drain) = (Arc::clone(guests), readiness.clone(), drain.clone());
         let (end, ended) = oneshot::channel();
         let worker = Worker::spawn("guests", async move |_| {
-            // Nobody listens any more once the daemon ends.
+            // The receiver is gone once the daemon ends.
             let _ = end.send(answer(listener, guests, readiness, drain).await);
         })?;
         worker.detach();
@@ -42,7 +42,7 @@ pub(super) fn start(
     Ok(ends)
 }
 
-/// Accepts guests' connections once it is known whose they are; the kernel's backlog holds them until then.
+/// Accepts guests' connections once every tap is bound to its instance; the kernel's backlog holds them until then.
 async fn answer(listener: TcpListener, guests: Arc<Guests>, readiness: Readiness, drain: Drain) -> io::Result<()> {
     readiness.not_waiting_for("ports").await;
     http::run(listener, guests, drain).await

@@ -1,0 +1,41 @@
+//! What all instances have in common, from the configuration and the file that it names.
+
+use super::AppError;
+use crate::api::{self, StaticVendordata};
+use crate::config;
+use crate::source::vendordata::Vendordata;
+
+/// Reads what the configuration only names.
+///
+/// # Errors
+/// [`AppError`] if the vendor-data file cannot be read, or is no JSON.
+pub fn cloud(settings: &config::Cloud) -> Result<api::Cloud, AppError> {
+    let vendordata_static = match &settings.vendordata_jsonfile_path {
+        None => StaticVendordata::default(),
+        Some(path) => {
+            let text = std::fs::read(path).map_err(|source| AppError::Vendordata { path: path.clone(), source })?;
+            let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+            let value = serde_json::from_slice(text)
+                .map_err(|source| AppError::VendordataJson { path: path.clone(), source })?;
+            StaticVendordata::from(&value)
+        }
+    };
+    let providers = settings.vendordata_providers.iter().map(|provider| match provider {
+        config::VendordataProvider::StaticJson => api::VendordataProvider::StaticJson,
+        config::VendordataProvider::DynamicJson => api::VendordataProvider::DynamicJson,
+    });
+    Ok(api::Cloud {
+        dhcp_domain: settings.dhcp_domain.clone(),
+        vendordata_providers: providers.collect(),
+        vendordata_static,
+        vendordata_dynamic_targets: settings.vendordata_dynamic.targets.clone(),
+    })
+}
+
+/// Prepares to ask the targets of dynamic vendor data; `None` if there is none to ask.
+///
+/// # Errors
+/// [`AppError`] if no certificate can be read, and a target needs one.
+pub fn vendordata(settings: &config::Cloud) -> Result<Option<Vendordata>, AppError> {
+    Ok(Vendordata::new(settings)?)
+}

@@ -1,0 +1,86 @@
+//! The parts that know what instances may read and which taps are theirs: observers, snapshot, source, dynamic vendor data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use super::{AppError, Shared, cloud};
+use crate::config::Config;
+use crate::facts::observers::Observers;
+use crate::readiness::{Blocker, Readiness};
+use crate::snapshot::{Keeper, Snapshot, SnapshotState};
+use crate::source::vendordata::{Vendordata, VendordataState};
+use crate::source::{Restored, Source};
+use crate::state_view::StateView;
+
+/// How long the first scan of the source is waited for. Ten thousand documents take about a second; a directory that hangs
+/// must not keep the node's guests without a 503.
+const FIRST_SCAN: Duration = Duration::from_secs(10);
+
+/// How long the first report of the observers is waited for: they are on this node, and answer within milliseconds.
+const FIRST_FACTS: Duration = Duration::from_secs(5);
+
+/// What fills the store and the facts. Fields end in their order.
+pub(super) struct Content {
+    /// Ends before the source does, and writes what is not written yet.
+    pub(super) keeper: Option<Keeper>,
+    pub(super) source: Source,
+    pub(super) observers: Observers,
+    /// Fetches dynamic vendor data, if there is any.
+    pub(super) fetching: Option<JoinHandle<()>>,
+    pub(super) snapshot: Option<StateView<SnapshotState>>,
+    pub(super) vendordata: Option<StateView<VendordataState>>,
+}
+
+impl Content {
+    /// Reads the snapshot and starts everything that keeps content and facts current.
+    ///
+    /// # Errors
+    /// [`AppError`] if a part cannot be started.
+    pub(super) fn start(
+        config: &Config,
+        shared: &Shared,
+        source_read: Blocker,
+        facts_reported: Blocker,
+    ) -> Result<Self, AppError> {
+        let store = &shared.store;
+        let vendordata = cloud::vendordata(&config.cloud)?;
+        let vendordata_state = vendordata.as_ref().map(Vendordata::state);
+        let fetching =
+            vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(store), store.subscribe_to_content())));
+        let observers = Observers::start(&config.facts, &config.ports, &shared.facts, facts_reported);
+        let observers = observers.map_err(AppError::Runtime)?;
+        let snapshot = Snapshot::open(&config.snapshot, &config.source, store);
+        let snapshot_state = snapshot.as_ref().map(Snapshot::state);
+        let restored = snapshot.as_ref().and_then(Snapshot::restored);
+        let restored = restored.map(|restored| Restored { cluster: restored.cluster, revision: restored.revision });
+        // What the store has now is what the file has.
+        let written = *store.changes().borrow();
+        let source = Source::start(&config.source, Arc::clone(store), shared.facts.clone(), restored, source_read)?;
+        let keeper = match snapshot {
+            Some(snapshot) => snapshot.keep(written, Arc::clone(store), source.state()).map_err(AppError::Runtime)?,
+            None => None,
+        };
+        if let Some(origin) = source.origin() {
+            shared.guests.ask_at(origin);
+        }
+        for warning in config.cloud.warnings() {
+            warn!("{warning}");
+        }
+        Ok(Self { keeper, source, observers, fetching, snapshot: snapshot_state, vendordata: vendordata_state })
+    }
+}
+
+/// Waits for the first scan of the source and the first report of the observers, but not for ever.
+pub(super) async fn first(readiness: &Readiness) {
+    if tokio::time::timeout(FIRST_SCAN, readiness.not_waiting_for("source")).await.is_err() {
+        warn!(
+            "the first scan of the source takes more than {FIRST_SCAN:?}; continuing, ports are held until it is done"
+        );
+    }
+    if tokio::time::timeout(FIRST_FACTS, readiness.not_waiting_for("facts")).await.is_err() {
+        warn!("no data from Open vSwitch or libvirt after {FIRST_FACTS:?}; continuing without it");
+    }
+}
