@@ -25,7 +25,7 @@ const FIRST_FACTS: Duration = Duration::from_secs(5);
 /// What fills the store and the facts. Fields end in their order.
 pub(super) struct Content {
     /// Ends before the source does, and writes what is not written yet.
-    pub(super) keeper: Option<Keeper>,
+    _keeper: Option<Keeper>,
     pub(super) source: Source,
     pub(super) observers: Observers,
     /// Fetches dynamic vendor data, if there is any.
@@ -69,7 +69,14 @@ impl Content {
         for warning in config.cloud.warnings() {
             warn!("{warning}");
         }
-        Ok(Self { keeper, source, observers, fetching, snapshot: snapshot_state, vendordata: vendordata_state })
+        Ok(Self {
+            _keeper: keeper,
+            source,
+            observers,
+            fetching,
+            snapshot: snapshot_state,
+            vendordata: vendordata_state,
+        })
     }
 }
 
