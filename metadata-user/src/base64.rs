@@ -1,22 +1,28 @@
-//! Base64 (RFC 4648, section 4): the standard alphabet with padding.
+//! Base64 as documents and answers have it (RFC 4648, section 4: the standard alphabet with padding), over the crate of
+//! this name: nothing of a secret is left in memory, and what is wrong with a text is said by its place in it.
+//!
+//! A leaf: it uses nothing of this crate.
 
 use std::fmt;
 
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// Padding is wanted. Bits that no byte takes may be anything, as for Python and coreutils.
+const ENGINE: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// Appends the encoded bytes: four characters for every three bytes begun.
 pub fn encode_into(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.chunks(3) {
-        let mut group = [0; 3];
-        group[..chunk.len()].copy_from_slice(chunk);
-        let [a, b, c] = group;
-        let sextets = [a >> 2, (a & 0x03) << 4 | b >> 4, (b & 0x0f) << 2 | c >> 6, c & 0x3f];
-        for (place, sextet) in sextets.into_iter().enumerate() {
-            out.push(if place <= chunk.len() { ALPHABET[usize::from(sextet)] } else { b'=' });
-        }
-    }
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // It has the room that this takes.
+    let _ = ENGINE.encode_slice(bytes, &mut out[start..]);
 }
 
 /// Bytes that are shown in base64, piece by piece.
@@ -53,40 +59,30 @@ pub enum DecodeError {
 /// # Errors
 /// [`DecodeError`] if the text is not base64.
 pub fn decode(text: &str) -> Result<Vec<u8>, DecodeError> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    let mut group = [0_u8; 4];
-    let (mut filled, mut padding) = (0_usize, 0_usize);
-    for (index, byte) in text.bytes().enumerate() {
-        if byte.is_ascii_whitespace() {
-            continue;
+    let counts = |byte: &u8| !byte.is_ascii_whitespace();
+    let mut dense = Zeroizing::new(Vec::with_capacity(text.len()));
+    dense.extend(text.bytes().filter(counts));
+    // Room for all of it at once: a vector that grows leaves copies behind.
+    let mut out = Vec::with_capacity(dense.len() / 4 * 3 + 3);
+    let error = match ENGINE.decode_vec(&*dense, &mut out) {
+        Ok(()) => return Ok(out),
+        Err(error) => error,
+    };
+    drop(Zeroizing::new(out));
+    let place = match error {
+        // Padding in its place is right: what follows it is not.
+        base64::DecodeError::InvalidByte(place, b'=') if place % 4 >= 2 => {
+            let is_padding = |at: &usize| dense.get(*at) == Some(&b'=') && at / 4 == place / 4;
+            (place..).find(|at| !is_padding(at))
         }
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' if filled >= 2 => {
-                padding += 1;
-                0
-            }
-            _ => return Err(DecodeError::Character(index + 1)),
-        };
-        // Nothing follows the padding: neither a value in its group nor another group.
-        let finished = padding > 0 && (byte != b'=' || filled == 0);
-        if finished {
-            return Err(DecodeError::Character(index + 1));
-        }
-        group[filled] = value;
-        filled += 1;
-        if filled == 4 {
-            let [a, b, c, d] = group;
-            let bytes = [a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d];
-            out.extend_from_slice(&bytes[..3 - padding]);
-            filled = 0;
-        }
-    }
-    if filled == 0 { Ok(out) } else { Err(DecodeError::Length) }
+        base64::DecodeError::InvalidByte(place, _) => Some(place),
+        base64::DecodeError::InvalidLastSymbol { offset, .. } => Some(offset),
+        base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => None,
+    };
+    // Its place among all characters.
+    let mut counted = text.bytes().enumerate().filter(|(_, byte)| counts(byte));
+    let character = place.and_then(|place| counted.nth(place));
+    Err(character.map_or(DecodeError::Length, |(index, _)| DecodeError::Character(index + 1)))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod identity;
 mod links;
 pub mod metrics;
 pub mod origin;
+mod percent;
 pub mod policy;
 pub mod port;
 pub mod readiness;

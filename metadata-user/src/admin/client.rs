@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::wire::{Accepted, PortCounters, PortStatus, Problem, Source, Status};
+use crate::percent;
 
 /// The daemon did not answer as asked.
 #[derive(Debug, thiserror::Error)]
@@ -115,13 +116,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn trace(&self, port: &str) -> Result<Trace, ClientError> {
-        let mut resource = "/v1/trace?port=".to_owned();
-        for byte in port.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => resource.push(byte.into()),
-                byte => resource += &format!("%{byte:02X}"),
-            }
-        }
+        let resource = format!("/v1/trace?port={}", percent::encode(port));
         let body = self.send(Method::POST, &resource).await?.into_body();
         Ok(Trace { body, socket: self.socket.clone() })
     }

@@ -30,6 +30,7 @@ use super::socket::AdminSocket;
 use super::wire::{Accepted, Problem};
 use super::{Inspect, TraceError};
 use crate::drain::Drain;
+use crate::percent;
 use crate::server;
 
 /// Most connections at a time: more than any operator's commands and monitoring need, and few file descriptors.
@@ -215,20 +216,9 @@ async fn trace(inspect: &dyn Inspect, query: &str) -> Response<Body> {
     }
 }
 
-/// Undoes percent-encoding.
+/// Reads a value of a query; `None` if it is empty, or not encoded as one.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok().filter(|text| !text.is_empty())
+    percent::decode(text).filter(|text| !text.is_empty())
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {

@@ -22,6 +22,7 @@ use super::found::{self, Found};
 use super::password::{self, Exchange, Password, Write};
 use super::{HTML, JSON, PLAIN, Reply, Request, Status, route};
 use crate::base64;
+use crate::percent;
 use crate::record::InstanceId;
 
 /// What Nova says without an `Accept` header where there is no such path, or no such instance.
@@ -220,7 +221,7 @@ impl NovaPages {
 
     /// Tells whether Nova could have a path, as far as the pages show.
     fn may_exist(&self, path: &str) -> bool {
-        if path.len() > LONGEST_PATH || !path.bytes().all(is_in_names) {
+        if path.len() > LONGEST_PATH || !percent::is_plain(path) {
             return false;
         }
         let Some(rest) = path.strip_prefix("openstack") else {
@@ -269,10 +270,6 @@ fn without_alias(path: &str) -> &str {
         },
         None => path,
     }
-}
-
-fn is_in_names(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/' | b'=' | b':' | b'@')
 }
 
 fn is_password(path: &str) -> bool {

@@ -1,7 +1,6 @@
 //! Signatures by which Nova knows that a request comes from somebody who has the shared secret.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 use aws_lc_rs::hmac;
 
@@ -26,12 +25,7 @@ impl Signer {
     /// Returns the HMAC-SHA256 of a text in lower-case hexadecimal, as Nova's `X-Instance-ID-Signature` has it.
     #[must_use]
     pub fn sign(&self, text: &str) -> String {
-        let tag = hmac::sign(&self.0, text.as_bytes());
-        tag.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a string does not fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        super::hex(hmac::sign(&self.0, text.as_bytes()).as_ref())
     }
 }
 

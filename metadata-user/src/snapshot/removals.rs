@@ -16,7 +16,6 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::file::LIMIT;
 use crate::config::snapshot::{DRAFT, REMOVED};
 use crate::durable::{self, Draft};
 use crate::record::InstanceId;
@@ -26,6 +25,9 @@ const MAGIC: &str = "metadatad removals 1\n";
 
 /// Bytes of an instance.
 const SLOT: usize = 16;
+
+/// The most bytes that are read: a million removals.
+const LIMIT: u64 = 16 << 20;
 
 /// What became of removals that were to be recorded.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ pub(super) enum Recorded {
 /// The snapshot that is on the disk, as far as removals are concerned.
 #[derive(Clone, Debug)]
 pub(super) struct OnDisk {
-    /// See [`super::file::Header::salt`].
+    /// What tells it from any other: the random part of its key.
     pub(super) salt: String,
     /// Its instances.
     pub(super) instances: BTreeSet<InstanceId>,

@@ -1,3 +1,5 @@
+//! Tests of `watched_directory`, with inotify and without.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 

@@ -24,6 +24,7 @@ use super::prefetch::PROOF;
 use crate::api::{NOT_FOUND_TEXT, Page, Password, Written};
 use crate::config;
 use crate::error_text;
+use crate::percent;
 use crate::record::{InstanceId, ProjectId};
 use crate::secret::sign::Signer;
 use crate::source::fetch;
@@ -225,7 +226,7 @@ impl Client {
     ) -> Result<Response<Bytes>, fetch::FetchError> {
         let url = self.endpoints.url(endpoint);
         let id = who.instance.to_string();
-        let target = format!("{}/{}", url.path, encoded(path));
+        let target = format!("{}/{}", url.path, percent::encode(path));
         let request = || {
             let mut request = Request::builder()
                 .method(&method)
@@ -307,20 +308,6 @@ pub(super) fn crashed(path: &str) -> Option<Page> {
     (!path.starts_with("openstack")).then(Page::not_found)
 }
 
-/// Writes a path for a request line: every byte that could mean something else is escaped.
-fn encoded(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'=' | b':' | b'@' => {
-                out.push(char::from(byte));
-            }
-            byte => out += &format!("%{byte:02X}"),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,13 +330,5 @@ mod tests {
         for project in ["", "a b", "a\r\nX-Instance-ID: b", "a\u{1}", "\u{fc}", &"x".repeat(300)] {
             assert!(!can_be_sent(&project.into()), "{project:?}");
         }
-    }
-
-    #[test]
-    fn paths_are_written_so_that_they_mean_themselves() {
-        assert_eq!(
-            encoded("latest/meta-data/public-keys/0=a b?%€"),
-            "latest/meta-data/public-keys/0=a%20b%3F%25%E2%82%AC"
-        );
     }
 }
