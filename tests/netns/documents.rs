@@ -35,7 +35,7 @@ fn documents_of_brackets_hold_up_nothing() {
     };
     assert!(problem("brackets").contains("this is a list"), "{broken:?}");
     assert!(problem("lists").contains("this is a list"), "{broken:?}");
-    assert!(problem("objects").contains("at ports: invalid type: map"), "{broken:?}");
+    assert!(problem("objects").contains("at ports: invalid type: object, expected an array"), "{broken:?}");
     assert!(problem("latin1").contains("the byte 0xf6 is not UTF-8"), "{broken:?}");
     node.stop_daemon().unwrap();
 }

@@ -63,7 +63,10 @@ impl DocumentError {
         let path = path_at(text, line, column);
         let (problem, remedy) = match message.rsplit_once(REMEDY) {
             Some((problem, remedy)) => (problem, remedy),
-            None => (&*message, remedy(error.classify(), &message, &path)),
+            None => {
+                message = in_terms_of_json(message);
+                (&*message, remedy(error.classify(), &message, &path))
+            }
         };
         Self {
             line: line.max(1),
@@ -78,6 +81,28 @@ impl DocumentError {
 /// Returns the message of a value that is refused while serde reads it.
 pub(super) fn refusal(problem: impl Display, remedy: &'static str) -> String {
     format!("{problem}{REMEDY}{remedy}")
+}
+
+/// Puts JSON's names for Rust's in one of serde's messages about types.
+fn in_terms_of_json(message: String) -> String {
+    let Some((found, expected)) = message.rsplit_once(", expected ").filter(|_| message.starts_with("invalid ")) else {
+        return message;
+    };
+    let found = match found {
+        "invalid type: map" => "invalid type: object",
+        "invalid type: sequence" => "invalid type: array",
+        other => other,
+    };
+    let expected = match expected {
+        "i64" => "an integer",
+        "u32" => "an integer from 0 to 4294967295",
+        "a nonzero u32" => "an integer from 1 to 4294967295",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        name if name.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("{found}, expected {expected}")
 }
 
 fn remedy(category: Category, message: &str, path: &[Step]) -> &'static str {

@@ -139,10 +139,13 @@ fn what_cannot_be_used_keeps_the_last_good_version() {
     let mut world = World::new(None);
     world.load(at(1, 5), &[1]);
     let large = vec![b' '; MAX_DOCUMENT + 1];
+    let wide: Vec<u8> = document(1, "h").into_iter().flat_map(|byte| [byte, 0]).collect();
     for (name, value, problem, serves) in [
         (id(1).to_string(), b"{".as_slice(), "line 1", true),
         (id(1).to_string(), &document(2, "h"), "its key names", true),
         (id(1).to_string(), &large, "larger than 16 MiB", true),
+        (id(1).to_string(), &wide, "it is UTF-16; save it as UTF-8", true),
+        (id(1).to_string(), &vec![b'['; 1_000_000], "this is a list", true),
         (id(2).to_string(), b"", "line 1", false),
         ("x".to_owned(), b"{}", "not an instance's UUID", false),
         (id(3).0.simple().to_string(), &document(3, "h"), "not an instance's UUID", false),
@@ -161,7 +164,8 @@ fn what_cannot_be_used_keeps_the_last_good_version() {
     world.mirror.end_load();
     world.check(&[1], &[], (1, 6));
     assert_eq!(world.mirror.state().broken.len(), 1, "the others are gone");
-    world.mirror.put(&key(1), &document(1, "other"));
+    // A byte order mark is no part of a document.
+    world.mirror.put(&key(1), &[b"\xef\xbb\xbf", &*document(1, "other")].concat());
     assert!(world.mirror.state().broken.is_empty());
     assert_eq!(&*world.store.get(id(1)).expect("served").record().hostname, "other");
     world.mirror.put_unreceived(&key(1));
