@@ -186,7 +186,10 @@ fn choices_are_texts() {
     for (given, expected) in [
         ("1", "at block_device_mapping[0].source_type: invalid type: integer `1`, expected a text in quotes; write"),
         ("null", "source_type: invalid type: null, expected a text in quotes; the field is required: write a value"),
-        ("{\"image\": null}", "at block_device_mapping[0].source_type: invalid type: object, expected a text in quotes; "),
+        (
+            "{\"image\": null}",
+            "at block_device_mapping[0].source_type: invalid type: object, expected a text in quotes; ",
+        ),
         (
             "\"img\"",
             "source_type: unknown variant `img`, expected one of `image`, `volume`, `snapshot`, `blank`; write one",
@@ -204,7 +207,10 @@ fn types_have_their_names_in_json() {
         ("\"ec2_ids\": 1", "at ec2_ids: invalid type: integer `1`, expected an object; "),
         ("\"ec2_ids\": \"x\"", "at ec2_ids: invalid type: string \"x\", expected an object; "),
         ("\"metadata\": [1]", "at metadata: invalid type: array, expected an object of texts; "),
-        ("\"dedicated_cpus\": [-1]", "at dedicated_cpus[0]: invalid value: integer `-1`, expected an integer from 0 to "),
+        (
+            "\"dedicated_cpus\": [-1]",
+            "at dedicated_cpus[0]: invalid value: integer `-1`, expected an integer from 0 to ",
+        ),
         ("\"launch_index\": 1e3", "at launch_index: invalid type: floating point `1000.0`, expected an integer; "),
     ] {
         let error = parse(with(fields).as_bytes()).expect_err(fields).to_string();
@@ -314,7 +320,10 @@ fn errors_name_place_field_and_remedy() {
             with("\"device_metadata\": [{\"type\": \"disk\", \"vlan\": 1}]"),
             "at device_metadata[0].vlan: \"vlan\" does not go with this type of device; remove",
         ),
-        (with("\"launch_index\": 1.5"), "at launch_index: invalid type: floating point `1.5`, expected an integer; write"),
+        (
+            with("\"launch_index\": 1.5"),
+            "at launch_index: invalid type: floating point `1.5`, expected an integer; write",
+        ),
     ] {
         let error = parse(document.as_bytes()).expect_err(&document).to_string();
         assert!(error.contains(expected), "{error}\n  does not say: {expected}\n{document}");
