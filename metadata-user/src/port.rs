@@ -383,8 +383,7 @@ fn is_gone(error: &DataplaneError) -> bool {
 }
 
 fn exists(ifindex: IfIndex) -> bool {
-    nix::net::if_::if_nameindex()
-        .is_ok_and(|interfaces| interfaces.iter().any(|interface| interface.index() == ifindex.0))
+    nix::net::if_::if_indextoname(ifindex.0).is_ok()
 }
 
 fn report(ifindex: IfIndex, name: &str, error: &DataplaneError) {

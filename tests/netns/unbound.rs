@@ -146,6 +146,37 @@ fn a_port_with_more_sources_than_the_kernel_holds_is_served_and_says_so() {
     assert!(node.port(guest.tap()).unwrap()["reason"].is_null());
 }
 
+/// Makes the kernel refuse every change of a port, for good: user space cannot write to a frozen map.
+fn freeze_ports(node: &Node) {
+    let mut bpftool = node.namespace().command("bpftool").unwrap();
+    lab::command::run(bpftool.args(["map", "freeze", "pinned"]).arg(node.pins().join("PORTS")), "").unwrap();
+}
+
+#[test]
+fn rules_that_the_kernel_refuses_leave_the_former_ones_and_a_rebound_tap_gets_nothing() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+    freeze_ports(&node);
+    node.write(&with_many_sources(&guest)).unwrap();
+    node.wait_port_shown(guest.tap(), "keeps its rules", |port| {
+        port["state"] == "failed" && port["reason"].as_str().is_some_and(|reason| reason.contains("stay in force"))
+    })
+    .unwrap();
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+    let request = Request::get("/openstack/latest/meta_data.json").patience(std::time::Duration::from_millis(300));
+    let mut connection = guest.namespace().run(|| request.connect()).unwrap();
+    assert_eq!(connection.exchange(&request).unwrap().status, 200);
+    // Another instance's tap by now, and the kernel cannot be told so: nobody's data is served on it.
+    node.remove_document(guest.uuid()).unwrap();
+    node.write(&guest.document().clone().with("uuid", "ffffffff-0000-4000-9000-000000000003")).unwrap();
+    assert_eq!(connection.wait_closed().unwrap(), b"");
+    for _ in 0..3 {
+        let answer = guest.send(&request);
+        assert!(answer.as_ref().map_or(true, |answer| answer.status == 503), "{answer:?}");
+    }
+}
+
 #[test]
 fn a_port_that_the_kernel_refuses_for_good_is_held_under_one_tag_with_the_reason() {
     let node = Node::start().unwrap();
@@ -154,9 +185,7 @@ fn a_port_that_the_kernel_refuses_for_good_is_held_under_one_tag_with_the_reason
     let reason = node.port(guest.tap()).unwrap()["reason"].clone();
     assert!(reason.as_str().unwrap().contains("no document"), "{reason}");
     let tag = node.ports().unwrap()[&guest.ifindex()].tag;
-    // No program of user space can change a frozen map any more.
-    let mut bpftool = node.namespace().command("bpftool").unwrap();
-    lab::command::run(bpftool.args(["map", "freeze", "pinned"]).arg(node.pins().join("PORTS")), "").unwrap();
+    freeze_ports(&node);
     for attempt in 0..5 {
         node.write(&guest.document().clone().with("user_data", format!("attempt {attempt}"))).unwrap();
         node.wait_port_shown(guest.tap(), "has failed", |port| {

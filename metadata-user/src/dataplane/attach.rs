@@ -372,7 +372,7 @@ fn names(name: &str, ifindex: IfIndex) -> bool {
 }
 
 pub(super) fn name_of(ifindex: IfIndex) -> Option<String> {
-    let interfaces = nix::net::if_::if_nameindex().ok()?;
-    let interface = interfaces.iter().find(|interface| interface.index() == ifindex.0)?;
-    Some(interface.name().to_string_lossy().into_owned())
+    // Not by a list of all interfaces: a node's taps may all go at once.
+    let name = nix::net::if_::if_indextoname(ifindex.0).ok()?;
+    Some(name.to_string_lossy().into_owned())
 }
