@@ -17,6 +17,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use crate::config;
+
 mod accept;
 mod content;
 mod date;
@@ -30,6 +32,7 @@ mod password;
 mod rendered;
 mod route;
 
+pub use crate::config::VendordataProvider;
 pub use content::{Content, Reply};
 pub use date::Date;
 pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page};
@@ -57,23 +60,22 @@ pub struct Cloud {
     pub vendordata_dynamic_targets: Vec<String>,
 }
 
-/// A provider of vendor data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VendordataProvider {
-    /// The operator's JSON file.
-    StaticJson,
-    /// The operator's services.
-    DynamicJson,
+impl Cloud {
+    /// Returns what a configuration says, with the content of the vendor-data file that it names.
+    #[must_use]
+    pub fn of(settings: &config::Cloud, vendordata_static: StaticVendordata) -> Self {
+        Self {
+            dhcp_domain: settings.dhcp_domain.clone(),
+            vendordata_providers: settings.vendordata_providers.clone(),
+            vendordata_static,
+            vendordata_dynamic_targets: settings.vendordata_dynamic.targets.clone(),
+        }
+    }
 }
 
 impl Default for Cloud {
     fn default() -> Self {
-        Self {
-            dhcp_domain: "novalocal".to_owned(),
-            vendordata_providers: vec![VendordataProvider::StaticJson],
-            vendordata_static: StaticVendordata::default(),
-            vendordata_dynamic_targets: Vec::new(),
-        }
+        Self::of(&config::Config::default().cloud, StaticVendordata::default())
     }
 }
 

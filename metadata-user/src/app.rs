@@ -47,9 +47,9 @@ pub use error::AppError;
 
 use crate::admin;
 use crate::admin::socket::AdminSocket;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::dataplane::responder::ResponderNetns;
-use crate::dataplane::{self, AttachMode, Dataplane, events};
+use crate::dataplane::{self, Dataplane, events};
 use crate::drain::Drain;
 use crate::facts::Facts;
 use crate::http::Guests;
@@ -182,13 +182,8 @@ fn load_programs(config: &Config) -> Result<(Vec<TcpListener>, Dataplane), AppEr
     let netns = ResponderNetns::set_up(&config.responder.namespace, &config.responder.interface)?;
     // Before any program can hand it a packet.
     let listeners = netns.listen(config.responder.port, config.http.threads)?;
-    let mode = match config.bpf.attach {
-        config::Attach::Auto => AttachMode::Auto,
-        config::Attach::Tcx => AttachMode::Tcx,
-        config::Attach::Clsact => AttachMode::Clsact,
-    };
     let pass: Vec<_> = config.ports.pass.iter().map(|port| port.pair()).collect();
-    let dataplane = Dataplane::load(&config.bpf.pin_dir, mode, netns.pair(), netns.pair_name(), &pass)?;
+    let dataplane = Dataplane::load(&config.bpf.pin_dir, config.bpf.attach, netns.pair(), netns.pair_name(), &pass)?;
     Ok((listeners, dataplane))
 }
 

@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin::client::Client;
 use crate::app;
-use crate::config::{Config, defaults};
+use crate::config::{CONFIG_PATH, Config};
 
 use error::CliError;
 
@@ -44,7 +44,7 @@ struct Cli {
     verb: Verb,
 
     /// The configuration
-    #[arg(long, global = true, value_name = "PATH", default_value = defaults::CONFIG_PATH)]
+    #[arg(long, global = true, value_name = "PATH", default_value = CONFIG_PATH)]
     config: PathBuf,
 }
 
@@ -70,8 +70,8 @@ enum Verb {
     /// Take every program, map and pin off this node, and the responder's namespace; the daemon must not run. The
     /// snapshot and its key stay, and are named
     Detach,
-    /// Print the JSON Schema of the documents
-    Schema,
+    /// Print the JSON Schema of instance documents or of the configuration, or an example configuration
+    Schema(schema::Verb),
 }
 
 /// How a list is printed.
@@ -115,7 +115,7 @@ fn execute(words: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Re
         }
     };
     match &cli.verb {
-        Verb::Schema => return schema::execute(out),
+        Verb::Schema(verb) => return verb.execute(out),
         Verb::Instance(instance::Verb::Validate(verb)) => return verb.execute(out),
         _ => {}
     }
@@ -131,7 +131,7 @@ fn execute(words: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Re
         Verb::Instance(verb) => verb.execute(&config.source, out),
         Verb::CheckConfig => check_config::execute(&cli.config, &config, out),
         Verb::Detach => detach::execute(&config, &client, out),
-        Verb::Schema => schema::execute(out),
+        Verb::Schema(verb) => verb.execute(out),
     }
 }
 

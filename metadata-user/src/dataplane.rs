@@ -34,13 +34,14 @@ use metadata_ebpf::abi::{Counters, MAX_SOURCES, Meta, PORT_ENDED, Port, ReturnPa
 
 use self::entry::port_value;
 pub use self::{
-    attach::{AttachKind, AttachMode, FILTER_HANDLE},
+    attach::{AttachKind, FILTER_HANDLE},
     entry::{PortEntry, join_sources},
     expedite::Expedited,
     fit::{Unfit, fit_sources},
     object::OBJECT,
     trace::Trace,
 };
+pub use crate::config::AttachMode;
 use crate::{identity::Tag, record::InstanceId};
 
 /// An interface index of the node's namespace.

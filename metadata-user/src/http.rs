@@ -31,7 +31,7 @@ mod wait;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::config::{self, defaults};
+use crate::config;
 use crate::identity::Identities;
 use crate::origin::Origin;
 use crate::policy::Policy;
@@ -66,9 +66,15 @@ pub struct Times {
     pub ready: Duration,
 }
 
+impl Times {
+    fn of(settings: &config::Http) -> Self {
+        Self { request: settings.request_timeout, idle: settings.idle_timeout, ready: settings.ready_timeout }
+    }
+}
+
 impl Default for Times {
     fn default() -> Self {
-        Self { request: defaults::REQUEST_TIMEOUT, idle: defaults::IDLE_TIMEOUT, ready: defaults::READY_TIMEOUT }
+        Self::of(&config::Config::default().http)
     }
 }
 

@@ -1,6 +1,6 @@
-//! `cargo xtask schema`: the published JSON Schema of the documents, written anew.
+//! `cargo xtask schema`: the published schemas, the example configuration and its reference, written anew.
 //!
-//! The daemon prints it; `tests/api/schema.rs` fails while the file is not the daemon's.
+//! The daemon prints them; tests fail while a file is not what it prints.
 
 use std::fs;
 
@@ -8,15 +8,25 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{cargo, root, show};
 
-/// Writes `deploy/instance.schema.json`.
+/// What `metadatad schema` prints, and where it is published.
+const FILES: [(&str, &str); 4] = [
+    ("documents", "deploy/instance.schema.json"),
+    ("configuration", "deploy/metadatad.schema.json"),
+    ("example", "deploy/metadatad.toml"),
+    ("reference", "docs/configuration.md"),
+];
+
+/// Writes all of them.
 pub(crate) fn run() -> Result<()> {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "metadata-user", "--bin", "metadatad", "--", "schema"]);
-    show(&command);
-    let output = command.stderr(std::process::Stdio::inherit()).output().context("starting cargo")?;
-    ensure!(output.status.success(), "metadatad schema failed: {}", output.status);
-    let path = root().join("deploy/instance.schema.json");
-    fs::write(&path, &output.stdout).with_context(|| format!("writing {}", path.display()))?;
-    eprintln!("{} written", path.display());
+    for (what, path) in FILES {
+        let mut command = cargo();
+        command.args(["run", "--quiet", "--package", "metadata-user", "--bin", "metadatad", "--", "schema", what]);
+        show(&command);
+        let output = command.stderr(std::process::Stdio::inherit()).output().context("starting cargo")?;
+        ensure!(output.status.success(), "metadatad schema {what} failed: {}", output.status);
+        let path = root().join(path);
+        fs::write(&path, &output.stdout).with_context(|| format!("writing {}", path.display()))?;
+        eprintln!("{} written", path.display());
+    }
     Ok(())
 }

@@ -20,16 +20,7 @@ pub fn cloud(settings: &config::Cloud) -> Result<api::Cloud, AppError> {
             StaticVendordata::from(&value)
         }
     };
-    let providers = settings.vendordata_providers.iter().map(|provider| match provider {
-        config::VendordataProvider::StaticJson => api::VendordataProvider::StaticJson,
-        config::VendordataProvider::DynamicJson => api::VendordataProvider::DynamicJson,
-    });
-    Ok(api::Cloud {
-        dhcp_domain: settings.dhcp_domain.clone(),
-        vendordata_providers: providers.collect(),
-        vendordata_static,
-        vendordata_dynamic_targets: settings.vendordata_dynamic.targets.clone(),
-    })
+    Ok(api::Cloud::of(settings, vendordata_static))
 }
 
 /// Prepares to ask the targets of dynamic vendor data; `None` if there is none to ask.

@@ -157,6 +157,6 @@ fn a_reader_that_went_away_is_no_error() {
             Ok(())
         }
     }
-    let error = schema::execute(&mut Gone).expect_err("nobody reads");
+    let error = print_json(&1, &mut Gone).expect_err("nobody reads");
     assert!(matches!(&error, CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe), "{error:?}");
 }

@@ -1,18 +1,27 @@
 //! What is wrong with a configuration, where, and what to do about it.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use super::written::Refusal;
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("reading the configuration {}: give its path with --config, or start from the example metadatad.toml", path.display())]
+    #[error("reading the configuration {}: give its path with --config, or start from `metadatad schema example`", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The file is larger than any configuration.
+    #[error("the configuration {} has more than {limit} bytes: give the path of a configuration with --config", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Most bytes.
+        limit: u64,
     },
     /// Something in the file is not possible.
     #[error("{}:{line}:{column}: {problem}; {remedy}", path.display())]
@@ -31,9 +40,10 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn at(path: &Path, text: &str, span: Range<usize>, problem: String, remedy: &str) -> Self {
-        let (line, column) = place(text, span.start);
-        Self::Invalid { path: path.to_owned(), line, column, problem, remedy: remedy.to_owned() }
+    pub(super) fn at(path: &Path, text: &str, refusal: Refusal) -> Self {
+        let (line, column) = place(text, refusal.span.start);
+        let Refusal { problem, remedy, .. } = refusal;
+        Self::Invalid { path: path.to_owned(), line, column, problem, remedy }
     }
 }
 

@@ -5,24 +5,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
 use toml::Spanned;
 
-use super::ConfigError;
-use super::raw::{File, Written};
+use super::key::{Key, OptionalKey, Table};
+use super::kind::{AbsolutePath, List, Name, TIMEOUT, Text, Timeout};
 use super::target::TargetUrl;
-
-/// First part of every key.
-pub const PREFIX: &str = "/metadatad";
-
-/// A member that is there answers within a round trip; one that lost its packets is given up for the next.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// A page of documents is read within this, also from a cluster that is busy electing its leader.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// etcd's port for clients, for the remedy.
-const USUAL_PORT: u16 = 2379;
+use super::written::{Fault, Reader, Refusal};
 
 /// `[source.etcd]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +21,11 @@ pub struct Etcd {
     pub prefix: String,
     /// Name of this node in the keys.
     pub node: String,
-    /// Whom to be towards etcd, with a password.
+    /// The user that authenticates to etcd, with a password.
     pub user: Option<User>,
     /// TLS; `None` for `http`.
     pub tls: Option<Tls>,
-    /// Longest time until a connection stands.
+    /// Longest time until a connection is established.
     pub connect_timeout: Duration,
     /// Longest time of a request; also how long a silent member is waited for.
     pub request_timeout: Duration,
@@ -61,7 +49,7 @@ pub struct Tls {
     pub identity: Option<Identity>,
 }
 
-/// What the client shows to prove who it is.
+/// The client's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// File of the certificate, with those between it and the authority.
@@ -83,7 +71,7 @@ impl Etcd {
         format!("{}{instance}", self.node_prefix(node))
     }
 
-    /// Tells in words what is possible and unwise.
+    /// Describes settings that are accepted but unsafe.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let open = self.user.is_some() && self.tls.is_none();
@@ -92,139 +80,201 @@ impl Etcd {
     }
 }
 
-/// The table as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Raw {
-    endpoints: Written<Vec<Spanned<String>>>,
-    prefix: Written<String>,
-    node: Written<String>,
-    username: Written<String>,
-    password_file: Written<String>,
-    ca_file: Written<String>,
-    cert_file: Written<String>,
-    key_file: Written<String>,
-    connect_timeout: Written<String>,
-    request_timeout: Written<String>,
-}
+pub(super) static TABLE: Table = Table {
+    name: "source.etcd",
+    about: "With `kind = \"etcd\"`: the etcd cluster that documents come from. A node's documents have the keys \
+            <prefix>/nodes/<node>/instances/<uuid>.",
+    keys: &[
+        &ENDPOINTS,
+        &PREFIX,
+        &NODE,
+        &USERNAME,
+        &PASSWORD_FILE,
+        &CA_FILE,
+        &CERT_FILE,
+        &KEY_FILE,
+        &CONNECT_TIMEOUT,
+        &REQUEST_TIMEOUT,
+    ],
+    tables: &[],
+    is_optional: true,
+};
 
-impl Raw {
-    /// Checks the table. `span` is where it is, or where it is missed.
-    pub(super) fn check(self, file: &File<'_>, span: Range<usize>) -> Result<Etcd, ConfigError> {
-        let (endpoints, is_https) = endpoints(self.endpoints, file, span.clone())?;
-        let prefix = self.prefix.map_or(Ok(PREFIX.to_owned()), |prefix| check_prefix(prefix, file))?;
-        let node = match self.node {
-            Some(node) => file.name(node, LONGEST_NODE)?,
-            None => host_name().ok_or_else(|| {
-                let problem = "this host has no name that could be the node's".to_owned();
-                file.refuse(span, problem, "write source.etcd.node")
-            })?,
-        };
-        let user = both(self.username, self.password_file, ["username", "password_file"], file)?;
-        let user = user.map(|(name, path)| {
-            if name.get_ref().is_empty() {
-                return Err(file.refuse(name.span(), "an empty user name".to_owned(), "write the user's name"));
-            }
-            Ok(User { name: name.into_inner(), password_file: file.absolute(path)? })
-        });
-        let tls_files = [&self.ca_file, &self.cert_file, &self.key_file];
-        if let Some(written) = tls_files.into_iter().flatten().next().filter(|_| !is_https) {
-            let problem = "a file for TLS, and the endpoints are http".to_owned();
-            return Err(file.refuse(written.span(), problem, "write the endpoints as https://…, or remove the file"));
-        }
-        let identity = both(self.cert_file, self.key_file, ["cert_file", "key_file"], file)?;
-        let identity =
-            identity.map(|(cert, key)| Ok(Identity { cert_file: file.absolute(cert)?, key_file: file.absolute(key)? }));
-        let ca_file = self.ca_file.map(|path| file.absolute(path)).transpose()?;
-        let identity = identity.transpose()?;
-        let timeout = |written: Written<String>, default| written.map_or(Ok(default), |text| file.timeout(text));
-        Ok(Etcd {
-            endpoints,
-            prefix,
-            node,
-            user: user.transpose()?,
-            tls: is_https.then_some(Tls { ca_file, identity }),
-            connect_timeout: timeout(self.connect_timeout, CONNECT_TIMEOUT)?,
-            request_timeout: timeout(self.request_timeout, REQUEST_TIMEOUT)?,
-        })
-    }
-}
-
+/// etcd's port for clients, for the remedy.
+const USUAL_PORT: u16 = 2379;
 /// Longest name of a node: of a host (RFC 1035, section 2.3.4).
 const LONGEST_NODE: usize = 253;
 
-/// Returns the URLs, and whether they are https.
-fn endpoints(
-    written: Written<Vec<Spanned<String>>>,
-    file: &File<'_>,
-    span: Range<usize>,
-) -> Result<(Vec<String>, bool), ConfigError> {
-    const EXAMPLE: &str = "write source.etcd.endpoints, for example [\"https://etcd-1:2379\", \"https://etcd-2:2379\"]";
-    let span = written.as_ref().map_or(span, Spanned::span);
-    let mut urls = Vec::new();
-    let mut is_https = None;
-    for url in written.map(Spanned::into_inner).unwrap_or_default() {
-        let refuse = |problem: &str, remedy: &str| {
-            Err(file.refuse(url.span(), format!("`{}` is no endpoint: {problem}", url.get_ref()), remedy))
-        };
-        let parsed = match TargetUrl::parse(url.get_ref()) {
-            Ok(parsed) => parsed,
-            Err(problem) => return refuse(problem, "write it as \"https://host:2379\""),
-        };
-        if parsed.path != "/" {
-            return refuse("it has a path", "write it as \"https://host:2379\"");
-        }
-        let has_port = parsed.authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        if !has_port {
-            return refuse("it has no port", &format!("write the port, usually {USUAL_PORT}"));
-        }
-        if is_https.is_some_and(|is_https| is_https != parsed.tls) {
-            return refuse("some endpoints are http and some https", "write all as https://…, or all as http://…");
-        }
-        is_https = Some(parsed.tls);
-        urls.push(format!("{}://{}", if parsed.tls { "https" } else { "http" }, parsed.authority));
+static ENDPOINTS: OptionalKey<List<Text<Endpoint>>> = OptionalKey {
+    name: "endpoints",
+    kind: List(Text { what: "http://host:port or https://host:port", check: endpoint }),
+    unset: "required",
+    example: "[\"https://etcd-1:2379\", \"https://etcd-2:2379\", \"https://etcd-3:2379\"]",
+    about: "Members of the cluster, all https or all http. Any of them may fail.",
+};
+
+static PREFIX: Key<Text<String>> = Key {
+    name: "prefix",
+    kind: Text { what: "starts with `/`, without one at its end", check: prefix },
+    default: "\"/metadatad\"",
+    about: "First part of every key.",
+    reason: "The name of the program, for a cluster that others use too.",
+};
+
+static NODE: OptionalKey<Name> = OptionalKey {
+    name: "node",
+    kind: Name { longest: LONGEST_NODE },
+    unset: "the host's name",
+    example: "\"compute-1\"",
+    about: "This node's name in the keys.",
+};
+
+static USERNAME: OptionalKey<Text<String>> = OptionalKey {
+    name: "username",
+    kind: Text { what: "a user's name", check: username },
+    unset: "no password authentication",
+    example: "\"node-compute-1\"",
+    about: "Name of the user that authenticates to etcd. Needs `password_file`.",
+};
+
+static PASSWORD_FILE: OptionalKey<AbsolutePath> = OptionalKey {
+    name: "password_file",
+    kind: AbsolutePath::Any,
+    unset: "no password authentication",
+    example: "\"/etc/metadatad/etcd_password\"",
+    about: "File (mode 0600) that holds the user's password. Needs `username`.",
+};
+
+static CA_FILE: OptionalKey<AbsolutePath> = OptionalKey {
+    name: "ca_file",
+    kind: AbsolutePath::Any,
+    unset: "the system's certificate authorities",
+    example: "\"/etc/metadatad/etcd-ca.pem\"",
+    about: "Certificates (PEM) of the authorities that are trusted for https.",
+};
+
+static CERT_FILE: OptionalKey<AbsolutePath> = OptionalKey {
+    name: "cert_file",
+    kind: AbsolutePath::Any,
+    unset: "no client certificate",
+    example: "\"/etc/metadatad/etcd-client.pem\"",
+    about: "This node's certificate (PEM), with those between it and its authority, where etcd asks for one. Needs \
+            `key_file`.",
+};
+
+static KEY_FILE: OptionalKey<AbsolutePath> = OptionalKey {
+    name: "key_file",
+    kind: AbsolutePath::Any,
+    unset: "no client certificate",
+    example: "\"/etc/metadatad/etcd-client-key.pem\"",
+    about: "Private key (PEM) of that certificate. Needs `cert_file`.",
+};
+
+static CONNECT_TIMEOUT: Key<Timeout> = Key {
+    name: "connect_timeout",
+    kind: TIMEOUT,
+    default: "\"3s\"",
+    about: "Longest time until a connection is established.",
+    reason: "A member that runs answers within a round trip; one that does not is given up for the next.",
+};
+
+static REQUEST_TIMEOUT: Key<Timeout> = Key {
+    name: "request_timeout",
+    kind: TIMEOUT,
+    default: "\"5s\"",
+    about: "Longest time of a request; also how long a silent member is waited for.",
+    reason: "A page of documents is read within this, also from a cluster that is busy electing its leader.",
+};
+
+/// Reads the table. `place` is what to point at when the whole table is missing.
+pub(super) fn read(table: &Reader<'_>, place: Range<usize>) -> Result<Etcd, Refusal> {
+    let place = if table.written().is_some() { table.span() } else { place };
+    let (endpoints, is_https) = endpoints(table.optional(&ENDPOINTS)?, place.clone())?;
+    let node = match table.optional(&NODE)? {
+        Some(node) => node,
+        None => host_name().ok_or_else(|| {
+            Fault::new("this host has no name that could be the node's", "write source.etcd.node").at(place)
+        })?,
+    };
+    let user = table.both(&USERNAME, &PASSWORD_FILE)?;
+    let tls_files = [CA_FILE.name, CERT_FILE.name, KEY_FILE.name];
+    if let Some(span) = tls_files.into_iter().find_map(|name| table.span_of(name)).filter(|_| !is_https) {
+        let fault = Fault::new(
+            "a file for TLS is set, but the endpoints are http",
+            "write the endpoints as https://…, or remove the file",
+        );
+        return Err(fault.at(span));
     }
-    match is_https {
-        Some(is_https) => Ok((urls, is_https)),
-        None => Err(file.refuse(span, "no endpoint of etcd".to_owned(), EXAMPLE)),
-    }
+    let identity = table.both(&CERT_FILE, &KEY_FILE)?;
+    let identity = identity.map(|(cert_file, key_file)| Identity { cert_file, key_file });
+    let ca_file = table.optional(&CA_FILE)?;
+    Ok(Etcd {
+        endpoints,
+        prefix: table.value(&PREFIX)?,
+        node,
+        user: user.map(|(name, password_file)| User { name, password_file }),
+        tls: is_https.then_some(Tls { ca_file, identity }),
+        connect_timeout: table.value(&CONNECT_TIMEOUT)?,
+        request_timeout: table.value(&REQUEST_TIMEOUT)?,
+    })
 }
 
-fn check_prefix(written: Spanned<String>, file: &File<'_>) -> Result<String, ConfigError> {
-    let prefix = written.get_ref().trim_end_matches('/');
+/// A member: its URL, and whether it is https.
+type Endpoint = (String, bool);
+
+fn endpoint(text: &str) -> Result<Endpoint, Fault> {
+    let refuse =
+        |problem: &str, remedy: String| Err(Fault::new(format!("`{text}` is not an endpoint: {problem}"), remedy));
+    let remedy = || "write it as \"https://host:2379\"".to_owned();
+    let url = match TargetUrl::parse(text) {
+        Ok(url) => url,
+        Err(problem) => return refuse(problem, remedy()),
+    };
+    if url.path != "/" {
+        return refuse("it has a path", remedy());
+    }
+    if url.authority.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        return refuse("it has no port", format!("write the port, usually {USUAL_PORT}"));
+    }
+    Ok((format!("{}://{}", if url.tls { "https" } else { "http" }, url.authority), url.tls))
+}
+
+/// Returns the URLs, and whether they are https.
+fn endpoints(
+    written: Option<Spanned<Vec<Spanned<Endpoint>>>>,
+    place: Range<usize>,
+) -> Result<(Vec<String>, bool), Refusal> {
+    let place = written.as_ref().map_or(place, Spanned::span);
+    let written = written.map(Spanned::into_inner).unwrap_or_default();
+    let Some(is_https) = written.first().map(|first| first.get_ref().1) else {
+        let remedy = "write source.etcd.endpoints, for example [\"https://etcd-1:2379\", \"https://etcd-2:2379\"]";
+        return Err(Fault::new("no endpoint of etcd", remedy).at(place));
+    };
+    if let Some(other) = written.iter().find(|endpoint| endpoint.get_ref().1 != is_https) {
+        let problem = format!("`{}`: some endpoints are http and some https", other.get_ref().0);
+        return Err(Fault::new(problem, "write all as https://…, or all as http://…").at(other.span()));
+    }
+    Ok((written.into_iter().map(|endpoint| endpoint.into_inner().0).collect(), is_https))
+}
+
+fn prefix(text: &str) -> Result<String, Fault> {
+    let prefix = text.trim_end_matches('/');
     let possible = prefix.starts_with('/')
         && !prefix.contains("//")
         && prefix.bytes().all(|byte| byte.is_ascii_graphic())
-        && written.get_ref().len() - prefix.len() <= 1;
+        && text.len() - prefix.len() <= 1;
     if possible {
         return Ok(prefix.to_owned());
     }
-    let problem = format!("`{}` is not a possible prefix of keys", written.get_ref());
-    Err(file.refuse(
-        written.span(),
-        problem,
-        &format!("start it with `/` and end it without, for example \"{PREFIX}\""),
-    ))
+    let remedy = "start it with `/` and end it without, for example \"/metadatad\"";
+    Err(Fault::new(format!("`{text}` is not a possible prefix of keys"), remedy))
 }
 
-/// Two keys that belong together.
-type Pair = (Spanned<String>, Spanned<String>);
-
-/// Returns both or none.
-fn both(
-    first: Written<String>,
-    second: Written<String>,
-    [first_name, second_name]: [&str; 2],
-    file: &File<'_>,
-) -> Result<Option<Pair>, ConfigError> {
-    let (written, name, missing) = match (first, second) {
-        (Some(first), Some(second)) => return Ok(Some((first, second))),
-        (None, None) => return Ok(None),
-        (Some(first), None) => (first, first_name, second_name),
-        (None, Some(second)) => (second, second_name, first_name),
-    };
-    let problem = format!("{name} without {missing}");
-    Err(file.refuse(written.span(), problem, &format!("write {missing} too, or remove {name}")))
+fn username(text: &str) -> Result<String, Fault> {
+    if text.is_empty() {
+        return Err(Fault::new("an empty user name", "write the user's name"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Returns this host's name, as `uname -n` says it.
@@ -239,7 +289,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Config, Source};
+    use crate::config::{Config, ConfigError, Source};
 
     const HEAD: &str = "[source]\nkind = 'etcd'\n[source.etcd]\n";
 
@@ -254,9 +304,9 @@ mod tests {
     fn little_needs_to_be_written() {
         let etcd = read("endpoints = ['http://[::1]:2379/', 'http://b:1']").expect("a table");
         assert_eq!(etcd.endpoints, ["http://[::1]:2379", "http://b:1"]);
-        assert_eq!((etcd.prefix.as_str(), etcd.user, etcd.tls), (PREFIX, None, None));
+        assert_eq!((etcd.prefix.as_str(), etcd.user, etcd.tls), ("/metadatad", None, None));
         assert_eq!(Some(etcd.node), host_name());
-        assert_eq!((etcd.connect_timeout, etcd.request_timeout), (CONNECT_TIMEOUT, REQUEST_TIMEOUT));
+        assert_eq!((etcd.connect_timeout, etcd.request_timeout), (Duration::from_secs(3), Duration::from_secs(5)));
     }
 
     #[test]
@@ -284,19 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn the_example_shows_the_defaults() {
-        let example = include_str!("../../../deploy/metadatad.toml");
-        let lines = example.lines().skip_while(|line| *line != "# [source.etcd]").skip(1);
-        let table = lines.take_while(|line| line.starts_with('#')).filter_map(|line| line.strip_prefix("# "));
-        let keys: Vec<&str> = table.filter(|line| line.contains(" = ")).collect();
-        assert_eq!(keys.len(), 10, "{keys:?}");
-        let shown = read(&keys.join("\n")).expect("the example");
-        let plain = read("endpoints = ['http://a:1']").expect("a table");
-        assert_eq!(shown.prefix, plain.prefix);
-        assert_eq!((shown.connect_timeout, shown.request_timeout), (plain.connect_timeout, plain.request_timeout));
-    }
-
-    #[test]
     fn a_password_over_http_is_warned_of() {
         let text = "endpoints = ['http://a:1']\nusername = 'u'\npassword_file = '/p'";
         assert_eq!(read(text).expect("a table").warnings().len(), 1);
@@ -307,7 +344,7 @@ mod tests {
         const HTTP: &str = "endpoints = ['http://a:1']\n";
         const HTTPS: &str = "endpoints = ['https://a:1']\n";
         for (head, table, place, problem, remedy) in [
-            ("", "", "m.toml:3:1", "no endpoint", "write source.etcd.endpoints"),
+            ("", "", "m.toml:3:9", "no endpoint", "write source.etcd.endpoints"),
             ("", "endpoints = []", "m.toml:4:13", "no endpoint", "write source.etcd.endpoints"),
             ("", "endpoints = ['a:2379']", "m.toml:4:14", "neither http nor https", "https://host:2379"),
             ("", "endpoints = ['http://a']", "m.toml:4:14", "no port", "usually 2379"),

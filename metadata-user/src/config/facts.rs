@@ -1,17 +1,10 @@
-//! `[facts]`: who on this node says whose a device is.
+//! `[facts]`: which programs of this node are asked which instance a tap belongs to.
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
-use super::ConfigError;
-use super::raw::{File, Written};
-
-/// Where Open vSwitch's database listens, by its own default and in every package.
-pub const OPENVSWITCH_SOCKET: &str = "/var/run/openvswitch/db.sock";
-
-/// Where libvirt keeps the XML of running domains.
-pub const LIBVIRT_DIR: &str = "/run/libvirt/qemu";
+use super::key::{Key, Table};
+use super::kind::{AbsolutePath, Choice};
+use super::written::{Reader, Refusal};
 
 /// `[facts]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,42 +15,55 @@ pub struct Facts {
     pub libvirt: Option<PathBuf>,
 }
 
-impl Default for Facts {
-    /// Both are used wherever they are present.
-    fn default() -> Self {
-        Self { openvswitch: Some(OPENVSWITCH_SOCKET.into()), libvirt: Some(LIBVIRT_DIR.into()) }
-    }
-}
+pub(super) static TABLE: Table = Table {
+    name: "facts",
+    about: "Programs on this node that know which instance a tap belongs to. They come before documents. A tap on which \
+            they disagree is refused: see `metadatad ports`.",
+    keys: &[&OPENVSWITCH, &OPENVSWITCH_SOCKET, &LIBVIRT, &LIBVIRT_DIR],
+    tables: &[],
+    is_optional: false,
+};
 
-/// The table as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Raw {
-    openvswitch: Written<String>,
-    openvswitch_socket: Written<String>,
-    libvirt: Written<String>,
-    libvirt_dir: Written<String>,
-}
+const SWITCH: Choice<bool> = Choice(&[("auto", true), ("off", false)]);
 
-impl Raw {
-    /// Checks the table.
-    pub(super) fn check(self, file: &File<'_>) -> Result<Facts, ConfigError> {
-        let mut facts = Facts::default();
-        if let Some(socket) = self.openvswitch_socket {
-            facts.openvswitch = Some(file.socket(socket)?);
-        }
-        if let Some(dir) = self.libvirt_dir {
-            facts.libvirt = Some(file.absolute(dir)?);
-        }
-        for (written, place) in [(self.openvswitch, &mut facts.openvswitch), (self.libvirt, &mut facts.libvirt)] {
-            if let Some(written) = written
-                && !file.one_of(written, &[("auto", true), ("off", false)])?
-            {
-                *place = None;
-            }
-        }
-        Ok(facts)
-    }
+static OPENVSWITCH: Key<Choice<bool>> = Key {
+    name: "openvswitch",
+    kind: SWITCH,
+    default: "\"auto\"",
+    about: "\"auto\": Open vSwitch is asked where it runs, also when it starts later. \"off\": never.",
+    reason: "Where it runs, it knows each tap's port and instance before any document does.",
+};
+
+static OPENVSWITCH_SOCKET: Key<AbsolutePath> = Key {
+    name: "openvswitch_socket",
+    kind: AbsolutePath::Socket,
+    default: "\"/var/run/openvswitch/db.sock\"",
+    about: "Socket of Open vSwitch's database.",
+    reason: "Open vSwitch's own default, and every package's.",
+};
+
+static LIBVIRT: Key<Choice<bool>> = Key {
+    name: "libvirt",
+    kind: SWITCH,
+    default: "\"auto\"",
+    about: "\"auto\": libvirt's running domains are read where there are any, also when it starts later. \"off\": never.",
+    reason: "Where it runs, it knows each tap's instance before any document does.",
+};
+
+static LIBVIRT_DIR: Key<AbsolutePath> = Key {
+    name: "libvirt_dir",
+    kind: AbsolutePath::Any,
+    default: "\"/run/libvirt/qemu\"",
+    about: "Directory in which libvirt keeps the XML of running domains.",
+    reason: "libvirt's own default for the system's QEMU driver.",
+};
+
+pub(super) fn read(table: &Reader<'_>) -> Result<Facts, Refusal> {
+    let (socket, dir) = (table.value(&OPENVSWITCH_SOCKET)?, table.value(&LIBVIRT_DIR)?);
+    Ok(Facts {
+        openvswitch: table.value(&OPENVSWITCH)?.then_some(socket),
+        libvirt: table.value(&LIBVIRT)?.then_some(dir),
+    })
 }
 
 #[cfg(test)]
@@ -65,7 +71,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, ConfigError};
 
     fn read(text: &str) -> Result<Facts, ConfigError> {
         Config::parse(Path::new("m.toml"), text).map(|config| config.facts)

@@ -3,33 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
 use toml::Spanned;
 
-use super::ConfigError;
-use super::raw::{File, Written};
+use super::key::{Key, OptionalKey, Table};
+use super::kind::{AbsolutePath, List, Number, TIMEOUT, Text, Timeout};
 use super::target::TargetUrl;
-
-/// Where Nova's metadata API listens by default (`metadata_listen_port`).
-pub const ENDPOINT: &str = "http://127.0.0.1:8775";
-
-/// Beside the configuration, readable by root alone.
-pub const SHARED_SECRET_FILE: &str = "/etc/metadatad/nova_shared_secret";
-
-/// A change in Nova is on the node within five minutes; an instance costs Nova about a request in three seconds then.
-pub const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
-
-/// Requests in flight of one node. Two of them are kept for guests that wait.
-pub const REQUESTS: usize = 8;
-
-/// An endpoint in the same data centre connects in milliseconds, or not at all.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Nova without its cache asks its database and Neutron: seconds, when they are busy. Longer than a guest waits.
-pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
+use super::written::{Fault, Reader, Refusal};
 
 /// Most requests in flight: a node has no use for more, and Nova has other nodes.
-const MOST_REQUESTS: i64 = 256;
+const MOST_REQUESTS: usize = 256;
 /// An endpoint's own path, before Nova's.
 const LONGEST_PATH: usize = 255;
 
@@ -42,83 +24,137 @@ pub struct Nova {
     pub shared_secret_file: PathBuf,
     /// Certificates of the authorities that are trusted for https; `None`: the system's.
     pub ca_file: Option<PathBuf>,
-    /// Certificate by which this node shows who it is, and its key.
+    /// This node's client certificate, and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// How old an instance's content grows until it is read again.
+    /// Age at which an instance's content is read again.
     pub refresh_interval: Duration,
     /// Most requests in flight.
     pub requests: usize,
-    /// Longest time until a connection stands.
+    /// Longest time until a connection is established.
     pub connect_timeout: Duration,
     /// Longest time from a request to the end of its answer.
     pub read_timeout: Duration,
 }
 
-/// The table as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Raw {
-    endpoints: Written<Vec<Spanned<String>>>,
-    shared_secret_file: Written<String>,
-    ca_file: Written<String>,
-    cert_file: Written<String>,
-    key_file: Written<String>,
-    refresh_interval: Written<String>,
-    requests: Written<i64>,
-    connect_timeout: Written<String>,
-    read_timeout: Written<String>,
+pub(super) static TABLE: Table = Table {
+    name: "source.nova",
+    about: "With `kind = \"nova\"`: the metadata API of an unchanged OpenStack, prefetched for every instance on this node.",
+    keys: &[
+        &ENDPOINTS,
+        &SHARED_SECRET_FILE,
+        &CA_FILE,
+        &CERT_FILE,
+        &KEY_FILE,
+        &REFRESH_INTERVAL,
+        &REQUESTS,
+        &CONNECT_TIMEOUT,
+        &READ_TIMEOUT,
+    ],
+    tables: &[],
+    is_optional: true,
+};
+
+static ENDPOINTS: Key<List<Text<TargetUrl>>> = Key {
+    name: "endpoints",
+    kind: List(Text { what: "http://host:port or https://host:port, and a path where Nova has one", check: endpoint }),
+    default: "[\"http://127.0.0.1:8775\"]",
+    about: "Where Nova's metadata API is. One that fails is left alone for a while, and the next is asked.",
+    reason: "Where it listens by default (`metadata_listen_port`).",
+};
+
+static SHARED_SECRET_FILE: Key<AbsolutePath> = Key {
+    name: "shared_secret_file",
+    kind: AbsolutePath::Any,
+    default: "\"/etc/metadatad/nova_shared_secret\"",
+    about: "File (mode 0600) that holds `metadata_proxy_shared_secret` of nova.conf.",
+    reason: "Beside the configuration, readable by root alone.",
+};
+
+static CA_FILE: OptionalKey<AbsolutePath> = OptionalKey {
+    name: "ca_file",
+    kind: AbsolutePath::Any,
+    unset: "the system's certificate authorities",
+    example: "\"/etc/metadatad/nova-ca.pem\"",
+    about: "Certificates (PEM) of the authorities that are trusted for https.",
+};
+
+static CERT_FILE: OptionalKey<AbsolutePath> = OptionalKey {
+    name: "cert_file",
+    kind: AbsolutePath::Any,
+    unset: "no client certificate",
+    example: "\"/etc/metadatad/nova-client.pem\"",
+    about: "This node's certificate (PEM), where Nova asks for one. Needs `key_file`.",
+};
+
+static KEY_FILE: OptionalKey<AbsolutePath> = OptionalKey {
+    name: "key_file",
+    kind: AbsolutePath::Any,
+    unset: "no client certificate",
+    example: "\"/etc/metadatad/nova-client-key.pem\"",
+    about: "Private key (PEM) of that certificate. Needs `cert_file`.",
+};
+
+static REFRESH_INTERVAL: Key<Timeout> = Key {
+    name: "refresh_interval",
+    kind: TIMEOUT,
+    default: "\"5m\"",
+    about: "Age at which an instance's content is read again.",
+    reason: "A change in Nova is on the node within five minutes; an instance then costs Nova about a request in three \
+             seconds.",
+};
+
+static REQUESTS: Key<Number<usize>> = Key {
+    name: "requests",
+    kind: Number { least: 1, most: MOST_REQUESTS },
+    default: "8",
+    about: "Most requests in flight at a time, of the whole node.",
+    reason: "Nova has other nodes to serve. Two of them are kept for guests that wait.",
+};
+
+static CONNECT_TIMEOUT: Key<Timeout> = Key {
+    name: "connect_timeout",
+    kind: TIMEOUT,
+    default: "\"3s\"",
+    about: "Longest time until a connection is established.",
+    reason: "An endpoint in the same data centre connects in milliseconds, or not at all.",
+};
+
+static READ_TIMEOUT: Key<Timeout> = Key {
+    name: "read_timeout",
+    kind: TIMEOUT,
+    default: "\"30s\"",
+    about: "Longest time from a request to the end of its answer.",
+    reason: "Nova without its cache asks its database and Neutron: seconds, when they are busy. Longer than a guest waits.",
+};
+
+pub(super) fn read(table: &Reader<'_>) -> Result<Nova, Refusal> {
+    let endpoints = table.value(&ENDPOINTS)?;
+    if endpoints.get_ref().is_empty() {
+        return Err(Fault::new("no endpoint of Nova", ENDPOINT_FORM).at(endpoints.span()));
+    }
+    Ok(Nova {
+        endpoints: endpoints.into_inner().into_iter().map(Spanned::into_inner).collect(),
+        shared_secret_file: table.value(&SHARED_SECRET_FILE)?,
+        ca_file: table.optional(&CA_FILE)?,
+        identity: table.both(&CERT_FILE, &KEY_FILE)?,
+        refresh_interval: table.value(&REFRESH_INTERVAL)?,
+        requests: table.value(&REQUESTS)?,
+        connect_timeout: table.value(&CONNECT_TIMEOUT)?,
+        read_timeout: table.value(&READ_TIMEOUT)?,
+    })
 }
 
-impl Raw {
-    /// Checks the table.
-    pub(super) fn check(self, file: &File<'_>) -> Result<Nova, ConfigError> {
-        const REMEDY: &str = "write it as \"http://host:8775\" or \"https://host:8775\"";
-        let endpoints = match self.endpoints {
-            None => vec![ENDPOINT.to_owned()].into_iter().map(|url| (url, 0..0)).collect(),
-            Some(list) if list.get_ref().is_empty() => {
-                return Err(file.refuse(list.span(), "no endpoint of Nova".to_owned(), REMEDY));
-            }
-            Some(list) => {
-                list.into_inner().into_iter().map(|url| (url.get_ref().clone(), url.span())).collect::<Vec<_>>()
-            }
-        };
-        let endpoints = endpoints.into_iter().map(|(text, span)| {
-            let mut url = TargetUrl::parse(&text)
-                .map_err(|problem| file.refuse(span.clone(), format!("`{text}` is no endpoint: {problem}"), REMEDY))?;
-            if url.path.contains('?') || url.path.len() > LONGEST_PATH {
-                return Err(file.refuse(
-                    span,
-                    format!("`{text}` is no endpoint: it has a query, or is too long"),
-                    REMEDY,
-                ));
-            }
-            // Nova's paths begin with a slash.
-            url.path.truncate(url.path.trim_end_matches('/').len());
-            Ok(url)
-        });
-        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-        let identity = match (self.cert_file, self.key_file) {
-            (Some(cert), Some(key)) => Some((file.absolute(cert)?, file.absolute(key)?)),
-            (None, None) => None,
-            (Some(lone), None) | (None, Some(lone)) => {
-                let problem = "cert_file and key_file belong together".to_owned();
-                return Err(file.refuse(lone.span(), problem, "write both, or remove this one"));
-            }
-        };
-        let timeout = |written: Written<String>, default| written.map_or(Ok(default), |text| file.timeout(text));
-        Ok(Nova {
-            endpoints,
-            shared_secret_file: self
-                .shared_secret_file
-                .map_or_else(|| Ok(SHARED_SECRET_FILE.into()), |path| file.absolute(path))?,
-            ca_file: self.ca_file.map(|path| file.absolute(path)).transpose()?,
-            identity,
-            refresh_interval: timeout(self.refresh_interval, REFRESH_INTERVAL)?,
-            requests: self.requests.map_or(Ok(REQUESTS), |number| file.number(number, 1, MOST_REQUESTS))?,
-            connect_timeout: timeout(self.connect_timeout, CONNECT_TIMEOUT)?,
-            read_timeout: timeout(self.read_timeout, READ_TIMEOUT)?,
-        })
+const ENDPOINT_FORM: &str = "write it as \"http://host:8775\" or \"https://host:8775\"";
+
+fn endpoint(text: &str) -> Result<TargetUrl, Fault> {
+    let refuse = |problem: &str| Fault::new(format!("`{text}` is not an endpoint: {problem}"), ENDPOINT_FORM);
+    let mut url = TargetUrl::parse(text).map_err(refuse)?;
+    if url.path.contains('?') || url.path.len() > LONGEST_PATH {
+        return Err(refuse("it has a query, or is too long"));
     }
+    // Nova's paths begin with a slash.
+    url.path.truncate(url.path.trim_end_matches('/').len());
+    Ok(url)
 }
 
 #[cfg(test)]
@@ -126,7 +162,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Config, Source};
+    use crate::config::{Config, ConfigError, Source};
 
     const HEAD: &str = "[source]\nkind = 'nova'\n";
 
@@ -135,21 +171,6 @@ mod tests {
             Source::Nova(nova) => Ok(nova),
             source => panic!("{source:?}"),
         }
-    }
-
-    #[test]
-    fn the_example_shows_the_defaults() {
-        let example = include_str!("../../../deploy/metadatad.toml");
-        let lines = example.lines().skip_while(|line| *line != "# [source.nova]");
-        let table: Vec<&str> =
-            lines.take_while(|line| line.starts_with('#')).filter_map(|line| line.strip_prefix("# ")).collect();
-        let keys = table.iter().filter(|line| line.contains(" = ") || line.starts_with('['));
-        let mut text = HEAD.to_owned();
-        keys.for_each(|line| text += &format!("{line}\n"));
-        let mut shown = read(&text).expect("the example");
-        shown.ca_file.take();
-        assert!(shown.identity.take().is_some(), "{text}");
-        assert_eq!(shown, read(HEAD).expect("the defaults"));
     }
 
     #[test]
@@ -173,8 +194,8 @@ mod tests {
             ("endpoints = ['x:8775']", "m.toml:4:14", "neither http nor https", "http://host:8775"),
             ("endpoints = ['http://x/?a']", "m.toml:4:14", "a query", "http://host:8775"),
             ("shared_secret_file = 's'", "m.toml:4:22", "not an absolute path", "from `/`"),
-            ("cert_file = '/c'", "m.toml:4:13", "belong together", "write both"),
-            ("key_file = '/c'", "m.toml:4:12", "belong together", "write both"),
+            ("cert_file = '/c'", "m.toml:4:13", "_file without ", "_file too"),
+            ("key_file = '/c'", "m.toml:4:12", "_file without ", "_file too"),
             ("requests = 0", "m.toml:4:12", "out of range", "use 1 to 256"),
             ("read_timeout = '1'", "m.toml:4:16", "not a possible time-out", "10s"),
             ("secret = 'x'", "m.toml:4:1", "unknown field", "correct the name"),

@@ -8,14 +8,7 @@ use metadata_ebpf::{
 };
 use toml::Spanned;
 
-use super::{
-    ConfigError,
-    raw::{File, Written},
-};
-
-/// Neutron's DNS forwarder, or another resolver that guests reach at a metadata address.
-pub const DEFAULT: [PassedPort; 2] =
-    [PassedPort { protocol: Protocol::Udp, port: 53 }, PassedPort { protocol: Protocol::Tcp, port: 53 }];
+use super::written::{Fault, Refusal};
 
 /// A protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +39,14 @@ impl PassedPort {
         (protocol, self.port)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+        Self::of(text).ok_or_else(|| {
+            let remedy = "write \"udp/\" or \"tcp/\" and a port from 1 to 65535, for example \"udp/53\"";
+            Fault::new(format!("`{text}` is not a protocol and port"), remedy)
+        })
+    }
+
+    fn of(text: &str) -> Option<Self> {
         let (protocol, port) = text.split_once('/')?;
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
@@ -69,40 +69,32 @@ impl fmt::Display for PassedPort {
     }
 }
 
-/// Checks the list; without one, the default without the responder's own port.
+/// Checks the list. The default is taken without the responder's own port.
 pub(super) fn check(
-    written: Written<Vec<Spanned<String>>>,
+    list: Spanned<Vec<Spanned<PassedPort>>>,
+    is_written: bool,
     responder_port: u16,
-    file: &File<'_>,
-) -> Result<Vec<PassedPort>, ConfigError> {
+) -> Result<Vec<PassedPort>, Refusal> {
     let own = PassedPort { protocol: Protocol::Tcp, port: responder_port };
-    let Some(written) = written else {
-        return Ok(DEFAULT.into_iter().filter(|port| *port != own).collect());
-    };
-    let span = written.span();
-    let mut ports = Vec::new();
-    for text in written.into_inner() {
-        let refuse = |problem, remedy: &str| file.refuse(text.span(), problem, remedy);
-        let name = text.get_ref();
-        let Some(port) = PassedPort::parse(name) else {
-            let problem = format!("`{name}` is not a protocol and port");
-            return Err(refuse(
-                problem,
-                "write \"udp/\" or \"tcp/\" and a port from 1 to 65535, for example \"udp/53\"",
-            ));
-        };
-        if port == own {
-            let problem = format!("`{name}` is responder.port: no guest would be answered");
-            return Err(refuse(problem, "remove it"));
-        }
-        if ports.contains(&port) {
-            return Err(refuse(format!("`{name}` is in the list twice"), "remove one of them"));
-        }
-        ports.push(port);
+    if list.get_ref().len() > MAX_PASS {
+        let problem = format!("{} ports in ports.pass", list.get_ref().len());
+        return Err(Fault::new(problem, format!("list at most {MAX_PASS}")).at(list.span()));
     }
-    if ports.len() > MAX_PASS {
-        let problem = format!("{} ports in ports.pass", ports.len());
-        return Err(file.refuse(span, problem, &format!("list at most {MAX_PASS}")));
+    let mut ports = Vec::new();
+    for written in list.into_inner() {
+        let port = *written.get_ref();
+        if port == own && !is_written {
+            continue;
+        }
+        let fault = if port == own {
+            Fault::new(format!("`{port}` is responder.port: no guest would be answered"), "remove it")
+        } else if ports.contains(&port) {
+            Fault::new(format!("`{port}` is in the list twice"), "remove one of them")
+        } else {
+            ports.push(port);
+            continue;
+        };
+        return Err(fault.at(written.span()));
     }
     Ok(ports)
 }

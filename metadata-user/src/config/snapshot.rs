@@ -4,22 +4,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use super::ConfigError;
-use super::raw::{File, Written};
-
-/// Whether there is a snapshot: a node that boots while its controller is away then has something to serve.
-pub const ENABLED: bool = true;
-
-/// The snapshot: in the directory that systemd gives the daemon to keep state in.
-pub const PATH: &str = "/var/lib/metadatad/snapshot";
-
-/// Its key, where no systemd credential brings one.
-pub const KEY_FILE: &str = "/var/lib/metadatad/snapshot.key";
-
-/// What a node that loses power may miss: two seconds of changes, which its controller tells it again.
-pub const INTERVAL: Duration = Duration::from_secs(2);
+use super::key::{Key, Table};
+use super::kind::{AbsolutePath, Switch, TIMEOUT, Timeout};
+use super::written::{Fault, Reader, Refusal};
 
 /// What is at the end of the name of a file that is being written.
 pub(crate) const DRAFT: &str = ".new";
@@ -46,54 +33,77 @@ pub struct Snapshot {
     pub interval: Duration,
 }
 
-impl Default for Snapshot {
-    fn default() -> Self {
-        Self { enabled: ENABLED, path: PATH.into(), key_file: KEY_FILE.into(), interval: INTERVAL }
+pub(super) static TABLE: Table = Table {
+    name: "snapshot",
+    about: "What guests read is kept on disk, sealed, so that a node that boots while its source is away serves what it had.",
+    keys: &[&ENABLED, &PATH, &KEY_FILE, &INTERVAL],
+    tables: &[],
+    is_optional: false,
+};
+
+static ENABLED: Key<Switch> = Key {
+    name: "enabled",
+    kind: Switch,
+    default: "true",
+    about: "Whether there is a snapshot.",
+    reason: "A node that boots while its controller is away then has something to serve.",
+};
+
+static PATH: Key<AbsolutePath> = Key {
+    name: "path",
+    kind: AbsolutePath::File,
+    default: "\"/var/lib/metadatad/snapshot\"",
+    about: "The snapshot's file.",
+    reason: "In the directory that systemd gives the daemon to keep state in.",
+};
+
+static KEY_FILE: Key<AbsolutePath> = Key {
+    name: "key_file",
+    kind: AbsolutePath::File,
+    default: "\"/var/lib/metadatad/snapshot.key\"",
+    about: "The file of its key, made at the first start. It protects copies of the snapshot that travel without it: \
+            backups, a disk taken out of a RAID, a file attached to a report. It does not protect from root on this node, \
+            nor a stolen disk that holds both. For that, keep the key in the machine's TPM: a systemd credential with the \
+            name metadatad-snapshot-key (see LoadCredentialEncrypted= in metadatad.service) comes before this file.",
+    reason: "Beside the snapshot, readable by root alone.",
+};
+
+static INTERVAL: Key<Timeout> = Key {
+    name: "interval",
+    kind: TIMEOUT,
+    default: "\"2s\"",
+    about: "Least time between two writes. A removal is written at once. Where a write takes longer than a twentieth of \
+            this, as with very many instances, the pause grows with it.",
+    reason: "A node that loses power loses at most two seconds of changes, which its controller sends again.",
+};
+
+pub(super) fn read(table: &Reader<'_>) -> Result<Snapshot, Refusal> {
+    let snapshot = Snapshot {
+        enabled: table.value(&ENABLED)?,
+        path: table.value(&PATH)?,
+        key_file: table.value(&KEY_FILE)?,
+        interval: table.value(&INTERVAL)?,
+    };
+    match shared(&snapshot) {
+        None => Ok(snapshot),
+        Some(problem) => {
+            let span = table.span_of(KEY_FILE.name).or_else(|| table.span_of(PATH.name)).unwrap_or_default();
+            Err(Fault::new(problem, "give it a path of its own, best in another directory").at(span))
+        }
     }
 }
 
-/// The table as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Raw {
-    enabled: Option<bool>,
-    path: Written<String>,
-    key_file: Written<String>,
-    interval: Written<String>,
-}
-
-impl Raw {
-    /// Checks the table.
-    pub(super) fn check(self, file: &File<'_>) -> Result<Snapshot, ConfigError> {
-        let mut snapshot = Snapshot::default();
-        if let Some(enabled) = self.enabled {
-            snapshot.enabled = enabled;
-        }
-        if let Some(path) = self.path {
-            snapshot.path = file.file(path)?;
-        }
-        if let Some(path) = self.key_file {
-            let span = path.span();
-            snapshot.key_file = file.file(path)?;
-            let remedy = "give it a path of its own, best in another directory";
-            if snapshot.key_file == snapshot.path {
-                let problem = "snapshot.key_file is the snapshot itself".to_owned();
-                return Err(file.refuse(span, problem, remedy));
-            }
-            if let Some(suffix) = BESIDE.iter().find(|suffix| is_beside(&snapshot.key_file, &snapshot.path, suffix)) {
-                let problem = format!("snapshot.key_file is the snapshot's path with {suffix}, which it overwrites");
-                return Err(file.refuse(span, problem, remedy));
-            }
-            if is_beside(&snapshot.path, &snapshot.key_file, DRAFT) {
-                let problem = format!("snapshot.path is the key's path with {DRAFT}, which a new key overwrites");
-                return Err(file.refuse(span, problem, remedy));
-            }
-        }
-        if let Some(interval) = self.interval {
-            snapshot.interval = file.timeout(interval)?;
-        }
-        Ok(snapshot)
+/// Says how the key's file and the snapshot's would overwrite each other.
+fn shared(snapshot: &Snapshot) -> Option<String> {
+    let (path, key_file) = (&snapshot.path, &snapshot.key_file);
+    if key_file == path {
+        return Some("snapshot.key_file is the snapshot itself".to_owned());
     }
+    if let Some(suffix) = BESIDE.iter().find(|suffix| is_beside(key_file, path, suffix)) {
+        return Some(format!("snapshot.key_file is the snapshot's path with {suffix}, which it overwrites"));
+    }
+    is_beside(path, key_file, DRAFT)
+        .then(|| format!("snapshot.path is the key's path with {DRAFT}, which a new key overwrites"))
 }
 
 /// Whether a path is another one with something at its end.
@@ -130,7 +140,8 @@ mod tests {
             ("[snapshot]\npath = '/x'\nkey_file = '/x.new'", "m.toml:3:12", "overwrites", "of its own"),
             ("[snapshot]\npath = '/x'\nkey_file = '/x.refused'", "m.toml:3:12", "overwrites", "of its own"),
             ("[snapshot]\npath = '/x.new'\nkey_file = '/x'", "m.toml:3:12", "overwrites", "of its own"),
-            ("[snapshot]\ninterval = 2", "m.toml:2:12", "expected a text in quotes", "write a value"),
+            ("[snapshot]\npath = '/var/lib/metadatad/snapshot.key'", "m.toml:2:8", "the snapshot itself", "of its own"),
+            ("[snapshot]\ninterval = 2", "m.toml:2:12", "expected a string in quotes", "write a value"),
             ("[snapshot]\ninterval = '2h'", "m.toml:2:12", "not a possible time-out", "100ms"),
         ] {
             let message = Config::parse(Path::new("m.toml"), text).expect_err(text).to_string();

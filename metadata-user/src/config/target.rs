@@ -1,5 +1,6 @@
 //! A target of dynamic vendor data: a name, and the address of a service.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use hyper::Uri;
@@ -12,6 +13,20 @@ pub struct Target {
     pub name: String,
     /// Where it is.
     pub url: TargetUrl,
+}
+
+/// Takes targets apart as Nova does: `name@url`, split at the first `@`. One without a name, or with a name that came before,
+/// is skipped.
+#[derive(Debug, Default)]
+pub struct Targets<'a> {
+    names: HashSet<&'a str>,
+}
+
+impl<'a> Targets<'a> {
+    /// Returns name and URL of the next target; `None` if it is skipped.
+    pub fn split(&mut self, target: &'a str) -> Option<(&'a str, &'a str)> {
+        target.split_once('@').filter(|(name, _)| self.names.insert(name))
+    }
 }
 
 /// An `http` or `https` URL with a host. Shown without its query, which may hold a secret.

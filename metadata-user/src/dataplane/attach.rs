@@ -22,18 +22,7 @@ use super::{
     pins::{Pins, unpin},
     qdisc,
 };
-
-/// How the operator wants programs attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AttachMode {
-    /// tcx where the kernel has it, else clsact.
-    #[default]
-    Auto,
-    /// tcx or nothing.
-    Tcx,
-    /// clsact, also where the kernel has tcx.
-    Clsact,
-}
+use crate::config::AttachMode;
 
 impl AttachMode {
     /// Returns the mode that this kernel makes of `Auto`.

@@ -196,7 +196,7 @@ fn settings(directory: &Path) -> config::snapshot::Snapshot {
         path: directory.join("snapshot"),
         key_file: directory.join("key"),
         interval: Duration::from_millis(100),
-        ..config::snapshot::Snapshot::default()
+        ..config::Config::default().snapshot
     }
 }
 

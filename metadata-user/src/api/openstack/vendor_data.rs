@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::meta_data::Pairs;
 use crate::api::{Cloud, VendordataProvider, json};
 use crate::base64;
+use crate::config::target::Targets;
 use crate::record::InstanceRecord;
 
 /// What dynamic targets answered for an instance, by target name. A missing one reads as `{}`.
@@ -29,13 +30,8 @@ pub struct Target<'a> {
 /// before, is passed over.
 #[must_use]
 pub fn targets(configured: &[String]) -> Vec<Target<'_>> {
-    let mut targets: Vec<Target<'_>> = Vec::new();
-    for (name, url) in configured.iter().filter_map(|target| target.split_once('@')) {
-        if targets.iter().all(|target| target.name != name) {
-            targets.push(Target { name, url });
-        }
-    }
-    targets
+    let mut targets = Targets::default();
+    configured.iter().filter_map(|target| targets.split(target)).map(|(name, url)| Target { name, url }).collect()
 }
 
 /// Returns the body of the request to a target.

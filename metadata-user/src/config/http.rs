@@ -1,0 +1,169 @@
+//! `[http]`: time-outs and limits towards guests.
+
+use std::time::Duration;
+
+use super::key::{Key, Table};
+use super::kind::{Number, TIMEOUT, Timeout};
+use super::written::{Reader, Refusal};
+use crate::policy::Policy;
+
+/// `[http]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Longest time from the first byte of a request to the end of its head and body.
+    pub request_timeout: Duration,
+    /// Longest time in which a connection moves no byte.
+    pub idle_timeout: Duration,
+    /// Longest time that a request waits for content that is not there yet, at most half of the idle time-out; zero: not at
+    /// all.
+    pub ready_timeout: Duration,
+    /// Longest time that requests in flight get when the daemon ends.
+    pub drain_timeout: Duration,
+    /// Connections of one port at a time.
+    pub connections_per_port: usize,
+    /// Connections in all at a time.
+    pub connections: usize,
+    /// Threads that answer guests.
+    pub threads: usize,
+}
+
+impl Http {
+    /// Returns what an instance may do of which the document says nothing else.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { connections_per_port: self.connections_per_port }
+    }
+}
+
+pub(super) static TABLE: Table = Table {
+    name: "http",
+    about: "Time-outs and limits towards guests.",
+    keys: &[
+        &REQUEST_TIMEOUT,
+        &IDLE_TIMEOUT,
+        &READY_TIMEOUT,
+        &DRAIN_TIMEOUT,
+        &CONNECTIONS_PER_PORT,
+        &CONNECTIONS,
+        &THREADS,
+    ],
+    tables: &[],
+    is_optional: false,
+};
+
+/// Most connections in all: what a process may have open files, on a usual system, halved.
+const MOST_CONNECTIONS: usize = 524_288;
+/// Most threads that answer guests: more than any node has use for.
+const MOST_THREADS: usize = 256;
+
+static REQUEST_TIMEOUT: Key<Timeout> = Key {
+    name: "request_timeout",
+    kind: TIMEOUT,
+    default: "\"10s\"",
+    about: "Longest time from the first byte of a request to its last.",
+    reason: "A guest sends its request in one segment; ten seconds are several retransmissions of it.",
+};
+
+static IDLE_TIMEOUT: Key<Timeout> = Key {
+    name: "idle_timeout",
+    kind: TIMEOUT,
+    default: "\"30s\"",
+    about: "Longest time in which a connection moves no byte; then it is closed.",
+    reason: "As Neutron's haproxy (`timeout http-keep-alive 30s`): a script that leaves its connection open until the other \
+             side closes it, as Node.js with the AWS SDK does, ends no later than with Neutron.",
+};
+
+static READY_TIMEOUT: Key<Timeout> = Key {
+    name: "ready_timeout",
+    kind: Timeout { zero: true, ..TIMEOUT },
+    default: "\"5s\"",
+    about: "Longest time that a request waits for content that is not there yet; then the answer is 503. \"0s\": it is not \
+            held. At most half of `http.idle_timeout` is used.",
+    reason: "cloud-init's OpenStack source asks twice, some seconds apart, and accepts a 503; it gives a request ten \
+             seconds, as Ignition does. So a guest may boot about ten seconds before its document arrives.",
+};
+
+static DRAIN_TIMEOUT: Key<Timeout> = Key {
+    name: "drain_timeout",
+    kind: TIMEOUT,
+    default: "\"5s\"",
+    about: "Longest time that requests in flight get when the daemon ends.",
+    reason: "A megabyte to a slow guest is done in well under this, and a service manager waits longer.",
+};
+
+static CONNECTIONS_PER_PORT: Key<Number<usize>> = Key {
+    name: "connections_per_port",
+    kind: Number { least: 1, most: MOST_CONNECTIONS },
+    default: "512",
+    about: "Most connections of one port at a time; a document may set another number for its instance. For one beyond it, the connection that is idle longest is closed; where \
+            all have a request, the new one is. Both are counted.",
+    reason: "A container host is one port for all its pods, each of which may keep a connection: 110 by Kubernetes' default, \
+             250 by OpenShift's, seldom more than 500. 8 MiB of memory are the most that one guest can take.",
+};
+
+static CONNECTIONS: Key<Number<usize>> = Key {
+    name: "connections",
+    kind: Number { least: 1, most: MOST_CONNECTIONS },
+    default: "16384",
+    about: "Most connections in all at a time. Beyond it, the port with most connections gives way.",
+    reason: "32 ports with all that they may have, or 500 with 32 each; about 16 KiB of memory per connection in user space.",
+};
+
+static THREADS: Key<Number<usize>> = Key {
+    name: "threads",
+    kind: Number { least: 1, most: MOST_THREADS },
+    default: "2",
+    about: "Threads that answer guests.",
+    reason: "A request is a look-up, so two threads answer a node's guests, and leave the other CPUs to the guests \
+             themselves.",
+};
+
+pub(super) fn read(table: &Reader<'_>) -> Result<Http, Refusal> {
+    Ok(Http {
+        request_timeout: table.value(&REQUEST_TIMEOUT)?,
+        idle_timeout: table.value(&IDLE_TIMEOUT)?,
+        ready_timeout: table.value(&READY_TIMEOUT)?,
+        drain_timeout: table.value(&DRAIN_TIMEOUT)?,
+        connections_per_port: table.value(&CONNECTIONS_PER_PORT)?,
+        connections: table.value(&CONNECTIONS)?,
+        threads: table.value(&THREADS)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::config::tests::{read, refuses};
+
+    #[test]
+    fn values_are_taken_as_written() {
+        let http = read(concat!(
+            "[http]\nrequest_timeout = '500ms'\nidle_timeout = '2m'\ndrain_timeout = '1s'\nconnections = 9\n",
+            "ready_timeout = '0s'\nconnections_per_port = 3\nthreads = 1\n",
+        ))
+        .expect("accepted")
+        .http;
+        assert_eq!(http.request_timeout, Duration::from_millis(500));
+        assert_eq!((http.idle_timeout, http.ready_timeout), (Duration::from_secs(120), Duration::ZERO));
+        assert_eq!((http.connections, http.connections_per_port, http.threads), (9, 3, 1));
+    }
+
+    #[test]
+    fn refusals_name_place_and_remedy() {
+        refuses(&[
+            ("[http]\nidle_timeout = '1 day'", "m.toml:2:16", "not a possible time-out", "10s"),
+            ("[http]\nidle_timeout = '0s'", "m.toml:2:16", "not a possible time-out", "10s"),
+            (
+                "[http]\nready_timeout = '0'",
+                "m.toml:2:17",
+                "not a possible time-out",
+                "\"0s\", or \"100ms\" to \"60m\"",
+            ),
+            ("[http]\nconnections = -1", "m.toml:2:15", "-1 is out of range", "use 1 to"),
+            ("[http]\nthreads = '2'", "m.toml:2:11", "expected a number", "write a value"),
+            ("[http]\nidle_timeout = 10", "m.toml:2:16", "expected a string in quotes", "write a value"),
+            ("[http]\nthreads = 1\nthreads = 2", "m.toml:3:1", "duplicate key", "keep one"),
+        ]);
+    }
+}

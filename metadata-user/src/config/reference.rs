@@ -1,0 +1,142 @@
+//! What operators read about the configuration, made from the declarations of its keys: the example, the reference and the
+//! JSON Schema. `cargo xtask schema` writes all three anew; a test compares them key by key.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::TABLES;
+use super::key::{Described, Table};
+
+/// Width of the example's lines.
+const WIDTH: usize = 110;
+
+/// Returns the example: every key with its default.
+#[must_use]
+pub fn example() -> String {
+    let mut out = String::from(
+        "# Configuration of metadatad. Every key is shown with its default; a line may be left out.\n\
+         # `metadatad check-config` validates a changed file. docs/configuration.md has the types, ranges and reasons.\n",
+    );
+    for table in all_tables() {
+        out.push('\n');
+        comment(&mut out, table.about);
+        let mark = if table.is_optional { "# " } else { "" };
+        line(&mut out, &format!("{mark}[{}]", table.name));
+        for key in table.keys {
+            comment(&mut out, &with_unset(*key));
+            let mark = if table.is_optional || key.default().is_err() { "# " } else { "" };
+            line(&mut out, &format!("{mark}{} = {}", key.name(), key.example()));
+        }
+    }
+    out
+}
+
+/// Returns the reference, in Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from(
+        "# Configuration\n\n\
+         <!-- Written by `cargo xtask schema` from metadata-user/src/config/. -->\n\n\
+         metadatad reads one TOML file when it starts: `/etc/metadatad/metadatad.toml`, or what `--config` names. Every key may \
+         be left\nout; an empty file is valid. An unknown key, a wrong type or an impossible value is refused with line, \
+         column and remedy, and\n`metadatad check-config` says so before a restart does. `metadatad schema example` prints a \
+         file with every key, and\n`metadatad schema configuration` its JSON Schema, for editors.\n\n\
+         The file is UTF-8, of at most 1 MiB. Durations are strings: a whole number with `ms`, `s` or `m`. Paths are \
+         absolute.\n",
+    );
+    for table in all_tables() {
+        line(&mut out, &format!("\n## `[{}]`\n\n{}", table.name, table.about));
+        for key in table.keys {
+            line(&mut out, &format!("\n### `{}.{}`\n\n{}\n", table.name, key.name(), key.about()));
+            line(&mut out, &format!("- Type: {}", key.kind()));
+            line(
+                &mut out,
+                &match key.default() {
+                    Ok((value, reason)) => format!("- Default: `{value}`. {reason}"),
+                    Err("required") => format!("- Required. Example: `{}`", key.example()),
+                    Err(unset) => format!("- Default: {unset}. Example: `{}`", key.example()),
+                },
+            );
+        }
+    }
+    out
+}
+
+/// Returns the JSON Schema of the configuration.
+#[must_use]
+pub fn schema() -> Value {
+    let mut schema = object(TABLES.iter().map(|table| (table.short_name(), table_schema(table))));
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("Configuration of metadatad");
+    schema
+}
+
+fn table_schema(table: &Table) -> Value {
+    let keys = table.keys.iter().map(|key| (key.name(), key_schema(*key)));
+    let mut schema = object(keys.chain(table.tables.iter().map(|table| (table.short_name(), table_schema(table)))));
+    schema["description"] = json!(table.about);
+    let required: Vec<_> =
+        table.keys.iter().filter(|key| key.default() == Err("required")).map(|key| key.name()).collect();
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    schema
+}
+
+fn key_schema(key: &dyn Described) -> Value {
+    let mut schema = key.schema();
+    schema["description"] = json!(with_unset(key));
+    match key.default() {
+        Ok((default, _)) => schema["default"] = as_json(default),
+        Err(_) => schema["examples"] = json!([as_json(key.example())]),
+    }
+    schema
+}
+
+/// Says what a key means, and what holds without it if that is no value.
+fn with_unset(key: &dyn Described) -> String {
+    match key.default() {
+        Ok(_) => key.about().to_owned(),
+        Err("required") => format!("{} Required.", key.about()),
+        Err(unset) => format!("{} Default: {unset}.", key.about()),
+    }
+}
+
+fn object<'a>(properties: impl Iterator<Item = (&'a str, Value)>) -> Value {
+    let properties: Map<String, Value> = properties.map(|(name, schema)| (name.to_owned(), schema)).collect();
+    json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
+/// Returns a value that is written in TOML.
+fn as_json(toml: &str) -> Value {
+    let table: Option<toml::Table> = toml::from_str(&format!("value = {toml}")).ok();
+    table.and_then(|mut table| table.remove("value")).map_or(Value::Null, |value| json!(value))
+}
+
+/// Returns all tables, those inside others after them.
+fn all_tables() -> impl Iterator<Item = &'static Table> {
+    TABLES.iter().flat_map(|table| std::iter::once(*table).chain(table.tables.iter().copied()))
+}
+
+/// Writes a text as comments.
+fn comment(out: &mut String, text: &str) {
+    let mut current = String::from("#");
+    for part in text.split_whitespace() {
+        if current.len() + 1 + part.len() > WIDTH {
+            line(out, &current);
+            current.truncate(1);
+        }
+        current.push(' ');
+        current.push_str(part);
+    }
+    line(out, &current);
+}
+
+fn line(out: &mut String, text: &str) {
+    // A String takes whatever is written.
+    let _ = writeln!(out, "{text}");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::super::Config;
+use super::super::tests::read;
+use super::*;
+
+fn committed(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Returns the names of all keys, with their tables.
+fn names() -> BTreeSet<String> {
+    all_tables().flat_map(|table| table.keys.iter().map(|key| format!("{}.{}", table.name, key.name()))).collect()
+}
+
+/// Compares what is committed with what it should be, and names the first place where they differ.
+fn compare(path: &str, made: &str) {
+    let committed = committed(path);
+    for (number, (old, new)) in committed.lines().zip(made.lines()).enumerate() {
+        assert_eq!(old, new, "{path}:{}: `cargo xtask schema` writes it anew", number + 1);
+    }
+    assert!(committed == made, "{path} has not all keys, or others: `cargo xtask schema` writes it anew");
+}
+
+#[test]
+fn the_example_is_current() {
+    compare("deploy/metadatad.toml", &example());
+}
+
+#[test]
+fn the_reference_is_current() {
+    compare("docs/configuration.md", &markdown());
+}
+
+#[test]
+fn the_schema_is_current() {
+    compare("deploy/metadatad.schema.json", &format!("{:#}\n", schema()));
+}
+
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    let example = committed("deploy/metadatad.toml");
+    assert_eq!(read(&example).expect("accepted"), Config::default());
+    let mut shown = BTreeMap::new();
+    let mut table = "";
+    for text in example.lines().map(|text| text.trim_start_matches("# ")) {
+        if let Some(name) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            table = name;
+        } else if let Some((name, value)) = text.split_once(" = ")
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            shown.insert(format!("{table}.{name}"), value);
+        }
+    }
+    assert_eq!(shown.keys().cloned().collect::<BTreeSet<_>>(), names());
+    for table in all_tables() {
+        for key in table.keys {
+            let name = format!("{}.{}", table.name, key.name());
+            assert_eq!(shown[&name], key.example(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_example_value_can_be_written() {
+    for table in all_tables() {
+        for key in table.keys {
+            assert_eq!(key.check_example(), Ok(()), "{}.{}", table.name, key.name());
+            assert!(key.about().ends_with('.') && !key.kind().is_empty(), "{}.{}", table.name, key.name());
+            assert!(key.default().map_or(true, |(_, reason)| reason.ends_with('.')), "{}.{}", table.name, key.name());
+        }
+    }
+    // The optional tables and keys together, each kind of source by itself.
+    for kind in ["etcd", "nova"] {
+        let mut text = format!("[source]\nkind = \"{kind}\"\n[source.{kind}]\n");
+        let tables = all_tables().filter(|table| table.name == format!("source.{kind}"));
+        for key in tables.flat_map(|table| table.keys) {
+            if let ("nova", "endpoints") = (kind, key.name()) {
+                text += "endpoints = ['https://a:8775']\n";
+            } else {
+                text += &format!("{} = {}\n", key.name(), key.example());
+            }
+        }
+        read(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+}
+
+#[test]
+fn the_schema_has_every_key_and_no_other() {
+    fn collect(schema: &Value, name: &str, found: &mut BTreeSet<String>) {
+        match schema["properties"].as_object() {
+            Some(properties) => {
+                assert_eq!(schema["additionalProperties"], false, "{name}");
+                for (key, schema) in properties {
+                    collect(schema, &format!("{name}.{key}"), found);
+                }
+            }
+            None => {
+                assert!(schema["description"].is_string(), "{name}");
+                assert!(!schema["default"].is_null() || schema["examples"].is_array(), "{name}");
+                found.insert(name.trim_start_matches('.').to_owned());
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    collect(&schema(), "", &mut found);
+    assert_eq!(found, names());
+}

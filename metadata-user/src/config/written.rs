@@ -1,0 +1,179 @@
+//! A configuration as written: the TOML of a table with its places, and what is refused there.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::key::{Described, Key, OptionalKey, Table};
+use super::kind::Kind;
+
+/// Something that is written and cannot be: where, what is wrong, and what to write instead.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// Bytes of the text.
+    pub(super) span: Range<usize>,
+    /// What is wrong.
+    pub(super) problem: String,
+    /// What to write instead.
+    pub(super) remedy: String,
+}
+
+/// What is wrong with a value, wherever it is.
+#[derive(Debug)]
+pub(super) struct Fault {
+    problem: String,
+    remedy: String,
+}
+
+impl Fault {
+    pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { problem: problem.into(), remedy: remedy.into() }
+    }
+
+    pub(super) fn at(self, span: Range<usize>) -> Refusal {
+        Refusal { span, problem: self.problem, remedy: self.remedy }
+    }
+}
+
+impl Refusal {
+    /// Refuses a value of another type.
+    pub(super) fn of_type(written: &Spanned<DeValue<'_>>, expected: &str) -> Self {
+        let problem = format!("invalid type: {}, expected {expected}", written.get_ref().type_str());
+        Fault::new(problem, format!("write a value of that type; {REFERENCE}")).at(written.span())
+    }
+
+    /// Says what the reader of TOML refuses.
+    pub(super) fn of_toml(error: &toml::de::Error) -> Self {
+        let problem = error.message().replace('\n', ", ");
+        let remedy = if problem.starts_with("duplicate key") {
+            "keep one of them"
+        } else if problem.contains("recurs") {
+            "no value of the configuration is nested that deeply: look for brackets that are not closed"
+        } else {
+            "this is not TOML: look for a missing quote, bracket or `=` here or just before"
+        };
+        Fault::new(problem, remedy).at(error.span().unwrap_or(0..0))
+    }
+}
+
+/// Where every key can be looked up.
+const REFERENCE: &str = "`metadatad schema example` prints every key with its default";
+
+/// A table while it is read. An absent table reads as an empty one.
+pub(super) struct Reader<'a> {
+    table: &'static Table,
+    written: Option<&'a DeTable<'a>>,
+    span: Range<usize>,
+}
+
+impl<'a> Reader<'a> {
+    /// Opens a table in the one that it is in. Keys that it does not have are refused.
+    pub(super) fn open(parent: &'a DeTable<'a>, table: &'static Table) -> Result<Self, Refusal> {
+        let reader = Self::open_leniently(parent, table)?;
+        let is_known = |name: &str| {
+            table.keys.iter().any(|key| key.name() == name)
+                || table.tables.iter().any(|table| table.short_name() == name)
+        };
+        let names =
+            || table.keys.iter().map(|key| key.name()).chain(table.tables.iter().map(|table| table.short_name()));
+        match reader.written.and_then(|written| unknown(written, is_known)) {
+            Some(key) => Err(refuse_unknown(key, names())),
+            None => Ok(reader),
+        }
+    }
+
+    /// Opens a table without a look at its keys.
+    pub(super) fn open_leniently(parent: &'a DeTable<'a>, table: &'static Table) -> Result<Self, Refusal> {
+        let Some((key, value)) = entry(parent, table.short_name()) else {
+            return Ok(Self { table, written: None, span: 0..0 });
+        };
+        let written = value.get_ref().as_table().ok_or_else(|| {
+            let remedy = format!("write [{}] on a line of its own, and its keys below", table.name);
+            Fault::new(format!("`{}` is a table, not a value", table.name), remedy).at(key.span())
+        })?;
+        Ok(Self { table, written: Some(written), span: key.span() })
+    }
+
+    /// Returns the written table, for those in it.
+    pub(super) fn written(&self) -> Option<&'a DeTable<'a>> {
+        self.written
+    }
+
+    /// Returns where the table is.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// Returns where the value of a key is, if it is written.
+    pub(super) fn span_of(&self, name: &str) -> Option<Range<usize>> {
+        Some(entry(self.written?, name)?.1.span())
+    }
+
+    /// Reads a key; its default if it is not written.
+    pub(super) fn value<K: Kind>(&self, key: &Key<K>) -> Result<K::Value, Refusal> {
+        debug_assert!(self.has(key), "{}.{} is not declared", self.table.name, key.name);
+        match self.written.and_then(|written| entry(written, key.name)) {
+            Some((_, value)) => key.kind.read(value),
+            None => key.default_value(),
+        }
+    }
+
+    /// Reads a key without a default.
+    pub(super) fn optional<K: Kind>(&self, key: &OptionalKey<K>) -> Result<Option<K::Value>, Refusal> {
+        debug_assert!(self.has(key), "{}.{} is not declared", self.table.name, key.name);
+        let value = self.written.and_then(|written| entry(written, key.name));
+        value.map(|(_, value)| key.kind.read(value)).transpose()
+    }
+
+    /// Reads two keys that belong together: both or none.
+    pub(super) fn both<A: Kind, B: Kind>(
+        &self,
+        first: &OptionalKey<A>,
+        second: &OptionalKey<B>,
+    ) -> Result<Both<A, B>, Refusal> {
+        let (written, name, missing) = match (self.optional(first)?, self.optional(second)?) {
+            (Some(first), Some(second)) => return Ok(Some((first, second))),
+            (None, None) => return Ok(None),
+            (Some(_), None) => (first.name, first.name, second.name),
+            (None, Some(_)) => (second.name, second.name, first.name),
+        };
+        let fault = Fault::new(format!("{name} without {missing}"), format!("write {missing} too, or remove {name}"));
+        Err(fault.at(self.span_of(written).unwrap_or_default()))
+    }
+
+    fn has(&self, key: &dyn Described) -> bool {
+        self.table.keys.iter().any(|declared| declared.name() == key.name())
+    }
+}
+
+/// Refuses tables that the configuration does not have.
+pub(super) fn only_tables(document: &DeTable<'_>, tables: &[&Table]) -> Result<(), Refusal> {
+    match unknown(document, |name| tables.iter().any(|table| table.name == name)) {
+        Some(key) => Err(refuse_unknown(key, tables.iter().map(|table| table.name))),
+        None => Ok(()),
+    }
+}
+
+/// Two values that belong together, or neither.
+type Both<A, B> = Option<(<A as Kind>::Value, <B as Kind>::Value)>;
+
+type Entry<'a> = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>);
+
+fn entry<'a>(table: &'a DeTable<'a>, name: &str) -> Option<Entry<'a>> {
+    table.iter().find(|(key, _)| key.get_ref() == name)
+}
+
+/// Returns the first key, by place, that is not known.
+fn unknown<'a>(
+    table: &'a DeTable<'a>,
+    is_known: impl Fn(&str) -> bool,
+) -> Option<&'a Spanned<std::borrow::Cow<'a, str>>> {
+    table.keys().filter(|key| !is_known(key.get_ref())).min_by_key(|key| key.span().start)
+}
+
+fn refuse_unknown<'a>(key: &Spanned<std::borrow::Cow<'_, str>>, known: impl Iterator<Item = &'a str>) -> Refusal {
+    let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+    let problem = format!("unknown field `{}`, expected one of {}", key.get_ref(), known.join(", "));
+    Fault::new(problem, format!("correct the name, or remove it to have the default; {REFERENCE}")).at(key.span())
+}
