@@ -2,10 +2,10 @@
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, PerCpuHashMap, PerCpuValues},
+    maps::{Array, HashMap, PerCpuHashMap, PerCpuValues},
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
-use metadata_ebpf::abi::{Counters, MAX_SOURCES, Port, ReturnPath, Source};
+use metadata_ebpf::abi::{Counters, MAX_SOURCES, PassList, Port, ReturnPath, Source};
 use nix::sched::{CloneFlags, unshare};
 
 /// The loopback interface of a new namespace: where the kernel pretends that the frame came in.
@@ -53,6 +53,13 @@ pub(crate) fn port() -> Port {
     Port { tag: TAG, ifindex: IFINDEX, mac: MAC, flags: 0, source_count: 1, reserved: 0, instance: [7; 16], sources }
 }
 
+/// Gives the interface of the test runs this MTU, in the calling thread's namespace, which a [`Kernel`] has made.
+pub(crate) fn set_mtu(mtu: u32) {
+    let mtu = mtu.to_string();
+    let status = std::process::Command::new("ip").args(["link", "set", "lo", "mtu", &mtu]).status();
+    assert!(status.expect("ip can be started").success(), "the interface takes the MTU");
+}
+
 impl Kernel {
     /// Loads the programs with [`port`] known.
     pub(crate) fn new() -> Self {
@@ -95,6 +102,13 @@ impl Kernel {
         let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus]).expect("one for each CPU");
         counters.insert(IFINDEX, zeros, 0).expect("COUNTERS takes the interface");
         kernel
+    }
+
+    /// Lets these protocol numbers and ports pass, and no others.
+    pub(crate) fn pass(&mut self, pairs: &[(u8, u16)]) {
+        let mut map: Array<_, PassList> =
+            self.ebpf.map_mut("PASS").expect("PASS is there").try_into().expect("of this type");
+        map.set(0, PassList::of(pairs), 0).expect("PASS takes the list");
     }
 
     /// Returns a map.

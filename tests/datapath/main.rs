@@ -5,4 +5,6 @@
 
 mod fixture;
 mod from_guest;
+mod passed;
+mod path_mtu;
 mod to_guest;
