@@ -180,23 +180,12 @@ fn a_connection_outlives_a_smaller_mtu_of_its_tap() {
         let guest = boot(&node, 1500);
         let frames = guest.frames().unwrap();
         let mut connection = connect(&guest, over_ipv6);
-        ask(&mut connection, "keep-alive");
-        let head = b"HTTP/1.1 200";
-        let mut answer = vec![0; 65_536];
-        connection.read_exact(&mut answer).unwrap();
-        assert_eq!(&answer[..head.len()], head);
-        // The rest, and whatever frames were under way.
-        let mut rest = [0; 4096];
-        while connection.read(&mut rest).is_ok_and(|count| count > 0) {}
+        ask_and_read(&mut connection);
         while frames.receive(Duration::from_millis(50)).unwrap().is_some() {}
 
         node.namespace().ip(&format!("link set {} mtu 1300", guest.tap())).unwrap();
         let (longest, count) = longest_frame(&frames, || {
-            ask(&mut connection, "close");
-            let mut answer = Vec::new();
-            connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            connection.read_to_end(&mut answer).unwrap();
-            assert!(answer.ends_with(&content()));
+            ask_and_read(&mut connection);
         });
         assert!(longest <= 1314, "{longest} bytes, of {count} frames");
         assert!(node.counters(guest.ifindex()).unwrap().path_mtu > 0);
@@ -214,14 +203,26 @@ fn connect(guest: &Guest, over_ipv6: bool) -> TcpStream {
             } else {
                 TcpStream::connect(std::net::SocketAddr::from((METADATA_IPV4, 80)))?
             };
-            stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             Ok(stream)
         })
         .unwrap()
 }
 
-fn ask(connection: &mut TcpStream, keep: &str) {
-    write!(connection, "GET {PATH} HTTP/1.1\r\nhost: 169.254.169.254\r\nconnection: {keep}\r\n\r\n").unwrap();
+fn ask(connection: &mut TcpStream) {
+    write!(connection, "GET {PATH} HTTP/1.1\r\nhost: 169.254.169.254\r\n\r\n").unwrap();
+}
+
+/// Sends a request and reads its answer up to the last byte of the body; the connection stays.
+fn ask_and_read(connection: &mut TcpStream) {
+    ask(connection);
+    let (content, mut answer, mut buffer) = (content(), Vec::new(), [0; 65_536]);
+    while !answer.ends_with(&content) {
+        let count = connection.read(&mut buffer).unwrap();
+        assert!(count > 0, "closed after {} bytes", answer.len());
+        answer.extend_from_slice(&buffer[..count]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&answer[..40]));
 }
 
 /// A router behind the guest's IPv6 address, played by the test: a kernel forwards no link-local addresses.
@@ -268,7 +269,7 @@ fn a_report_about_somebody_elses_connection_changes_nothing() {
     let guest = boot(&node, 1500);
     let neighbour = node.guest("b").boot().unwrap();
     let mut connection = connect(&guest, false);
-    ask(&mut connection, "keep-alive");
+    ask(&mut connection);
     let port = connection.local_addr().unwrap().port();
     let [.., high, low] = guest.mac();
     let mut quoted = Vec::new();

@@ -105,7 +105,7 @@ pub fn surely_fits(packet_len: u32) -> bool {
     packet_len <= SURELY_FITS
 }
 
-/// Decides whether a packet fits the tap's MTU (0: not known); returns what the responder is to be told if not.
+/// Decides whether a packet fits the tap's MTU (0: not known); returns what to report to the responder if not.
 #[inline(always)]
 #[must_use]
 pub fn too_big(frame: &EthIpv6, tcp: &Tcp, packet_len: u32, mtu: u32, family: Family) -> Option<PathMtu> {

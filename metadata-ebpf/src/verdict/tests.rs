@@ -206,7 +206,7 @@ fn prefixes_of_every_length_cover_what_they_say() {
 }
 
 #[test]
-fn messages_of_icmp_are_told_apart_by_type_and_code() {
+fn messages_of_icmp_differ_by_type_and_code() {
     use DropReason::{NotAnswered, Truncated};
     let four = EthIpv4 { protocol: PROTOCOL_ICMP, ..v4(MAC, [10, 0, 0, 5]) };
     let six = EthIpv6 { next_header: PROTOCOL_ICMPV6, payload_len: [0, 60], ..v6(MAC, &LINK_LOCAL) };

@@ -1,4 +1,4 @@
-//! What the programs shall know of a port, and the map value that says so.
+//! What the programs are given about a port, and the map value that holds it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{
     record::{InstanceId, MacAddress},
 };
 
-/// What `from_guest` and `to_guest` shall know of a port.
+/// What `from_guest` and `to_guest` are given about a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortEntry {
     /// Let any source through to the responder, which answers 503.
@@ -43,7 +43,7 @@ pub fn join_sources(sources: &[(MacAddress, ipnet::IpNet)]) -> Vec<(MacAddress, 
         .collect()
 }
 
-/// Returns the map value that says so.
+/// Returns the map value of a port.
 pub(super) fn port_value(ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<Port, DataplaneError> {
     let mut port = Port {
         tag: tag.0,

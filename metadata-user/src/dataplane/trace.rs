@@ -45,7 +45,7 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Puts a drop reason's name in place of its number, which is all that a program can tell.
+/// Puts a drop reason's name in place of its number, which is all that a program can report.
 fn named(line: &str) -> String {
     match line.rsplit_once(" reason ") {
         Some((what, number)) => {
@@ -85,7 +85,7 @@ impl Dataplane {
     /// Puts the normal programs back.
     ///
     /// # Errors
-    /// If they cannot be attached; the traced ones then go on, unheard.
+    /// If they cannot be attached; the traced ones then stay attached, and nobody reads what they report.
     pub fn end_trace(&mut self, trace: Trace) -> Result<(), DataplaneError> {
         self.swap(trace.ifindex, None)
     }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_told_by_name() {
+    fn reasons_have_names() {
         assert_eq!(named("from_guest: dropped, reason 7"), "from_guest: dropped: not_answered");
         assert_eq!(named("from_guest: dropped, reason 99"), "from_guest: dropped: 99");
         assert_eq!(named("to_guest: to the guest, bytes: 74"), "to_guest: to the guest, bytes: 74");
