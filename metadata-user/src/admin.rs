@@ -6,14 +6,14 @@
 //! | `GET /v1/ports` | list of [`wire::PortStatus`] |
 //! | `GET /v1/counters` | list of [`wire::PortCounters`] |
 //! | `GET /v1/source` | [`wire::Source`] |
-//! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that is there now is the right one |
+//! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
 //!
 //! Promises: only the socket's owner gets in (mode 0600); a socket on which a daemon answers is never taken over;
 //! errors are [`wire::Problem`] with the remedy. Within `/v1` members are only ever added.
 //!
-//! Left out: changing what a node serves. That is decided by its configuration and its source; only whether an answer of
-//! another controller is to be believed is the operator's to say.
+//! Left out: changing what a node serves. Its configuration and its source decide that; the operator only confirms a
+//! controller that has replaced another one.
 
 pub mod client;
 pub mod server;
@@ -41,7 +41,7 @@ pub trait Inspect: Send + Sync + 'static {
     /// Returns how the source of documents is doing.
     fn source(&self) -> Source;
 
-    /// Takes the controller that is there now for the right one. Completes with the number of instances that went.
+    /// Confirms that the controller that answers now is authoritative. Completes with the number of instances that went.
     fn accept_source(&self) -> Accepting<'_>;
 
     /// Traces the port with this interface name, until the receiver of `lines` is gone. Completes when it has begun.

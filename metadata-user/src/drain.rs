@@ -1,4 +1,4 @@
-//! The orderly end: who is told that the daemon ends, and who is waited for.
+//! The orderly end: every part learns that the daemon ends, and requests in flight are waited for.
 //!
 //! Promises: [`Drain::begin`] reaches every watcher at once; [`Drain::finished`] completes when every [`InFlight`] is
 //! dropped, or when its time is over, whichever is first.
@@ -30,7 +30,7 @@ impl Drain {
         Self::default()
     }
 
-    /// Tells everyone to finish.
+    /// Begins the end.
     pub fn begin(&self) {
         self.token.cancel();
         self.tracker.close();

@@ -3,7 +3,7 @@
 //! Promises to the guest:
 //! - it reads its own instance's data or nothing: who it is comes from the connection's address alone, is looked at
 //!   again for every request, and nothing that it sends takes part in it;
-//! - until its content is there, every path answers 503 with `Retry-After: 1`, after a wait for it: [`Times::ready`];
+//! - until its content has arrived, every path answers 503 with `Retry-After: 1`, after a wait for it: [`Times::ready`];
 //! - when its binding ends, its connections end without another byte.
 //!
 //! Promises to the operator: a guest costs a bounded number of connections, bytes and seconds; what is refused is
@@ -62,7 +62,7 @@ pub struct Times {
     pub request: Duration,
     /// Without a byte in either direction.
     pub idle: Duration,
-    /// From a request's last byte until its content is there; then the answer is 503.
+    /// From a request's last byte until its content has arrived; then the answer is 503.
     pub ready: Duration,
 }
 

@@ -1,8 +1,8 @@
 //! Which instance a tag belongs to, and for how long.
 //!
 //! Promises:
-//! - a tag stands for one binding of one interface; it is bound to at most one instance in its whole life, and never
-//!   used again, so an answer found through a tag is never somebody else's;
+//! - a tag is the name of one binding of one interface; it is bound to at most one instance in its whole life, and never
+//!   used again, so an answer found through a tag is never another instance's;
 //! - when a binding ends, its leases are cancelled: connections that hold one close without another byte;
 //! - an unknown tag is a refusal, not a guess.
 //!
@@ -25,12 +25,12 @@ pub struct Tag(pub u32);
 pub enum Identity {
     /// This port of this instance.
     Bound {
-        /// The instance whose documents are served.
+        /// The instance that is served.
         instance: InstanceId,
-        /// The port, for logs; `None`: whoever says that the instance has this tap does not say which port it is.
+        /// The port, for logs; `None`: the observer that reports the instance of this tap does not report the port.
         port: Option<PortId>,
     },
-    /// Nobody yet, or nobody for certain: the answer is 503, so that the guest asks again.
+    /// No instance yet, or none for certain: the answer is 503, so that the guest asks again.
     Held,
 }
 
@@ -76,7 +76,7 @@ impl Identities {
         self.bindings.get(&tag).map(|binding| Lease(Arc::clone(&binding)))
     }
 
-    /// Adds a binding, gives a held one its instance, or one whose port was not known its port.
+    /// Adds a binding, gives a held one its instance, or one without a known port its port.
     ///
     /// # Errors
     /// [`Rebound`] if the tag is already bound to another instance or port: that needs a new tag.
@@ -120,7 +120,7 @@ impl Identities {
     }
 }
 
-/// A tag was about to change hands.
+/// A tag was about to be bound to another instance or port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("tag {} is already bound to another port", tag.0)]
 pub struct Rebound {

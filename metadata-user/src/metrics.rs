@@ -46,7 +46,7 @@ pub struct Http {
     pub malformed: Counter,
     /// Requests with a header by which Neutron's agents tell Nova who is asking. From a guest it means nothing.
     pub claimed_identity: Counter,
-    /// Requests that came before their content, and waited for it.
+    /// Requests that waited for their content.
     pub waited: Counter,
     /// Requests that got no answer: the connection was cut or left meanwhile.
     pub unanswered: Counter,
@@ -133,7 +133,7 @@ impl Http {
 }
 
 impl Default for Http {
-    /// Returns counters that nobody exports: for a part of the daemon by itself.
+    /// Returns counters that are not exported: for a part of the daemon by itself.
     fn default() -> Self {
         Self::new(&mut Registry::default())
     }
@@ -157,7 +157,7 @@ impl Ports {
 }
 
 impl Default for Ports {
-    /// Returns counters that nobody exports: for a part of the daemon by itself.
+    /// Returns counters that are not exported: for a part of the daemon by itself.
     fn default() -> Self {
         Self::new(&mut Registry::default())
     }

@@ -103,7 +103,7 @@ impl Client {
         self.get("/v1/source").await
     }
 
-    /// Takes the controller that is there now for the right one.
+    /// Confirms that the controller that answers now is authoritative.
     ///
     /// # Errors
     /// See [`ClientError`].

@@ -258,7 +258,7 @@ pub struct Http {
     pub open: usize,
     /// Connections that were accepted.
     pub accepted: u64,
-    /// Connections refused because nobody is known behind their address.
+    /// Connections refused because their address belongs to no binding.
     pub refused_unknown: u64,
     /// Connections refused because their port has too many.
     pub refused_port_limit: u64,
@@ -275,7 +275,7 @@ pub struct Http {
     pub malformed: u64,
     /// Requests that claimed to be another instance's, by a header that only Neutron's agents send. It is ignored.
     pub claimed_identity: u64,
-    /// Requests that came before their content, and waited for it.
+    /// Requests that waited for their content.
     #[serde(default)]
     pub waited: u64,
     /// Requests of which the connection ended before the answer.

@@ -119,14 +119,14 @@ fn describe(status: &Status, now: u64) -> String {
     let http = &status.http;
     line("connections", &format!("{} open, {} accepted", http.open, http.accepted));
     for (count, what) in [
-        (http.refused_unknown, "refused: nobody is known behind their address"),
+        (http.refused_unknown, "refused: their address belongs to no port"),
         (http.refused_port_limit, "refused: http.connections_per_port reached"),
         (http.refused_total_limit, "refused: http.connections reached"),
-        (http.gave_way, "closed while idle: another connection needed their place"),
-        (http.binding_ended, "cut: their port ended or changed hands"),
+        (http.gave_way, "closed while idle, for new connections beyond a limit"),
+        (http.binding_ended, "closed: port removed or rebound to another instance"),
         (http.timed_out, "timed out"),
-        (http.waited, "requests came before their content, and waited"),
-        (http.unanswered, "requests without an answer: their connection ended first"),
+        (http.waited, "requests waited for content"),
+        (http.unanswered, "requests without an answer: their connection ended"),
         (http.malformed, "closed: not HTTP"),
         (http.claimed_identity, "requests with an identity header (ignored)"),
     ] {

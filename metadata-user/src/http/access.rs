@@ -39,9 +39,9 @@ pub trait Access: Send + Sync + 'static {
 /// Who is asking.
 #[derive(Clone, Debug)]
 pub enum Resolution {
-    /// Nobody any more: close without an answer.
+    /// The binding has ended: close without an answer.
     Ended,
-    /// Somebody whose content is not there (yet).
+    /// A binding without content (yet).
     NotReady,
     /// This instance.
     Ready(Content),

@@ -74,7 +74,7 @@ pub(super) async fn serve_placed<S, C>(
                 _ if leaving => End::GaveWay,
                 _ => End::Closed,
             },
-            () = progress.told_to_leave(), if !leaving => leaving = true,
+            () = progress.leave_requested(), if !leaving => leaving = true,
             // hyper has just read what had come, but for bytes that the runtime has not noticed yet: a request that
             // arrived before the connection had to leave is answered.
             () = tokio::task::yield_now(), if leaving && !closing => if !progress.has_unread() {

@@ -36,7 +36,7 @@ pub(super) struct Exchange<C: Access> {
 }
 
 impl<C: Access> Exchange<C> {
-    /// Begins with a request of which the head is there.
+    /// Begins with the head of a request.
     pub(super) fn new(shared: Arc<Shared<C>>, parts: Parts) -> Self {
         Self { shared, parts, body: Vec::new(), status: None }
     }

@@ -239,7 +239,7 @@ mod tests {
         let newcomer = busy(&limits, 4, 8).expect("a place of port 2");
         assert_eq!(many.iter().filter(|permit| permit.progress.must_leave()).count(), 1);
         assert_eq!(limits.open(), 8);
-        // A port with an idle connection of its own takes nobody else's place.
+        // A port with an idle connection of its own takes the place of no other port.
         let again = busy(&limits, 1, 8).expect("its own place");
         assert!(few.progress.must_leave());
         assert_eq!(busy(&limits, 5, 8).expect_err("enough are leaving"), Refusal::TotalLimit);

@@ -115,7 +115,7 @@ impl Progress {
     }
 
     /// Completes when [`Self::make_leave`] was called. Cancel-safe.
-    pub(super) async fn told_to_leave(&self) {
+    pub(super) async fn leave_requested(&self) {
         self.leave.notified().await;
     }
 

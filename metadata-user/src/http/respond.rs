@@ -9,7 +9,7 @@ use hyper::{Response, StatusCode};
 
 use crate::api::Answer;
 
-/// What every path answers until the content is there.
+/// What every path answers until the content has arrived.
 const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.\n";
 
 /// Builds a response in the table of the request's headers, which hyper takes back for the next request.

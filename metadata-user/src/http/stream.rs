@@ -18,7 +18,7 @@ pub trait Cut {
     /// Prepares it so that dropping it sends a reset and discards what is unsent.
     fn cut(&self);
 
-    /// Tells whether bytes have arrived that nobody has read yet.
+    /// Returns whether bytes have arrived that have not been read yet.
     fn has_unread(&self) -> bool;
 }
 
