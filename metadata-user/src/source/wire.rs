@@ -21,6 +21,7 @@ mod value;
 mod work;
 mod write;
 
+use convert::Origin;
 pub use error::DocumentError;
 
 /// The largest document, in bytes. User data is at most 64 KiB in Nova; this leaves room for clouds that allow more, and
@@ -32,7 +33,7 @@ pub const MAX_DOCUMENT: usize = 16 << 20;
 /// # Errors
 /// [`DocumentError`] with the place, the field and the remedy.
 pub fn parse(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
-    parse_text(text(bytes)?)
+    parse_text(text(bytes)?, Origin::Written)
 }
 
 /// Reads what [`write`] has written. It may be larger than any document, as every field is in it.
@@ -40,17 +41,17 @@ pub fn parse(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
 /// # Errors
 /// [`DocumentError`] if something else has written it.
 pub fn read_back(bytes: &[u8]) -> Result<InstanceRecord, DocumentError> {
-    parse_text(encoding::text(bytes)?)
+    parse_text(encoding::text(bytes)?, Origin::Record)
 }
 
-fn parse_text(text: &str) -> Result<InstanceRecord, DocumentError> {
+fn parse_text(text: &str, origin: Origin) -> Result<InstanceRecord, DocumentError> {
     let bytes = text.as_bytes();
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         // serde would take its elements for the fields, in their order.
         return Err(DocumentError::of_list(bytes));
     }
     let document = serde_json::from_str(text).map_err(|error| DocumentError::of_json(bytes, &error))?;
-    convert::record(document).map_err(|fault| fault.located(bytes))
+    convert::record(document, origin).map_err(|fault| fault.located(bytes))
 }
 
 /// Returns a document's text: without the byte order mark, if it begins with one.

@@ -14,13 +14,25 @@ use crate::record::{
 use crate::secret;
 
 mod ec2_ids;
-mod host_name;
+pub(super) mod host_name;
 mod port;
 mod subnets;
 
+/// Where a document is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Somebody wrote it.
+    Written,
+    /// This program wrote it of a record, an earlier version perhaps, which accepted any host name.
+    Record,
+}
+
 /// Makes a record of a document.
-pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
+pub(super) fn record(document: Document, origin: Origin) -> Result<InstanceRecord, Fault> {
     let uuid = document.uuid.0;
+    if let Some(hostname) = document.hostname.as_deref().filter(|_| origin == Origin::Written) {
+        host_name::check(hostname)?;
+    }
     if document.user_data.is_some() && document.user_data_b64.is_some() {
         return Err(fault(["user_data_b64"], "the user data is given twice", "keep user_data or user_data_b64"));
     }
@@ -44,11 +56,11 @@ pub(super) fn record(document: Document) -> Result<InstanceRecord, Fault> {
     let display_name = match document.display_name {
         Some(name) => name,
         None => {
-            Some(document.hostname.as_ref().map_or_else(|| host_name::unnamed(uuid), |hostname| hostname.0.clone()))
+            Some(document.hostname.as_ref().map_or_else(|| host_name::unnamed(uuid), Clone::clone))
         }
     };
     let hostname = match (document.hostname, &display_name) {
-        (Some(hostname), _) => hostname.0,
+        (Some(hostname), _) => hostname,
         (None, Some(display_name)) => host_name::of(display_name, uuid),
         (None, None) => host_name::unnamed(uuid),
     };

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::policy::PolicyDocument;
 use super::value::{
-    Base64Text, HostNameText, MacText, Metadata, NonEmptyText, UuidText, choice, choice_or_default, nullable,
+    Base64Text, MacText, Metadata, NonEmptyText, UuidText, choice, choice_or_default, nullable,
     optional_choice, or_default,
 };
 
@@ -43,7 +43,8 @@ pub(super) struct Document {
     /// of `display_name`: lower case, spaces, underscores and dots as dashes, other punctuation and everything beyond
     /// Latin-1 dropped, cut at 63 characters; `Server-` and the UUID if nothing is left.
     #[serde(default)]
-    pub(super) hostname: Option<HostNameText>,
+    #[schemars(schema_with = "super::convert::host_name::schema")]
+    pub(super) hostname: Option<Box<str>>,
 
     /// The availability zone. Default: none (null).
     #[serde(default)]

@@ -104,6 +104,16 @@ fn host_names_are_those_that_nova_stores() {
 }
 
 #[test]
+fn a_record_keeps_a_host_name_that_documents_may_not_give_any_more() {
+    let mut record = read(SHORT);
+    record.hostname = "of an/earlier version".into();
+    let mut written = Vec::new();
+    write(&record, &mut written).unwrap();
+    assert!(parse(&written).is_err());
+    assert_eq!(read_back(&written).unwrap(), record);
+}
+
+#[test]
 fn a_tap_is_named_by_either_key() {
     let tap = |fields: &str| {
         let document = SHORT.replace("\"mac_address\"", &format!("{fields}, \"mac_address\""));
@@ -293,7 +303,7 @@ fn errors_name_place_field_and_remedy() {
             with("\"metadata\": {\"a\": 1}"),
             "line 3, column 43, at metadata.a: invalid type: integer `1`, expected a string; ",
         ),
-        (with("\"hostname\": \"\""), "line 3, column 38, at hostname: the host name is empty; "),
+        (with("\"hostname\": \"\""), "line 3, column 37, at hostname: the host name is empty; "),
         (
             SHORT.replace("fa:16", "fa-16"),
             "line 4, column 93, at ports[0].mac_address: \"fa-16:3e:11:22:01\" is not a MAC",

@@ -137,31 +137,6 @@ text_value! {
     }
 }
 
-text_value! {
-    /// A host name as Nova 34 stores them: what its API accepts, and the Latin-1 letters and digits that Nova keeps in a
-    /// host name made of a display name.
-    HostNameText(Box<str>),
-    "a host name in quotes",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[0-9A-Za-z._ª²³µ¹º¼-¾ß-öø-ÿ-]*$"},
-    |text| {
-        const LONGEST: usize = 255;
-        let is_allowed = |c: char| match c {
-            '-' | '.' | '_' => true,
-            c if c.is_ascii() => c.is_ascii_alphanumeric(),
-            c => c <= '\u{ff}' && c.is_alphanumeric() && c.to_lowercase().eq([c]),
-        };
-        if let Some(c) = text.chars().find(|c| !is_allowed(*c)) {
-            let problem = format!("a host name cannot contain {c:?}");
-            return Err(refusal(problem, "use letters, digits, dashes, dots and underscores, or leave the field out"));
-        }
-        match text.chars().count() {
-            0 => Err(refusal("the host name is empty", "write one, or leave the field out")),
-            1..=LONGEST => Ok(text.into()),
-            length => Err(refusal(format!("the host name has {length} characters"), "use at most 255")),
-        }
-    }
-}
-
 /// Keys and values in the order they are written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metadata(pub(super) Vec<(Box<str>, Box<str>)>);

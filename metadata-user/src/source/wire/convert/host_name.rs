@@ -1,9 +1,47 @@
-//! The host name that an instance gets when its document names none: what Nova 34 makes of the display name.
+//! Host names: which ones a document may give, and which one an instance gets otherwise: what Nova 34 makes of the display
+//! name.
 
+use schemars::{Schema, SchemaGenerator, json_schema};
 use uuid::Uuid;
+
+use super::super::error::Fault;
+use super::fault;
+
+/// The longest name that a document may give, in characters; Nova's API has the same limit.
+const LONGEST_GIVEN: usize = 255;
 
 /// The longest name, of Nova's: what `dnsmasq` takes as one label.
 const LONGEST: usize = 63;
+
+/// Refuses a host name that Nova 34 does not store. It stores what its API accepts, and the Latin-1 letters and digits that
+/// it keeps in a host name made of a display name.
+pub(super) fn check(name: &str) -> Result<(), Fault> {
+    let is_allowed = |c: char| match c {
+        '-' | '.' | '_' => true,
+        c if c.is_ascii() => c.is_ascii_alphanumeric(),
+        c => c <= '\u{ff}' && c.is_alphanumeric() && c.to_lowercase().eq([c]),
+    };
+    let refused = |problem: String, remedy| Err(fault(["hostname"], problem, remedy));
+    if let Some(c) = name.chars().find(|c| !is_allowed(*c)) {
+        let remedy = "use letters, digits, dashes, dots and underscores, or leave the field out";
+        return refused(format!("a host name cannot contain {c:?}"), remedy);
+    }
+    match name.chars().count() {
+        0 => refused("the host name is empty".to_owned(), "write one, or leave the field out"),
+        1..=LONGEST_GIVEN => Ok(()),
+        length => refused(format!("the host name has {length} characters"), "use at most 255"),
+    }
+}
+
+/// Returns the schema of what [`check`] accepts.
+pub(in crate::source::wire) fn schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["string", "null"],
+        "minLength": 1,
+        "maxLength": LONGEST_GIVEN,
+        "pattern": "^[0-9A-Za-z._ª²³µ¹º¼-¾ß-öø-ÿ-]*$"
+    })
+}
 
 /// Returns the host name of an instance without a display name.
 pub(super) fn unnamed(uuid: Uuid) -> Box<str> {
