@@ -55,9 +55,7 @@ pub(super) fn record(document: Document, origin: Origin) -> Result<InstanceRecor
     }
     let display_name = match document.display_name {
         Some(name) => name,
-        None => {
-            Some(document.hostname.as_ref().map_or_else(|| host_name::unnamed(uuid), Clone::clone))
-        }
+        None => Some(document.hostname.as_ref().map_or_else(|| host_name::unnamed(uuid), Clone::clone)),
     };
     let hostname = match (document.hostname, &display_name) {
         (Some(hostname), _) => hostname,

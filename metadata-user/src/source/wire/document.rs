@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::policy::PolicyDocument;
 use super::value::{
-    Base64Text, MacText, Metadata, NonEmptyText, UuidText, choice, choice_or_default, nullable,
-    optional_choice, or_default,
+    Base64Text, MacText, Metadata, NonEmptyText, UuidText, choice, choice_or_default, nullable, optional_choice,
+    or_default,
 };
 
 mod port;
