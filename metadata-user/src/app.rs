@@ -1,4 +1,4 @@
-//! The daemon: the only module that knows all others, and the only one that starts long-lived tasks.
+//! The daemon: the only module that knows all others, and the one that starts every long-lived part.
 //!
 //! The order of start, and why:
 //! 1. the log, so that everything after it is in it;

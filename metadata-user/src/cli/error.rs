@@ -1,11 +1,12 @@
 //! Why a verb failed, and the exit status of that.
 
+pub(super) mod instance;
+
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
 use super::exit;
-use super::instance::InstanceError;
 use crate::admin::client::ClientError;
 use crate::admin::socket::SocketError;
 use crate::app::AppError;
@@ -16,6 +17,7 @@ use crate::source::StartError;
 use crate::source::nova::NovaStartError;
 use crate::source::vendordata::TlsError;
 use crate::telemetry::TelemetryError;
+use instance::InstanceError;
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]

@@ -7,9 +7,9 @@
 //! Left out: what lies between documents, such as two that claim one tap; `metadatad ports` tells that.
 
 mod apply;
+mod change;
 mod directory;
 mod documents;
-mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod list;
@@ -21,13 +21,14 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::error::CliError;
+use super::error::instance::{InstanceError, PropertyError};
 use super::exit;
 use crate::config;
 use crate::record::InstanceId;
 use crate::source::wire;
-use documents::{Decision, Documents, Outcome, Stored};
-pub(super) use error::InstanceError;
-use property::{Assignment, PropertyError};
+use change::{Decision, Outcome, Stored};
+use documents::Documents;
+use property::Assignment;
 
 /// What is done with documents.
 #[derive(Debug, Subcommand)]
@@ -228,7 +229,7 @@ fn report(
     documents: &Documents,
     id: InstanceId,
     dry_run: bool,
-    decide: &mut documents::Decide<'_>,
+    decide: &mut change::Decide<'_>,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
     if !dry_run {

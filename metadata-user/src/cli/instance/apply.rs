@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::documents::{Decision, Stored};
+use super::change::{Decision, Stored};
 use super::{CliError, InstanceError, OfNode, exit, read_file, report};
 use crate::config;
 use crate::record::InstanceId;

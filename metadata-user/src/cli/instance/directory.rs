@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::documents::{ATTEMPTS, Decide, Decision, Outcome, Stored, uuid_of};
-use super::error::InstanceError;
+use super::change::{ATTEMPTS, Decide, Decision, Outcome, Stored, uuid_of};
+use crate::cli::error::instance::InstanceError;
 use crate::durable::{Draft, PRIVATE};
 use crate::record::InstanceId;
 use crate::source::directory;

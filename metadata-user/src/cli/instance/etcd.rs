@@ -13,8 +13,8 @@ use std::time::Duration;
 use etcd_client::{Client, Compare, CompareOp, Error, GetOptions, KeyValue, KvClient, Txn, TxnOp};
 use tokio::runtime::{Builder, Runtime};
 
-use super::documents::{ATTEMPTS, Decide, Decision, Outcome, Stored};
-use super::error::InstanceError;
+use super::change::{ATTEMPTS, Decide, Decision, Outcome, Stored};
+use crate::cli::error::instance::InstanceError;
 use crate::config::etcd::Etcd;
 use crate::record::InstanceId;
 use crate::source::etcd::connect::connect;

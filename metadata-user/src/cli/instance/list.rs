@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::documents::Stored;
+use super::change::Stored;
 use super::{CliError, OfNode, exit};
 use crate::cli::{print_json, table};
 use crate::config;

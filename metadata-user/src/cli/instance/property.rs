@@ -19,32 +19,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Map, Value};
 
 use crate::base64;
+use crate::cli::error::instance::PropertyError;
 use crate::source::wire;
-
-/// Why a property cannot be read, set or unset.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::cli) enum PropertyError {
-    #[error("a document has no property {0}; `metadatad schema` lists the fields")]
-    Unknown(String),
-    #[error("{0} does not name an element of a list; write its number from 0, like ports.0")]
-    NoNumber(String),
-    #[error("{0} has no properties below it; leave out what follows")]
-    NoParts(String),
-    #[error("`{0}` has no value; write key=text, key=@file or key:=JSON")]
-    NoValue(String),
-    #[error(
-        "the value of {path} is neither text in the schema nor JSON: {problem}; write JSON, like 5, true or [\"a\"]"
-    )]
-    NotJson { path: String, problem: String },
-    #[error("the file for {0} is not text; give it to user_data_b64, which takes any bytes")]
-    NotText(String),
-    #[error("the uuid names the document and cannot be changed; `metadatad instance apply` writes another document")]
-    Uuid,
-    #[error("{path} is beyond the end of the list, which has {length} elements; the next one is number {length}")]
-    BeyondEnd { path: String, length: usize },
-    #[error("the stored document cannot be edited: {0}; replace it with `metadatad instance apply`")]
-    NotEditable(String),
-}
 
 /// One step into a document.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::*;
-use crate::cli::instance::documents::Decision::{Leave, Remove, Write as Put};
+use crate::cli::instance::change::Decision::{Leave, Remove, Write as Put};
 
 const ID: &str = "0171c6ae-ed6b-4787-bf6b-45a1db501aa3";
 
