@@ -24,7 +24,6 @@ pub(super) const LEVELS: &[Level] = &[
             "links",
             "metrics",
             "percent",
-            "policy",
             "readiness",
             "record",
             "secret",
@@ -33,6 +32,7 @@ pub(super) const LEVELS: &[Level] = &[
             "worker",
         ],
     },
+    Level { name: "Values that records and configuration share", modules: &["policy"] },
 ];
 
 /// A name that only some places may use.
