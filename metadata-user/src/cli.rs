@@ -20,14 +20,15 @@ mod trace;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::client::Client;
 use crate::app;
-use crate::config::{CONFIG_PATH, Config};
+use crate::config::partial::Partial;
+use crate::config::{CONFIG_PATH, Config, ConfigError};
 
 use error::CliError;
 
@@ -46,6 +47,10 @@ struct Cli {
     /// The configuration
     #[arg(long, global = true, value_name = "PATH", default_value = CONFIG_PATH)]
     config: PathBuf,
+
+    /// The daemon's admin socket [default: admin.socket of the configuration, as far as it can be read]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,19 +61,19 @@ enum Verb {
     Status(status::Verb),
     /// Show where documents come from: revision, age, endpoints, errors; or accept another controller
     Source(source::Verb),
-    /// List the ports: whose each is, and why not where it is nobody's
+    /// List the ports: state, instance, which source decided that, and why a port is not bound
     Ports(Form),
-    /// Count each port's packets, by verdict and drop reason
+    /// Show packets by verdict and drop reason, per tap
     Counters(counters::Verb),
-    /// Show what the programs decide about a port's packets, until interrupted
+    /// Show what becomes of each metadata packet of one tap, until interrupted
     Trace(trace::Verb),
     /// List, read, change and delete documents where the source keeps them: in the directory, or in etcd
     #[command(subcommand, disable_help_subcommand = true)]
     Instance(instance::Verb),
-    /// Check a configuration, with what it names, and change nothing
+    /// Validate the configuration and the files that it names, and list settings that have no effect
     CheckConfig,
-    /// Take every program, map and pin off this node, and the responder's namespace; the daemon must not run. The
-    /// snapshot and its key stay, and are named
+    /// Remove every program, map and pin from this node, and the responder's namespace. The daemon must not run. The snapshot
+    /// and its key are kept, and listed
     Detach,
     /// Print the JSON Schema of instance documents or of the configuration, or an example configuration
     Schema(schema::Verb),
@@ -85,7 +90,7 @@ struct Form {
 /// Runs the command line and returns the exit status.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut out = io::stdout().lock();
-    let result = execute(words, &mut out).and_then(|code| match out.flush() {
+    let result = execute(words, &mut out, &mut io::stderr()).and_then(|code| match out.flush() {
         Ok(()) => Ok(code),
         Err(error) => Err(error.into()),
     });
@@ -100,8 +105,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Does what the words say, and returns the exit status.
-fn execute(words: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Result<u8, CliError> {
+/// Runs a command line, and returns the exit status. `notes` takes remarks that are not the output.
+fn execute(
+    words: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<u8, CliError> {
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(help) if !help.use_stderr() => {
@@ -114,25 +123,63 @@ fn execute(words: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Re
             return Ok(exit::USAGE);
         }
     };
-    match &cli.verb {
-        Verb::Schema(verb) => return verb.execute(out),
-        Verb::Instance(instance::Verb::Validate(verb)) => return verb.execute(out),
-        _ => {}
+    if cli.socket.is_some() && matches!(cli.verb, Verb::Run | Verb::Instance(_) | Verb::CheckConfig | Verb::Schema(_)) {
+        return Err(CliError::SocketUnused);
     }
-    let config = Config::load(&cli.config)?;
-    let client = Client::new(&config.admin.socket);
+    let client =
+        |notes: &mut dyn Write| Ok::<_, CliError>(Client::new(&socket(cli.socket.as_deref(), &cli.config, notes)?));
     match cli.verb {
-        Verb::Run => app::run(&config).map(|()| exit::OK).map_err(CliError::from),
-        Verb::Status(verb) => verb.execute(&client, out),
-        Verb::Source(verb) => verb.execute(&client, out),
-        Verb::Ports(form) => ports::execute(form, &client, out),
-        Verb::Counters(verb) => verb.execute(&client, out),
-        Verb::Trace(verb) => verb.execute(&client, out),
-        Verb::Instance(verb) => verb.execute(&config.source, out),
-        Verb::CheckConfig => check_config::execute(&cli.config, &config, out),
-        Verb::Detach => detach::execute(&config, &client, out),
+        Verb::Run => app::run(&Config::load(&cli.config)?).map(|()| exit::OK).map_err(CliError::from),
+        Verb::Status(verb) => verb.execute(&client(notes)?, out),
+        Verb::Source(verb) => verb.execute(&client(notes)?, out),
+        Verb::Ports(form) => ports::execute(form, &client(notes)?, out),
+        Verb::Counters(verb) => verb.execute(&client(notes)?, out),
+        Verb::Trace(verb) => verb.execute(&client(notes)?, out),
+        Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),
+        Verb::Instance(verb) => verb.execute(&source_table(&cli.config, notes)?, out),
+        Verb::CheckConfig => check_config::execute(&cli.config, &Config::load(&cli.config)?, out),
+        Verb::Detach => {
+            let target = detach::Target::of(&cli.config, cli.socket, notes)?;
+            detach::execute(&target, out)
+        }
         Verb::Schema(verb) => verb.execute(out),
     }
+}
+
+/// Returns the admin socket: the one given, else the configuration's as far as that can be read, else the default.
+fn socket(given: Option<&Path>, config: &Path, notes: &mut dyn Write) -> Result<PathBuf, CliError> {
+    if let Some(socket) = given {
+        return Ok(socket.to_owned());
+    }
+    let partial = Partial::load(config);
+    let (socket, origin) = match partial.socket() {
+        Some(socket) => (socket, "as far as it can be read"),
+        None => (Config::default().admin.socket, "the default"),
+    };
+    if let Some(error) = partial.error() {
+        note(notes, error, &format!("using the socket {}, {origin}", socket.display()))?;
+    }
+    Ok(socket)
+}
+
+/// Returns where documents are kept, which is all of the configuration that commands on them need.
+fn source_table(config: &Path, notes: &mut dyn Write) -> Result<crate::config::Source, CliError> {
+    let partial = Partial::load(config);
+    let source = partial.source();
+    match (source, partial.into_error()) {
+        (Some(source), None) => Ok(source),
+        (Some(source), Some(error)) => {
+            note(notes, &error, "using its [source], which is accepted")?;
+            Ok(source)
+        }
+        (None, Some(error)) => Err(error.into()),
+        (None, None) => Ok(Config::load(config)?.source),
+    }
+}
+
+/// Writes a remark about a configuration that is not accepted.
+fn note(notes: &mut dyn Write, error: &ConfigError, consequence: &str) -> Result<(), CliError> {
+    Ok(writeln!(notes, "metadatad: warning: {}; {consequence}", crate::error_text::chain(error))?)
 }
 
 /// Runs one conversation with the daemon.

@@ -291,11 +291,11 @@ pub struct Http {
 pub enum State {
     /// Answered with an instance's data.
     Bound,
-    /// Answered with 503: nobody says whose it is.
+    /// Answered with 503: its instance is not known.
     Held,
     /// Left to whatever else serves it.
     Passed,
-    /// Answered with 503: it is not certain whose it is.
+    /// Answered with 503: its instance is not certain.
     Refused,
     /// Not served: something could not be done.
     Failed,
@@ -320,7 +320,10 @@ impl State {
 pub struct PortStatus {
     /// Interface index.
     pub ifindex: u32,
-    /// Interface name.
+    /// The tap: the name of its interface.
+    #[serde(default)]
+    pub tap: String,
+    /// The same as `tap`. Deprecated: it goes with the next minor version.
     pub name: String,
     /// Tag of its binding.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -336,7 +339,7 @@ pub struct PortStatus {
     /// The port's UUID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
-    /// Who says so: `open vswitch`, `libvirt` or `document`.
+    /// Which source decided that: `open vswitch`, `libvirt` or `document`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
     /// Its MAC.
@@ -367,7 +370,10 @@ pub struct Allowed {
 pub struct PortCounters {
     /// Interface index.
     pub ifindex: u32,
-    /// Interface name.
+    /// The tap: the name of its interface.
+    #[serde(default)]
+    pub tap: String,
+    /// The same as `tap`. Deprecated: it goes with the next minor version.
     pub name: String,
     /// Packets by verdict or drop reason; all that there are, zero or not.
     pub packets: BTreeMap<String, u64>,

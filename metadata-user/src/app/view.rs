@@ -112,7 +112,12 @@ impl Inspect for View {
         };
         let counted = parts.ports.all().into_iter().filter_map(|(ifindex, port)| {
             let counters = parts.counters.get(ifindex)?;
-            Some(PortCounters { ifindex: ifindex.0, name: port.name, packets: packets(&counters) })
+            Some(PortCounters {
+                ifindex: ifindex.0,
+                tap: port.name.clone(),
+                name: port.name,
+                packets: packets(&counters),
+            })
         });
         counted.collect()
     }
@@ -259,6 +264,7 @@ fn state(state: &PortState) -> State {
 fn port_status(ifindex: IfIndex, view: PortView) -> PortStatus {
     let mut status = PortStatus {
         ifindex: ifindex.0,
+        tap: view.name.clone(),
         name: view.name,
         tag: view.tag.map(|tag| tag.0),
         state: state(&view.state),

@@ -8,7 +8,8 @@ use crate::admin::client::Client;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Verb {
-    /// Only this port: the name of its interface
+    /// Only this tap
+    #[arg(value_name = "TAP")]
     port: Option<String>,
 
     #[command(flatten)]
@@ -40,7 +41,7 @@ impl Verb {
                 }
             }
         }
-        table::print(["INTERFACE", "COUNTER", "PACKETS"], &rows, out)?;
+        table::print(["TAP", "COUNTER", "PACKETS"], &rows, out)?;
         Ok(exit::OK)
     }
 }

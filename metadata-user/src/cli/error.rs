@@ -32,9 +32,11 @@ pub(super) enum CliError {
     Detach(#[from] DetachError),
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    #[error("--socket has no effect here; it goes with status, source, ports, counters, trace and detach")]
+    SocketUnused,
     #[error("a daemon runs on this node: {} answers; stop it first", .0.display())]
     DaemonRuns(PathBuf),
-    #[error("no port has the interface {0}; `metadatad ports` lists them")]
+    #[error("no port has the tap {0}; `metadatad ports` lists them")]
     NoSuchPort(String),
     #[error("starting a thread")]
     Runtime(#[source] io::Error),
@@ -53,7 +55,8 @@ impl CliError {
     pub(super) fn exit(&self) -> u8 {
         match self {
             Self::NoSuchPort(_) | Self::Client(ClientError::NoSuchPort(_)) => exit::ABSENT,
-            Self::Config(ConfigError::Invalid { .. })
+            Self::SocketUnused => exit::USAGE,
+            Self::Config(ConfigError::Invalid { .. } | ConfigError::TooLarge { .. })
             | Self::App(
                 AppError::VendordataJson { .. }
                 | AppError::Telemetry(TelemetryError::Filter { .. })

@@ -4,7 +4,7 @@
 pub const OK: u8 = 0;
 /// `status`: not ready; with `--check`, also something to repair.
 pub const NOT_WELL: u8 = 1;
-/// `EX_USAGE`: the command line is not one.
+/// `EX_USAGE`: usage error.
 pub const USAGE: u8 = 64;
 /// `EX_DATAERR`: a document cannot be used.
 pub const BAD_DOCUMENT: u8 = 65;
@@ -26,11 +26,11 @@ pub(super) const HELP: &str = "\
 Exit status:
   0   done; `status`: the daemon is ready
   1   `status`: not ready, or with --check something to repair
-  64  the command line is not one
+  64  usage error
   65  a document cannot be used
-  66  what was named is not there: a port, an instance, a property, a file
+  66  not found: a port, an instance, a property, a file
   69  no daemon or no controller answers, or another daemon does
   70  anything else
-  75  somebody else changed the document meanwhile: try again
+  75  the document was changed by others meanwhile: try again
   77  a privilege is missing
-  78  the configuration, or a file that it names, is not possible; or the kernel lacks something";
+  78  the configuration, or a file that it names, is not valid; or the kernel lacks something";

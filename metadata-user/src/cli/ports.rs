@@ -13,11 +13,7 @@ pub(super) fn execute(form: Form, client: &Client, out: &mut dyn Write) -> Resul
         print_json(&ports, out)?;
     } else {
         let rows: Vec<_> = ports.into_iter().map(row).collect();
-        table::print(
-            ["INTERFACE", "INDEX", "STATE", "INSTANCE", "PORT", "ORIGIN", "MAC", "ATTACHED", "REASON"],
-            &rows,
-            out,
-        )?;
+        table::print(["TAP", "INDEX", "STATE", "INSTANCE", "PORT", "ORIGIN", "MAC", "ATTACHED", "REASON"], &rows, out)?;
     }
     Ok(exit::OK)
 }

@@ -11,7 +11,7 @@ fn run(config: &Path, words: &[&str]) -> (u8, String, String) {
     let words = ["metadatad"].iter().chain(words).map(OsString::from);
     let words = words.chain([OsString::from("--config"), config.into()]);
     let mut out = Vec::new();
-    let (code, error) = match execute(words, &mut out) {
+    let (code, error) = match execute(words, &mut out, &mut io::sink()) {
         Ok(code) => (code, String::new()),
         Err(error) => (error.exit(), error.told()),
     };
@@ -106,7 +106,7 @@ fn exit_statuses_say_what_kind_of_thing_is_wrong() {
         assert!(error.contains(told), "{words:?}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
-    let (code, _, error) = run(&directory.path().join("none.toml"), &["status"]);
+    let (code, _, error) = run(&directory.path().join("none.toml"), &["check-config"]);
     assert_eq!(code, exit::CONFIG, "{error}");
     assert!(error.contains("none.toml"), "{error}");
 }
@@ -123,12 +123,14 @@ fn verbs_print_what_the_daemon_says() {
         (
             &["ports"],
             exit::OK,
-            "INTERFACE  INDEX  STATE  INSTANCE                              PORT  ORIGIN   MAC                ATTACHED  REASON\n\
-             tap1       5      bound  11111111-0000-0000-0000-000000000001  -     libvirt  fa:16:3e:00:00:01  tcx       -\n",
+            "TAP   INDEX  STATE  INSTANCE                              PORT  ORIGIN   MAC                ATTACHED  REASON\n\
+             tap1  5      bound  11111111-0000-0000-0000-000000000001  -     libvirt  fa:16:3e:00:00:01  tcx       -\n",
         ),
         (&["ports", "--json"], exit::OK, "\"state\": \"bound\""),
-        (&["counters"], exit::OK, "INTERFACE  COUNTER   PACKETS\ntap1       to_guest  7\n"),
-        (&["counters", "tap1", "--all"], exit::OK, "tap1       spoofed_ip  0\n"),
+        (&["ports", "--json"], exit::OK, "\"tap\": \"tap1\",\n    \"name\": \"tap1\""),
+        (&["counters", "--json"], exit::OK, "\"tap\": \"tap1\",\n    \"name\": \"tap1\""),
+        (&["counters"], exit::OK, "TAP   COUNTER   PACKETS\ntap1  to_guest  7\n"),
+        (&["counters", "tap1", "--all"], exit::OK, "tap1  spoofed_ip  0\n"),
         (&["counters", "--json"], exit::OK, "\"to_guest\": 7"),
         (&["trace", "tap1"], exit::OK, "first\nsecond\n"),
     ] {
@@ -144,6 +146,58 @@ fn verbs_print_what_the_daemon_says() {
     let (code, _, error) = run(&config, &["detach"]);
     assert_eq!(code, exit::UNAVAILABLE, "{error}");
     assert!(error.contains("stop it first"), "{error}");
+}
+
+#[test]
+fn commands_that_need_the_socket_work_while_the_configuration_is_broken() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+    let (directory, socket) = runtime.block_on(async { serve() });
+    let admin = format!("[admin]\nsocket = {socket:?}\n");
+    let run = |text: &str, words: &[&str]| {
+        let path = config(directory.path(), text);
+        let words = ["metadatad"].iter().chain(words).map(OsString::from);
+        let words = words.chain([OsString::from("--config"), path.into()]);
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        let code = execute(words, &mut out, &mut notes).unwrap_or_else(|error| error.exit());
+        (code, String::from_utf8(notes).expect("text"))
+    };
+    let (code, notes) = run(&admin, &["status"]);
+    assert_eq!((code, notes.as_str()), (exit::OK, ""));
+    for text in [
+        format!("{admin}[ports]\nunbound = 1\n"),
+        format!("{admin}timeout = 1\n"),
+        format!("[http\nthreads = 2\n{admin}"),
+        format!("{admin}[log]\nfilter = 'info\n"),
+    ] {
+        for words in [&["status"][..], &["ports"], &["counters"], &["trace", "tap1"], &["source"]] {
+            let (code, notes) = run(&text, words);
+            assert_eq!(code, exit::OK, "{text} {words:?}: {notes}");
+            assert!(notes.contains("metadatad.toml:") && notes.contains(&*socket.to_string_lossy()), "{notes}");
+            assert_eq!(notes.lines().count(), 1, "{notes}");
+        }
+        // The daemon is asked there too, before anything is removed.
+        assert_eq!(run(&text, &["detach"]).0, exit::UNAVAILABLE, "{text}");
+    }
+    let socket = socket.to_str().expect("text");
+    assert_eq!(run("[admin]\nsocket = 1", &["status", "--socket", socket]), (exit::OK, String::new()));
+    // What is not certain is not detached.
+    assert_eq!(run("[admin]\nsocket = 1", &["detach"]).0, exit::CONFIG);
+    assert_eq!(run("[bpf]\npin_dir = 'x'", &["detach", "--socket", socket]).0, exit::CONFIG);
+    assert_eq!(run("", &["run", "--socket", socket]).0, exit::USAGE);
+}
+
+#[test]
+fn commands_on_documents_need_the_source_only() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = format!("[source]\npath = {:?}\n", directory.path());
+    for (text, expected) in [
+        (format!("{source}[ports]\nunbound = 1\n"), exit::OK),
+        (format!("{source}kind = 'consul'\n"), exit::CONFIG),
+        (format!("{source}[ports\n"), exit::CONFIG),
+    ] {
+        let (code, _, error) = run(&config(directory.path(), &text), &["instance", "list"]);
+        assert_eq!(code, expected, "{text}: {error}");
+    }
 }
 
 #[test]

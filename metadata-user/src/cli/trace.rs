@@ -8,7 +8,8 @@ use crate::admin::client::Client;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Verb {
-    /// The port: the name of its interface
+    /// The tap
+    #[arg(value_name = "TAP")]
     port: String,
 }
 

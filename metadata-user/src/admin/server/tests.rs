@@ -74,6 +74,7 @@ impl Inspect for Sample {
     fn ports(&self) -> Vec<PortStatus> {
         vec![PortStatus {
             ifindex: 5,
+            tap: "tap1".to_owned(),
             name: "tap1".to_owned(),
             tag: Some(9),
             state: State::Bound,
@@ -90,7 +91,7 @@ impl Inspect for Sample {
 
     fn counters(&self) -> Vec<PortCounters> {
         let packets = [("to_guest", 7), ("spoofed_ip", 0)].map(|(name, count)| (name.to_owned(), count)).into();
-        vec![PortCounters { ifindex: 5, name: "tap1".to_owned(), packets }]
+        vec![PortCounters { ifindex: 5, tap: "tap1".to_owned(), name: "tap1".to_owned(), packets }]
     }
 
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use crate::cli::{self, exit};
@@ -37,7 +38,7 @@ impl World {
         let words = ["metadatad", "instance"].iter().chain(words).map(OsString::from);
         let words = words.chain([OsString::from("--config"), self.path("m.toml").into()]);
         let mut out = Vec::new();
-        let (code, error) = match cli::execute(words, &mut out) {
+        let (code, error) = match cli::execute(words, &mut out, &mut io::sink()) {
             Ok(code) => (code, String::new()),
             Err(error) => (error.exit(), error.told()),
         };
