@@ -11,9 +11,10 @@
 //! Left out: where records come from (`source`), and who is asking (`identity`).
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dashmap::DashMap;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
@@ -269,7 +270,7 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, Index> {
         // Nothing that runs under the lock leaves it half-changed but a panic in allocation.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock()
     }
 }
 
