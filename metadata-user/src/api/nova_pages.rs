@@ -5,9 +5,9 @@
 //! - spellings of a path, methods and errors are those of [`super::RenderedInstance`], which are Nova's;
 //! - `random_seed` is fresh in every answer: a copy would hand out one seed for ever. All other bytes are Nova's;
 //! - equal bodies of one instance are one piece of memory;
-//! - a path that is not kept is asked for only if Nova could have it: nothing is looked up below a leaf (Nova crashes
-//!   there), in an unknown version, or by a name that is overlong or has other characters than Nova's names: proxies
-//!   before Nova take offence at such.
+//! - a path that is not kept is asked for only if Nova could have it: nothing is looked up that a kept listing does not
+//!   name, below a leaf (Nova crashes there), in an unknown version, or by a name that is overlong or has other characters
+//!   than Nova's names, which proxies before Nova may refuse. Once all listings are kept, nothing is looked up.
 //!
 //! Ours, not Nova's: a second POST of a password is 409 as soon as the first is kept, and an empty one is not sent to Nova.
 
@@ -30,6 +30,9 @@ pub const NOT_FOUND_TEXT: &str = "404 Not Found\n\nThe resource could not be fou
 
 /// Longest path that is asked for: every name in Nova's trees is far shorter.
 const LONGEST_PATH: usize = 255;
+
+/// What every version of the OpenStack tree has without listing it.
+const UNLISTED: [&str; 2] = ["version", "network_data.json"];
 
 /// What comes before the seed in `meta_data.json`, as Python writes it.
 const SEED_KEY: &[u8] = b"\"random_seed\": \"";
@@ -219,7 +222,7 @@ impl NovaPages {
         Reply::Answer(found::answer(found, request))
     }
 
-    /// Tells whether Nova could have a path, as far as the pages show.
+    /// Tells whether Nova could have a path, as far as the pages show: what a kept listing does not name, it has not.
     fn may_exist(&self, path: &str) -> bool {
         if path.len() > LONGEST_PATH || !percent::is_plain(path) {
             return false;
@@ -232,30 +235,73 @@ impl NovaPages {
             return rest.is_empty();
         };
         match (version, name) {
-            ("content", name) => !name.is_empty() && !name.contains('/'),
+            ("content", name) => !name.is_empty() && !name.contains('/') && self.may_be_file(name),
             // Nova crashes.
             (_, "content") => false,
-            (version, name) => !name.contains('/') && self.is_version("openstack", version),
+            (version, name) => {
+                !name.contains('/') && self.is_version("openstack", version) && self.may_be_document(version, name)
+            }
         }
+    }
+
+    /// Tells whether a version of the OpenStack tree could have a document.
+    fn may_be_document(&self, version: &str, name: &str) -> bool {
+        match self.pages.get(&*format!("openstack/{version}")) {
+            None => true,
+            Some(listing) => UNLISTED.contains(&name) || listing.lists(name),
+        }
+    }
+
+    /// Tells whether there could be a file for the guest's network configuration: `meta_data.json` names them.
+    fn may_be_file(&self, name: &str) -> bool {
+        let path = format!("\"/content/{name}\"");
+        let names = |page: &Page| page.body.windows(path.len()).any(|bytes| bytes == path.as_bytes());
+        self.pages.get("openstack/latest/meta_data.json").is_none_or(names)
     }
 
     fn may_exist_in_ec2(&self, path: &str) -> bool {
         let (version, rest) = path.split_once('/').unwrap_or((path, ""));
-        let ends = rest.match_indices('/').map(|(end, _)| end);
-        self.is_version("", version) && ends.map(|end| &rest[..end]).all(|above| !self.is_leaf(version, above))
+        if !self.is_version("", version) {
+            return false;
+        }
+        let mut above = String::new();
+        let mut names = rest.split('/').filter(|name| !name.is_empty()).peekable();
+        while let Some(name) = names.next() {
+            if !self.may_lead(version, &above, name, names.peek().is_some()) {
+                return false;
+            }
+            above = if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") };
+        }
+        true
+    }
+
+    /// Tells whether the listing `above` could name something, which is a listing itself if `is_listing`. `latest` has
+    /// what any version has, and what is a leaf in one version is one in all.
+    fn may_lead(&self, version: &str, above: &str, name: &str, is_listing: bool) -> bool {
+        let page = |version: &str| match above {
+            "" => self.pages.get(version),
+            above => self.pages.get(&*format!("{version}/{above}")),
+        };
+        let Some(listing) = page(version).or_else(|| page("latest")) else { return true };
+        let is_keys = above.ends_with("/public-keys");
+        let is_key = above.rsplit_once('/').is_some_and(|(above, _)| above.ends_with("/public-keys"));
+        listing.is_found() && listing.body.split(|byte| *byte == b'\n').any(|line| names(line, name, is_keys, is_listing))
+            // Nova has the key's name there, and does not list it.
+            || is_key && name == "_name" && !is_listing && listing.is_found()
     }
 
     fn is_version(&self, list: &str, version: &str) -> bool {
         self.pages.get(list).is_some_and(|list| list.lists(version))
     }
+}
 
-    /// Tells whether a listing has the name without a slash. What is a leaf in one version is one in all.
-    fn is_leaf(&self, version: &str, path: &str) -> bool {
-        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-        [version, "latest"].into_iter().any(|version| {
-            let above = if above.is_empty() { version.to_owned() } else { format!("{version}/{above}") };
-            self.pages.get(&*above).is_some_and(|list| list.lists(name))
-        })
+/// Tells whether a line of a listing names something: `name`, `name/` if it is a listing, or `0=name` among keys.
+fn names(line: &[u8], name: &str, is_keys: bool, is_listing: bool) -> bool {
+    match line.strip_prefix(name.as_bytes()) {
+        Some([]) => !is_listing,
+        Some(b"/") => true,
+        Some([b'=', ..]) => is_keys,
+        _ => false,
     }
 }
 
@@ -388,10 +434,9 @@ mod tests {
             "openstack/latest",
             "openstack/2018-08-27/version",
             "openstack/latest/anything",
-            "openstack/content/0000",
             "2009-04-04/user-data",
+            "2009-04-04/meta-data/public-keys/0/_name",
             "2009-04-04/meta-data/public-keys/0/openssh-key",
-            "latest/unlisted/x",
         ] {
             assert_eq!(ask(&copied, "GET", &format!("/{path}"), b""), Reply::Fetch(path.to_owned()));
         }
@@ -399,10 +444,18 @@ mod tests {
         for target in [
             "/openstack/2012-08-10/meta_data.json",
             "/openstack/content",
+            "/openstack/content/0000",
             "/openstack/latest/content",
             "/openstack/latest/content/0000",
             "/openstackx",
             "/ec2/openstack/latest",
+            "/latest/unlisted/x",
+            "/latest/api/token",
+            "/2009-04-04/api/token",
+            "/latest/dynamic/instance-identity/document",
+            "/latest/meta-data/iam/security-credentials/",
+            "/latest/meta-data/tags/instance",
+            "/latest/meta-data/public-keys/1/openssh-key",
             "/nonsense",
             "/latest/meta-data/hostname/x",
             "/2009-04-04/meta-data/hostname/x/y",

@@ -8,6 +8,17 @@ use super::cloud::{Ask, Node, uuid};
 /// Cases that need no options of Nova's own.
 const CASES: [&str; 8] =
     ["plain", "block-devices", "multi-nic", "unicode", "injected", "ipv6-only", "no-network", "gzip-userdata"];
+/// What clients look for that know another cloud's service, and Nova does not have.
+const CLIENTS: [&str; 8] = [
+    "/latest/api/token",
+    "/latest/dynamic/instance-identity/document",
+    "/latest/meta-data/iam/security-credentials/",
+    "/latest/meta-data/tags/instance",
+    "/latest/meta-data/network/interfaces/macs/",
+    "/2009-04-04/dynamic/instance-identity/document",
+    "/2007-01-19/unheard-of",
+    "/1.0/meta-data/placement/availability-zone",
+];
 /// Headers that say who is asking, between agent and Nova.
 const IDENTITY: [&str; 4] = ["x-instance-id", "x-tenant-id", "x-instance-id-signature", "x-forwarded-for"];
 
@@ -48,6 +59,7 @@ fn what_nova_answers_guests_read() {
     facts.iter().for_each(|facts| node.boot(facts));
     node.wait_current();
     let (mut compared, mut kept) = (0, 0);
+    let mut answers = Vec::new();
     for (case, facts) in CASES.iter().zip(&facts) {
         for ask in requests(case) {
             let Some(nova) = ask.of_nova(&nova, facts) else {
@@ -56,10 +68,14 @@ fn what_nova_answers_guests_read() {
             };
             let guest = node.ask(&uuid(facts), &ask);
             assert_eq!(guest.without_seed(), nova.without_seed(), "{case} {ask:?}");
+            answers.push((uuid(facts), ask, guest.without_seed()));
             compared += 1;
         }
     }
     nova.stop();
+    for (id, ask, before) in &answers {
+        assert_eq!(node.ask(id, ask).without_seed(), *before, "without Nova: {id} {ask:?}");
+    }
     for facts in &facts {
         let copied = node.store.nova_pages(metadata_user::record::InstanceId(uuid(facts).parse().unwrap())).unwrap();
         for (path, page) in copied.pages() {
@@ -68,7 +84,12 @@ fn what_nova_answers_guests_read() {
             assert_eq!(answer.status, page.status().code(), "{path}: {answer:?}");
             kept += 1;
         }
-        assert_eq!(node.get(&uuid(facts), "/2007-01-19/unheard-of").status, 503, "nobody can say");
+        for path in CLIENTS {
+            for method in ["GET", "PUT", "HEAD"] {
+                let ask = Ask { method: method.to_owned(), ..Ask::get(path) };
+                assert_eq!(node.ask(&uuid(facts), &ask).status, 404, "{method} {path}");
+            }
+        }
     }
     eprintln!("{compared} answers compared, {kept} kept");
     assert!(compared > 1000 && kept > 800, "{compared} {kept}");

@@ -1,8 +1,12 @@
-//! What is read ahead of any request: what clients of guests ask for.
+//! What is read before any request asks for it: everything that Nova has for an instance.
 //!
-//! cloud-init takes the newest version up to 2018-08-27 that is listed, and has asked for older ones; Cloudbase-Init,
-//! Ignition and Afterburn take `latest`, CirrOS 2009-04-04 of the EC2 tree. Everything else is read when it is first asked
-//! for.
+//! Promises: no page is read twice that is the same in all versions. Nova builds a value once, and a version decides only
+//! whether it is there: so dated versions are read for what differs, which is their listings and `meta_data.json`, and
+//! share the rest with `latest`.
+
+use std::collections::BTreeMap;
+
+use crate::api::Page;
 
 /// The page that every instance has: an instance that lacks it is not known to Nova.
 pub(super) const PROOF: &str = "openstack/latest/meta_data.json";
@@ -10,28 +14,60 @@ pub(super) const PROOF: &str = "openstack/latest/meta_data.json";
 /// The lists of versions, without which no path is known to be possible.
 pub(super) const LISTS: [&str; 2] = ["", "openstack"];
 
-/// Versions of the OpenStack tree that are read as a whole.
-const OPENSTACK_VERSIONS: [&str; 5] = ["latest", "2018-08-27", "2016-10-06", "2015-10-15", "2012-08-10"];
+/// The version that has everything.
+const LATEST: &str = "latest";
 
-/// What there is in each version. Older ones lack the last ones, which is an answer too.
-const DOCUMENTS: [&str; 7] =
-    ["", "/meta_data.json", "/user_data", "/network_data.json", "/password", "/vendor_data.json", "/vendor_data2.json"];
+/// What there is in `latest` of the OpenStack tree beside its listing and `meta_data.json`.
+const DOCUMENTS: [&str; 5] = ["user_data", "network_data.json", "password", "vendor_data.json", "vendor_data2.json"];
 
-/// Where a file is that Nova puts into a guest's network configuration, if it does.
-const CONTENT: &str = "openstack/content/0000";
+/// The document that versions have without listing it.
+const UNLISTED: &str = "network_data.json";
 
-/// Versions of the EC2 tree whose listings are followed to their leaves.
-pub(super) const EC2_VERSIONS: [&str; 2] = ["latest", "2009-04-04"];
+/// Before the path of a file that Nova puts into a guest's network configuration, in `meta_data.json`.
+const CONTENT_PATH: &str = "\"content_path\": \"/content/";
 
 /// The page that differs at every look, where an operator's service makes it so.
 const DYNAMIC: &str = "/vendor_data2.json";
 
-/// Returns the paths of the OpenStack tree that are read, given the list of its versions.
-pub(super) fn openstack(versions: &[u8]) -> Vec<String> {
-    let is_listed = |version: &&str| lines(versions).any(|line| line == *version);
-    let versions = OPENSTACK_VERSIONS.into_iter().filter(is_listed);
-    let documents = versions.flat_map(|version| DOCUMENTS.map(|document| format!("openstack/{version}{document}")));
-    documents.chain([CONTENT.to_owned()]).collect()
+/// Returns the paths of the OpenStack tree that are read, given the list of its versions and an instance's
+/// `meta_data.json`.
+pub(super) fn openstack(list: &[u8], meta_data: &[u8]) -> Vec<String> {
+    let listings = versions(list)
+        .flat_map(|version| [format!("openstack/{version}"), format!("openstack/{version}/meta_data.json")]);
+    let documents = DOCUMENTS.iter().map(|document| format!("openstack/{LATEST}/{document}"));
+    let text = String::from_utf8_lossy(meta_data);
+    let files = text.split(CONTENT_PATH).skip(1).filter_map(|rest| rest.split('"').next());
+    let files = files.filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !name.is_empty());
+    let files: Vec<_> = files.map(|name| format!("openstack/content/{name}")).collect();
+    listings.chain(documents).chain(files).collect()
+}
+
+/// Adds to the pages that were read those of dated versions of the OpenStack tree that are the same in `latest`.
+pub(super) fn share(list: &[u8], pages: &mut BTreeMap<String, Page>) {
+    for version in versions(list) {
+        let Some(listing) = pages.get(&format!("openstack/{version}")).filter(|page| page.is_found()).cloned() else {
+            continue;
+        };
+        let has = |document: &str| document == UNLISTED || lines(listing.body()).any(|line| line == document);
+        for document in DOCUMENTS.into_iter().filter(|document| has(document)) {
+            if let Some(page) = pages.get(&format!("openstack/{LATEST}/{document}")).cloned() {
+                pages.entry(format!("openstack/{version}/{document}")).or_insert(page);
+            }
+        }
+        pages.entry(format!("openstack/{version}/version")).or_insert(listing);
+    }
+}
+
+/// Returns the versions that a list of them names, `latest` first.
+pub(super) fn versions(list: &[u8]) -> impl Iterator<Item = &str> {
+    let dated = lines(list).filter(|version| *version != LATEST && !version.is_empty() && !version.contains('/'));
+    lines(list).filter(|version| *version == LATEST).take(1).chain(dated)
+}
+
+/// Returns the path in `latest` of what a dated version of the EC2 tree has at this path.
+pub(super) fn in_latest(path: &str) -> Option<String> {
+    let (version, rest) = path.split_once('/')?;
+    (version != LATEST && version != "openstack").then(|| format!("{LATEST}/{rest}"))
 }
 
 /// Returns what a listing of the EC2 tree names below its path.
@@ -43,7 +79,8 @@ pub(super) fn listed(path: &str, listing: &[u8]) -> Vec<String> {
         Some((number, _)) if is_keys => number,
         _ => name.trim_end_matches('/'),
     });
-    names.map(|name| format!("{path}/{name}")).collect()
+    let unlisted = path.rsplit_once('/').is_some_and(|(above, _)| above.ends_with("/public-keys")).then_some("_name");
+    names.chain(unlisted).map(|name| format!("{path}/{name}")).collect()
 }
 
 /// Tells whether a path of the EC2 tree is a listing, given the listing that names it.
@@ -78,10 +115,46 @@ mod tests {
         assert!(is_listing(&keys[0], b"0=my/key"));
     }
 
+    fn page(body: &'static str) -> Page {
+        Page::found(Some("text/plain"), bytes::Bytes::from_static(body.as_bytes()))
+    }
+
     #[test]
-    fn only_versions_that_this_nova_has_are_read() {
-        let paths = openstack(b"2012-08-10\n2015-10-15\nlatest");
-        assert_eq!(paths.len(), 3 * DOCUMENTS.len() + 1);
-        assert!(paths.iter().any(|path| path == PROOF) && !paths.iter().any(|path| path.contains("2018")));
+    fn a_version_is_read_for_what_differs_and_shares_the_rest() {
+        let list = b"2012-08-10\n2015-10-15\nlatest";
+        let meta_data = br#"{"meta": {"a": "\"content_path\": \"/content/7"}, "x": {"content_path": "/content/0000"}}"#;
+        let paths = openstack(list, meta_data);
+        assert_eq!(paths.len(), 3 * 2 + DOCUMENTS.len() + 1, "{paths:?}");
+        assert_eq!(paths.last().map(String::as_str), Some("openstack/content/0000"));
+        assert!(paths.iter().any(|path| path == PROOF));
+
+        let read = [
+            ("openstack/latest", page("meta_data.json\npassword")),
+            ("openstack/2012-08-10", page("meta_data.json")),
+            ("openstack/2015-10-15", page("meta_data.json\npassword")),
+            ("openstack/latest/password", page("")),
+            ("openstack/latest/network_data.json", page("{}")),
+            ("openstack/latest/user_data", Page::not_found()),
+        ];
+        let mut pages: BTreeMap<String, Page> = read.map(|(path, page)| (path.to_owned(), page)).into();
+        share(list, &mut pages);
+        let there = |path: &str| pages.get(path).map(Page::is_found);
+        assert_eq!(there("openstack/2015-10-15/password"), Some(true));
+        assert_eq!(there("openstack/2012-08-10/password"), None, "this version has none");
+        assert_eq!(there("openstack/2012-08-10/network_data.json"), Some(true), "it is not listed, and there");
+        assert_eq!(there("openstack/2012-08-10/user_data"), None);
+        assert_eq!(pages["openstack/2012-08-10/version"], page("meta_data.json"));
+    }
+
+    #[test]
+    fn values_of_dated_versions_are_those_of_latest() {
+        assert_eq!(in_latest("1.0/meta-data/hostname").as_deref(), Some("latest/meta-data/hostname"));
+        assert_eq!(
+            (in_latest("latest/user-data"), in_latest("1.0"), in_latest("openstack/content")),
+            (None, None, None)
+        );
+        assert_eq!(versions(b"1.0\n2009-04-04\nlatest").collect::<Vec<_>>(), ["latest", "1.0", "2009-04-04"]);
+        let key = listed("1.0/meta-data/public-keys/0", b"openssh-key");
+        assert_eq!(key, ["1.0/meta-data/public-keys/0/openssh-key", "1.0/meta-data/public-keys/0/_name"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Reads everything of one instance that is read ahead.
+//! Reads everything of one instance.
 //!
 //! Promises: what is returned is of one moment, as far as Nova's answers show: the page that every instance has is the
 //! same before and after.
@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::client::{self, Client, NovaError, Requester, Urgency};
-use super::prefetch::{self, EC2_VERSIONS, LISTS, PROOF};
+use super::prefetch::{self, LISTS, PROOF};
 use crate::api::{NovaPages, Page};
 
-/// Most pages of one instance that are read ahead: several times what Nova has, should a listing lead in circles.
-const MOST_PAGES: usize = 512;
+/// Most pages of one instance that are read: several times what Nova has, should a listing lead in circles.
+const MOST_PAGES: usize = 1024;
 /// How often a pass is begun again because something changed meanwhile.
 const TRIES: usize = 3;
 
@@ -25,7 +25,7 @@ pub(super) async fn first(client: &Client, who: &Requester) -> Result<Pages, Nov
     Ok(pages)
 }
 
-/// Returns all that is read ahead, and the pages of `further` paths. A page on which Nova crashes stays as it was.
+/// Returns all that Nova has, and the pages of `further` paths. A page on which Nova crashes stays as it was.
 pub(super) async fn whole(
     client: &Client,
     who: &Requester,
@@ -36,15 +36,21 @@ pub(super) async fn whole(
     loop {
         let mut pages = first(client, who).await?;
         let listing = |pages: &Pages, path: &str| pages.get(path).map(|page| page.body().clone()).unwrap_or_default();
-        let mut paths: VecDeque<String> = prefetch::openstack(&listing(&pages, "openstack")).into();
+        let openstack = listing(&pages, "openstack");
+        let mut paths: VecDeque<String> = prefetch::openstack(&openstack, &listing(&pages, PROOF)).into();
         paths.extend(further.iter().cloned());
         let versions = listing(&pages, "");
-        let is_listed = |version: &&str| versions.split(|byte| *byte == b'\n').any(|line| line == version.as_bytes());
-        let mut listings: VecDeque<String> = EC2_VERSIONS.into_iter().filter(is_listed).map(str::to_owned).collect();
+        let mut listings: VecDeque<String> = prefetch::versions(&versions).map(str::to_owned).collect();
         while let Some((path, is_listing)) =
             listings.pop_front().map(|path| (path, true)).or_else(|| paths.pop_front().map(|path| (path, false)))
         {
             if pages.len() >= MOST_PAGES || pages.contains_key(&path) {
+                continue;
+            }
+            // `latest` comes first, on each level.
+            let same = || prefetch::in_latest(&path).and_then(|path| pages.get(&path)).filter(|page| page.is_found());
+            if let Some(page) = (!is_listing).then(same).flatten().cloned() {
+                pages.insert(path, page);
                 continue;
             }
             let page = match client.page(who, &path, Urgency::Background).await {
@@ -70,6 +76,7 @@ pub(super) async fn whole(
             }
             pages.insert(path, page);
         }
+        prefetch::share(&openstack, &mut pages);
         let proof = client.page(who, PROOF, Urgency::Background).await?;
         tries += 1;
         if tries >= TRIES || pages.get(PROOF) == Some(&proof) {
