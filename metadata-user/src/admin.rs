@@ -6,6 +6,8 @@
 //! | `GET /v1/ports` | list of [`wire::PortStatus`] |
 //! | `GET /v1/counters` | list of [`wire::PortCounters`] |
 //! | `GET /v1/source` | [`wire::Source`] |
+//! | `GET /v1/password?instance=UUID` | [`wire::Password`]: what the guest reads as its password |
+//! | `POST /v1/password/clear?instance=UUID` | [`wire::Password`], without one: the guest may post another |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
 //!
@@ -13,7 +15,7 @@
 //! errors are [`wire::Problem`] with the remedy. Within `/v1` members are only ever added.
 //!
 //! Left out: changing what a node serves. Its configuration and its source decide that; the operator only confirms a
-//! controller that has replaced another one.
+//! controller that has replaced another one, and clears a password that a guest posted.
 
 pub mod client;
 pub mod server;
@@ -25,7 +27,7 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
-use wire::{PortCounters, PortStatus, Source, Status};
+use wire::{Password, PortCounters, PortStatus, Source, Status};
 
 /// What the admin API shows. The rest of the daemon is behind this.
 pub trait Inspect: Send + Sync + 'static {
@@ -44,8 +46,36 @@ pub trait Inspect: Send + Sync + 'static {
     /// Confirms that the controller that answers now is authoritative. Completes with the number of instances that went.
     fn accept_source(&self) -> Accepting<'_>;
 
+    /// Returns an instance's password.
+    ///
+    /// # Errors
+    /// [`PasswordError`] if there is no such instance.
+    fn password(&self, instance: &str) -> Result<Password, PasswordError>;
+
+    /// Forgets the password that a guest posted.
+    ///
+    /// # Errors
+    /// [`PasswordError`] if that is not this daemon's to do.
+    fn clear_password(&self, instance: &str) -> Result<Password, PasswordError>;
+
     /// Traces the port with this interface name, until the receiver of `lines` is gone. Completes when it has begun.
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_>;
+}
+
+/// A password that cannot be read or cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    /// There is no such instance.
+    #[error("no such instance is served here; `metadatad instance list` shows those of the source")]
+    NoInstance,
+    /// The document has it.
+    #[error("its document has a password: remove it with `metadatad instance unset UUID --property password`")]
+    InDocument,
+    /// Nova has it.
+    #[error(
+        "Nova keeps this password: clear it there, with `nova clear-password UUID`, and it goes here with the next refresh"
+    )]
+    KeptByNova,
 }
 
 /// The end of the source's question; or why there was none.

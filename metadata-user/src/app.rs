@@ -167,6 +167,7 @@ fn view(shared: &Shared, content: &Content) -> Arc<View> {
         started_at: SystemTime::now(),
         readiness: shared.readiness.clone(),
         drain: shared.drain.clone(),
+        store: Arc::clone(&shared.store),
         source: content.source.state(),
         accepts: content.source.accepts(),
         snapshot: content.snapshot.clone(),

@@ -123,7 +123,12 @@ fn execute(
             return Ok(exit::USAGE);
         }
     };
-    if cli.socket.is_some() && matches!(cli.verb, Verb::Run | Verb::Instance(_) | Verb::CheckConfig | Verb::Schema(_)) {
+    let uses_socket = match &cli.verb {
+        Verb::Run | Verb::CheckConfig | Verb::Schema(_) => false,
+        Verb::Instance(verb) => matches!(verb, instance::Verb::Password(_)),
+        _ => true,
+    };
+    if cli.socket.is_some() && !uses_socket {
         return Err(CliError::SocketUnused);
     }
     let client =
@@ -136,6 +141,7 @@ fn execute(
         Verb::Counters(verb) => verb.execute(&client(notes)?, out),
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),
+        Verb::Instance(instance::Verb::Password(verb)) => verb.execute(&client(notes)?, out),
         Verb::Instance(verb) => verb.execute(&source_table(&cli.config, notes)?, out),
         Verb::CheckConfig => check_config::execute(&cli.config, &Config::load(&cli.config)?, out),
         Verb::Detach => {

@@ -6,7 +6,8 @@
 //! - the claims on a device come from whole records, never from a half-applied change;
 //! - what dynamic vendor data was answered for an instance stays, whatever becomes of its document, until the instance
 //!   goes;
-//! - a password that a guest posted is readable at once, and only the first one counts, until the instance goes.
+//! - a password that a guest posted is readable at once, and only the first one counts, until the operator clears it or
+//!   the instance goes; one of the document comes before it, and goes with the document.
 //!
 //! Left out: where records come from (`source`), and who is asking (`identity`).
 
@@ -56,6 +57,21 @@ pub struct Changes {
     pub all: u64,
     /// Instances that went.
     pub removals: u64,
+}
+
+/// What became of a posted password that was to be cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearedPassword {
+    /// It is gone, and the guest may post another.
+    Cleared,
+    /// There was none.
+    None,
+    /// The document has one, which the guest reads.
+    InDocument,
+    /// Nova keeps it.
+    KeptByNova,
+    /// There is no such instance.
+    NoInstance,
 }
 
 /// All instances of this node.
@@ -148,10 +164,8 @@ impl Store {
             index.by_device.entry(port.device_name()).or_default().insert(id);
         }
         let mut instance = RenderedInstance::new(Arc::new(record), Arc::clone(&self.cloud));
-        if let Some(password) = old.as_deref().and_then(RenderedInstance::password)
-            && instance.password().is_none()
-        {
-            instance = instance.with_password(password.clone());
+        if let Some(posted) = old.as_deref().and_then(RenderedInstance::posted) {
+            instance = instance.with_posted(Some(posted.clone()));
         }
         if let Some(old) = old {
             instance = instance.with_dynamic(Arc::clone(old.dynamic()));
@@ -209,12 +223,40 @@ impl Store {
         let _index = self.lock();
         match self.get(id) {
             Some(instance) if instance.password().is_none() => {
-                self.instances.insert(id, Content::Rendered(Arc::new(instance.with_password(password))));
+                self.instances.insert(id, Content::Rendered(Arc::new(instance.with_posted(Some(password)))));
                 self.count(0);
                 Written::Kept
             }
             Some(_) => Written::Exists,
             None => Written::Unavailable,
+        }
+    }
+
+    /// Keeps a password that a guest posted to an earlier daemon, also where the document has one.
+    pub(crate) fn restore_password(&self, id: InstanceId, password: Password) {
+        let _index = self.lock();
+        if let Some(instance) = self.get(id) {
+            self.instances.insert(id, Content::Rendered(Arc::new(instance.with_posted(Some(password)))));
+            self.count(0);
+        }
+    }
+
+    /// Forgets the password that a guest posted, so that it may post another; and says what there was to forget.
+    pub fn clear_password(&self, id: InstanceId) -> ClearedPassword {
+        let _index = self.lock();
+        let instance = match self.served(id) {
+            None => return ClearedPassword::NoInstance,
+            Some(Content::NovaPages(_)) => return ClearedPassword::KeptByNova,
+            Some(Content::Rendered(instance)) => instance,
+        };
+        if instance.posted().is_some() {
+            self.instances.insert(id, Content::Rendered(Arc::new(instance.with_posted(None))));
+            self.count(0);
+        }
+        match (instance.record().password.is_some(), instance.posted().is_some()) {
+            (true, _) => ClearedPassword::InDocument,
+            (false, true) => ClearedPassword::Cleared,
+            (false, false) => ClearedPassword::None,
         }
     }
 

@@ -12,8 +12,9 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::wire::{Accepted, PortCounters, PortStatus, Problem, Source, Status};
+use super::wire::{Accepted, Password, PortCounters, PortStatus, Problem, Source, Status};
 use crate::percent;
+use crate::record::InstanceId;
 
 /// The daemon did not answer as asked.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +110,22 @@ impl Client {
     /// See [`ClientError`].
     pub async fn accept_source(&self) -> Result<Accepted, ClientError> {
         self.ask(Method::POST, "/v1/source/accept").await
+    }
+
+    /// Asks for an instance's password.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn password(&self, instance: InstanceId) -> Result<Password, ClientError> {
+        self.get(&format!("/v1/password?instance={instance}")).await
+    }
+
+    /// Forgets the password that a guest posted.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn clear_password(&self, instance: InstanceId) -> Result<Password, ClientError> {
+        self.ask(Method::POST, &format!("/v1/password/clear?instance={instance}")).await
     }
 
     /// Starts a trace of the port with this interface name. It ends when the value is dropped.

@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::socket::AdminSocket;
-use super::wire::{Accepted, Problem};
-use super::{Inspect, TraceError};
+use super::wire::{Accepted, Password, Problem};
+use super::{Inspect, PasswordError, TraceError};
 use crate::drain::Drain;
 use crate::percent;
 use crate::server;
@@ -71,11 +71,18 @@ impl Resource {
     }
 }
 
-static RESOURCES: [Resource; 6] = [
+static RESOURCES: [Resource; 8] = [
     Resource::new(Method::GET, "/v1/status", |inspect, _| now(&inspect.status()), false),
     Resource::new(Method::GET, "/v1/ports", |inspect, _| now(&inspect.ports()), false),
     Resource::new(Method::GET, "/v1/counters", |inspect, _| now(&inspect.counters()), false),
     Resource::new(Method::GET, "/v1/source", |inspect, _| now(&inspect.source()), false),
+    Resource::new(Method::GET, "/v1/password", |inspect, query| password(query, |id| inspect.password(id)), false),
+    Resource::new(
+        Method::POST,
+        "/v1/password/clear",
+        |inspect, query| password(query, |id| inspect.clear_password(id)),
+        false,
+    ),
     Resource::new(Method::POST, "/v1/source/accept", |inspect, _| Box::pin(accept_source(inspect)), false),
     Resource::new(Method::POST, "/v1/trace", |inspect, query| Box::pin(trace(inspect, query)), true),
 ];
@@ -188,6 +195,20 @@ fn find(request: &Request<Incoming>) -> Result<&'static Resource, Refused> {
 
 fn now(value: &impl Serialize) -> Answer<'static> {
     Box::pin(ready(json(StatusCode::OK, value)))
+}
+
+fn password(query: &str, act: impl FnOnce(&str) -> Result<Password, PasswordError>) -> Answer<'static> {
+    let Some(instance) = query.split('&').find_map(|pair| pair.strip_prefix("instance=")) else {
+        let problem = problem(StatusCode::BAD_REQUEST, "name the instance: ?instance=UUID".to_owned());
+        return Box::pin(ready(problem));
+    };
+    match act(instance) {
+        Ok(password) => now(&password),
+        Err(error) => {
+            let status = if error == PasswordError::NoInstance { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
+            Box::pin(ready(problem(status, error.to_string())))
+        }
+    }
 }
 
 async fn accept_source(inspect: &dyn Inspect) -> Response<Body> {

@@ -104,6 +104,22 @@ pub struct Source {
     pub unconfirmed: Vec<String>,
 }
 
+/// An instance's password.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Password {
+    /// The instance.
+    pub instance: String,
+    /// What its guest reads as its password, as it was posted: usually encrypted for the instance's key. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Password({}, ..)", self.instance)
+    }
+}
+
 /// What became of the source's question.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {

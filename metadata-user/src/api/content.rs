@@ -58,6 +58,18 @@ impl Content {
         }
     }
 
+    /// Returns what the guest reads as its password; `None`: there is none.
+    #[must_use]
+    pub fn password(&self) -> Option<String> {
+        match self {
+            Self::Rendered(instance) => instance.password().map(|password| password.as_str().to_owned()),
+            Self::NovaPages(pages) => {
+                let password = pages.password();
+                (!password.is_empty()).then(|| String::from_utf8_lossy(&password).into_owned())
+            }
+        }
+    }
+
     /// Returns what the instance may do, where that differs from the configuration.
     #[must_use]
     pub fn policy(&self) -> PolicyOverrides {

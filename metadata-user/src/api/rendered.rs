@@ -18,7 +18,8 @@ use crate::record::InstanceRecord;
 #[derive(Clone, Debug)]
 pub struct RenderedInstance {
     facts: Arc<Facts>,
-    password: Option<Password>,
+    /// What the guest posted; a password of the document comes before it.
+    posted: Option<Password>,
     dynamic: Arc<DynamicResults>,
     vendor_data2: Arc<OnceLock<Bytes>>,
 }
@@ -27,6 +28,8 @@ pub struct RenderedInstance {
 #[derive(Debug)]
 struct Facts {
     record: Arc<InstanceRecord>,
+    /// The password of the document.
+    password: Option<Password>,
     cloud: Arc<Cloud>,
     meta_data_head: OnceLock<Box<[u8]>>,
     meta_data_tails: [OnceLock<Box<[u8]>>; Tail::COUNT],
@@ -42,6 +45,7 @@ impl RenderedInstance {
         let password = record.password.as_deref().and_then(|password| Password::new(password.to_owned()));
         let facts = Facts {
             record,
+            password,
             cloud,
             meta_data_head: OnceLock::new(),
             meta_data_tails: Default::default(),
@@ -49,7 +53,7 @@ impl RenderedInstance {
             injected: OnceLock::new(),
             ec2: OnceLock::new(),
         };
-        Self { facts: Arc::new(facts), password, dynamic: Arc::default(), vendor_data2: Arc::default() }
+        Self { facts: Arc::new(facts), posted: None, dynamic: Arc::default(), vendor_data2: Arc::default() }
     }
 
     /// Returns the record.
@@ -58,16 +62,22 @@ impl RenderedInstance {
         &self.facts.record
     }
 
-    /// Returns the password that the guest posted.
+    /// Returns the password that the guest reads: the document's, or else the one that it posted.
     #[must_use]
     pub fn password(&self) -> Option<&Password> {
-        self.password.as_ref()
+        self.facts.password.as_ref().or(self.posted.as_ref())
     }
 
-    /// Returns the same instance with another password; what is rendered already is kept.
+    /// Returns the password that the guest posted, whatever the document has.
     #[must_use]
-    pub fn with_password(&self, password: Password) -> Self {
-        Self { password: Some(password), ..self.clone() }
+    pub fn posted(&self) -> Option<&Password> {
+        self.posted.as_ref()
+    }
+
+    /// Returns the same instance with another posted password, or none; what is rendered already is kept.
+    #[must_use]
+    pub fn with_posted(&self, posted: Option<Password>) -> Self {
+        Self { posted, ..self.clone() }
     }
 
     /// Returns the answers of dynamic vendor data.
@@ -88,19 +98,21 @@ impl RenderedInstance {
         let path = route::path(request.target);
         let found = match path.as_deref() {
             None => Err(Refusal::NotFound),
-            Some(path) if openstack::is_password(path) => match password::exchange(self.password.is_some(), request) {
-                Ok(Exchange::Keep(password)) => return Reply::Keep(Write::Store(password)),
-                Ok(Exchange::Read) => Ok(Found::new(HTML, self.password_bytes())),
-                Ok(Exchange::Nothing) => Ok(Found::new(HTML, Bytes::new())),
-                Err(refusal) => Err(refusal),
-            },
+            Some(path) if openstack::is_password(path) => {
+                match password::exchange(self.password().is_some(), request) {
+                    Ok(Exchange::Keep(password)) => return Reply::Keep(Write::Store(password)),
+                    Ok(Exchange::Read) => Ok(Found::new(HTML, self.password_bytes())),
+                    Ok(Exchange::Nothing) => Ok(Found::new(HTML, Bytes::new())),
+                    Err(refusal) => Err(refusal),
+                }
+            }
             Some(path) => self.find(path, request),
         };
         Reply::Answer(found::answer(found, request))
     }
 
     fn password_bytes(&self) -> Bytes {
-        self.password.as_ref().map(|password| password.bytes().clone()).unwrap_or_default()
+        self.password().map(|password| password.bytes().clone()).unwrap_or_default()
     }
 
     fn find(&self, path: &str, request: &Request<'_>) -> Result<Found, Refusal> {

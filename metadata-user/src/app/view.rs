@@ -8,10 +8,10 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
-    self, Allowed, Broken, Endpoint, Http, PortCounters, PortStatus, Snapshot, Source, State, Status, Vendordata,
-    VendordataTarget,
+    self, Allowed, Broken, Endpoint, Http, Password, PortCounters, PortStatus, Snapshot, Source, State, Status,
+    Vendordata, VendordataTarget,
 };
-use crate::admin::{Accepting, Inspect, TraceError, Tracing};
+use crate::admin::{Accepting, Inspect, PasswordError, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
 use crate::error_text;
@@ -20,16 +20,19 @@ use crate::http::Guests;
 use crate::port::reconcile::Assignment;
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
+use crate::record::InstanceId;
 use crate::snapshot::SnapshotState;
 use crate::source::vendordata::VendordataState;
 use crate::source::{Accepts, EndpointState, SourceState, SourceView};
 use crate::state_view::StateView;
+use crate::store::{ClearedPassword, Store};
 
 /// What there is to see.
 pub(super) struct View {
     pub(super) started_at: SystemTime,
     pub(super) readiness: Readiness,
     pub(super) drain: Drain,
+    pub(super) store: Arc<Store>,
     pub(super) source: SourceView,
     pub(super) accepts: Accepts,
     pub(super) snapshot: Option<StateView<SnapshotState>>,
@@ -128,6 +131,24 @@ impl Inspect for View {
 
     fn accept_source(&self) -> Accepting<'_> {
         Box::pin(async { self.accepts.accept().await.map_err(|error| error.to_string()) })
+    }
+
+    fn password(&self, instance: &str) -> Result<Password, PasswordError> {
+        let id = instance.parse::<InstanceId>().map_err(|_| PasswordError::NoInstance)?;
+        let content = self.store.served(id).ok_or(PasswordError::NoInstance)?;
+        Ok(Password { instance: id.to_string(), password: content.password() })
+    }
+
+    fn clear_password(&self, instance: &str) -> Result<Password, PasswordError> {
+        let id = instance.parse::<InstanceId>().map_err(|_| PasswordError::NoInstance)?;
+        match self.store.clear_password(id) {
+            ClearedPassword::Cleared | ClearedPassword::None => {
+                Ok(Password { instance: id.to_string(), password: None })
+            }
+            ClearedPassword::InDocument => Err(PasswordError::InDocument),
+            ClearedPassword::KeptByNova => Err(PasswordError::KeptByNova),
+            ClearedPassword::NoInstance => Err(PasswordError::NoInstance),
+        }
     }
 
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {

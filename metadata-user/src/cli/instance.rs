@@ -2,7 +2,8 @@
 //!
 //! Promises: nothing is written that the daemon could not use; what is written is decided on what is stored at that
 //! moment (`documents`); a document that is broken already is shown with what is wrong, and can be repaired or deleted.
-//! The daemon has no part in it and need not run: it sees the change as any other.
+//! The daemon has no part in it and need not run: it sees the change as any other. Only a posted password is in no
+//! document: `password` asks the daemon for it.
 //!
 //! Left out: what lies between documents, such as two that claim one tap; `metadatad ports` tells that.
 
@@ -13,6 +14,7 @@ mod documents;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod list;
+mod password;
 mod property;
 
 use std::io::{self, Read, Write};
@@ -46,6 +48,9 @@ pub(super) enum Verb {
     Unset(Unset),
     /// Delete documents; the instances' ports are held (503) from then on, or passed, as ports.unbound says
     Delete(Delete),
+    /// Read or clear the password that a guest posted, in the running daemon; with Nova, only read
+    #[command(subcommand, disable_help_subcommand = true)]
+    Password(password::Verb),
     /// Check files of documents, and write nothing; no configuration is needed
     Validate(apply::Validate),
 }
@@ -133,6 +138,8 @@ impl Verb {
             Self::Set(verb) => verb.execute(source, out),
             Self::Unset(verb) => verb.execute(source, out),
             Self::Delete(verb) => verb.execute(source, out),
+            // The daemon has it, and not the source: `cli` asks there before it comes to this.
+            Self::Password(_) => Ok(exit::INTERNAL),
             Self::Validate(verb) => verb.execute(out),
         }
     }

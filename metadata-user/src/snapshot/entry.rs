@@ -29,7 +29,7 @@ const COPIED: &[u8] = b"copied ";
 /// An instance of a snapshot.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Record { record: Box<InstanceRecord>, password: Option<Password>, vendor_data: HashMap<String, Value> },
+    Record { record: Box<InstanceRecord>, posted: Option<Password>, vendor_data: HashMap<String, Value> },
     NovaPages(NovaPages),
 }
 
@@ -43,11 +43,11 @@ impl Entry {
 
     pub(super) fn put_into(self, store: &Store) {
         match self {
-            Self::Record { record, password, vendor_data } => {
+            Self::Record { record, posted, vendor_data } => {
                 let id = record.uuid;
                 store.put(*record);
-                if let Some(password) = password {
-                    store.set_password(id, password);
+                if let Some(posted) = posted {
+                    store.restore_password(id, posted);
                 }
                 for (target, answer) in vendor_data {
                     store.set_dynamic(id, &target, answer);
@@ -64,6 +64,9 @@ impl Entry {
 #[derive(Default, Deserialize)]
 struct Beside<'a> {
     #[serde(borrow, default)]
+    posted: Option<Cow<'a, str>>,
+    /// As versions up to 0.1 wrote it: posted, or the document's.
+    #[serde(borrow, default)]
     password: Option<Cow<'a, str>>,
     #[serde(default)]
     vendor_data: HashMap<String, Value>,
@@ -73,7 +76,7 @@ struct Beside<'a> {
 #[derive(Serialize)]
 struct BesideOf<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<&'a str>,
+    posted: Option<&'a str>,
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     vendor_data: &'a HashMap<String, Value>,
 }
@@ -140,9 +143,9 @@ fn write_record(instance: &RenderedInstance, out: &mut impl Write) -> io::Result
     out.write_all(DOCUMENT)?;
     wire::write(instance.record(), out)?;
     out.write_all(b"\n")?;
-    let password = instance.password().map(Password::as_str);
+    let posted = instance.posted().map(Password::as_str);
     out.write_all(BESIDE)?;
-    serde_json::to_writer(&mut *out, &BesideOf { password, vendor_data: instance.dynamic() })?;
+    serde_json::to_writer(&mut *out, &BesideOf { posted, vendor_data: instance.dynamic() })?;
     out.write_all(b"\n")
 }
 
@@ -188,8 +191,9 @@ pub(super) fn read(text: &[u8]) -> Vec<Entry> {
 fn read_record(document: &[u8], beside: &[u8]) -> Result<Entry, String> {
     let record = wire::read_back(document).map_err(|error| error.to_string())?;
     let beside: Beside<'_> = serde_json::from_slice(beside).map_err(|error| error.to_string())?;
-    let password = beside.password.and_then(|password| Password::new(password.into_owned()));
-    Ok(Entry::Record { record: Box::new(record), password, vendor_data: beside.vendor_data })
+    let earlier = beside.password.filter(|password| record.password.as_deref() != Some(&**password));
+    let posted = beside.posted.or(earlier).and_then(|password| Password::new(password.into_owned()));
+    Ok(Entry::Record { record: Box::new(record), posted, vendor_data: beside.vendor_data })
 }
 
 fn read_copied(pages: &[u8]) -> Result<NovaPages, String> {
@@ -211,4 +215,40 @@ fn read_copied(pages: &[u8]) -> Result<NovaPages, String> {
     });
     let pages: Vec<_> = pages.collect::<Result<_, String>>()?;
     Ok(NovaPages::new(InstanceId(text.uuid), pages))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Cloud;
+    use crate::store::tests::{id, record};
+
+    fn restored(text: &[u8]) -> Store {
+        let store = Store::new(Cloud::default());
+        read(text).into_iter().for_each(|entry| entry.put_into(&store));
+        store
+    }
+
+    #[test]
+    fn a_password_of_the_document_is_never_taken_for_a_posted_one() {
+        let with =
+            |password: Option<&str>| InstanceRecord { password: password.map(Into::into), ..record(1, "p", &["tap1"]) };
+        let store = Store::new(Cloud::default());
+        store.put(with(Some("documented")));
+        let mut text = Vec::new();
+        write(&store.served(id(1)).unwrap(), &mut text).unwrap();
+        assert!(text.ends_with(b"\nbeside {}\n"), "{}", String::from_utf8_lossy(&text));
+        // As an earlier version wrote it.
+        let earlier = [text.strip_suffix(b"{}\n").unwrap(), b"{\"password\":\"documented\"}\n"].concat();
+        for text in [&text, &earlier] {
+            let store = restored(text);
+            assert_eq!(store.served(id(1)).unwrap().password().as_deref(), Some("documented"));
+            store.put(with(None));
+            assert_eq!(store.served(id(1)).unwrap().password(), None);
+        }
+        let posted = [text.strip_suffix(b"{}\n").unwrap(), b"{\"password\":\"posted\"}\n"].concat();
+        let store = restored(&posted);
+        store.put(with(None));
+        assert_eq!(store.served(id(1)).unwrap().password().as_deref(), Some("posted"), "a posted one stays");
+    }
 }

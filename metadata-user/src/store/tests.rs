@@ -139,6 +139,30 @@ fn the_first_password_is_kept_until_the_instance_goes() {
 }
 
 #[test]
+fn a_password_of_the_document_goes_with_it_and_a_posted_one_can_be_cleared() {
+    let store = Store::new(Cloud::default());
+    let with =
+        |password: Option<&str>| InstanceRecord { password: password.map(Into::into), ..record(1, "p", &["tap1"]) };
+    let reads = || store.get(id(1)).expect("there").password().map(|password| password.as_str().to_owned());
+    store.put(with(Some("documented")));
+    assert_eq!(store.set_password(id(1), password("posted")), Written::Exists);
+    assert_eq!(store.clear_password(id(1)), ClearedPassword::InDocument);
+    store.put(with(None));
+    assert_eq!(reads(), None, "it was the document's");
+    assert_eq!(store.set_password(id(1), password("posted")), Written::Kept);
+    store.put(with(Some("documented")));
+    assert_eq!(reads().as_deref(), Some("documented"));
+    store.put(with(None));
+    assert_eq!(reads().as_deref(), Some("posted"));
+    assert_eq!(store.clear_password(id(1)), ClearedPassword::Cleared);
+    assert_eq!((reads(), store.clear_password(id(1))), (None, ClearedPassword::None));
+    assert_eq!(store.set_password(id(1), password("again")), Written::Kept);
+    assert_eq!(store.clear_password(id(9)), ClearedPassword::NoInstance);
+    store.put_nova_pages(NovaPages::new(id(3), []));
+    assert_eq!(store.clear_password(id(3)), ClearedPassword::KeptByNova);
+}
+
+#[test]
 fn answers_of_targets_outlive_a_change_but_not_the_instance() {
     let store = Store::new(Cloud::default());
     let mut changes = store.subscribe_to_content();

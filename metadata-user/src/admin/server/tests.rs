@@ -67,6 +67,20 @@ impl Inspect for Sample {
         self.status().source
     }
 
+    fn password(&self, instance: &str) -> Result<wire::Password, PasswordError> {
+        match instance {
+            "a" => Ok(wire::Password { instance: instance.to_owned(), password: Some("cipher".to_owned()) }),
+            _ => Err(PasswordError::NoInstance),
+        }
+    }
+
+    fn clear_password(&self, instance: &str) -> Result<wire::Password, PasswordError> {
+        match instance {
+            "a" => Ok(wire::Password { instance: instance.to_owned(), password: None }),
+            _ => Err(PasswordError::KeptByNova),
+        }
+    }
+
     fn accept_source(&self) -> Accepting<'_> {
         Box::pin(async { Err("there is nothing to accept".to_owned()) })
     }

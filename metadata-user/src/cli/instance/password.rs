@@ -1,0 +1,59 @@
+//! `metadatad instance password`: what a guest posted as its password, in the running daemon.
+//!
+//! Promises: a password is printed by `get` and nowhere else; after `clear` the guest may post another.
+
+use std::io::Write;
+
+use crate::admin::client::Client;
+use crate::admin::wire::Password;
+use crate::cli::error::CliError;
+use crate::cli::{Form, converse, exit, print_json};
+use crate::record::InstanceId;
+
+/// What is done with a password.
+#[derive(Debug, clap::Subcommand)]
+pub(in crate::cli) enum Verb {
+    /// Print the password that a guest posted, as it was posted; exit status 66 if there is none
+    Get(Of),
+    /// Forget the password that a guest posted: it may post another
+    Clear(Of),
+}
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Of {
+    /// The instance
+    uuid: InstanceId,
+    #[command(flatten)]
+    form: Form,
+}
+
+impl Verb {
+    pub(in crate::cli) fn execute(&self, client: &Client, out: &mut dyn Write) -> Result<u8, CliError> {
+        match self {
+            Self::Get(of) => {
+                let password = converse(async { Ok(client.password(of.uuid).await?) })?;
+                of.print(&password, out, |out| match &password.password {
+                    Some(text) => writeln!(out, "{text}"),
+                    None => Ok(()),
+                })?;
+                Ok(if password.password.is_some() { exit::OK } else { exit::ABSENT })
+            }
+            Self::Clear(of) => {
+                let password = converse(async { Ok(client.clear_password(of.uuid).await?) })?;
+                of.print(&password, out, |out| writeln!(out, "{}: the guest may post a password", of.uuid))?;
+                Ok(exit::OK)
+            }
+        }
+    }
+}
+
+impl Of {
+    fn print(
+        &self,
+        password: &Password,
+        out: &mut dyn Write,
+        text: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<(), CliError> {
+        if self.form.json { print_json(password, out) } else { text(out).map_err(CliError::from) }
+    }
+}
