@@ -474,7 +474,7 @@ fn problem(state: &InstanceState) -> Option<String> {
         ),
         InstanceState::WithoutProject => Some(
             "no observer knows its project, or it is none, without which Nova does not answer: libvirt's domain XML has it; set \
-             facts.libvirt to its directory"
+             facts.libvirt_dir to its directory"
                 .to_owned(),
         ),
     }

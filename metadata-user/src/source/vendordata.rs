@@ -8,7 +8,7 @@
 //!   others; back-offs and refreshes are spread by chance;
 //! - one line in the log when a target starts to fail, and one when it has answered for every instance again.
 //!
-//! Left out: answers are not kept across a restart of the daemon.
+//! Left out: keeping answers across a restart; `snapshot` does that, with the rest of the content.
 
 mod fetch;
 mod queue;

@@ -108,3 +108,64 @@ fn the_schema_has_every_key_and_no_other() {
     collect(&schema(), "", &mut found);
     assert_eq!(found, names());
 }
+
+/// Messages that tell an operator to change a key must name one that exists.
+#[test]
+fn every_key_that_a_message_names_exists() {
+    let known = names();
+    let tables: Vec<_> = all_tables().map(|table| table.name).collect();
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let (mut found, mut wrong) = (0, Vec::new());
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if !path.ends_with("tests.rs") && path.extension().is_some_and(|extension| extension == "rs") {
+                for key in named_keys(&std::fs::read_to_string(&path).expect("text"), &tables) {
+                    found += 1;
+                    if !known.contains(&key) && !tables.contains(&&*key) {
+                        wrong.push(format!("{}: {key}", path.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(found > 20, "{found} keys are named");
+}
+
+/// Returns what looks like `table.key` in the string literals of a file without its tests.
+fn named_keys(source: &str, tables: &[&str]) -> Vec<String> {
+    let source = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_' || c == '.';
+    let literals = literals(source);
+    let words = literals.split(|c: char| !is_part(c) && !"/:-".contains(c)).map(|word| word.trim_matches(['.', ':']));
+    let keys = words.filter(|word| word.chars().all(is_part));
+    // Files are no keys.
+    let is_file =
+        |word: &str| ["rs", "toml", "yaml", "json", "conf", "sock"].contains(&word.rsplit('.').next().unwrap_or(word));
+    let is_key =
+        |word: &str| tables.iter().any(|table| word.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')));
+    keys.filter(|word| is_key(word) && !is_file(word)).map(str::to_owned).collect()
+}
+
+/// Returns all string literals, apart from each other by line breaks.
+fn literals(source: &str) -> String {
+    let mut out = String::new();
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut is_inside = false;
+    let mut rest = code.replace("'\"'", "").chars().collect::<std::collections::VecDeque<_>>();
+    while let Some(c) = rest.pop_front() {
+        match c {
+            '\\' if is_inside => drop(rest.pop_front()),
+            '"' => {
+                is_inside = !is_inside;
+                out.push('\n');
+            }
+            c if is_inside => out.push(c),
+            _ => {}
+        }
+    }
+    out
+}
