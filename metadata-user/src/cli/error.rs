@@ -32,7 +32,9 @@ pub(super) enum CliError {
     Detach(#[from] DetachError),
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    #[error("--socket has no effect here; it goes with status, source, ports, counters, trace and detach")]
+    #[error(
+        "--socket has no effect here; it goes with status, source, ports, counters, trace, detach and instance password"
+    )]
     SocketUnused,
     #[error("a daemon runs on this node: {} answers; stop it first", .0.display())]
     DaemonRuns(PathBuf),
