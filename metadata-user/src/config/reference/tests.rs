@@ -1,3 +1,5 @@
+//! Tests of `config::reference`.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
