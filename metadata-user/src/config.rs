@@ -25,6 +25,7 @@ pub mod pass;
 pub mod pattern;
 mod ports;
 pub mod reference;
+mod refusal;
 mod responder;
 pub mod snapshot;
 mod source;
@@ -47,8 +48,9 @@ pub use responder::Responder;
 pub use source::Source;
 
 use facts::Facts;
+use refusal::{Fault, Refusal};
 use snapshot::Snapshot;
-use written::{Fault, Reader, Refusal};
+use written::Reader;
 
 /// Where the configuration is read from without `--config`.
 pub const CONFIG_PATH: &str = "/etc/metadatad/metadatad.toml";

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::key::{Key, Table};
 use super::kind::AbsolutePath;
-use super::written::{Reader, Refusal};
+use super::refusal::Refusal;
+use super::written::Reader;
 
 /// `[admin]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

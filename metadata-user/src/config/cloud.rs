@@ -7,8 +7,9 @@ use toml::Spanned;
 
 use super::key::{Key, OptionalKey, Table};
 use super::kind::{AbsolutePath, Choice, List, Number, Seconds, Text};
+use super::refusal::{Fault, Refusal};
 use super::target::{Target, TargetUrl, Targets};
-use super::written::{Fault, Reader, Refusal};
+use super::written::Reader;
 
 /// `[cloud]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

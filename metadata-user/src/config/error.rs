@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::written::Refusal;
+use super::refusal::Refusal;
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]

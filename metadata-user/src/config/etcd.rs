@@ -9,8 +9,9 @@ use toml::Spanned;
 
 use super::key::{Key, OptionalKey, Table};
 use super::kind::{AbsolutePath, List, Name, TIMEOUT, Text, Timeout};
+use super::refusal::{Fault, Refusal};
 use super::target::TargetUrl;
-use super::written::{Fault, Reader, Refusal};
+use super::written::Reader;
 
 /// `[source.etcd]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

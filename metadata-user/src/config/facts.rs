@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::key::{Key, Table};
 use super::kind::{AbsolutePath, Choice};
-use super::written::{Reader, Refusal};
+use super::refusal::Refusal;
+use super::written::Reader;
 
 /// `[facts]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::key::{Key, Table};
 use super::kind::{Number, TIMEOUT, Timeout};
-use super::written::{Reader, Refusal};
+use super::refusal::Refusal;
+use super::written::Reader;
 use crate::policy::Policy;
 
 /// `[http]`.

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::kind::Kind;
-use super::written::Refusal;
+use super::refusal::Refusal;
 
 /// A table of the configuration.
 pub(super) struct Table {

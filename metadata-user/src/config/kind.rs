@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::written::{Fault, Refusal};
+use super::refusal::{Fault, Refusal};
 
 /// What may be written as a value.
 pub(super) trait Kind: Sync {

@@ -2,7 +2,8 @@
 
 use super::key::{Key, Table};
 use super::kind::{Choice, Text};
-use super::written::{Fault, Reader, Refusal};
+use super::refusal::{Fault, Refusal};
+use super::written::Reader;
 
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use toml::Spanned;
 
 use super::key::{Key, OptionalKey, Table};
 use super::kind::{AbsolutePath, List, Number, TIMEOUT, Text, Timeout};
+use super::refusal::{Fault, Refusal};
 use super::target::TargetUrl;
-use super::written::{Fault, Reader, Refusal};
+use super::written::Reader;
 
 /// Most requests in flight: a node has no use for more, and Nova has other nodes.
 const MOST_REQUESTS: usize = 256;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::key::Table;
-use super::written::{Reader, Refusal};
+use super::refusal::Refusal;
+use super::written::Reader;
 use super::{Config, ConfigError, Source, admin, bpf, responder, snapshot, source, text};
 
 /// A configuration, or what can be read of it.

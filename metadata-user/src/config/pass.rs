@@ -8,7 +8,7 @@ use metadata_ebpf::{
 };
 use toml::Spanned;
 
-use super::written::{Fault, Refusal};
+use super::refusal::{Fault, Refusal};
 
 /// A protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use super::key::{Key, Table};
 use super::kind::{Choice, List, Text};
 use super::pass::{self, PassedPort};
 use super::pattern::NamePattern;
+use super::refusal::{Fault, Refusal};
 use super::responder::LONGEST_INTERFACE;
-use super::written::{Fault, Reader, Refusal};
+use super::written::Reader;
 
 /// `[ports]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

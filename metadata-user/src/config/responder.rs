@@ -2,7 +2,8 @@
 
 use super::key::{Key, Table};
 use super::kind::{Name, Number};
-use super::written::{Reader, Refusal};
+use super::refusal::Refusal;
+use super::written::Reader;
 
 /// `[responder]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

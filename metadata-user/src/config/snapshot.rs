@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::key::{Key, Table};
 use super::kind::{AbsolutePath, Switch, TIMEOUT, Timeout};
-use super::written::{Fault, Reader, Refusal};
+use super::refusal::{Fault, Refusal};
+use super::written::Reader;
 
 /// What is at the end of the name of a file that is being written.
 pub(crate) const DRAFT: &str = ".new";

@@ -6,7 +6,8 @@ use super::etcd::{self, Etcd};
 use super::key::{Key, Table};
 use super::kind::{AbsolutePath, Choice};
 use super::nova::{self, Nova};
-use super::written::{Fault, Reader, Refusal};
+use super::refusal::{Fault, Refusal};
+use super::written::Reader;
 
 /// `[source]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::ConfigError;
-use super::written::{Fault, Refusal};
+use super::refusal::{Fault, Refusal};
 
 /// Most bytes of a configuration. Every key with a comment is some 10 KiB; etcd endpoints and patterns by the thousand fit.
 const LIMIT: u64 = 1 << 20;

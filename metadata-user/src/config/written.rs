@@ -1,4 +1,6 @@
-//! A configuration as written: the TOML of a table with its places, and what is refused there.
+//! A configuration as written: the TOML of a table with its places, read key by key.
+//!
+//! Promises: a key or table that is not declared is refused where it is written.
 
 use std::ops::Range;
 
@@ -7,58 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::key::{Described, Key, OptionalKey, Table};
 use super::kind::Kind;
-
-/// Something that is written and cannot be: where, what is wrong, and what to write instead.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    /// Bytes of the text.
-    pub(super) span: Range<usize>,
-    /// What is wrong.
-    pub(super) problem: String,
-    /// What to write instead.
-    pub(super) remedy: String,
-}
-
-/// What is wrong with a value, wherever it is.
-#[derive(Debug)]
-pub(super) struct Fault {
-    problem: String,
-    remedy: String,
-}
-
-impl Fault {
-    pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { problem: problem.into(), remedy: remedy.into() }
-    }
-
-    pub(super) fn at(self, span: Range<usize>) -> Refusal {
-        Refusal { span, problem: self.problem, remedy: self.remedy }
-    }
-}
-
-impl Refusal {
-    /// Refuses a value of another type.
-    pub(super) fn of_type(written: &Spanned<DeValue<'_>>, expected: &str) -> Self {
-        let problem = format!("invalid type: {}, expected {expected}", written.get_ref().type_str());
-        Fault::new(problem, format!("write a value of that type; {REFERENCE}")).at(written.span())
-    }
-
-    /// Says what the reader of TOML refuses.
-    pub(super) fn of_toml(error: &toml::de::Error) -> Self {
-        let problem = error.message().replace('\n', ", ");
-        let remedy = if problem.starts_with("duplicate key") {
-            "keep one of them"
-        } else if problem.contains("recurs") {
-            "no value of the configuration is nested that deeply: look for brackets that are not closed"
-        } else {
-            "this is not TOML: look for a missing quote, bracket or `=` here or just before"
-        };
-        Fault::new(problem, remedy).at(error.span().unwrap_or(0..0))
-    }
-}
-
-/// Where every key can be looked up.
-const REFERENCE: &str = "`metadatad schema example` prints every key with its default";
+use super::refusal::{Fault, REFERENCE, Refusal};
 
 /// A table while it is read. An absent table reads as an empty one.
 pub(super) struct Reader<'a> {
