@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
 use crate::record::{InstanceId, PortId};
@@ -37,6 +39,8 @@ pub enum Identity {
 #[derive(Debug)]
 struct Binding {
     identity: ArcSwap<Identity>,
+    /// Wakes those who wait for another identity.
+    bound: Notify,
     ended: CancellationToken,
 }
 
@@ -49,6 +53,11 @@ impl Lease {
     #[must_use]
     pub fn identity(&self) -> Option<Arc<Identity>> {
         (!self.0.ended.is_cancelled()).then(|| self.0.identity.load_full())
+    }
+
+    /// Completes when the binding gets another identity after this call, polled before or not. Cancel-safe.
+    pub fn next_identity(&self) -> Notified<'_> {
+        self.0.bound.notified()
     }
 
     /// Completes when the binding has ended. Cancel-safe.
@@ -82,7 +91,11 @@ impl Identities {
     /// [`Rebound`] if the tag is already bound to another instance or port: that needs a new tag.
     pub fn bind(&self, tag: Tag, identity: Identity) -> Result<(), Rebound> {
         let binding = self.bindings.entry(tag).or_insert_with(|| {
-            Arc::new(Binding { identity: ArcSwap::from_pointee(Identity::Held), ended: CancellationToken::new() })
+            Arc::new(Binding {
+                identity: ArcSwap::from_pointee(Identity::Held),
+                bound: Notify::new(),
+                ended: CancellationToken::new(),
+            })
         });
         let current = binding.identity.load_full();
         if *current == identity {
@@ -97,6 +110,7 @@ impl Identities {
             return Err(Rebound { tag });
         }
         binding.identity.store(Arc::new(identity));
+        binding.bound.notify_waiters();
         Ok(())
     }
 

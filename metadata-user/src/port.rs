@@ -52,8 +52,7 @@ use crate::{
     error_text,
     facts::{Facts, FactsChange},
     identity::Identities,
-    record::InstanceId,
-    store::{Store, StoreChange},
+    store::{self, Store},
 };
 
 /// Why the task ended.
@@ -70,8 +69,7 @@ pub enum PortsError {
 /// What the task follows, subscribed before the first change that it must not miss.
 #[derive(Debug)]
 pub struct Changes {
-    claims: mpsc::UnboundedReceiver<StoreChange>,
-    content: mpsc::UnboundedReceiver<InstanceId>,
+    store: store::Changes,
     facts: mpsc::UnboundedReceiver<FactsChange>,
 }
 
@@ -79,7 +77,7 @@ impl Changes {
     /// Returns all changes from here on.
     #[must_use]
     pub fn of(store: &Store, facts: &Facts) -> Self {
-        Self { claims: store.subscribe(), content: store.subscribe_to_content(), facts: facts.subscribe() }
+        Self { store: store.subscribe(), facts: facts.subscribe() }
     }
 }
 
@@ -105,8 +103,8 @@ pub struct Ports {
 /// its policing without a pause, but not in one step, and does not try again. A guest's next try comes after a second.
 const POLITENESS: Duration = Duration::from_millis(250);
 
-/// Changed documents that are handled in one go.
-const CONTENTS: usize = 1024;
+/// Changed instances that are handled in one go.
+const CHANGES: usize = 1024;
 
 impl Ports {
     /// Makes the task's state; [`Self::run`] runs it.
@@ -159,7 +157,6 @@ impl Ports {
         );
         ready();
         let (trace_over, mut trace_ended) = mpsc::channel(1);
-        let mut contents = Vec::new();
         loop {
             tokio::select! {
                 event = links.next() => match event? {
@@ -169,16 +166,16 @@ impl Ports {
                 },
                 removal = removals.next() => self.suspect(removal?),
                 () = due(self.check) => self.check_suspects(),
-                change = changes.claims.recv() => {
-                    let change = change.ok_or(PortsError::StoreGone)?;
-                    self.devices_changed(&change.devices);
+                changed = changes.store.next(CHANGES) => {
+                    let changed = changed.ok_or(PortsError::StoreGone)?;
+                    // A document need not name a device that facts give to its instance.
+                    let documents: BTreeSet<_> =
+                        changed.iter().filter(|change| change.document).map(|change| change.instance).collect();
+                    let mut taps: BTreeSet<String> = changed.into_iter().flat_map(|change| change.taps).collect();
+                    taps.extend(self.facts.devices_of(&documents));
+                    self.devices_changed(&taps.into_iter().collect::<Vec<_>>());
                 }
                 Some(change) = changes.facts.recv() => self.devices_changed(&change.devices),
-                _ = changes.content.recv_many(&mut contents, CONTENTS) => {
-                    // A document need not name a device that facts give to its instance.
-                    let instances: BTreeSet<_> = contents.drain(..).collect();
-                    self.devices_changed(&self.facts.devices_of(&instances));
-                }
                 Some(request) = requests.recv() => self.request(request, &trace_over),
                 Some(()) = trace_ended.recv() => self.end_trace(),
                 () = due(self.failures.next()) => self.try_again(),

@@ -37,7 +37,7 @@ use crate::error_text;
 use crate::secret::seal::SealKey;
 use crate::source::SourceView;
 use crate::state_view::StateView;
-use crate::store::{Changes, Store};
+use crate::store::{Revision, Store};
 use entry::Entry;
 use removals::OnDisk;
 
@@ -128,7 +128,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn keep(mut self, written: Changes, store: Arc<Store>, source: SourceView) -> std::io::Result<Option<Keeper>> {
+    pub fn keep(mut self, written: Revision, store: Arc<Store>, source: SourceView) -> std::io::Result<Option<Keeper>> {
         match self.key.take() {
             Some(key) => Keeper::start(self, key, written, store, source).map(Some),
             None => Ok(None),

@@ -1,5 +1,8 @@
 //! The cache: what every instance may read, and which devices its ports claim.
 //!
+//! Each instance has a slot: its content, the generation of that, and a wake-up of its own. Whoever follows all of them
+//! reads one stream of changes.
+//!
 //! Promises:
 //! - readers get `Arc`s, never a guard, so no reader holds up a writer or another reader;
 //! - a record that equals the one held changes nothing, so what is rendered stays rendered;
@@ -11,17 +14,23 @@
 //!
 //! Left out: where records come from (`source`), and who is asking (`identity`).
 
+mod change;
+mod slot;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
 
 use crate::api::vendor_data::DynamicResults;
 use crate::api::{Cloud, Content, NovaPages, Password, RenderedInstance, Written};
 use crate::record::{InstanceId, InstanceRecord, PortRecord, ProjectId};
+
+use change::Subscribers;
+pub use change::{Change, Changes};
+use slot::Slot;
 
 /// A port of a document that names a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,27 +43,20 @@ pub struct Claim {
     pub port: PortRecord,
 }
 
-/// Devices whose claims may have changed. Whoever reads it asks [`Store::claims`] again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreChange {
-    /// Device names, ascending, none twice.
-    pub devices: Vec<String>,
-}
-
 /// What writers share; taken for every change, and for reading claims.
 #[derive(Debug, Default)]
 struct Index {
     /// Instances with at least one port that names the device, ascending.
     by_device: HashMap<String, BTreeSet<InstanceId>>,
-    subscribers: Vec<mpsc::UnboundedSender<StoreChange>>,
-    content_subscribers: Vec<mpsc::UnboundedSender<InstanceId>>,
+    revision: Revision,
+    subscribers: Subscribers,
 }
 
 /// How much has changed since the start: anything of an instance, its password and its vendor data included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct Revision {
     /// Changes in all.
-    pub all: u64,
+    pub changes: u64,
     /// Instances that went.
     pub removals: u64,
 }
@@ -78,27 +80,71 @@ pub enum ClearedPassword {
 #[derive(Debug)]
 pub struct Store {
     cloud: Arc<Cloud>,
-    instances: DashMap<InstanceId, Content>,
+    slots: DashMap<InstanceId, Slot>,
     index: Mutex<Index>,
-    changes: watch::Sender<Changes>,
+}
+
+/// Somebody who waits for an instance's content.
+#[derive(Debug)]
+pub struct Waiter<'a> {
+    store: &'a Store,
+    id: InstanceId,
+}
+
+impl Waiter<'_> {
+    /// Waits until the instance has content; returns at once if it has. Cancel-safe.
+    pub async fn content(&self) -> Content {
+        loop {
+            let change = match self.store.slots.get(&self.id) {
+                Some(slot) => match slot.content() {
+                    Some(content) => return content.clone(),
+                    None => slot.next_change(),
+                },
+                None => None,
+            };
+            match change {
+                Some(change) => change.await,
+                // The slot stays while this waits.
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(mut slot) = self.store.slots.get_mut(&self.id) {
+            slot.leave();
+        }
+        self.store.slots.remove_if(&self.id, |_, slot| slot.is_unused());
+    }
 }
 
 impl Store {
     /// Returns an empty store whose instances share these settings.
     #[must_use]
     pub fn new(cloud: Cloud) -> Self {
-        Self {
-            cloud: Arc::new(cloud),
-            instances: DashMap::new(),
-            index: Mutex::default(),
-            changes: watch::Sender::default(),
-        }
+        Self { cloud: Arc::new(cloud), slots: DashMap::new(), index: Mutex::default() }
     }
 
-    /// Returns the instance's answers, if there is such an instance.
+    /// Returns the instance's content, if it has one.
     #[must_use]
     pub fn served(&self, id: InstanceId) -> Option<Content> {
-        self.instances.get(&id).map(|instance| instance.value().clone())
+        self.slots.get(&id)?.content().cloned()
+    }
+
+    /// Returns the generation of an instance's content, if it has one: the number of the store's change that it is from.
+    /// No two contents of one daemon's life have the same, and later ones have higher ones.
+    #[must_use]
+    pub fn generation(&self, id: InstanceId) -> Option<u64> {
+        self.slots.get(&id).filter(|slot| slot.content().is_some()).map(|slot| slot.generation())
+    }
+
+    /// Prepares to wait for the content of an instance, which need not be known yet.
+    #[must_use]
+    pub fn wait(&self, id: InstanceId) -> Waiter<'_> {
+        self.slots.entry(id).or_default().join();
+        Waiter { store: self, id }
     }
 
     /// Returns the answers from the instance's document, if there is such an instance and it has one.
@@ -116,38 +162,31 @@ impl Store {
     /// Returns all instances, in no order. Each is as it was at some moment of the call.
     #[must_use]
     pub fn all(&self) -> Vec<Content> {
-        self.instances.iter().map(|instance| instance.value().clone()).collect()
+        self.slots.iter().filter_map(|slot| slot.content().cloned()).collect()
     }
 
-    /// Returns a count of changes that wakes whoever waits for it. A change is in [`Self::all`] before it is counted.
+    /// Returns how much has changed. What [`Self::all`] returns afterwards has these changes, and maybe more.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<Changes> {
-        self.changes.subscribe()
-    }
-
-    fn count(&self, removals: u64) {
-        self.changes.send_modify(|changes| {
-            changes.all += 1;
-            changes.removals += removals;
-        });
+    pub fn revision(&self) -> Revision {
+        self.lock().revision
     }
 
     /// Returns the number of instances.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.instances.len()
+        self.slots.iter().filter(|slot| slot.content().is_some()).count()
     }
 
     /// Tells whether there is no instance.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.instances.is_empty()
+        self.slots.iter().all(|slot| slot.content().is_none())
     }
 
     /// Returns all instances, in no order.
     #[must_use]
     pub fn ids(&self) -> Vec<InstanceId> {
-        self.instances.iter().map(|entry| *entry.key()).collect()
+        self.slots.iter().filter(|slot| slot.content().is_some()).map(|slot| *slot.key()).collect()
     }
 
     /// Adds or replaces an instance. Returns whether anything changed.
@@ -170,10 +209,7 @@ impl Store {
         if let Some(old) = old {
             instance = instance.with_dynamic(Arc::clone(old.dynamic()));
         }
-        self.instances.insert(id, Content::Rendered(Arc::new(instance)));
-        self.count(0);
-        index.tell(changed);
-        index.tell_content(id);
+        self.set(&mut index, id, Some(Content::Rendered(Arc::new(instance))), Some(changed));
         true
     }
 
@@ -187,32 +223,29 @@ impl Store {
         };
         let old = old.as_deref().map(RenderedInstance::record);
         index.forget(old);
-        self.instances.insert(id, Content::NovaPages(Arc::new(copied)));
-        self.count(0);
-        index.tell(changed_devices(old, None));
-        index.tell_content(id);
+        let taps = changed_devices(old, None);
+        self.set(&mut index, id, Some(Content::NovaPages(Arc::new(copied))), Some(taps));
         true
     }
 
     /// Removes an instance. Returns whether there was one.
     pub fn remove(&self, id: InstanceId) -> bool {
         let mut index = self.lock();
-        let Some((_, old)) = self.instances.remove(&id) else {
+        let Some(old) = self.served(id) else {
             return false;
         };
-        self.count(1);
         let old = old.rendered();
         let old = old.as_deref().map(RenderedInstance::record);
         index.forget(old);
-        index.tell(changed_devices(old, None));
-        index.tell_content(id);
+        self.set(&mut index, id, None, Some(changed_devices(old, None)));
         true
     }
 
     /// Removes every instance that `keep` does not name, as a source does when it has read everything. Returns those that
     /// went, ascending.
     pub fn keep_only(&self, keep: impl Fn(InstanceId) -> bool) -> Vec<InstanceId> {
-        let mut gone: Vec<_> = self.instances.iter().map(|entry| *entry.key()).filter(|id| !keep(*id)).collect();
+        let mut gone = self.ids();
+        gone.retain(|id| !keep(*id));
         gone.sort_unstable();
         gone.retain(|id| self.remove(*id));
         gone
@@ -220,11 +253,11 @@ impl Store {
 
     /// Keeps the password that a guest posted, unless the instance has one already or is gone.
     pub fn set_password(&self, id: InstanceId, password: Password) -> Written {
-        let _index = self.lock();
+        let mut index = self.lock();
         match self.get(id) {
             Some(instance) if instance.password().is_none() => {
-                self.instances.insert(id, Content::Rendered(Arc::new(instance.with_posted(Some(password)))));
-                self.count(0);
+                let content = Content::Rendered(Arc::new(instance.with_posted(Some(password))));
+                self.set(&mut index, id, Some(content), None);
                 Written::Kept
             }
             Some(_) => Written::Exists,
@@ -234,24 +267,24 @@ impl Store {
 
     /// Keeps a password that a guest posted to an earlier daemon, also where the document has one.
     pub(crate) fn restore_password(&self, id: InstanceId, password: Password) {
-        let _index = self.lock();
+        let mut index = self.lock();
         if let Some(instance) = self.get(id) {
-            self.instances.insert(id, Content::Rendered(Arc::new(instance.with_posted(Some(password)))));
-            self.count(0);
+            let content = Content::Rendered(Arc::new(instance.with_posted(Some(password))));
+            self.set(&mut index, id, Some(content), None);
         }
     }
 
     /// Forgets the password that a guest posted, so that it may post another; and says what there was to forget.
     pub fn clear_password(&self, id: InstanceId) -> ClearedPassword {
-        let _index = self.lock();
+        let mut index = self.lock();
         let instance = match self.served(id) {
             None => return ClearedPassword::NoInstance,
             Some(Content::NovaPages(_)) => return ClearedPassword::KeptByNova,
             Some(Content::Rendered(instance)) => instance,
         };
         if instance.posted().is_some() {
-            self.instances.insert(id, Content::Rendered(Arc::new(instance.with_posted(None))));
-            self.count(0);
+            let content = Content::Rendered(Arc::new(instance.with_posted(None)));
+            self.set(&mut index, id, Some(content), None);
         }
         match (instance.record().password.is_some(), instance.posted().is_some()) {
             (true, _) => ClearedPassword::InDocument,
@@ -263,14 +296,14 @@ impl Store {
     /// Keeps what a target of dynamic vendor data answered for an instance, unless the instance is gone. Returns whether
     /// anything changed.
     pub fn set_dynamic(&self, id: InstanceId, target: &str, answer: Value) -> bool {
-        let _index = self.lock();
+        let mut index = self.lock();
         let Some(instance) = self.get(id).filter(|instance| instance.dynamic().get(target) != Some(&answer)) else {
             return false;
         };
         let mut answers = DynamicResults::clone(instance.dynamic());
         answers.insert(target.to_owned(), answer);
-        self.instances.insert(id, Content::Rendered(Arc::new(instance.with_dynamic(Arc::new(answers)))));
-        self.count(0);
+        let content = Content::Rendered(Arc::new(instance.with_dynamic(Arc::new(answers))));
+        self.set(&mut index, id, Some(content), None);
         true
     }
 
@@ -293,21 +326,22 @@ impl Store {
         claims
     }
 
-    /// Returns a stream that names the devices of every change from here on.
+    /// Returns a stream of every change from here on.
     #[must_use]
-    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<StoreChange> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.lock().subscribers.push(sender);
-        receiver
+    pub fn subscribe(&self) -> Changes {
+        self.lock().subscribers.add()
     }
 
-    /// Returns a stream that names every instance whose document comes, changes or goes from here on. Whoever reads it
-    /// asks [`Store::get`] which of them it was.
-    #[must_use]
-    pub fn subscribe_to_content(&self) -> mpsc::UnboundedReceiver<InstanceId> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.lock().content_subscribers.push(sender);
-        receiver
+    /// Changes a slot's content and reports it. `taps`: those whose claims change; `None` if it is not the document that
+    /// changes.
+    fn set(&self, index: &mut Index, id: InstanceId, content: Option<Content>, taps: Option<BTreeSet<String>>) {
+        let removed = content.is_none();
+        index.revision.changes += 1;
+        index.revision.removals += u64::from(removed);
+        self.slots.entry(id).or_default().set(content, index.revision.changes);
+        self.slots.remove_if(&id, |_, slot| slot.is_unused());
+        let document = taps.is_some();
+        index.subscribers.publish(&Change { instance: id, taps: taps.unwrap_or_default(), document, removed });
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -328,18 +362,6 @@ impl Index {
                 }
             }
         }
-    }
-
-    fn tell_content(&mut self, id: InstanceId) {
-        self.content_subscribers.retain(|subscriber| subscriber.send(id).is_ok());
-    }
-
-    fn tell(&mut self, devices: BTreeSet<String>) {
-        if devices.is_empty() {
-            return;
-        }
-        let change = StoreChange { devices: devices.into_iter().collect() };
-        self.subscribers.retain(|subscriber| subscriber.send(change.clone()).is_ok());
     }
 }
 

@@ -48,8 +48,7 @@ impl Content {
         let store = &shared.store;
         let vendordata = cloud::vendordata(&config.cloud)?;
         let vendordata_state = vendordata.as_ref().map(Vendordata::state);
-        let fetching =
-            vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(store), store.subscribe_to_content())));
+        let fetching = vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(store), store.subscribe())));
         let observers = Observers::start(&config.facts, &config.ports, &shared.facts, facts_reported);
         let observers = observers.map_err(AppError::Runtime)?;
         let snapshot = Snapshot::open(&config.snapshot, &config.source, store);
@@ -57,7 +56,7 @@ impl Content {
         let restored = snapshot.as_ref().and_then(Snapshot::restored);
         let restored = restored.map(|restored| Restored { cluster: restored.cluster, revision: restored.revision });
         // What the store has now is what the file has.
-        let written = *store.changes().borrow();
+        let written = store.revision();
         let source = Source::start(&config.source, Arc::clone(store), shared.facts.clone(), restored, source_read)?;
         let keeper = match snapshot {
             Some(snapshot) => snapshot.keep(written, Arc::clone(store), source.state()).map_err(AppError::Runtime)?,

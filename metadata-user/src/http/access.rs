@@ -16,6 +16,9 @@ pub trait Access: Send + Sync + 'static {
     /// Says who is asking, now.
     fn resolve(&self) -> Resolution;
 
+    /// Completes when what [`Self::resolve`] returns is not [`Resolution::NotReady`], or may not be. Cancel-safe.
+    fn ready(&self) -> impl Future<Output = ()> + Send;
+
     /// Keeps what the guest wrote, in the store or at the controller.
     fn keep(&self, instance: InstanceId, write: Write) -> impl Future<Output = Written> + Send;
 
@@ -75,6 +78,23 @@ impl Access for Guest {
             Identity::Held => Resolution::NotReady,
             Identity::Bound { instance, .. } => {
                 self.store.served(*instance).map_or(Resolution::NotReady, Resolution::Ready)
+            }
+        }
+    }
+
+    async fn ready(&self) {
+        loop {
+            let bound = self.lease.next_identity();
+            let Some(identity) = self.lease.identity() else { return };
+            match &*identity {
+                Identity::Held => bound.await,
+                Identity::Bound { instance, .. } => {
+                    let waiter = self.store.wait(*instance);
+                    tokio::select! {
+                        () = bound => {}
+                        _ = waiter.content() => return,
+                    }
+                }
             }
         }
     }

@@ -96,6 +96,10 @@ impl Access for Fixed {
         self.0.served(id(1)).map_or(Resolution::NotReady, Resolution::Ready)
     }
 
+    async fn ready(&self) {
+        self.0.wait(id(1)).content().await;
+    }
+
     async fn keep(&self, instance: InstanceId, write: Write) -> Written {
         match write {
             Write::Store(password) => self.0.set_password(instance, password),

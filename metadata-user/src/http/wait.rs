@@ -1,10 +1,8 @@
 //! Requests that wait: for content that is not there yet, or for the controller of an unchanged OpenStack.
 //!
 //! Promises: a request before its content waits no longer than [`super::Times::ready`], since some clients ask but once or
-//! twice; one for a path that was not prefetched, or for the POST of a password, no longer than a request may take. Both
+//! twice, and is woken by nothing but its own instance's content; one for a path that was not prefetched, or for the POST of a password, no longer than a request may take. Both
 //! are 503 then. Nothing else waits.
-
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -15,10 +13,6 @@ use super::record;
 use super::route::{Step, route, written};
 use crate::api::{Answer, Written};
 
-/// How often a request that waits looks for its content. Looking is cheap, and many may wait while thousands of documents
-/// arrive, each of which would wake all of them.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// Waits until the content is there, and returns the next step; an answer without content when the time is over or the
 /// daemon ends.
 pub(super) async fn for_content<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
@@ -26,13 +20,13 @@ pub(super) async fn for_content<C: Access>(exchange: &Exchange<C>) -> Result<Ste
     let deadline = Instant::now() + shared.progress.patience_for_content();
     record::waits(&shared.counters);
     loop {
-        let now = Instant::now();
-        if now >= deadline || shared.drain.has_begun() {
+        if Instant::now() >= deadline || shared.drain.has_begun() {
             return Ok(Step::Answer(None));
         }
         tokio::select! {
-            () = sleep_until(deadline.min(now + LOOK)) => {}
+            () = sleep_until(deadline) => {}
             () = shared.drain.begun() => {}
+            () = shared.content.ready() => {}
         }
         match route(exchange)? {
             Step::Wait => {}

@@ -17,7 +17,7 @@ use crate::config;
 use crate::secret::seal::SealKey;
 use crate::source::SourceView;
 use crate::state_view::StateView;
-use crate::store::{Changes, Store};
+use crate::store::{Changes, Revision, Store};
 use crate::worker::{Stop, Worker};
 
 /// How often it is looked whether the source has read everything: it tells nobody, and that time is well spent waiting.
@@ -36,13 +36,11 @@ impl Keeper {
     pub(super) fn start(
         snapshot: Snapshot,
         key: SealKey,
-        written: Changes,
+        written: Revision,
         store: Arc<Store>,
         source: SourceView,
     ) -> io::Result<Self> {
-        let mut changes = store.changes();
-        // What came while the source started is looked at too.
-        changes.mark_changed();
+        let changes = store.subscribe();
         let task = Task {
             pace: Pace::new(snapshot.settings.interval),
             written,
@@ -71,13 +69,15 @@ struct Task {
     /// The file, as far as removals are concerned; `None`: there is none.
     on_disk: Option<OnDisk>,
     /// What the file holds.
-    written: Changes,
+    written: Revision,
     /// How often the source had read everything again, and from whom, when that was last written.
     confirmed: Option<(u64, Option<String>)>,
 }
 
 impl Task {
-    async fn run(mut self, mut changes: tokio::sync::watch::Receiver<Changes>, mut stop: Stop) {
+    async fn run(mut self, mut changes: Changes, mut stop: Stop) {
+        // What came while the source started.
+        self.look_at_store();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -85,7 +85,7 @@ impl Task {
             tokio::select! {
                 () = stop.requested() => break,
                 // The store outlives this task.
-                _ = changes.changed() => self.look_at_store(),
+                _ = changes.next(usize::MAX) => self.look_at_store(),
                 _ = look.tick() => self.look_at_source(),
                 () = async { tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)).await }, if due.is_some() => {
                     self.write();
@@ -100,7 +100,7 @@ impl Task {
     }
 
     fn look_at_store(&mut self) {
-        let now = *self.store.changes().borrow();
+        let now = self.store.revision();
         if now.removals != self.written.removals {
             self.pace.wants(Reason::Urgent, Instant::now());
             // A removal does not wait for its turn, nor for room on the disk.
@@ -123,7 +123,7 @@ impl Task {
         let began = Instant::now();
         // The source's revision before the store's content: content may be newer than it says, never older.
         let source = self.source.get();
-        let changes = *self.store.changes().borrow();
+        let changes = self.store.revision();
         let instances = self.store.all();
         let mut state = SnapshotState::clone(&self.state.get());
         let now = SystemTime::now();

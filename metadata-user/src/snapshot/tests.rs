@@ -211,7 +211,7 @@ struct Life {
 fn begin(directory: &Path, origin: &str) -> Life {
     let store = Arc::new(store());
     let snapshot = Snapshot::open(&settings(directory), &source(origin), &store).unwrap();
-    let written = *store.changes().borrow();
+    let written = store.revision();
     let (state, source) = (snapshot.state(), StateView::new(SourceState::new("directory", origin.to_owned())));
     let keeper = snapshot.keep(written, Arc::clone(&store), source.clone()).unwrap();
     Life { store, source, state, keeper }

@@ -13,13 +13,12 @@
 mod fetch;
 mod queue;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -31,7 +30,7 @@ use crate::config::target::TargetUrl;
 use crate::error_text;
 use crate::record::InstanceId;
 use crate::state_view::StateView;
-use crate::store::Store;
+use crate::store::{Changes, Store};
 use fetch::{Client, FetchError};
 use queue::{Outcome, Queue, Ticket};
 
@@ -126,18 +125,16 @@ impl Vendordata {
     }
 
     /// Follows the store's changes and writes answers into it, until the store is gone.
-    pub async fn run(mut self, store: Arc<Store>, mut changes: mpsc::UnboundedReceiver<InstanceId>) {
+    pub async fn run(mut self, store: Arc<Store>, mut changes: Changes) {
         loop {
             let wake = self.start_due(&store);
             self.publish();
             tokio::select! {
-                changed = changes.recv() => {
-                    let Some(first) = changed else { return };
-                    let mut changed = BTreeSet::from([first]);
-                    while let Ok(next) = changes.try_recv() {
-                        changed.insert(next);
+                changed = changes.next(usize::MAX) => {
+                    let Some(changed) = changed else { return };
+                    for change in changed.into_iter().filter(|change| change.document) {
+                        self.follow(&store, change.instance);
                     }
-                    changed.into_iter().for_each(|instance| self.follow(&store, instance));
                 }
                 Some(done) = self.requests.join_next_with_id() => self.done(&store, done),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}

@@ -1,6 +1,6 @@
 //! Tests of `store`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ipnet::IpNet;
 use uuid::Uuid;
@@ -61,8 +61,9 @@ pub(crate) fn id(number: u128) -> InstanceId {
     InstanceId(Uuid::from_u128(number))
 }
 
-fn devices(changes: &mut mpsc::UnboundedReceiver<StoreChange>) -> Vec<Vec<String>> {
-    std::iter::from_fn(|| changes.try_recv().ok()).map(|change| change.devices).collect()
+/// Returns the taps whose claims changed since the last call.
+fn devices(changes: &mut Changes) -> Vec<String> {
+    changes.take().into_iter().flat_map(|change| change.taps).collect()
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn an_equal_record_changes_nothing() {
     let mut changes = store.subscribe();
     assert!(store.put(record(1, "p", &["tap1"])));
     let first = store.get(id(1)).expect("there");
-    assert_eq!(devices(&mut changes), [["tap1"]]);
+    assert_eq!(devices(&mut changes), ["tap1"]);
     assert!(!store.put(record(1, "p", &["tap1"])));
     assert!(Arc::ptr_eq(&first, &store.get(id(1)).expect("there")));
     assert!(devices(&mut changes).is_empty());
@@ -82,7 +83,7 @@ fn changes_name_the_devices_whose_claims_differ() {
     let store = Store::new(Cloud::default());
     let mut changes = store.subscribe();
     store.put(record(1, "p", &["tap1", "tap2"]));
-    assert_eq!(devices(&mut changes), [["tap1", "tap2"]]);
+    assert_eq!(devices(&mut changes), ["tap1", "tap2"]);
 
     let mut content = record(1, "p", &["tap1", "tap2"]);
     content.hostname = "other".into();
@@ -95,14 +96,14 @@ fn changes_name_the_devices_whose_claims_differ() {
         mac_address: None,
     }];
     store.put(sources);
-    assert_eq!(devices(&mut changes), [["tap2"]]);
+    assert_eq!(devices(&mut changes), ["tap2"]);
 
     store.put(record(1, "q", &["tap1", "tap2"]));
-    assert_eq!(devices(&mut changes), [["tap1", "tap2"]], "the project is part of a claim");
+    assert_eq!(devices(&mut changes), ["tap1", "tap2"], "the project is part of a claim");
     store.put(record(1, "q", &["tap2", "tap3"]));
-    assert_eq!(devices(&mut changes), [["tap1", "tap2", "tap3"]], "tap2 is another port now");
+    assert_eq!(devices(&mut changes), ["tap1", "tap2", "tap3"], "tap2 is another port now");
     assert!(store.remove(id(1)));
-    assert_eq!(devices(&mut changes), [["tap2", "tap3"]]);
+    assert_eq!(devices(&mut changes), ["tap2", "tap3"]);
     assert!(!store.remove(id(1)));
     assert!(store.is_empty() && store.claims("tap2").is_empty());
 }
@@ -165,7 +166,7 @@ fn a_password_of_the_document_goes_with_it_and_a_posted_one_can_be_cleared() {
 #[test]
 fn answers_of_targets_outlive_a_change_but_not_the_instance() {
     let store = Store::new(Cloud::default());
-    let mut changes = store.subscribe_to_content();
+    let mut changes = store.subscribe();
     assert!(!store.set_dynamic(id(1), "a", Value::Null), "no such instance");
     store.put(record(1, "p", &["tap1"]));
     assert!(store.set_dynamic(id(1), "a", Value::from(1)));
@@ -177,11 +178,15 @@ fn answers_of_targets_outlive_a_change_but_not_the_instance() {
     content.hostname = "other".into();
     store.put(content);
     assert_eq!(*store.get(id(1)).expect("there").dynamic(), *held.dynamic());
+    let seen = changes.take();
+    assert_eq!(seen.len(), 1, "one entry for an instance");
+    assert!(seen[0].document && !seen[0].removed);
+    store.set_dynamic(id(1), "a", Value::from(2));
+    assert!(changes.take().iter().all(|change| !change.document && change.taps.is_empty()));
     store.remove(id(1));
     store.put(record(1, "p", &["tap1"]));
     assert!(store.get(id(1)).expect("there").dynamic().is_empty());
-    let told: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
-    assert_eq!(told, [id(1); 4], "come, changed, gone, come");
+    assert!(changes.take()[0].removed, "though it came back");
 }
 
 #[test]
@@ -221,15 +226,87 @@ fn copied_answers_stand_beside_records_and_replace_them() {
     let copied = |number| NovaPages::new(id(number), [("".to_owned(), crate::api::Page::not_found())]);
     store.put(record(1, "p", &["tap1"]));
     store.put(record(2, "p", &["tap2"]));
-    let (mut changes, mut content) = (store.subscribe(), store.subscribe_to_content());
+    let mut changes = store.subscribe();
     assert!(store.put_nova_pages(copied(1)) && !store.put_nova_pages(copied(1)));
-    assert_eq!(devices(&mut changes), [["tap1"]], "a copy claims no device");
+    assert_eq!(devices(&mut changes), ["tap1"], "a copy claims no device");
     assert!(store.claims("tap1").is_empty() && store.get(id(1)).is_none() && store.nova_pages(id(1)).is_some());
-    assert_eq!(content.try_recv(), Ok(id(1)));
     assert_eq!(store.set_password(id(1), password("x")), Written::Unavailable);
     assert!(store.put(record(1, "p", &["tap1"])));
-    assert_eq!(devices(&mut changes), [["tap1"]]);
+    assert_eq!(devices(&mut changes), ["tap1"]);
     store.put_nova_pages(copied(3));
     assert_eq!(store.keep_only(|id| id == self::id(2)), [id(1), id(3)]);
     assert!(store.served(id(3)).is_none());
+}
+
+#[test]
+fn a_generation_grows_with_each_change_and_is_never_used_again() {
+    let store = Store::new(Cloud::default());
+    assert_eq!(store.generation(id(1)), None);
+    let mut last = 0;
+    let mut grows = |store: &Store| {
+        let generation = store.generation(id(1)).expect("there");
+        assert!(generation > last, "{generation} after {last}");
+        last = generation;
+    };
+    store.put(record(1, "p", &["tap1"]));
+    grows(&store);
+    store.put(record(2, "p", &["tap2"]));
+    store.set_dynamic(id(1), "a", Value::from(1));
+    grows(&store);
+    assert_eq!(store.set_password(id(1), password("x")), Written::Kept);
+    grows(&store);
+    store.remove(id(1));
+    assert_eq!(store.generation(id(1)), None);
+    store.put(record(1, "p", &["tap1"]));
+    grows(&store);
+    assert_eq!(store.revision(), Revision { changes: 6, removals: 1 });
+}
+
+/// Counts wake-ups.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_waiter_is_woken_by_its_own_instance_only_and_leaves_nothing_behind() {
+    let store = Store::new(Cloud::default());
+    {
+        let waiter = store.wait(id(1));
+        let mut content = std::pin::pin!(waiter.content());
+        let woken = Arc::new(Woken::default());
+        let waker = Arc::clone(&woken).into();
+        let mut context = std::task::Context::from_waker(&waker);
+        assert!(content.as_mut().poll(&mut context).is_pending());
+        assert!(store.is_empty() && store.served(id(1)).is_none() && store.ids().is_empty() && !store.remove(id(1)));
+        for number in 2..1000 {
+            store.put(record(number, "p", &["tap"]));
+        }
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0, "others wake nobody");
+        store.put(record(1, "p", &["tap1"]));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(content.as_mut().poll(&mut context).is_ready());
+    }
+    store.keep_only(|_| false);
+    drop((store.wait(id(1)), store.wait(id(1))));
+    assert_eq!(store.slots.len(), 0, "an empty slot goes with the last who waits");
+}
+
+#[test]
+fn no_wake_up_is_lost_between_a_look_and_a_wait() {
+    let store = Arc::new(Store::new(Cloud::default()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+    for round in 0..2000 {
+        let (reader, writer) = (Arc::clone(&store), Arc::clone(&store));
+        let waiting = runtime.spawn(async move { reader.wait(id(round)).content().await.uuid() });
+        // Beside the waiter, at any moment of its look.
+        let writing = runtime.spawn(async move { writer.put(record(round, "p", &["tap"])) });
+        // A lost wake-up would hang here, and the runner says which test it was.
+        assert_eq!(runtime.block_on(waiting).expect("no panic"), id(round));
+        assert!(runtime.block_on(writing).expect("no panic"));
+    }
 }

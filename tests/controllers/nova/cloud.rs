@@ -248,6 +248,10 @@ impl Access for Guest {
         self.store.served(self.instance).map_or(Resolution::NotReady, Resolution::Ready)
     }
 
+    async fn ready(&self) {
+        self.store.wait(self.instance).content().await;
+    }
+
     async fn keep(&self, instance: InstanceId, write: Write) -> Written {
         match write {
             Write::Store(password) => self.store.set_password(instance, password),

@@ -159,7 +159,7 @@ impl Running {
         }));
         let vendordata = Vendordata::new(cloud).expect("prepared").expect("targets");
         let state = vendordata.state();
-        let task = tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe_to_content()));
+        let task = tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe()));
         Self { store, state, task }
     }
 
