@@ -452,14 +452,15 @@ fn run_nodes(
     let local = LocalSet::new();
     for (number, settings) in nodes {
         let store = Arc::new(Store::new(app::cloud(&Config::default().cloud)?));
-        let mut changes = store.subscribe_to_content();
+        let mut changes = store.subscribe();
         let (state, following) =
             EtcdSource::follow(settings, Arc::clone(&store), None, Readiness::new().wait_for("source"));
         local.spawn_local(following);
         let sender = sender.clone();
         local.spawn_local(async move {
-            while let Some(instance) = changes.recv().await {
-                if sender.send((number, instance, Instant::now())).is_err() {
+            while let Some(changed) = changes.next(usize::MAX).await {
+                let seen = Instant::now();
+                if changed.into_iter().any(|change| sender.send((number, change.instance, seen)).is_err()) {
                     break;
                 }
             }
