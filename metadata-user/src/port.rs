@@ -15,6 +15,7 @@ mod binding;
 mod failures;
 mod names;
 pub mod netlink;
+mod owner;
 pub mod reconcile;
 mod removals;
 mod taps;
@@ -32,11 +33,6 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub use self::{
-    binding::Owner,
-    trace::Request,
-    view::{PortState, PortView, PortsView},
-};
 use self::{
     binding::Retired,
     failures::Failures,
@@ -44,6 +40,11 @@ use self::{
     reconcile::{DesiredPort, Evidence, desired},
     removals::Removal,
     taps::Taps,
+};
+pub use self::{
+    owner::Owner,
+    trace::Request,
+    view::{PortState, PortView, PortsView},
 };
 use crate::{
     api::{Content, RenderedInstance},

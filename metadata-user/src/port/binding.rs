@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Ports;
-use super::reconcile::{DesiredPort, keeps_tag};
+use super::owner::{Owner, keeps_tag};
+use super::reconcile::DesiredPort;
 use crate::dataplane::{DataplaneError, IfIndex, PortEntry};
 use crate::identity::{Identity, Tag};
-use crate::record::{InstanceId, PortId};
 
 /// How long an ended tag lets resets pass: its connections are closed within milliseconds.
 const RETIREMENT: Duration = Duration::from_secs(5);
@@ -30,15 +30,6 @@ pub(super) struct Binding {
     pub(super) owner: Option<Owner>,
     /// What the kernel has; `None`: not known, so it is written again.
     entry: Option<PortEntry>,
-}
-
-/// The owner of a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The instance.
-    pub instance: InstanceId,
-    /// The port; `None` if only the kernel knows of the binding, which keeps no ports, or an observer that does not know it.
-    pub port: Option<PortId>,
 }
 
 /// A tag that ended, and still lets resets pass.

@@ -10,7 +10,7 @@
 //! bound by facts alone may use any address with its own MAC. The facts' addresses are not enforced, since libvirt keeps
 //! those of the day on which the interface was plugged. Which instance's data is read does not depend on addresses.
 
-use super::binding::Owner;
+use super::owner::Owner;
 use crate::{
     config::{self, Unbound},
     dataplane::{fit_sources, join_sources},
@@ -261,20 +261,6 @@ fn by_facts(evidence: &Evidence<'_>, first: Observer) -> DesiredPort {
 /// Returns every address of both families, with this MAC.
 fn any_address(mac: MacAddress) -> Vec<(MacAddress, ipnet::IpNet)> {
     vec![(mac, ipnet::Ipv4Net::default().into()), (mac, ipnet::Ipv6Net::default().into())]
-}
-
-/// Tells whether a tag may stay when its tap goes from one owner to another (`None`: held).
-///
-/// A held tag never carried an instance's data, so it may become any instance's; an instance's tag stays only its own.
-#[must_use]
-pub fn keeps_tag(current: Option<Owner>, next: Option<Owner>) -> bool {
-    match (current, next) {
-        (None, _) => true,
-        (Some(current), Some(next)) => {
-            current.instance == next.instance && (current.port.is_none() || current.port == next.port)
-        }
-        (Some(_), None) => false,
-    }
 }
 
 #[cfg(test)]

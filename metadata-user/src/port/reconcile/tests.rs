@@ -169,30 +169,6 @@ fn beside_other_agents_only_instances_with_a_document_are_taken() {
     bound(decide(&[ovs(1, 0x101)], &[document(1, "tap9")], Unbound::Pass));
 }
 
-fn owner(instance: u128, number: Option<u128>) -> Option<Owner> {
-    Some(Owner { instance: id(instance), port: number.map(port) })
-}
-
-#[test]
-fn a_tag_stays_with_its_instance_and_port() {
-    for (current, next, expected) in [
-        (None, None, true),
-        (None, owner(1, Some(1)), true),
-        (None, owner(1, None), true),
-        (owner(1, Some(1)), owner(1, Some(1)), true),
-        (owner(1, None), owner(1, Some(1)), true),
-        (owner(1, None), owner(1, None), true),
-        (owner(1, Some(1)), owner(1, None), false),
-        (owner(1, Some(1)), owner(2, Some(1)), false),
-        (owner(1, None), owner(2, Some(1)), false),
-        (owner(1, None), owner(2, None), false),
-        (owner(1, Some(1)), owner(1, Some(2)), false),
-        (owner(1, Some(1)), None, false),
-    ] {
-        assert_eq!(keeps_tag(current, next), expected, "{current:?} to {next:?}");
-    }
-}
-
 #[test]
 fn copied_content_binds_a_tap_that_is_otherwise_passed() {
     let facts = [libvirt(1, Some(1))];
