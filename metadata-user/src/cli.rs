@@ -10,6 +10,7 @@ mod detach;
 mod error;
 pub mod exit;
 mod instance;
+mod lines;
 mod ports;
 mod schema;
 mod source;
@@ -57,25 +58,25 @@ struct Cli {
 enum Verb {
     /// Run the daemon, until SIGTERM or SIGINT; requests in flight are finished first
     Run,
-    /// Show how the daemon is doing: readiness, source with its broken documents, ports, connections
+    /// Show whether guests are answered, and every problem with its remedy
     Status(status::Verb),
-    /// Show where documents come from: revision, age, endpoints, errors; or accept another controller
+    /// Show where content comes from: revision, age, endpoints, errors; or confirm a replaced controller
     Source(source::Verb),
-    /// List the ports: state, instance, which source decided that, and why a port is not bound
+    /// Show the state of every port, the instance it is bound to, which source decided that, and why if it is not bound
     Ports(Form),
     /// Show packets by verdict and drop reason, per tap
     Counters(counters::Verb),
     /// Show what becomes of each metadata packet of one tap, until interrupted
     Trace(trace::Verb),
-    /// List, read, change and delete documents where the source keeps them: in the directory, or in etcd
+    /// List, read, change and delete documents, in the directory or in etcd; read or clear a posted password
     #[command(subcommand, disable_help_subcommand = true)]
     Instance(instance::Verb),
     /// Validate the configuration and the files that it names, and list settings that have no effect
     CheckConfig,
-    /// Remove every program, map and pin from this node, and the responder's namespace. The daemon must not run. The snapshot
-    /// and its key are kept, and listed
+    /// Remove every program, map and pin from this node, and the responder's namespace; the daemon must be stopped. The
+    /// snapshot and its key are kept, and listed
     Detach,
-    /// Print the JSON Schema of instance documents or of the configuration, or an example configuration
+    /// Print the JSON Schema of instance documents or of the configuration, an example configuration, or its reference
     Schema(schema::Verb),
 }
 
@@ -88,9 +89,9 @@ struct Form {
 }
 
 /// Runs the command line and returns the exit status.
-pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut out = io::stdout().lock();
-    let result = execute(words, &mut out, &mut io::stderr()).and_then(|code| match out.flush() {
+    let result = execute(arguments, &mut out, &mut io::stderr()).and_then(|code| match out.flush() {
         Ok(()) => Ok(code),
         Err(error) => Err(error.into()),
     });
@@ -98,8 +99,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(code) => code.into(),
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK.into(),
         Err(error) => {
-            // Without a standard error there is nobody to tell.
-            let _ = writeln!(io::stderr(), "metadatad: {}", error.told());
+            // A closed standard error leaves nowhere to report to.
+            let _ = writeln!(io::stderr(), "metadatad: {}", error.message());
             error.exit().into()
         }
     }
@@ -107,11 +108,11 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Runs a command line, and returns the exit status. `notes` takes remarks that are not the output.
 fn execute(
-    words: impl IntoIterator<Item = OsString>,
+    arguments: impl IntoIterator<Item = OsString>,
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<u8, CliError> {
-    let cli = match Cli::try_parse_from(words) {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(help) if !help.use_stderr() => {
             write!(out, "{}", help.render())?;

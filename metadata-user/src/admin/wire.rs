@@ -1,4 +1,4 @@
-//! What the admin API says, in JSON. Members are only ever added; one that is absent is unknown or does not apply.
+//! What the admin API answers, in JSON. Members are only ever added; one that is absent is unknown or does not apply.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub struct Status {
     pub draining: bool,
     /// Where documents come from.
     pub source: Source,
-    /// What is kept on disk; absent if nothing is to be.
+    /// What is kept on disk; absent if it is switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Snapshot>,
     /// Dynamic vendor data; absent if no target is asked.
@@ -39,8 +39,8 @@ pub struct Status {
     /// How often a tap's program was put back, since the start, because others had taken it away.
     #[serde(default)]
     pub ports_repaired: u64,
-    /// The programs on this node that say whose a device is, most trusted first; those that are switched off are left
-    /// out.
+    /// The programs on this node that know which instance a device belongs to, most trusted first, without those that are
+    /// switched off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Observer>,
     /// Guests' connections.
@@ -49,7 +49,7 @@ pub struct Status {
 
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, the snapshot can be written, no
-    /// target of vendor data fails, every observer that is present can be heard, no port is refused or failed.
+    /// target of vendor data fails, every observer that is present can be read, no port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
@@ -80,7 +80,7 @@ pub struct Source {
     /// Why it cannot be read, and the remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Since when it is not known to be in step with its controller, in seconds of Unix time.
+    /// Since when it may be behind its controller, in seconds of Unix time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lagging_since: Option<u64>,
     /// When a change of it last came, in seconds of Unix time.
@@ -98,8 +98,8 @@ pub struct Source {
     /// How often all of it was read again since the start.
     #[serde(default)]
     pub resyncs: u64,
-    /// Instances that are served, though the controller that is there now lacks them: it is not the one that content is
-    /// from, and the operator was not heard yet.
+    /// Instances that are served, though the controller lacks them: it is not the one that their content came from, and the
+    /// operator has not confirmed it yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unconfirmed: Vec<String>,
 }
@@ -120,10 +120,10 @@ impl std::fmt::Debug for Password {
     }
 }
 
-/// What became of the source's question.
+/// The outcome of `source accept`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// Instances that are not served any more.
+    /// Instances that are no longer served.
     pub removed: usize,
 }
 
@@ -174,10 +174,10 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Instances in it.
     pub instances: usize,
-    /// Why it cannot be written, or is not there at all, and the remedy.
+    /// Why it cannot be written, or is missing, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Why the one that was there at the start is not used, and the remedy.
+    /// Why the one found at the start is not used, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// What was read from it at the start.
@@ -218,7 +218,7 @@ pub struct VendordataTarget {
     pub instances: usize,
     /// Those for which it gave no good answer when it was last asked; guests read the last good one, or `{}`.
     pub failing: usize,
-    /// Since when there are such, in seconds of Unix time.
+    /// Since when there are any, in seconds of Unix time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<u64>,
     /// When it last gave a good answer, in seconds of Unix time.
@@ -283,9 +283,9 @@ pub struct Http {
     /// Idle connections that were closed because another connection needed their place.
     #[serde(default)]
     pub gave_way: u64,
-    /// Connections cut because their binding ended.
+    /// Connections closed because their port was removed or rebound to another instance.
     pub binding_ended: u64,
-    /// Connections closed because nothing came, or too slowly.
+    /// Connections closed because a time-out was reached.
     pub timed_out: u64,
     /// Connections closed because what came was not HTTP.
     pub malformed: u64,
@@ -297,7 +297,7 @@ pub struct Http {
     /// Requests of which the connection ended before the answer.
     #[serde(default)]
     pub unanswered: u64,
-    /// Answers by status; 0 stands for all that have no place of their own.
+    /// Answers by status; 0: every other status.
     pub answers: BTreeMap<u16, u64>,
 }
 
@@ -355,7 +355,7 @@ pub struct PortStatus {
     /// The port's UUID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
-    /// Which source decided that: `open vswitch`, `libvirt` or `document`.
+    /// Which source decided that: `Open vSwitch`, `libvirt` or `document`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
     /// Its MAC.

@@ -27,7 +27,7 @@ impl Target {
     /// Takes what is needed from a configuration.
     pub(super) fn of(path: &Path, socket: Option<PathBuf>, notes: &mut dyn Write) -> Result<Self, CliError> {
         let partial = Partial::load(path);
-        // No file where it usually is: metadatad was removed. Anywhere else, the path is wrong.
+        // No file in its usual place: metadatad was uninstalled. Anywhere else, the path is wrong.
         let is_certain = path == Path::new(CONFIG_PATH) || !matches!(partial.error(), Some(ConfigError::Read { .. }));
         let target = is_certain.then(|| Self::read(&partial, socket)).flatten();
         match (target, partial.into_error()) {
@@ -70,11 +70,11 @@ pub(super) fn execute(target: &Target, out: &mut dyn Write) -> Result<u8, CliErr
         Ok(_) | Err(_) => return Err(CliError::DaemonRuns(target.socket.clone())),
     }
     let removed = detach::detach(&target.pin_dir, &target.namespace, &target.interface)?;
-    for (was_there, what) in [
+    for (was_present, what) in [
         (removed.pins, format!("programs, links and maps under {}", target.pin_dir.display())),
         (removed.namespace, format!("namespace {} with its pair", target.namespace)),
     ] {
-        writeln!(out, "{what}: {}", if was_there { "removed" } else { "nothing there" })?;
+        writeln!(out, "{what}: {}", if was_present { "removed" } else { "nothing to remove" })?;
     }
     let snapshot = target.snapshot.iter().filter(|snapshot| snapshot.enabled);
     for path in snapshot.flat_map(|snapshot| [&snapshot.path, &snapshot.key_file]).filter(|path| path.exists()) {

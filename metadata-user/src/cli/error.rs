@@ -36,9 +36,9 @@ pub(super) enum CliError {
         "--socket has no effect here; it goes with status, source, ports, counters, trace, detach and instance password"
     )]
     SocketUnused,
-    #[error("a daemon runs on this node: {} answers; stop it first", .0.display())]
+    #[error("the daemon is running on this node: {} answers; stop it first", .0.display())]
     DaemonRuns(PathBuf),
-    #[error("no port has the tap {0}; `metadatad ports` lists them")]
+    #[error("no port on the tap {0}; `metadatad ports` lists all taps")]
     NoSuchPort(String),
     #[error("starting a thread")]
     Runtime(#[source] io::Error),
@@ -48,7 +48,7 @@ pub(super) enum CliError {
 
 impl CliError {
     /// Returns the error in one line, with its causes and, if a privilege is missing, the remedy.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn message(&self) -> String {
         let line = error_text::chain(self);
         if self.exit() == exit::NO_PERMISSION && !line.contains("root") { format!("{line}; {PRIVILEGE}") } else { line }
     }
@@ -100,7 +100,7 @@ mod tests {
     fn a_missing_privilege_comes_with_its_remedy() {
         let error = CliError::Runtime(io::Error::from(io::ErrorKind::PermissionDenied));
         assert_eq!(error.exit(), exit::NO_PERMISSION);
-        assert!(error.told().ends_with(PRIVILEGE), "{}", error.told());
-        assert!(!CliError::NoSuchPort("tap0".to_owned()).told().contains("root"));
+        assert!(error.message().ends_with(PRIVILEGE), "{}", error.message());
+        assert!(!CliError::NoSuchPort("tap0".to_owned()).message().contains("root"));
     }
 }

@@ -1,6 +1,6 @@
 //! Exit statuses, as sysexits.h names them where it has one.
 
-/// All is well.
+/// Success.
 pub const OK: u8 = 0;
 /// `status`: not ready; with `--check`, also something to repair.
 pub const NOT_WELL: u8 = 1;
@@ -8,17 +8,17 @@ pub const NOT_WELL: u8 = 1;
 pub const USAGE: u8 = 64;
 /// `EX_DATAERR`: a document cannot be used.
 pub const BAD_DOCUMENT: u8 = 65;
-/// `EX_NOINPUT`: what was named is not there: a port, an instance, a file.
+/// `EX_NOINPUT`: not found: a port, an instance, a file.
 pub const ABSENT: u8 = 66;
 /// `EX_UNAVAILABLE`: no daemon or no controller answers, or another daemon does.
 pub const UNAVAILABLE: u8 = 69;
 /// `EX_SOFTWARE`: anything else.
 pub const INTERNAL: u8 = 70;
-/// `EX_TEMPFAIL`: somebody else changed the document meanwhile.
+/// `EX_TEMPFAIL`: the document was changed by others meanwhile.
 pub const TRY_AGAIN: u8 = 75;
 /// `EX_NOPERM`: a privilege is missing.
 pub const NO_PERMISSION: u8 = 77;
-/// `EX_CONFIG`: the configuration, or a file that it names, is not possible, or the kernel lacks something.
+/// `EX_CONFIG`: the configuration, or a file that it names, is not valid, or the kernel lacks something.
 pub const CONFIG: u8 = 78;
 
 /// The table for `--help`.

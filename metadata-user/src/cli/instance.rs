@@ -5,7 +5,7 @@
 //! The daemon has no part in it and need not run: it sees the change as any other. Only a posted password is in no
 //! document: `password` asks the daemon for it.
 //!
-//! Left out: what lies between documents, such as two that claim one tap; `metadatad ports` tells that.
+//! Left out: what lies between documents, such as two that claim one tap; `metadatad ports` shows that.
 
 mod apply;
 mod change;
@@ -35,23 +35,23 @@ use property::Assignment;
 /// What is done with documents.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// List the documents: whose they are, where they are kept, and whether they can be used
+    /// List the documents: instance, host name, place, and whether they are valid
     List(list::Verb),
     /// Print a document as it is stored, or one property of it
     Get(Get),
-    /// Write whole documents: new ones, and in place of those that are there; all are checked before one is written
+    /// Create or replace documents; all are checked before one is written
     Apply(apply::Apply),
     /// Set properties of a document; it is checked as a whole before it is written
     #[command(after_help = PROPERTIES)]
     Set(Set),
-    /// Take properties of a document away; it is checked as a whole before it is written
+    /// Remove properties of a document; it is checked as a whole before it is written
     Unset(Unset),
     /// Delete documents; the instances' ports are held (503) from then on, or passed, as ports.unbound says
     Delete(Delete),
     /// Read or clear the password that a guest posted, in the running daemon; with Nova, only read
     #[command(subcommand, disable_help_subcommand = true)]
     Password(password::Verb),
-    /// Check files of documents, and write nothing; no configuration is needed
+    /// Check documents in files, without writing; needs no configuration
     Validate(apply::Validate),
 }
 
@@ -61,10 +61,10 @@ Properties:
   metadata.role=db        a key of the owner's metadata; dots after `metadata.` belong to the key
   ports.0.tap=tap7        a field of the first port; the number after the last one adds an element
   user_data=@cloud.yaml   the content of a file; for user_data_b64 any bytes, which are encoded
-  launch_index=3          JSON where the document has something other than text
-  display_name:=null      JSON in any case; also for a text that begins with @: hostname:='\"@x\"'";
+  launch_index=3          JSON where the field is not a string
+  display_name:=null      always JSON; also for a string that begins with @: hostname:='\"@x\"'";
 
-/// Which node's documents.
+/// The node that the documents are for.
 #[derive(Clone, Debug, clap::Args)]
 struct OfNode {
     /// With etcd: the documents of this node, instead of the configuration's own
@@ -82,7 +82,7 @@ impl OfNode {
 pub(super) struct Get {
     /// The instance
     uuid: InstanceId,
-    /// Only this property: texts as they are, all else as JSON
+    /// Only this property: strings as they are, anything else as JSON
     #[arg(long, value_name = "KEY")]
     property: Option<String>,
     #[command(flatten)]
@@ -93,7 +93,7 @@ pub(super) struct Get {
 pub(super) struct Set {
     /// The instance
     uuid: InstanceId,
-    /// What it gets: KEY=TEXT, KEY=@FILE or KEY:=JSON
+    /// Property to set: KEY=TEXT, KEY=@FILE or KEY:=JSON
     #[arg(long = "property", value_name = "KEY=VALUE", required = true)]
     properties: Vec<String>,
     /// Show what would change, and write nothing
@@ -107,7 +107,7 @@ pub(super) struct Set {
 pub(super) struct Unset {
     /// The instance
     uuid: InstanceId,
-    /// What it loses, named as for `set`; numbers of elements are those of the document as it is stored
+    /// Property to remove, named as for `set`; numbers of elements are those of the stored document
     #[arg(long = "property", value_name = "KEY", required = true)]
     properties: Vec<String>,
     /// Show what would change, and write nothing
@@ -122,7 +122,7 @@ pub(super) struct Delete {
     /// The instances
     #[arg(required = true, value_name = "UUID")]
     uuids: Vec<InstanceId>,
-    /// An instance that is not there is no error
+    /// Ignore missing instances
     #[arg(long)]
     if_exists: bool,
     #[command(flatten)]
@@ -195,8 +195,8 @@ impl Delete {
         for id in &self.uuids {
             match documents.change(*id, &mut |_| Ok(Decision::Remove))? {
                 Outcome::Deleted => writeln!(out, "{id}: deleted")?,
-                _ if self.if_exists => writeln!(out, "{id}: not there")?,
-                // Those that are there go all the same.
+                _ if self.if_exists => writeln!(out, "{id}: not found")?,
+                // The others are deleted all the same.
                 _ => missing = missing.or_else(|| Some(absent(*id, &documents))),
             }
         }

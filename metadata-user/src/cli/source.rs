@@ -1,11 +1,9 @@
 //! `metadatad source`.
 
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::CliError;
-use super::status::ago;
-use super::table::plain;
+use super::lines::{self, Lines, ago};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
 use crate::admin::wire::Source;
@@ -24,7 +22,7 @@ pub(super) struct Verb {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// The controller that is there now is the right one: stop serving the instances that it lacks
+    /// Confirm that a replaced or restored controller is authoritative: stop serving the instances that it lacks
     Accept(Form),
 }
 
@@ -35,7 +33,7 @@ impl Verb {
             if form.json || self.form.json {
                 print_json(&accepted, out)?;
             } else {
-                writeln!(out, "accepted; {} instances are not served any more", accepted.removed)?;
+                writeln!(out, "accepted; {} instances are no longer served", accepted.removed)?;
             }
             return Ok(exit::OK);
         }
@@ -43,55 +41,56 @@ impl Verb {
         if self.form.json {
             print_json(&source, out)?;
         } else {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            out.write_all(describe(&source, now).as_bytes())?;
+            out.write_all(describe(&source, lines::now()).as_bytes())?;
         }
         Ok(exit::OK)
     }
 }
 
 fn describe(source: &Source, now: u64) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| text += &format!("{name:<12} {}\n", plain(value));
-    let since = |at: Option<u64>| at.map_or("never".to_owned(), |at| format!("{} ago", ago(now, at)));
-    line("source", &format!("{} {}", source.kind, source.place));
-    match (source.lagging_since, source.synced_at) {
-        (Some(at), _) => line("state", &format!("not followed for {}", ago(now, at))),
-        (None, Some(_)) => line("state", "in step"),
-        (None, None) => line("state", "not read yet"),
-    }
-    line("synced", &since(source.synced_at));
-    line("changed", &since(source.changed_at));
+    let mut lines = Lines::default();
+    lines::place(source, &mut lines);
+    lines.line("state", &state(source, now));
+    lines.line("read", &since(source.synced_at, now));
+    lines.line("changed", &since(source.changed_at, now));
     if let Some(revision) = source.revision {
-        line("revision", &revision.to_string());
+        lines.line("revision", &revision.to_string());
     }
     if let Some(cluster) = &source.cluster {
-        line("cluster", cluster);
+        lines.line("cluster", cluster);
     }
-    let (broken, unconfirmed) = (source.broken.len(), source.unconfirmed.len());
-    line("documents", &format!("{} instances, {broken} broken, {unconfirmed} unconfirmed", source.instances));
-    line("resyncs", &source.resyncs.to_string());
+    lines.line("re-read", &format!("{} times since the start", source.resyncs));
     for endpoint in &source.endpoints {
-        let used = if endpoint.in_use { "in use" } else { "not in use" };
-        line("endpoint", &format!("{} {used}, answered {}", endpoint.url, since(endpoint.answered_at)));
-        if let (Some(at), Some(error)) = (endpoint.failing_since, &endpoint.error) {
-            line("  failing", &format!("for {}: {error}", ago(now, at)));
-        }
+        lines::endpoint(endpoint, now, &mut lines);
     }
-    if let Some(error) = &source.error {
-        line("error", error);
+    documents(source, &mut lines);
+    lines.into_text()
+}
+
+fn state(source: &Source, now: u64) -> String {
+    match (source.lagging_since, source.synced_at) {
+        (Some(at), _) => format!("behind for {}", ago(now, at)),
+        (None, Some(_)) => "up to date".to_owned(),
+        (None, None) => "not read yet".to_owned(),
     }
-    for broken in &source.broken {
-        let kept = if broken.serves_last_good { "; its last good version is served" } else { "" };
-        line("broken", &format!("{}: {}{kept}", broken.name, broken.problem));
-    }
+}
+
+fn since(at: Option<u64>, now: u64) -> String {
+    at.map_or("never".to_owned(), |at| format!("{} ago", ago(now, at)))
+}
+
+fn documents(source: &Source, lines: &mut Lines) {
+    let (broken, unconfirmed) = (source.broken.len(), source.unconfirmed.len());
+    let instances = source.instances;
+    lines.line("documents", &format!("{instances} instances, {broken} broken, {unconfirmed} unconfirmed"));
+    lines::error(source.error.as_ref(), lines);
+    lines::broken(&source.broken, lines);
     for instance in source.unconfirmed.iter().take(NAMED) {
-        line("unconfirmed", instance);
+        lines.line("unconfirmed", instance);
     }
     if unconfirmed > NAMED {
-        line("", &format!("and {} more: --json shows all", unconfirmed - NAMED));
+        lines.more(&format!("and {} more: --json shows all", unconfirmed - NAMED));
     }
-    text
 }
 
 #[cfg(test)]
@@ -100,7 +99,7 @@ mod tests {
     use crate::admin::wire::{Broken, Endpoint};
 
     #[test]
-    fn a_source_is_told_in_words() {
+    fn every_line_of_a_source_is_printed() {
         let endpoint = Endpoint { url: "http://a:1".to_owned(), answered_at: Some(90), ..Endpoint::default() };
         let source = Source {
             kind: "etcd".to_owned(),
@@ -128,18 +127,18 @@ mod tests {
         assert_eq!(
             describe(&source, 100),
             "source       etcd /metadatad/nodes/n/instances/\n\
-             state        not followed for 2 s\n\
-             synced       60 s ago\n\
+             state        behind for 2 s\n\
+             read         60 s ago\n\
              changed      never\n\
              revision     7\n\
              cluster      ab\n\
-             documents    2 instances, 1 broken, 1 unconfirmed\n\
-             resyncs      1\n\
+             re-read      1 times since the start\n\
              endpoint     http://a:1 in use, answered 10 s ago\n\
-             endpoint     http://a:1 not in use, answered never\n  \
+             endpoint     http://a:1 not in use, never answered\n  \
                failing    for 5 s: dead\n\
-             error        etcd is another one\n\
-             broken       /k: not so; its last good version is served\n\
+             documents    2 instances, 1 broken, 1 unconfirmed\n  \
+               error      etcd is another one\n  \
+               broken     /k: not so; its last valid version is served\n\
              unconfirmed  u\n"
         );
     }

@@ -1,21 +1,20 @@
 //! `metadatad status`.
 
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::CliError;
-use super::table::plain;
+use super::lines::{self, Lines, ago, last};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
-use crate::admin::wire::{Status, VendordataTarget};
+use crate::admin::wire::{Http, Observer, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Verb {
     #[command(flatten)]
     form: Form,
 
-    /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot cannot be written, a target of vendor data fails, or a port is
-    /// refused or failed
+    /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot cannot be written, a target of
+    /// vendor data fails, Open vSwitch or libvirt cannot be read, or a port is refused or failed
     #[arg(long)]
     check: bool,
 }
@@ -26,137 +25,132 @@ impl Verb {
         if self.form.json {
             print_json(&status, out)?;
         } else {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            out.write_all(describe(&status, now).as_bytes())?;
+            out.write_all(describe(&status, lines::now()).as_bytes())?;
         }
-        let well = if self.check { status.is_healthy() } else { status.ready };
-        Ok(if well { exit::OK } else { exit::NOT_WELL })
+        let healthy = if self.check { status.is_healthy() } else { status.ready };
+        Ok(if healthy { exit::OK } else { exit::NOT_WELL })
     }
 }
 
 fn describe(status: &Status, now: u64) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| text += &format!("{name:<12} {}\n", plain(value));
+    let mut lines = Lines::default();
+    daemon(status, now, &mut lines);
+    source(&status.source, now, &mut lines);
+    if let Some(kept) = &status.snapshot {
+        snapshot(kept, now, &mut lines);
+    }
+    for target in status.vendordata.iter().flat_map(|vendordata| &vendordata.targets) {
+        vendordata(target, now, &mut lines);
+    }
+    for reporter in &status.facts {
+        observer(reporter, now, &mut lines);
+    }
+    ports(status, &mut lines);
+    connections(&status.http, &mut lines);
+    lines.into_text()
+}
+
+fn daemon(status: &Status, now: u64, lines: &mut Lines) {
     let state = match (status.draining, status.ready) {
         (true, _) => "draining".to_owned(),
         (false, true) => "ready".to_owned(),
         (false, false) => format!("not ready, waiting for {}", status.waiting_for.join(", ")),
     };
-    line("state", &state);
+    lines.line("state", &state);
     let age = ago(now, status.started_at);
-    line("daemon", &format!("version {}, process {}, started {age} ago", status.version, status.pid));
-    let source = &status.source;
-    line("source", &format!("{} {}", source.kind, source.place));
-    let read = source.synced_at.map_or("never read".to_owned(), |at| format!("read {} ago", ago(now, at)));
-    line("documents", &format!("{} instances, {} broken, {read}", source.instances, source.broken.len()));
-    if let Some(error) = &source.error {
-        line("  error", error);
+    lines.line("daemon", &format!("version {}, process {}, started {age} ago", status.version, status.pid));
+}
+
+fn source(source: &Source, now: u64, lines: &mut Lines) {
+    lines::place(source, lines);
+    let read = last("read", source.synced_at, now);
+    lines.line("documents", &format!("{} instances, {} broken, {read}", source.instances, source.broken.len()));
+    lines::error(source.error.as_ref(), lines);
+    lines::broken(&source.broken, lines);
+}
+
+fn snapshot(snapshot: &Snapshot, now: u64, lines: &mut Lines) {
+    let Snapshot { path, instances, bytes, written_at, error, refused, restored } = snapshot;
+    let written = last("written", *written_at, now);
+    lines.line("snapshot", &format!("{path}, {instances} instances, {bytes} bytes, {written}"));
+    if let Some(Restored { instances, as_of, .. }) = restored.as_ref().filter(|restored| !restored.confirmed) {
+        let age = ago(now, *as_of);
+        lines.detail("restored", &format!("{instances} instances as of {age} ago; not confirmed by the source yet"));
     }
-    for broken in &source.broken {
-        let kept = if broken.serves_last_good { "; its last good version is served" } else { "" };
-        line("  broken", &format!("{}: {}{kept}", broken.name, broken.problem));
+    lines::error(error.as_ref(), lines);
+    if let Some(refused) = refused {
+        lines.detail("refused", refused);
     }
-    if let Some(snapshot) = &status.snapshot {
-        let written =
-            snapshot.written_at.map_or("never written".to_owned(), |at| format!("written {} ago", ago(now, at)));
-        let (instances, bytes) = (snapshot.instances, snapshot.bytes);
-        line("snapshot", &format!("{}, {instances} instances, {bytes} bytes, {written}", snapshot.path));
-        if let Some(restored) = snapshot.restored.as_ref().filter(|restored| !restored.confirmed) {
-            let (instances, age) = (restored.instances, ago(now, restored.as_of));
-            line(
-                "  restored",
-                &format!("{instances} instances as of {age} ago; the source has not confirmed them yet"),
-            );
-        }
-        for (name, problem) in [("  error", &snapshot.error), ("  refused", &snapshot.refused)] {
-            if let Some(problem) = problem {
-                line(name, problem);
-            }
-        }
+}
+
+fn vendordata(target: &VendordataTarget, now: u64, lines: &mut Lines) {
+    let VendordataTarget { name, url, instances, failing, .. } = target;
+    let answered = last("answered", target.answered_at, now);
+    lines.line("vendor data", &format!("{name} {url}, {instances} instances, {failing} failing, {answered}"));
+    lines::failing(target.failing_since, target.error.as_ref(), now, lines);
+}
+
+fn observer(observer: &Observer, now: u64, lines: &mut Lines) {
+    let state = match (observer.present, &observer.error) {
+        (true, _) => "connected",
+        (false, None) => "not present",
+        (false, Some(_)) => "not connected",
+    };
+    let Observer { name, place, facts, .. } = observer;
+    lines.line("facts", &format!("{name} {place}, {facts} devices, {state} for {}", ago(now, observer.since)));
+    lines::error(observer.error.as_ref(), lines);
+    for problem in &observer.unreadable {
+        lines.detail("unreadable", problem);
     }
-    for target in status.vendordata.iter().flat_map(|vendordata| &vendordata.targets) {
-        let answered =
-            target.answered_at.map_or("never answered".to_owned(), |at| format!("answered {} ago", ago(now, at)));
-        let VendordataTarget { name, url, instances, failing, .. } = target;
-        line("vendor data", &format!("{name} {url}, {instances} instances, {failing} failing, {answered}"));
-        if let (Some(since), Some(error)) = (target.failing_since, &target.error) {
-            line("  failing", &format!("for {}: {error}", ago(now, since)));
-        }
+    for UnreachablePort { device, instance, kind } in &observer.unreachable_ports {
+        lines.detail("no tap", &format!("{device} of {instance}: {kind}; it needs a config drive"));
     }
-    let ports: Vec<String> = status.ports.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    for observer in &status.facts {
-        let since = ago(now, observer.since);
-        let heard = match (observer.present, &observer.error) {
-            (true, _) => format!("heard for {since}"),
-            (false, None) => format!("not there for {since}"),
-            (false, Some(_)) => format!("not heard for {since}"),
-        };
-        line("facts", &format!("{} {}, {} devices, {heard}", observer.name, observer.place, observer.facts));
-        if let Some(error) = &observer.error {
-            line("  error", error);
-        }
-        for problem in &observer.unreadable {
-            line("  unreadable", problem);
-        }
-        for device in &observer.unreachable_ports {
-            line(
-                "  no tap",
-                &format!("{} of {}: {}; it needs a config drive", device.device, device.instance, device.kind),
-            );
-        }
-    }
-    line("ports", &list(&ports));
+}
+
+fn ports(status: &Status, lines: &mut Lines) {
+    let states: Vec<String> = status.ports.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    lines.line("ports", &list(&states));
     if status.ports_disagreements > 0 {
-        line("", &format!("{} disagreements since the start: see `metadatad ports`", status.ports_disagreements));
+        let count = status.ports_disagreements;
+        lines.more(&format!("{count} disagreements between sources since the start: see `metadatad ports`"));
     }
     if status.ports_widened > 0 {
-        let text = "with more allowed sources than the kernel holds: see `metadatad ports`";
-        line("", &format!("{} {text}", status.ports_widened));
+        let count = status.ports_widened;
+        lines.more(&format!("{count} with more allowed sources than the kernel holds: see `metadatad ports`"));
     }
     if status.ports_repaired > 0 {
-        line("", &format!("{} programs put back since the start, which others had taken off", status.ports_repaired));
+        let count = status.ports_repaired;
+        lines.more(&format!("{count} programs attached again since the start, after others removed them"));
     }
-    let http = &status.http;
-    line("connections", &format!("{} open, {} accepted", http.open, http.accepted));
+}
+
+fn connections(http: &Http, lines: &mut Lines) {
+    lines.line("connections", &format!("{} open, {} accepted", http.open, http.accepted));
     for (count, what) in [
         (http.refused_unknown, "refused: their address belongs to no port"),
-        (http.refused_port_limit, "refused: http.connections_per_port reached"),
+        (http.refused_port_limit, "refused: connections_per_port reached (of [http], or of the document)"),
         (http.refused_total_limit, "refused: http.connections reached"),
-        (http.gave_way, "closed while idle, for new connections beyond a limit"),
+        (http.gave_way, "closed while idle, to stay within a limit of connections"),
         (http.binding_ended, "closed: port removed or rebound to another instance"),
-        (http.timed_out, "timed out"),
+        (http.timed_out, "closed: http.request_timeout or http.idle_timeout reached"),
         (http.waited, "requests waited for content"),
         (http.unanswered, "requests without an answer: their connection ended"),
         (http.malformed, "closed: not HTTP"),
         (http.claimed_identity, "requests with an identity header (ignored)"),
     ] {
         if count > 0 {
-            line("", &format!("{count} {what}"));
+            lines.more(&format!("{count} {what}"));
         }
     }
-    let answers: Vec<String> = http
-        .answers
-        .iter()
-        .map(|(status, count)| match status {
-            0 => format!("{count} other"),
-            status => format!("{count} with {status}"),
-        })
-        .collect();
-    line("answers", &list(&answers));
-    text
+    let with = |(status, count): (&u16, &u64)| match status {
+        0 => format!("{count} other"),
+        status => format!("{count} with {status}"),
+    };
+    lines.line("answers", &list(&http.answers.iter().map(with).collect::<Vec<_>>()));
 }
 
 fn list(items: &[String]) -> String {
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }
-}
-
-pub(super) fn ago(now: u64, then: u64) -> String {
-    match now.saturating_sub(then) {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]
@@ -166,7 +160,7 @@ mod tests {
     use crate::admin::server::tests::Sample;
 
     #[test]
-    fn a_status_is_told_in_words() {
+    fn every_section_of_a_status_is_printed() {
         let text = describe(&Sample.status(), 1_700_000_061);
         assert_eq!(
             text,
@@ -174,9 +168,9 @@ mod tests {
              daemon       version 1.2.3, process 42, started 61 s ago\n\
              source       directory /docs\n\
              documents    1 instances, 1 broken, read 60 s ago\n  \
-               broken     b.json: line 3, column 9: not so; write it so; its last good version is served\n\
+               broken     b.json: line 3, column 9: not so; write it so; its last valid version is served\n\
              snapshot     /s, 3 instances, 900 bytes, written 61 s ago\n  \
-               restored   2 instances as of 2 min ago; the source has not confirmed them yet\n  \
+               restored   2 instances as of 2 min ago; not confirmed by the source yet\n  \
                refused    /s is torn\n\
              vendor data  join http://x/, 2 instances, 1 failing, answered 60 s ago\n  \
                failing    for 30 s: connecting: refused\n\
@@ -184,5 +178,45 @@ mod tests {
              connections  1 open, 2 accepted\n\
              answers      5 with 200, 1 with 503\n"
         );
+    }
+
+    #[test]
+    fn an_observer_is_connected_or_not_or_not_present() {
+        let text = |present, error: Option<&str>| {
+            let observer = Observer {
+                name: "Open vSwitch".to_owned(),
+                place: "/db.sock".to_owned(),
+                present,
+                since: 98,
+                facts: 3,
+                error: error.map(str::to_owned),
+                unreadable: Vec::new(),
+                unreachable_ports: Vec::new(),
+            };
+            describe(&Status { facts: vec![observer], ..Status::default() }, 100)
+        };
+        for (present, error, expected) in [
+            (true, None, "facts        Open vSwitch /db.sock, 3 devices, connected for 2 s\nports"),
+            (false, None, "facts        Open vSwitch /db.sock, 3 devices, not present for 2 s\nports"),
+            (false, Some("refused"), "3 devices, not connected for 2 s\n  error      refused\nports"),
+        ] {
+            let text = text(present, error);
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn counters_are_shown_once_they_count() {
+        let http = Http { refused_unknown: 1, gave_way: 2, binding_ended: 3, waited: 4, ..Http::default() };
+        let text = describe(&Status { http, ports_repaired: 5, ..Status::default() }, 100);
+        let expected = "ports        none\n             \
+                        5 programs attached again since the start, after others removed them\n\
+                        connections  0 open, 0 accepted\n             \
+                        1 refused: their address belongs to no port\n             \
+                        2 closed while idle, to stay within a limit of connections\n             \
+                        3 closed: port removed or rebound to another instance\n             \
+                        4 requests waited for content\n\
+                        answers      none\n";
+        assert!(text.ends_with(expected), "{text}");
     }
 }

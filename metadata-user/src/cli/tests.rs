@@ -6,14 +6,14 @@ use std::path::Path;
 use super::*;
 use crate::admin::server::tests::serve;
 
-/// Runs `metadatad WORDS --config CONFIG`; returns exit status, output and error.
-fn run(config: &Path, words: &[&str]) -> (u8, String, String) {
-    let words = ["metadatad"].iter().chain(words).map(OsString::from);
-    let words = words.chain([OsString::from("--config"), config.into()]);
+/// Runs `metadatad ARGUMENTS --config CONFIG`; returns exit status, output and error.
+fn run(config: &Path, arguments: &[&str]) -> (u8, String, String) {
+    let arguments = ["metadatad"].iter().chain(arguments).map(OsString::from);
+    let arguments = arguments.chain([OsString::from("--config"), config.into()]);
     let mut out = Vec::new();
-    let (code, error) = match execute(words, &mut out, &mut io::sink()) {
+    let (code, error) = match execute(arguments, &mut out, &mut io::sink()) {
         Ok(code) => (code, String::new()),
-        Err(error) => (error.exit(), error.told()),
+        Err(error) => (error.exit(), error.message()),
     };
     (code, String::from_utf8(out).expect("text"), error)
 }
@@ -30,29 +30,29 @@ fn the_command_line_is_consistent() {
 }
 
 #[test]
-fn check_config_warns_of_targets_that_nobody_asks() {
+fn check_config_warns_of_targets_that_are_not_asked() {
     let directory = tempfile::tempdir().expect("a directory");
     let targets = "[cloud]\nvendordata_dynamic_targets = ['nameless', 'a@https://x']\n";
     let path = config(directory.path(), &format!("{targets}[source]\npath = {:?}\n", directory.path()));
-    let (code, told, error) = run(&path, &["check-config"]);
+    let (code, output, error) = run(&path, &["check-config"]);
     assert_eq!((code, error.as_str()), (exit::OK, ""));
-    let lines: Vec<_> = told.lines().collect();
-    assert!(lines[0].contains("warning: ") && lines[0].contains("`nameless` is skipped"), "{told}");
-    assert!(lines[1].contains("warning: ") && lines[1].contains("add \"DynamicJSON\""), "{told}");
-    assert!(lines[2].ends_with(": accepted"), "{told}");
+    let lines: Vec<_> = output.lines().collect();
+    assert!(lines[0].contains("warning: ") && lines[0].contains("`nameless` is skipped"), "{output}");
+    assert!(lines[1].contains("warning: ") && lines[1].contains("add \"DynamicJSON\""), "{output}");
+    assert!(lines[2].ends_with(": accepted"), "{output}");
 }
 
 #[test]
-fn check_config_warns_of_a_directory_that_is_not_there() {
+fn check_config_warns_of_a_missing_directory() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = config(directory.path(), "[source]\npath = '/nonexistent/instances'\n");
-    let (code, told, _) = run(&path, &["check-config"]);
+    let (code, output, _) = run(&path, &["check-config"]);
     assert_eq!(code, exit::OK);
     assert!(
-        told.contains("warning: source.path: there is no directory /nonexistent/instances yet: create it"),
-        "{told}"
+        output.contains("warning: source.path: there is no directory /nonexistent/instances yet: create it"),
+        "{output}"
     );
-    assert!(told.ends_with(": accepted\n"), "{told}");
+    assert!(output.ends_with(": accepted\n"), "{output}");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn exit_statuses_say_what_kind_of_thing_is_wrong() {
     let vendor = directory.path().join("vendor.json");
     fs::write(&vendor, "{").expect("a file");
     let good = format!("[admin]\nsocket = {socket:?}\n");
-    for (text, words, code, told) in [
+    for (text, arguments, code, output) in [
         (good.as_str(), &["check-config"][..], exit::OK, ""),
         (&good, &["--version"], exit::OK, ""),
         (&good, &["--help"], exit::OK, ""),
@@ -101,9 +101,9 @@ fn exit_statuses_say_what_kind_of_thing_is_wrong() {
             "/nonexistent/secret: correct its path",
         ),
     ] {
-        let (found, _, error) = run(&config(directory.path(), text), words);
-        assert_eq!(found, code, "{words:?}: {error}");
-        assert!(error.contains(told), "{words:?}: {error}");
+        let (found, _, error) = run(&config(directory.path(), text), arguments);
+        assert_eq!(found, code, "{arguments:?}: {error}");
+        assert!(error.contains(output), "{arguments:?}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
     let (code, _, error) = run(&directory.path().join("none.toml"), &["check-config"]);
@@ -116,7 +116,7 @@ fn verbs_print_what_the_daemon_says() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
     let (directory, socket) = runtime.block_on(async { serve() });
     let config = config(directory.path(), &format!("[admin]\nsocket = {socket:?}\n"));
-    for (words, code, told) in [
+    for (arguments, code, output) in [
         (&["status"][..], exit::OK, "state        ready\n"),
         (&["status", "--json"], exit::OK, "\"ready\": true"),
         (&["status", "--check"], exit::NOT_WELL, "b.json: line 3, column 9"),
@@ -134,12 +134,12 @@ fn verbs_print_what_the_daemon_says() {
         (&["counters", "--json"], exit::OK, "\"to_guest\": 7"),
         (&["trace", "tap1"], exit::OK, "first\nsecond\n"),
     ] {
-        let (found, out, error) = run(&config, words);
-        assert_eq!(found, code, "{words:?}: {error}");
-        assert!(out.contains(told), "{words:?}: {out}");
+        let (found, out, error) = run(&config, arguments);
+        assert_eq!(found, code, "{arguments:?}: {error}");
+        assert!(out.contains(output), "{arguments:?}: {out}");
     }
-    for words in [&["counters", "tap9"], &["trace", "tap9"]] {
-        let (code, _, error) = run(&config, words);
+    for arguments in [&["counters", "tap9"], &["trace", "tap9"]] {
+        let (code, _, error) = run(&config, arguments);
         assert_eq!(code, exit::ABSENT, "{error}");
         assert!(error.contains("tap9"), "{error}");
     }
@@ -153,12 +153,12 @@ fn commands_that_need_the_socket_work_while_the_configuration_is_broken() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
     let (directory, socket) = runtime.block_on(async { serve() });
     let admin = format!("[admin]\nsocket = {socket:?}\n");
-    let run = |text: &str, words: &[&str]| {
+    let run = |text: &str, arguments: &[&str]| {
         let path = config(directory.path(), text);
-        let words = ["metadatad"].iter().chain(words).map(OsString::from);
-        let words = words.chain([OsString::from("--config"), path.into()]);
+        let arguments = ["metadatad"].iter().chain(arguments).map(OsString::from);
+        let arguments = arguments.chain([OsString::from("--config"), path.into()]);
         let (mut out, mut notes) = (Vec::new(), Vec::new());
-        let code = execute(words, &mut out, &mut notes).unwrap_or_else(|error| error.exit());
+        let code = execute(arguments, &mut out, &mut notes).unwrap_or_else(|error| error.exit());
         (code, String::from_utf8(notes).expect("text"))
     };
     let (code, notes) = run(&admin, &["status"]);
@@ -169,9 +169,9 @@ fn commands_that_need_the_socket_work_while_the_configuration_is_broken() {
         format!("[http\nthreads = 2\n{admin}"),
         format!("{admin}[log]\nfilter = 'info\n"),
     ] {
-        for words in [&["status"][..], &["ports"], &["counters"], &["trace", "tap1"], &["source"]] {
-            let (code, notes) = run(&text, words);
-            assert_eq!(code, exit::OK, "{text} {words:?}: {notes}");
+        for arguments in [&["status"][..], &["ports"], &["counters"], &["trace", "tap1"], &["source"]] {
+            let (code, notes) = run(&text, arguments);
+            assert_eq!(code, exit::OK, "{text} {arguments:?}: {notes}");
             assert!(notes.contains("metadatad.toml:") && notes.contains(&*socket.to_string_lossy()), "{notes}");
             assert_eq!(notes.lines().count(), 1, "{notes}");
         }

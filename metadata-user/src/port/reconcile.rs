@@ -84,7 +84,7 @@ impl BindingSource {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Observer(Observer::OpenVswitch) => "open vswitch",
+            Self::Observer(Observer::OpenVswitch) => "Open vSwitch",
             Self::Observer(Observer::Libvirt) => "libvirt",
             Self::Document => "document",
         }

@@ -96,7 +96,7 @@ fn an_empty_cluster_takes_nothing_away_until_the_operator_accepts_it() {
     wait_told(&node, "etcd is followed again", |state| state["lagging_since"].is_null()).unwrap();
     assert_eq!(gone.read_uuid(false).unwrap(), gone.uuid());
     let said = node.ask(&["source", "accept"]).unwrap();
-    assert_eq!(said, "accepted; 1 instances are not served any more\n");
+    assert_eq!(said, "accepted; 1 instances are no longer served\n");
     node.wait_held(gone.ifindex()).unwrap();
     let state = wait_told(&node, "all is well", is_well).unwrap();
     assert_ne!(state["cluster"], before["cluster"]);

@@ -20,7 +20,7 @@ fn the_database_binds_a_tap_moves_it_and_lets_it_go() {
     // The database comes later than the daemon.
     let (node, guest, ovsdb) = switched();
     ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
-    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    wait_bound_by(&node, &guest, guest.uuid(), "Open vSwitch");
     reads(&guest, guest.uuid());
     let (before, request) = (tag(&node, &guest), Request::get("/openstack/latest/meta_data.json"));
     let mut connection = guest.namespace().run(|| request.connect()).unwrap();
@@ -28,7 +28,7 @@ fn the_database_binds_a_tap_moves_it_and_lets_it_go() {
     let heir = "ffffffff-0000-4000-9000-00000000001a";
     node.write(&portless(&guest).with("uuid", heir)).unwrap();
     ovsdb.plug(guest.tap(), &guest, heir).unwrap();
-    wait_bound_by(&node, &guest, heir, "open vswitch");
+    wait_bound_by(&node, &guest, heir, "Open vSwitch");
     assert_eq!(connection.wait_closed().unwrap(), b"");
     reads(&guest, heir);
     assert_ne!(tag(&node, &guest), before);
@@ -41,7 +41,7 @@ fn the_database_binds_a_tap_moves_it_and_lets_it_go() {
 fn with_hybrid_plugging_the_tap_beside_the_row_is_bound() {
     let (node, guest, ovsdb) = switched();
     ovsdb.plug(&guest.tap().replacen("tap", "qvo", 1), &guest, guest.uuid()).unwrap();
-    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    wait_bound_by(&node, &guest, guest.uuid(), "Open vSwitch");
     reads(&guest, guest.uuid());
     assert!(observer(&node, "Open vSwitch")["unreachable_ports"].is_null());
 }
@@ -50,7 +50,7 @@ fn with_hybrid_plugging_the_tap_beside_the_row_is_bound() {
 fn a_tap_that_libvirt_plugged_is_bound_by_its_vm_id() {
     let (node, guest, ovsdb) = switched();
     ovsdb.plug_as(guest.tap(), &guest, &[("vm-id", guest.uuid())]).unwrap();
-    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    wait_bound_by(&node, &guest, guest.uuid(), "Open vSwitch");
     reads(&guest, guest.uuid());
     // A row that names two instances is refused, and heals.
     ovsdb.plug_as(guest.tap(), &guest, &[("vm-uuid", "ffffffff-0000-4000-9000-00000000001c")]).unwrap();
@@ -58,7 +58,7 @@ fn a_tap_that_libvirt_plugged_is_bound_by_its_vm_id() {
     is_held(&guest);
     assert_eq!(disagreements(&node), 1);
     ovsdb.plug_as(guest.tap(), &guest, &[("vm-uuid", guest.uuid())]).unwrap();
-    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    wait_bound_by(&node, &guest, guest.uuid(), "Open vSwitch");
     reads(&guest, guest.uuid());
 }
 
@@ -67,14 +67,14 @@ fn two_observers_agree_disagree_and_agree_again() {
     let (node, guest, ovsdb) = switched();
     Domain::of(&guest).write(&node.domains()).unwrap();
     ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
-    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    wait_bound_by(&node, &guest, guest.uuid(), "Open vSwitch");
     reads(&guest, guest.uuid());
     ovsdb.plug(guest.tap(), &guest, "ffffffff-0000-4000-9000-00000000001b").unwrap();
     wait_refused(&node, &guest, &["Open vSwitch says instance", "libvirt says instance", "external_ids", "domain"]);
     is_held(&guest);
     assert_eq!(disagreements(&node), 1);
     ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
-    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    wait_bound_by(&node, &guest, guest.uuid(), "Open vSwitch");
     reads(&guest, guest.uuid());
     assert_eq!(disagreements(&node), 1);
 }
@@ -83,7 +83,7 @@ fn two_observers_agree_disagree_and_agree_again() {
 fn guests_stay_bound_while_the_database_or_the_daemon_is_away() {
     let (node, guest, ovsdb) = switched();
     ovsdb.plug(guest.tap(), &guest, guest.uuid()).unwrap();
-    wait_bound_by(&node, &guest, guest.uuid(), "open vswitch");
+    wait_bound_by(&node, &guest, guest.uuid(), "Open vSwitch");
     let (before, request) = (tag(&node, &guest), Request::get("/openstack"));
     let mut connection = guest.namespace().run(|| request.connect()).unwrap();
     assert_eq!(connection.exchange(&request).unwrap().status, 200);

@@ -25,7 +25,7 @@ pub(crate) fn guest(node: &Node, name: &str) -> Result<Guest> {
 /// Waits until the tap is bound by the word of Open vSwitch.
 pub(crate) fn wait_bound(node: &Node, guest: &Guest) -> Result<()> {
     let is = |port: &serde_json::Value| {
-        let by_switch = port["origin"].as_str().is_some_and(|origin| origin.contains("open vswitch"));
+        let by_switch = port["origin"].as_str().is_some_and(|origin| origin.contains("Open vSwitch"));
         port["state"] == "bound" && port["instance"] == guest.uuid() && by_switch
     };
     node.wait_port_shown(guest.tap(), "is bound by Open vSwitch", is)

@@ -57,7 +57,7 @@ pub(in crate::cli) enum InstanceError {
     NoProperty { id: InstanceId, path: String },
     #[error("there are no documents in {0}; give files, or directories with *.json in them")]
     NothingGiven(String),
-    #[error("--if-revision is of one document, and several are given; give one file")]
+    #[error("--if-revision applies to one document, and several are given; give one file")]
     OneRevision,
     #[error("instance {id} is at {found}, not at revision {expected}; look at it again with `metadatad instance get`")]
     OtherRevision { id: InstanceId, expected: i64, found: String },
@@ -83,9 +83,9 @@ pub(in crate::cli) enum InstanceError {
     #[error("connecting to etcd")]
     Connect(#[source] ConnectError),
     #[cfg(feature = "etcd")]
-    #[error("etcd: {}", told(trouble, what, prefix))]
+    #[error("etcd: {}", etcd_problem(trouble, what, prefix))]
     Etcd { what: &'static str, prefix: String, trouble: EtcdError },
-    #[error("the directory {} is not there; create it, or correct source.path", .0.display())]
+    #[error("the directory {} does not exist; create it, or correct source.path", .0.display())]
     NoDirectory(PathBuf),
     #[error("{doing} {}{}", path.display(), remedy(source))]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
@@ -93,7 +93,7 @@ pub(in crate::cli) enum InstanceError {
 
 /// Says what went wrong with a request. A node's user may read its own keys only, so a missing permission is the usual one.
 #[cfg(feature = "etcd")]
-fn told(trouble: &EtcdError, what: &str, prefix: &str) -> String {
+fn etcd_problem(trouble: &EtcdError, what: &str, prefix: &str) -> String {
     match trouble {
         EtcdError::PermissionDenied(_) => format!(
             "permission denied: the user's role may not {what} these keys; give --config a configuration whose user has a \

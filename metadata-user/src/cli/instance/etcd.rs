@@ -80,7 +80,7 @@ impl Keys {
                         (TxnOp::put(key.clone(), bytes, None), outcome)
                     }
                 };
-                // A key that is not there has the revision 0.
+                // A missing key has the revision 0.
                 let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
                 let swap = Txn::new().when([unchanged]).and_then([operation]);
                 if client.txn(swap).await.map_err(|error| self.refused(&error, "write"))?.succeeded() {
@@ -167,7 +167,7 @@ impl Keys {
     }
 }
 
-/// As the source receives answers: etcd can be told to take larger documents than it does by default.
+/// As the source receives answers: etcd can be configured to take larger documents than its default.
 fn reader(client: &Client) -> KvClient {
     client.kv_client().max_decoding_message_size(LARGEST_ANSWER)
 }

@@ -15,7 +15,7 @@ use crate::record::InstanceId;
 pub(in crate::cli) enum Verb {
     /// Print the password that a guest posted, as it was posted; exit status 66 if there is none
     Get(Of),
-    /// Forget the password that a guest posted: it may post another
+    /// Clear the password that a guest posted, so that it may post another
     Clear(Of),
 }
 
@@ -40,7 +40,9 @@ impl Verb {
             }
             Self::Clear(of) => {
                 let password = converse(async { Ok(client.clear_password(of.uuid).await?) })?;
-                of.print(&password, out, |out| writeln!(out, "{}: the guest may post a password", of.uuid))?;
+                of.print(&password, out, |out| {
+                    writeln!(out, "{}: cleared; the guest may post another password", of.uuid)
+                })?;
                 Ok(exit::OK)
             }
         }

@@ -40,7 +40,7 @@ impl World {
         let mut out = Vec::new();
         let (code, error) = match cli::execute(words, &mut out, &mut io::sink()) {
             Ok(code) => (code, String::new()),
-            Err(error) => (error.exit(), error.told()),
+            Err(error) => (error.exit(), error.message()),
         };
         (code, String::from_utf8(out).expect("text"), error)
     }
@@ -91,7 +91,7 @@ fn a_document_is_kept_from_first_to_last() {
         (&["unset", A, "--property", "metadata.role"], exit::OK, "aa3: changed\n"),
         (&["get", A, "--property", "metadata"], exit::OK, "{}\n"),
         (&["delete", A, A, B], exit::ABSENT, "bbb: deleted\nthere is no instance"),
-        (&["delete", A, "--if-exists"], exit::OK, "aa3: not there\n"),
+        (&["delete", A, "--if-exists"], exit::OK, "aa3: not found\n"),
     ]);
 }
 

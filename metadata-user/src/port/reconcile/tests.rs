@@ -71,19 +71,19 @@ fn facts_come_before_documents_and_documents_fill_in() {
     let p = |number| Some(port(number));
     for (facts, documents, expected) in [
         (vec![], vec![document(1, "tap1")], (id(1), p(0x101), "document", "of-document", false)),
-        (vec![ovs(1, 0x101)], vec![], (id(1), p(0x101), "open vswitch", "of-fact", true)),
+        (vec![ovs(1, 0x101)], vec![], (id(1), p(0x101), "Open vSwitch", "of-fact", true)),
         (vec![libvirt(1, None)], vec![], (id(1), None, "libvirt", "of-fact", true)),
-        (vec![ovs(1, 0x101), libvirt(1, Some(0x101))], vec![], (id(1), p(0x101), "open vswitch", "of-fact", true)),
-        (vec![ovs(1, 0x101), libvirt(1, None)], vec![], (id(1), p(0x101), "open vswitch", "of-fact", true)),
+        (vec![ovs(1, 0x101), libvirt(1, Some(0x101))], vec![], (id(1), p(0x101), "Open vSwitch", "of-fact", true)),
+        (vec![ovs(1, 0x101), libvirt(1, None)], vec![], (id(1), p(0x101), "Open vSwitch", "of-fact", true)),
         // By the port's id, whatever device the document names.
-        (vec![ovs(1, 0x101)], vec![document(1, "tap9")], (id(1), p(0x101), "open vswitch", "of-document", false)),
+        (vec![ovs(1, 0x101)], vec![document(1, "tap9")], (id(1), p(0x101), "Open vSwitch", "of-document", false)),
         // By the device's name, where the observer knows no port.
         (vec![libvirt(1, None)], vec![document(1, "tap1")], (id(1), p(0x101), "libvirt", "of-document", false)),
         (vec![libvirt(1, None)], vec![document(1, "tap9")], (id(1), None, "libvirt", "of-document", true)),
         // Plugged in before the document knows of it.
-        (vec![ovs(1, 0x102)], vec![document(1, "tap9")], (id(1), p(0x102), "open vswitch", "of-document", true)),
+        (vec![ovs(1, 0x102)], vec![document(1, "tap9")], (id(1), p(0x102), "Open vSwitch", "of-document", true)),
         // Somebody else's document about something else.
-        (vec![ovs(1, 0x101)], vec![document(2, "tap9")], (id(1), p(0x101), "open vswitch", "of-fact", true)),
+        (vec![ovs(1, 0x101)], vec![document(2, "tap9")], (id(1), p(0x101), "Open vSwitch", "of-fact", true)),
     ] {
         let (short, mac) = bound(decide(&facts, &documents, Unbound::Hold));
         assert_eq!((short, mac), (expected, MAC), "{facts:?} {documents:?}");

@@ -61,7 +61,7 @@ fn a_file_keeps_its_name_mode_and_owner() {
 }
 
 #[test]
-fn whose_a_file_is_its_content_says() {
+fn the_instance_of_a_file_is_in_its_content() {
     let (_directory, directory) = world();
     let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).expect("a file");
     write(&format!("{ID}.json"), b"{ broken");
@@ -131,6 +131,6 @@ fn a_missing_directory_is_named() {
     let directory = DocumentDirectory::new("/nonexistent/instances".into());
     for error in [directory.list().map(drop), directory.change(id(), &mut |_| Ok(Leave)).map(drop)] {
         let error = error.expect_err("no directory").to_string();
-        assert!(error.contains("/nonexistent/instances is not there; create it"), "{error}");
+        assert!(error.contains("/nonexistent/instances does not exist; create it"), "{error}");
     }
 }
