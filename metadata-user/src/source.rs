@@ -1,8 +1,7 @@
 //! Where content comes from.
 //!
-//! Promises: a source only writes the store, and nothing that answers guests waits for one (but for the two requests of
-//! [`crate::origin`]); whatever happens to a
-//! source, the last good content stays served and the state says since when.
+//! Promises: a source only writes the store, and nothing that answers guests waits for one (except the two requests of
+//! [`crate::origin`]); if a source fails, the last good content stays served and the state shows since when.
 
 pub mod directory;
 #[cfg(feature = "etcd")]
@@ -40,8 +39,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Starts it. `first_scan` is dropped when everything was read once, or cannot be read at present. `restored` is what
-    /// is known of the controller that the store's content came from, if there is content.
+    /// Starts it. `first_scan` is dropped after the first complete read, or the first failure to read. `restored`
+    /// identifies the controller that the store's content came from, if there is content.
     ///
     /// # Errors
     /// If no thread can be started, or this program was built without the kind.
@@ -67,7 +66,7 @@ impl Source {
         })
     }
 
-    /// Returns where guests' requests ask for what was not read ahead; `None`: everything is.
+    /// Returns where guests' requests fetch what was not prefetched; `None`: everything is.
     #[must_use]
     pub fn origin(&self) -> Option<Origin> {
         match self {
@@ -89,7 +88,7 @@ impl Source {
         }
     }
 
-    /// Returns the way to accept what the controller says.
+    /// Returns the handle by which the operator confirms that the controller is authoritative.
     #[must_use]
     pub fn accepts(&self) -> Accepts {
         match self {
@@ -100,10 +99,10 @@ impl Source {
     }
 }
 
-/// Tells in words what of a source's configuration is unwise, or names a file that cannot be used at present.
+/// Returns warnings about a source's configuration: unwise settings, and files that are not usable now.
 ///
 /// # Errors
-/// What would keep it from starting: a kind that this program was built without, or a secret that cannot be read.
+/// If the source could not start: a kind that this program was built without, or a secret that cannot be read.
 pub fn warnings(settings: &config::Source) -> Result<Vec<String>, StartError> {
     match settings {
         #[cfg(feature = "etcd")]
@@ -115,21 +114,21 @@ pub fn warnings(settings: &config::Source) -> Result<Vec<String>, StartError> {
     }
 }
 
-/// Asks a source to take what its controller says at present for true. The answer is how many instances went, or `None`
-/// if there was no question.
+/// Confirms to a source that its controller is authoritative. The reply is the number of instances that were removed;
+/// `None`: no confirmation was pending.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "no other source asks"))]
 pub(crate) struct Accept(oneshot::Sender<Option<usize>>);
 
-/// The way to [`Source`]s that ask the operator something. Cheap to clone.
+/// A handle to the confirmations that a [`Source`] needs from the operator. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Accepts(Option<mpsc::UnboundedSender<Accept>>);
 
 impl Accepts {
-    /// Takes what the controller says at present for true, as the operator's word. Returns how many instances went.
+    /// Confirms, for the operator, that the controller is authoritative. Returns how many instances were removed.
     ///
     /// # Errors
-    /// If the source has no question.
+    /// If no confirmation is pending.
     pub async fn accept(&self) -> Result<usize, AcceptError> {
         let (sender, answer) = oneshot::channel();
         let asked = self.0.as_ref().is_some_and(|source| source.send(Accept(sender)).is_ok());
@@ -140,30 +139,30 @@ impl Accepts {
     }
 }
 
-/// A source that has no question.
+/// No confirmation is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is nothing to accept: the source has no unconfirmed instances; `metadatad source` shows them")]
 pub struct AcceptError;
 
-/// What is known of the controller that content on disk came from.
+/// Identifies the controller, and its state, that the content on disk came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// [`SourceState::cluster`] of then.
+    /// [`SourceState::cluster`] when the content was written.
     pub cluster: Option<String>,
-    /// [`SourceState::revision`] of then.
+    /// [`SourceState::revision`] when the content was written.
     pub revision: Option<i64>,
 }
 
 /// A source that cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No thread can be had.
+    /// The thread cannot be started.
     #[error("starting the source's thread")]
     Thread(#[from] io::Error),
-    /// Nova cannot be asked with these settings.
+    /// The settings do not allow requests to Nova.
     #[error("setting up the source `nova`")]
     Nova(#[from] nova::NovaStartError),
-    /// The kind is not part of this program.
+    /// This program was built without the kind.
     #[error(
         "source.kind = \"etcd\", and this metadatad was built without the feature `etcd`: build it with the default \
          features, or use another kind"
@@ -174,7 +173,7 @@ pub enum StartError {
 /// A view of a source's state.
 pub type SourceView = StateView<SourceState>;
 
-/// How a source is doing.
+/// The state of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceState {
     /// What kind of source, as in the configuration.
@@ -187,35 +186,35 @@ pub struct SourceState {
     pub instances: usize,
     /// Documents that cannot be used, by name.
     pub broken: Vec<BrokenDocument>,
-    /// Why it cannot be read at present, and the remedy.
+    /// Why it cannot be read now, and the remedy.
     pub error: Option<String>,
-    /// Since when it is not known to be in step with its controller; `None`: it is in step.
+    /// When it was last known to be in step with its controller; `None`: it is in step now.
     pub lagging_since: Option<SystemTime>,
-    /// When a change of it last came into the store.
+    /// When a change from it last reached the store.
     pub changed_at: Option<SystemTime>,
-    /// Which of its controller's states the content is; what that is differs by kind.
+    /// The revision of the content; its form depends on the kind.
     pub revision: Option<i64>,
-    /// Identity of the controller that the content is from; what that is differs by kind.
+    /// The identity of the controller that the content is from; its form depends on the kind.
     pub cluster: Option<String>,
-    /// Where it can be asked, in the configuration's order. None for a directory.
+    /// Its endpoints, in the configuration's order. None for a directory.
     pub endpoints: Vec<EndpointState>,
-    /// How often all of it was read again since the start.
+    /// Number of full rereads since the start.
     pub resyncs: u64,
-    /// Instances that are served, though the controller that is there now lacks them: it is not the one that content is
-    /// from, and the operator was not heard yet.
+    /// Instances that stay served although the present controller lacks them: it is not the one that the content is
+    /// from, and the operator has not confirmed it.
     pub unconfirmed: Vec<InstanceId>,
 }
 
-/// How an endpoint of a controller is doing.
+/// The state of an endpoint of a controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointState {
     /// Its URL, without anything secret.
     pub url: String,
-    /// Whether it is the one that is used now.
+    /// Whether it is the one in use.
     pub in_use: bool,
     /// When it last answered.
     pub answered_at: Option<SystemTime>,
-    /// Why it did not when it was last asked, and since when.
+    /// The last error, and since when requests fail; `None`: the last request succeeded.
     pub error: Option<(SystemTime, String)>,
 }
 
@@ -255,7 +254,7 @@ impl SourceState {
         }
     }
 
-    /// Tells whether there is nothing to repair.
+    /// Returns whether nothing needs repair.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.broken.is_empty() && self.error.is_none()

@@ -2,11 +2,12 @@
 //!
 //! Promises:
 //! - everything under the prefix is read at one revision, and every change from the next revision on is followed, in
-//!   order; a change is in the store as soon as the member tells of it;
-//! - any member may die, hang or lose its cluster: the next one is asked, and goes on at the revision where the former
-//!   ended; only when that is compacted, everything is read again;
-//! - whatever happens to etcd, what was read last stays served, and the state says since when and why;
-//! - an answer of another cluster, or of an earlier state of this one, takes nothing away without the operator's word.
+//!   order; a change is in the store as soon as the watch delivers it;
+//! - any member may die, hang or lose its cluster: the watch resumes on the next member at the same revision;
+//!   only if that revision is compacted, everything is read again;
+//! - if etcd fails, what was read last stays served, and the state shows since when and why;
+//! - a response from another cluster, or from an earlier state of this one, removes nothing until the operator confirms
+//!   that it is authoritative.
 //!
 //! Left out: writing. Fragments of one large change: more than 24 MiB at once is read again in full.
 //!
@@ -45,8 +46,8 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Starts to follow the controller. `first_scan` is dropped when everything was read once, or the controller cannot
-    /// be reached.
+    /// Starts to follow the cluster. `first_scan` is dropped after the first complete read, or when no member can be
+    /// reached.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -68,8 +69,8 @@ impl Etcd {
         Ok(Self { state, accept, _worker: worker })
     }
 
-    /// Follows the controller on the caller's thread, for good; returns the view of its state and what does it. As
-    /// [`Self::start`], for many nodes in one process.
+    /// As [`Self::start`], for many nodes in one process: returns the view of the state, and a future that follows the
+    /// cluster on the caller's thread and never completes.
     pub fn follow(
         settings: config::etcd::Etcd,
         store: Arc<Store>,
@@ -91,13 +92,13 @@ impl Etcd {
     }
 }
 
-/// Tells in words what is unwise, or names a file that cannot be used at present.
+/// Returns warnings: unwise settings, and files that are not usable now.
 pub(super) fn warnings(settings: &config::etcd::Etcd) -> Vec<String> {
     let unusable = connect::Credentials::read(settings).err().map(|error| error_text::chain(&error));
     settings.warnings().into_iter().chain(unusable).collect()
 }
 
-/// Prepares to follow the controller, and returns the view of its state.
+/// Prepares to follow the cluster, and returns the view of its state.
 fn follower(settings: config::etcd::Etcd, store: Arc<Store>, restored: Option<Restored>) -> (Follower, SourceView) {
     for warning in settings.warnings() {
         warn!("{warning}");
@@ -108,10 +109,10 @@ fn follower(settings: config::etcd::Etcd, store: Arc<Store>, restored: Option<Re
     (Follower { settings, prefix, mirror: RefCell::new(mirror), state: state.clone() }, state)
 }
 
-/// Answers whoever accepts, also while no member does.
+/// Handles the operator's confirmations, also while no member can be reached.
 async fn answer(mut accepts: mpsc::UnboundedReceiver<Accept>, follower: &Follower) {
     while let Some(Accept(answer)) = accepts.recv().await {
-        // Whoever asked may have gone.
+        // The requester may have given up.
         let _ = answer.send(follower.accept());
     }
 }

@@ -1,4 +1,4 @@
-//! Whom to trust, and whom to be, towards an `https` controller or service.
+//! TLS client: trusted CAs and the client certificate for an `https` controller or service.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-/// Why nothing can be asked over `https`.
+/// Why no `https` connection can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("reading {key} {}: name a PEM file that holds what it says", path.display())]
+    #[error("reading {key} {}: set it to a PEM file of the right kind", path.display())]
     Read {
         /// The key of the configuration that names it.
         key: &'static str,
@@ -22,15 +22,15 @@ pub enum TlsError {
         /// Why.
         source: pem::Error,
     },
-    /// There is no authority to trust.
+    /// No CA certificate was found.
     #[error(
-        "no usable certificate in {place}: without one nothing can be asked over https; set {key}, or install the \
-         system's (ca-certificates)"
+        "no usable CA certificate in {place}: https connections need one; set {key}, or install the system's CA \
+         certificates (package ca-certificates)"
     )]
     NoCertificate {
-        /// Where they were looked for.
+        /// Where certificates were looked for.
         place: String,
-        /// The key of the configuration that could name them.
+        /// The key of the configuration that names a file of them.
         key: &'static str,
     },
     /// The library refuses a certificate, a key, or its own defaults.
@@ -47,19 +47,19 @@ pub(super) struct Named<'a> {
     pub(super) path: Option<&'a Path>,
 }
 
-/// Returns what makes TLS connections: it trusts the certificates of `ca`, else the system's, and shows `cert` with its
-/// `key`, if there are such.
+/// Returns a connector that trusts the certificates of `ca`, or the system's, and presents the client certificate `cert`
+/// with its `key`, if these are set.
 pub(super) fn connector(ca: Named<'_>, cert: Named<'_>, key: Named<'_>) -> Result<TlsConnector, TlsError> {
     let (certificates, place) = match ca.path {
         Some(path) => (certificates(ca.key, path)?, path.display().to_string()),
-        // A file of the system's that cannot be read matters only if nothing is left.
-        None => (rustls_native_certs::load_native_certs().certs, "the system's certificates".to_owned()),
+        // An unreadable file of the system's matters only if no certificate is left.
+        None => (rustls_native_certs::load_native_certs().certs, "the system's CA certificates".to_owned()),
     };
     let mut roots = RootCertStore::empty();
     if roots.add_parsable_certificates(certificates).0 == 0 {
         return Err(TlsError::NoCertificate { place, key: ca.key });
     }
-    // Named, since the process has no default one.
+    // Explicit, since the process has no default provider.
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);

@@ -1,7 +1,7 @@
 //! Connections to etcd, for the source and for the commands that write documents.
 //!
-//! Promises: files are read at each connection, so a certificate or password that was replaced counts from the next one
-//! on; a member that hangs is noticed by pings on the connection; a member that lost its cluster refuses.
+//! Promises: files are read at each connection, so a replaced certificate or password takes effect with the next one;
+//! keep-alive pings detect a member that hangs; a member that lost its cluster is refused.
 //!
 //! Left out: zeroing the password and the private key once they are handed to the client library, which keeps copies.
 
@@ -16,8 +16,8 @@ use super::error::EtcdError;
 use crate::config::etcd::{Etcd, Tls};
 use crate::secret::{Secret, SecretError};
 
-/// How often a connection on which nothing comes is pinged. A member drops who pings more often than every five seconds
-/// (its `--grpc-keepalive-min-time`).
+/// Interval of keep-alive pings on an idle connection. A member closes connections that ping more often than every five
+/// seconds (its `--grpc-keepalive-min-time`).
 const PING: Duration = Duration::from_secs(6);
 
 /// Why there is no connection to etcd.
@@ -35,7 +35,7 @@ pub(crate) enum ConnectError {
     Endpoint { endpoint: String, trouble: EtcdError },
 }
 
-/// What connecting takes from files.
+/// Credentials and certificates that are read from files.
 pub(crate) struct Credentials {
     user: Option<(String, String)>,
     tls: Option<TlsOptions>,
@@ -82,7 +82,7 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError>
     }
 }
 
-/// Connects to one member. With a user, it has logged in; else nothing was sent yet.
+/// Connects to one member. With a user, it also logs in; otherwise nothing has been sent yet.
 pub(crate) async fn connect_to(
     settings: &Etcd,
     endpoint: &str,

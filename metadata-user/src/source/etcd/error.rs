@@ -1,7 +1,7 @@
-//! What went wrong with etcd, in words for whoever has to repair it.
+//! Errors of etcd, with their remedies.
 //!
-//! Promises: a wrong password, a missing permission, a failure of TLS and a member that cannot be reached are told apart,
-//! and each comes with its remedy; nothing secret is shown.
+//! Promises: a wrong password, a missing permission, a TLS failure and an unreachable member are distinct errors, each
+//! with its remedy; nothing secret is shown.
 
 use std::error::Error;
 
@@ -9,42 +9,45 @@ use etcd_client::Error as ClientError;
 
 use crate::error_text;
 
-/// What went wrong with a request to etcd.
+/// Why a request to etcd failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EtcdError {
-    #[error("user name or password is wrong: correct source.etcd.username and what is in source.etcd.password_file")]
+    #[error("user name or password is wrong: correct source.etcd.username or the file source.etcd.password_file")]
     WrongPassword,
-    #[error("etcd wants a user: set source.etcd.username and source.etcd.password_file, or a client certificate")]
+    #[error(
+        "etcd requires authentication: set source.etcd.username and source.etcd.password_file, or a client certificate"
+    )]
     NoUser,
     #[error(
-        "etcd knows no users, since its authentication is off: `etcdctl auth enable`, or remove source.etcd.username \
-         and source.etcd.password_file"
+        "authentication is disabled in etcd: run `etcdctl auth enable`, or remove source.etcd.username and \
+         source.etcd.password_file"
     )]
     NoAuthentication,
-    #[error("permission denied: the user's role must have read permission for the keys from {0}")]
+    #[error("permission denied: grant the user's role read permission for the key prefix {0}")]
     PermissionDenied(String),
     #[error("{0}: correct source.etcd.ca_file, cert_file and key_file, and the names in the member's certificate")]
     Tls(String),
-    #[error("the member has no leader: it has lost the others, or they elect one")]
+    #[error("the member has no leader: it is cut off from the others, or an election is under way")]
     NoLeader,
-    #[error("no answer in time: the member hangs, or packets to it are dropped")]
+    #[error("no answer in time: the member is overloaded or hangs, or a firewall drops packets to it")]
     Silent,
     #[error(
-        "it cannot be reached: {0}; is etcd running there, is it http or https, and does it want a client certificate?"
+        "it cannot be reached: {0}; check that etcd runs there, that the URL's scheme (http or https) is right, and \
+         whether it requires a client certificate"
     )]
     Unreachable(String),
     #[error("the revision is compacted")]
     Compacted,
     #[error("an answer is too large")]
     TooLarge,
-    #[error("the login has ended")]
+    #[error("the authentication token has expired")]
     LoggedOut,
-    #[error("etcd refuses: {0}")]
+    #[error("etcd refuses the request: {0}")]
     Other(String),
 }
 
 impl EtcdError {
-    /// Finds out what an error of the client means. `prefix` is what was asked for.
+    /// Classifies an error of the client. `prefix` is what was asked for.
     pub(crate) fn of(error: &ClientError, prefix: &str) -> Self {
         if let Some(tls) = tls_error(error) {
             return Self::Tls(tls);
@@ -57,14 +60,14 @@ impl EtcdError {
         };
         match Self::of_text(status.message(), prefix) {
             Self::Other(_) if is_timeout(error) => Self::Silent,
-            // An alert that comes after the handshake is only a text by now.
+            // An alert after the handshake arrives as text only.
             Self::Other(_) if innermost(status).contains("fatal alert") => Self::Tls(innermost(status)),
             Self::Other(_) if status.source().is_some() => Self::Unreachable(innermost(status)),
             trouble => trouble,
         }
     }
 
-    /// Finds out what etcd's own texts mean; its codes say less.
+    /// Classifies an error by etcd's message, since its status codes are less specific.
     pub(crate) fn of_text(text: &str, prefix: &str) -> Self {
         let says = |part: &str| text.contains(part);
         if says("authentication failed") {
@@ -91,7 +94,7 @@ impl EtcdError {
     }
 }
 
-/// The last cause says most.
+/// Returns the innermost cause, which is the most specific.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     error_text::causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
@@ -106,7 +109,7 @@ fn is_timeout(error: &ClientError) -> bool {
     })
 }
 
-/// Returns what TLS complains about, if it does.
+/// Returns the TLS error among the causes, if there is one.
 fn tls_error(error: &ClientError) -> Option<String> {
     let first: &(dyn Error + 'static) = match error {
         ClientError::GRpcStatus(status) => status,

@@ -1,9 +1,9 @@
 //! Following etcd: one session after another, each with one member.
 //!
-//! A session logs in, asks for the cluster's state, reads everything if it cannot go on from where it was, and watches
-//! from the next revision on. It ends when anything fails, and the next begins with the next member. So each member that
-//! is dead, hangs (pings on the connection go unanswered), has lost its cluster (`hasleader`), has forgotten the login or
-//! belongs to another cluster is met in one and the same way. Nothing is polled: a member tells.
+//! A session logs in, asks for the cluster's state, reads everything if it cannot resume, and watches from the next
+//! revision on. It ends at the first failure, and the next one begins with the next member. So one path handles a member
+//! that is dead, hangs (keep-alive pings go unanswered), has lost its cluster (`hasleader`), has dropped the login or
+//! belongs to another cluster. Nothing is polled: changes come from a watch.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -24,14 +24,14 @@ use crate::error_text;
 use crate::readiness::Blocker;
 use crate::source::SourceView;
 
-/// Largest answer that is received: a document of the largest size, with room for what is around it.
+/// Largest answer that is received: a document of the largest size, with room for its envelope.
 const LARGEST_ANSWER: usize = 24 << 20;
-/// Documents of the first page. The following ones have as many as come to about [`PAGE`].
+/// Documents in the first page. The size of later pages is chosen to come to about [`PAGE`].
 const FIRST_PAGE: i64 = 64;
 const MOST_IN_PAGE: i64 = 1000;
-/// Bytes of documents that a page should have. Far below what delays other users of the member.
+/// Target size of a page, in bytes. Far below what delays other users of the member.
 const PAGE: usize = 2 << 20;
-/// A session that lasted this long was a success, however it ended.
+/// A session that lasted this long counts as a success, however it ended.
 const LASTED: Duration = Duration::from_secs(3);
 
 /// What a session works with.
@@ -43,7 +43,7 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Follows etcd for good. `first_scan` is dropped when everything was read, or no member could be.
+    /// Follows etcd; never completes. `first_scan` is dropped when everything was read, or every member failed.
     pub(super) async fn run(&self, first_scan: Blocker) -> Infallible {
         let mut first_scan = Some(first_scan);
         let members = self.settings.endpoints.len();
@@ -65,7 +65,7 @@ impl Follower {
             self.failed(member, &trouble);
             troubles[member] = Some(trouble);
             if rotation.is_exhausted() || rotation.all_failed() {
-                self.mirror.borrow_mut().unavailable(self.told(&troubles));
+                self.mirror.borrow_mut().unavailable(self.summary(&troubles));
                 drop(first_scan.take());
             }
             self.publish();
@@ -73,7 +73,7 @@ impl Follower {
         }
     }
 
-    /// Takes the operator's word.
+    /// Applies the operator's confirmation that the cluster is authoritative.
     pub(super) fn accept(&self) -> Option<usize> {
         let count = self.mirror.borrow_mut().accept();
         self.publish();
@@ -85,18 +85,18 @@ impl Follower {
         self.state.publish(state);
     }
 
-    /// Says each trouble once, with the members that have it.
-    fn told(&self, troubles: &[Option<String>]) -> String {
-        let mut told: Vec<(&str, Vec<&str>)> = Vec::new();
+    /// Returns a message with each distinct error once, after the members that have it.
+    fn summary(&self, troubles: &[Option<String>]) -> String {
+        let mut errors: Vec<(&str, Vec<&str>)> = Vec::new();
         for (url, trouble) in self.settings.endpoints.iter().zip(troubles) {
             let Some(trouble) = trouble else { continue };
-            match told.iter_mut().find(|(known, _)| known == trouble) {
+            match errors.iter_mut().find(|(known, _)| known == trouble) {
                 Some((_, urls)) => urls.push(url),
-                None => told.push((trouble, vec![url])),
+                None => errors.push((trouble, vec![url])),
             }
         }
-        let told = told.iter().map(|(trouble, urls)| format!("{}: {trouble}", urls.join(", ")));
-        format!("etcd cannot be read: {}", told.collect::<Vec<_>>().join("; "))
+        let errors = errors.iter().map(|(trouble, urls)| format!("{}: {trouble}", urls.join(", ")));
+        format!("etcd cannot be read: {}", errors.collect::<Vec<_>>().join("; "))
     }
 
     fn failed(&self, member: usize, trouble: &str) {
@@ -124,7 +124,7 @@ impl Follower {
         let url = &self.settings.endpoints[member];
         let credentials = Credentials::read(&self.settings).map_err(|error| error_text::chain(&error))?;
         let connected = connect::connect_to(&self.settings, url, &credentials).await;
-        // The member is named by whoever tells it.
+        // The caller adds the member's URL.
         let client = connected.map_err(|error| match error {
             connect::ConnectError::Endpoint { trouble, .. } => trouble.to_string(),
             error => error_text::chain(&error),
@@ -132,7 +132,7 @@ impl Follower {
         loop {
             match self.read_and_watch(&client, member, established, first_scan).await {
                 Ok(never) => match never {},
-                // Once more, in full.
+                // Read everything again.
                 Err(EtcdError::Compacted | EtcdError::TooLarge) => {
                     let mut mirror = self.mirror.borrow_mut();
                     mirror.abort_load();
@@ -152,7 +152,7 @@ impl Follower {
         first_scan: &mut Option<Blocker>,
     ) -> Result<Infallible, EtcdError> {
         let mut kv = client.kv_client().max_decoding_message_size(LARGEST_ANSWER);
-        // A member that has a leader answers this with the cluster's present state.
+        // A member that has a leader answers this with the cluster's current state.
         let answer = self.get(&mut kv, self.prefix.as_str(), self.range().with_limit(1).with_keys_only()).await?;
         self.answered(member);
         let now = position(answer.header())?;
@@ -179,13 +179,13 @@ impl Follower {
         }
     }
 
-    /// Reads everything at one revision, which is returned.
+    /// Reads everything at one revision, and returns that revision.
     async fn load(&self, kv: &mut KvClient, member: usize) -> Result<i64, EtcdError> {
         let (mut limit, mut start, mut revision) = (FIRST_PAGE, self.prefix.clone().into_bytes(), None);
         loop {
             let mut options = self.range().with_limit(limit);
             if let Some(revision) = revision {
-                // What was asked first has gone through the leader, so this member has the revision itself.
+                // The first request was linearizable, so this member has the revision itself.
                 options = options.with_revision(revision).with_serializable();
             }
             let (mut page, names_only) = match self.get(kv, start.clone(), options.clone()).await {
@@ -261,7 +261,7 @@ impl Follower {
         }
     }
 
-    /// Takes what a watch tells.
+    /// Applies a response of the watch.
     fn take(&self, message: &WatchResponse) -> Result<(), EtcdError> {
         if message.canceled() {
             return Err(match message.compact_revision() {
@@ -279,8 +279,8 @@ impl Follower {
             }
             reached = reached.max(entry.mod_revision());
         }
-        // A notice of progress says that everything up to its revision has come; but not one that answers a request (it
-        // names no watch), and not the first message, which may come before what it refers to.
+        // A progress notification means that everything up to its revision has arrived; except one that was requested
+        // (it has no watch id), and the first message, which may precede the events it refers to.
         let is_progress = message.events().is_empty() && !message.created() && message.watch_id() >= 0;
         if let Some(header) = message.header().filter(|_| is_progress) {
             reached = header.revision();

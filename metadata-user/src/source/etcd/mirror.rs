@@ -1,19 +1,19 @@
-//! What the keys of the node's prefix hold, and what of it is served. No network and no waiting: whoever calls says what
-//! came.
+//! The keys under the node's prefix, and which of their documents are served. No network and no waiting: the caller
+//! passes in what arrived.
 //!
 //! Promises:
-//! - a key that is there and cannot be used keeps the last good version of its instance, and is reported once per content;
+//! - a key with an unusable value keeps the last good version of its instance, and is reported once per content;
 //! - a key that is deleted ends its instance at once, and so does one that a full answer lacks;
-//! - but only if the answer is of the cluster that content is known to be from, and not of an earlier state of it.
+//! - but only if the answer is from the cluster that the content came from, and not from an earlier state of it.
 //!
 //! ## Another cluster
 //! A cluster that was restored, replaced or confused with another one answers like the right one. What such an answer
 //! *has* was written for this node and is taken: it is as explicit as it was before, and serving something older would be
-//! wrong if the change was meant. What it *lacks* proves nothing: an empty or half-filled cluster lacks everything. So
+//! wrong if the change was intended. What it *lacks* proves nothing: an empty or half-filled cluster lacks everything. So
 //! those instances stay served, unconfirmed, until their key is written or deleted, the former cluster is back, or
-//! the operator accepts. Should a new document claim the device of an unconfirmed one, neither is served: a doubt about
-//! identity is never settled by a guess. Until then the state names the former cluster, so that a daemon that starts
-//! from the node's snapshot asks the same question again.
+//! the operator accepts. If a new document claims the tap of an unconfirmed instance, neither is served: an ambiguous
+//! identity is never resolved by a guess. Until then the state names the former cluster, so that a daemon that starts
+//! from the node's snapshot asks for the same confirmation again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -52,7 +52,7 @@ struct Refusal {
     problem: String,
 }
 
-/// A full answer that is coming in.
+/// A full read in progress.
 #[derive(Debug)]
 struct Load {
     position: Position,
@@ -68,11 +68,11 @@ pub(super) struct Mirror {
     store: Arc<Store>,
     refusals: BTreeMap<String, Refusal>,
     load: Option<Load>,
-    /// What was read, and followed since.
+    /// The state that was read, and followed since.
     position: Option<Position>,
-    /// Whether that cannot be followed on.
+    /// Whether the watch cannot resume from there.
     must_load: bool,
-    /// What content is known to be from. Differs from `position` while there are unconfirmed instances.
+    /// The cluster state that the content is from. Differs from `position` while there are unconfirmed instances.
     origin: Option<Restored>,
     /// Instances of `origin` that the present cluster lacks.
     unconfirmed: BTreeSet<InstanceId>,
@@ -142,48 +142,48 @@ impl Mirror {
         }
     }
 
-    /// What the operator has to say, if anything.
+    /// Returns the confirmation that is needed from the operator, as a message.
     fn question(&self) -> Option<String> {
         let position = self.position.filter(|_| !self.unconfirmed.is_empty())?;
         let Restored { cluster, revision } = self.origin.clone().unwrap_or_default();
         let now = hex(position.cluster);
         let change = match (cluster, revision) {
             (Some(was), Some(revision)) if was == now => {
-                format!("etcd went back from revision {revision} to an earlier one, as after a backup was restored")
+                format!("etcd went back from revision {revision} to an earlier one, as after restoring a backup")
             }
-            (Some(was), _) => format!("etcd is cluster {now} now and was {was}"),
-            (None, _) => format!("it is not known whether content is from cluster {now}"),
+            (Some(was), _) => format!("etcd is now cluster {now}, not {was} as before"),
+            (None, _) => format!("etcd is cluster {now}, which may not be the one that the content is from"),
         };
         let count = self.unconfirmed.len();
         Some(format!(
-            "{change}, and has no documents for {count} of this node's instances, which stay served: write their documents \
-             into it, or correct source.etcd.endpoints; if they are to go, `metadatad source accept`"
+            "{change}, and has no documents for {count} of this node's instances, which stay served: write their \
+             documents into it, or correct source.etcd.endpoints; to remove the instances, `metadatad source accept`"
         ))
     }
 
-    /// Returns where to go on following from, if this state of a cluster can be followed on.
+    /// Returns the revision at which the watch resumes, if it can in this state of the cluster.
     pub(super) fn resumes_at(&self, now: Position) -> Option<i64> {
         self.position.filter(|position| !self.must_load && now.follows(*position)).map(|position| position.revision)
     }
 
-    /// Begins a full answer.
+    /// Begins a full read.
     pub(super) fn begin_load(&mut self, position: Position) {
         self.load = Some(Load { position, seen: HashSet::new(), refused: BTreeSet::new() });
     }
 
-    /// Forgets a full answer that did not come to its end. What came of it stays, so the next must be a full one too.
+    /// Aborts a full read. What it has brought stays, so the next must be a full one too.
     pub(super) fn abort_load(&mut self) {
         if self.load.take().is_some() {
             self.read_again();
         }
     }
 
-    /// Makes the next answer a full one.
+    /// Makes the next read a full one.
     pub(super) fn read_again(&mut self) {
         self.must_load = true;
     }
 
-    /// Takes note that a full answer has come to its end.
+    /// Records that a full read is complete.
     pub(super) fn end_load(&mut self) {
         let Some(Load { position, seen, refused }) = self.load.take() else { return };
         self.refusals.retain(|name, _| refused.contains(name));
@@ -219,7 +219,7 @@ impl Mirror {
         self.settle();
     }
 
-    /// Takes note that everything up to a revision has come.
+    /// Records that everything up to a revision has arrived.
     pub(super) fn reached(&mut self, revision: i64) {
         if let Some(position) = &mut self.position {
             position.revision = position.revision.max(revision);
@@ -227,15 +227,15 @@ impl Mirror {
         self.settle();
     }
 
-    /// While nothing is unconfirmed, content is from where it was read.
+    /// Unless an instance is unconfirmed, the content is from the state that was read.
     fn settle(&mut self) {
         if let Some(position) = self.position.filter(|_| self.unconfirmed.is_empty()) {
             self.origin = Some(Restored { cluster: Some(hex(position.cluster)), revision: Some(position.revision) });
         }
     }
 
-    /// Takes the operator's word that the present cluster is the right one. Returns how many instances went, or `None` if
-    /// there was no question.
+    /// Records the operator's confirmation that the present cluster is authoritative. Returns how many instances were
+    /// removed, or `None` if no confirmation was pending.
     pub(super) fn accept(&mut self) -> Option<usize> {
         if self.unconfirmed.is_empty() {
             return None;
@@ -252,7 +252,7 @@ impl Mirror {
         Some(count)
     }
 
-    /// Takes a key's value.
+    /// Applies a key's value.
     pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
         let Some(name) = self.name(key) else { return };
         let Some(id) = instance(&name) else {
@@ -270,11 +270,11 @@ impl Mirror {
         };
         if record.uuid != id {
             let problem =
-                format!("it describes instance {}, and its key names {id}; correct one of the two", record.uuid);
+                format!("it describes instance {}, but its key names {id}; correct one of the two", record.uuid);
             return self.refuse(name, value, None, problem);
         }
         if self.refusals.remove(&name).is_some() {
-            info!(instance = %id, "the document can be used now");
+            info!(instance = %id, "the document is valid again");
         }
         if self.store.put(record) {
             self.changed_at = Some(SystemTime::now());
@@ -286,7 +286,7 @@ impl Mirror {
         }
     }
 
-    /// Takes note of a key whose value is too large to be received.
+    /// Records a key with a value that is too large to be received.
     pub(super) fn put_unreceived(&mut self, key: &[u8]) {
         let Some(name) = self.name(key) else { return };
         if let Some(id) = instance(&name) {
@@ -295,7 +295,7 @@ impl Mirror {
         self.too_large(name, b"");
     }
 
-    /// Takes note that a key is deleted.
+    /// Records that a key is deleted.
     pub(super) fn delete(&mut self, key: &[u8]) {
         let Some(name) = self.name(key) else { return };
         self.refusals.remove(&name);
@@ -307,25 +307,25 @@ impl Mirror {
         }
     }
 
-    /// Takes note that etcd is followed.
+    /// Records that the mirror is in step with etcd.
     pub(super) fn in_step(&mut self) {
         self.synced_at = Some(SystemTime::now());
         self.lagging_since = None;
         if self.trouble.take().is_some() {
-            info!("source: etcd can be read again");
+            info!("source: connected to etcd again");
         }
     }
 
-    /// Takes note that etcd is not followed at present.
+    /// Records that the mirror is no longer in step with etcd.
     pub(super) fn lags(&mut self) {
         self.lagging_since.get_or_insert_with(SystemTime::now);
     }
 
-    /// Takes note of why etcd cannot be read. Content stays.
+    /// Records why etcd cannot be read. Content stays.
     pub(super) fn unavailable(&mut self, trouble: String) {
         self.lags();
         if self.trouble.as_ref() != Some(&trouble) {
-            warn!(instances = self.store.len(), "source: {trouble}; what was read before stays served");
+            warn!(instances = self.store.len(), "source: {trouble}; the last content stays served");
             self.trouble = Some(trouble);
         }
     }
@@ -334,7 +334,7 @@ impl Mirror {
         Some(String::from_utf8_lossy(key.strip_prefix(self.prefix.as_bytes())?).into_owned())
     }
 
-    /// Takes note that an instance's key exists, whatever its value.
+    /// Records that an instance's key exists, whatever its value.
     fn note_present(&mut self, id: InstanceId) {
         self.unconfirmed.remove(&id);
         if let Some(load) = &mut self.load {
@@ -363,7 +363,7 @@ impl Mirror {
     }
 }
 
-/// Returns the instance that a key's name is of. One spelling only, so that no two keys name the same instance.
+/// Returns the instance that a key names. Only one spelling is valid, so that no two keys name the same instance.
 fn instance(name: &str) -> Option<InstanceId> {
     name.parse().ok().filter(|id: &InstanceId| id.to_string() == name)
 }

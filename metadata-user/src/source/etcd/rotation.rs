@@ -1,14 +1,14 @@
 //! Which member is asked next, and when.
 //!
 //! Promises: every member is tried before one is tried again; the first is a random one, so that a fleet spreads over the
-//! cluster; waits grow while nobody answers, up to [`LONGEST`], and are random, so that a fleet does not come back at the
-//! same moment.
+//! cluster; delays grow while no member answers, up to [`LONGEST`], and are random, so that a fleet does not reconnect at
+//! the same moment.
 
 use std::time::Duration;
 
 use crate::backoff::{self, Backoff};
 
-/// After one member failed, the next is asked within this.
+/// Longest delay before the next member is tried after one failed.
 const NEXT: Duration = Duration::from_millis(500);
 /// Delay after the first round in which no member answered.
 const FIRST_ROUND: Duration = Duration::from_millis(400);
@@ -31,7 +31,7 @@ impl Rotation {
         Self { members: members.max(1), at, failures: 0 }
     }
 
-    /// The member to ask.
+    /// The member to try.
     pub(super) fn at(&self) -> usize {
         self.at
     }

@@ -158,7 +158,7 @@ fn what_cannot_be_used_keeps_the_last_good_version() {
         assert_eq!(found.serves_last_good, serves, "{key}");
     }
     world.check(&[1], &[], (1, 5));
-    // A key that is there and broken is no missing one.
+    // A key with an unusable value is not a missing key.
     world.mirror.begin_load(at(1, 6));
     world.mirror.put(&key(1), b"{");
     world.mirror.end_load();
