@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::command::{cargo, show_and_run};
 
-/// What `fleet` may be told.
+/// Options of `fleet`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Nodes, each with a connection and a watch of its own
