@@ -1,27 +1,27 @@
-//! The daemon: the only module that knows all others, and the one that starts every long-lived part.
+//! The daemon: the only module that uses all others, and the one that starts every long-lived part.
 //!
 //! The order of start, and why:
-//! 1. the log, so that everything after it is in it;
+//! 1. logging, so that every later step can log;
 //! 2. the admin socket: `status` answers from here on, and a second daemon with the same configuration stops here,
 //!    before it touches anything;
-//! 3. the snapshot is read, so that guests have their content even if the source is away, and kept in step from here on;
-//! 4. the source, and its first scan is waited for, and the first report of Open vSwitch and libvirt where they run
-//!    (`content`, in bounded time): ports that an earlier daemon left bound then find their facts and
-//!    claims, and keep their connections;
+//! 3. the snapshot is read, so that guests have their content even if the source is unavailable, and kept current from
+//!    here on;
+//! 4. the source and the observers; their first scan and first reports are waited for (`content`, in bounded time), so
+//!    that ports that an earlier daemon left bound find their facts and claims, and keep their connections;
 //! 5. the responder's namespace with the listening socket, adopted or made: connections wait in the backlog from here on;
 //! 6. the kernel half;
 //! 7. the ports: every tap that matches is attached and bound; only then is it known which instance a
 //!    connection is from, so only then are they accepted;
 //! 8. ready: the service manager is notified.
 //!
-//! The order of end: no new connection is accepted and requests in flight finish, at most for `http.drain_timeout`. What
-//! is in the kernel stays, for the next daemon. The snapshot is written last. Each thread is waited for in bounded time
-//! ([`crate::worker`]), so no source that is busy or hangs keeps the daemon from its end.
+//! The order of shutdown: no new connection is accepted, and requests in flight finish, within `http.drain_timeout`.
+//! The state in the kernel stays, for the next daemon. The snapshot is written last. The wait for each thread is bounded
+//! ([`crate::worker`]), so no busy or hanging source prevents shutdown.
 //!
-//! Who runs where: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
+//! Threads: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! the snapshot has one, the observers of Open vSwitch and libvirt share one, and the main thread has the admin API, dynamic vendor
-//! data, the log of drops and the signals.
+//! the snapshot has one, the observers of Open vSwitch and libvirt share one, and the main thread runs the admin API,
+//! dynamic vendor data, the log of drops and signal handling.
 
 mod answering;
 mod cloud;
@@ -64,13 +64,13 @@ use content::Content;
 use signals::Signals;
 use view::{Kernel, View};
 
-/// Commands that may wait for the ports' thread.
+/// Capacity of the queue of commands to the ports' thread.
 const PORT_REQUESTS: usize = 16;
 
-/// How long calls that block are waited for at the end.
+/// How long shutdown waits for blocking calls.
 const BLOCKING_CALLS: Duration = Duration::from_secs(1);
 
-/// What several parts of the daemon use.
+/// State that several parts of the daemon share.
 struct Shared {
     readiness: Readiness,
     drain: Drain,
@@ -103,10 +103,10 @@ impl Shared {
 /// Runs the daemon until a signal ends it.
 ///
 /// # Errors
-/// [`AppError`] if it cannot start, or a part of it that it cannot do without has ended.
+/// [`AppError`] if it cannot start, or an essential part of it has ended.
 pub fn run(config: &Config) -> Result<(), AppError> {
     crate::telemetry::start(&config.log)?;
-    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "metadatad starts");
+    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "metadatad is starting");
     // Guests' user data and passwords are in here, whatever the source.
     secret::process::forbid_core_dumps().map_err(|error| AppError::CoreDumps(error.into()))?;
     dataplane::kernel::check()?;
@@ -116,16 +116,16 @@ pub fn run(config: &Config) -> Result<(), AppError> {
     control.shutdown_timeout(BLOCKING_CALLS);
     // The caller reports an error.
     if ended.is_ok() {
-        info!("metadatad ends");
+        info!("metadatad has stopped");
     }
     ended
 }
 
-/// Starts the parts in the order of this file's header, waits for the end, and ends them.
+/// Starts the parts in the order of this file's header, waits for a signal, and stops them.
 async fn control_thread(config: &Config) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(AppError::Runtime)?;
     let shared = Shared::new(config)?;
-    // All before the first of them is dropped.
+    // All are registered before the first is dropped.
     let [source_read, facts_reported, ports_attached] =
         ["source", "facts", "ports"].map(|name| shared.readiness.wait_for(name));
     // Subscribed before source and observers start, so that the ports miss no change.
@@ -133,7 +133,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
 
     let socket = AdminSocket::open(&config.admin.socket)?;
     let mut content = Content::start(config, &shared, source_read, facts_reported)?;
-    // The socket's file goes with this task, at the end of the runtime.
+    // The socket's file is removed with this task, at the end of the runtime.
     let mut admin = tokio::spawn(admin::server::run(socket, view(&shared, &content)));
     content::first(&shared.readiness).await;
     info!(instances = shared.store.len(), "source read");
@@ -181,14 +181,14 @@ fn view(shared: &Shared, content: &Content) -> Arc<View> {
 /// Makes or adopts the responder's namespace with its listening sockets, then loads the programs.
 fn load_programs(config: &Config) -> Result<(Vec<TcpListener>, Dataplane), AppError> {
     let netns = ResponderNetns::set_up(&config.responder.namespace, &config.responder.interface)?;
-    // Before any program can hand it a packet.
+    // Before any program can redirect a packet to it.
     let listeners = netns.listen(config.responder.port, config.http.threads)?;
     let pass: Vec<_> = config.ports.pass.iter().map(|port| port.pair()).collect();
     let dataplane = Dataplane::load(&config.bpf.pin_dir, config.bpf.attach, netns.pair(), netns.pair_name(), &pass)?;
     Ok((listeners, dataplane))
 }
 
-/// How the ports' thread has ended, once it has.
+/// The result of the ports' thread, once it has ended.
 type PortsEnd = oneshot::Receiver<Result<(), PortsError>>;
 
 /// Starts the ports' thread, and the log of dropped packets.
@@ -209,8 +209,8 @@ fn start_ports(
     Ok((port_thread(ports, changes, inbox, attached)?, drops))
 }
 
-/// Starts the ports' thread. The receiver gets how it ended. It ends with the process: what it knows of the kernel's links
-/// must not be dropped, since that would detach them.
+/// Starts the ports' thread. The receiver gets its result. The thread ends with the process: its handles of BPF links
+/// must not be dropped, since that would detach the programs.
 fn port_thread(
     ports: Ports,
     changes: port::Changes,
@@ -219,7 +219,7 @@ fn port_thread(
 ) -> Result<PortsEnd, AppError> {
     let (sender, ended) = oneshot::channel();
     let worker = Worker::spawn("ports", async move |_| {
-        // The receiver is gone while the daemon ends.
+        // The receiver is gone during shutdown.
         let _ = sender.send(ports.run(changes, inbox, move || drop(attached)).await);
     });
     worker.map_err(AppError::Runtime)?.detach();
@@ -234,16 +234,16 @@ async fn stay_ready(readiness: &Readiness) {
     memory::keep_small().await;
 }
 
-/// Lets requests in flight finish, in bounded time.
+/// Waits for requests in flight, in bounded time.
 async fn drain(drain: &Drain, timeout: Duration) {
     notify_service_manager(&[NotifyState::Stopping]);
     drain.begin();
     if !drain.finished(timeout).await {
-        warn!("requests are still in flight after http.drain_timeout: closing their connections");
+        warn!("requests still in flight after http.drain_timeout: closing their connections");
     }
 }
 
-/// Completes when a task has ended; never without one.
+/// Completes when the task has ended; never, if there is no task.
 async fn ended<T>(task: Option<&mut JoinHandle<T>>) -> Option<T> {
     match task {
         Some(task) => task.await.ok(),

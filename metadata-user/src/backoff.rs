@@ -1,8 +1,8 @@
-//! Delays between attempts: exponential, bounded, and spread by chance, so that many nodes that failed together do not
-//! try again together.
+//! Back-off: exponential delays with an upper bound and random jitter, so that nodes that failed together do not retry
+//! together.
 //!
 //! Promises: the first delay and the longest one are exact bounds; nothing overflows, however many attempts have failed.
-//! There is no clock in here, and no randomness: whoever calls brings [`random`], and tests bring a number.
+//! It uses no clock and no randomness: the caller passes [`random`], and tests pass a number.
 //!
 //! A leaf: it uses nothing of this crate.
 

@@ -1,4 +1,4 @@
-//! The time of day and randomness, for those who must not have their own.
+//! The date and random seeds, for modules that must have neither a clock nor randomness of their own.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,10 +10,10 @@ pub fn today() -> Date {
     Date::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-/// Fills the seed of a guest's random generator from the kernel's.
+/// Fills the seed of a guest's random number generator from the kernel's generator.
 ///
 /// # Panics
-/// If the kernel has no random generator: a guest must never get a seed that is not random.
+/// If the kernel's random number generator fails: a guest must never get a predictable seed.
 #[expect(clippy::expect_used, reason = "a predictable seed is worse than a closed connection")]
 pub fn seed(bytes: &mut [u8; 512]) {
     getrandom::fill(bytes).expect("the kernel's random generator");

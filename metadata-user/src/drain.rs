@@ -1,7 +1,7 @@
-//! The orderly end: every part learns that the daemon ends, and requests in flight are waited for.
+//! Graceful shutdown: every part is notified, and requests in flight are waited for.
 //!
 //! Promises: [`Drain::begin`] reaches every watcher at once; [`Drain::finished`] completes when every [`InFlight`] is
-//! dropped, or when its time is over, whichever is first.
+//! dropped, or when its time limit is reached, whichever is first.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// The end of the daemon, or of a part of it. Cheap to clone; clones are the same end.
+/// The shutdown of the daemon, or of a part of it. Cheap to clone; clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     token: CancellationToken,
     tracker: TaskTracker,
 }
 
-/// Something that must not be cut off without its time: a connection with a request in flight.
+/// Something that shutdown waits for: a connection with a request in flight.
 #[derive(Debug)]
 #[must_use = "it is waited for only while this lives"]
 pub struct InFlight {
@@ -24,25 +24,25 @@ pub struct InFlight {
 }
 
 impl Drain {
-    /// Returns an end that has not begun.
+    /// Returns a shutdown that has not begun.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins the end.
+    /// Begins the shutdown.
     pub fn begin(&self) {
         self.token.cancel();
         self.tracker.close();
     }
 
-    /// Tells whether the end has begun.
+    /// Returns whether the shutdown has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    /// Completes when the end begins. Cancel-safe.
+    /// Completes when the shutdown begins. Cancel-safe.
     pub async fn begun(&self) {
         self.token.cancelled().await;
     }
@@ -71,7 +71,7 @@ mod tests {
         assert!(!drain.has_begun());
         drain.begin();
         drain.begun().await;
-        assert!(!drain.finished(Duration::from_secs(5)).await, "one request is still there");
+        assert!(!drain.finished(Duration::from_secs(5)).await, "one request is still in flight");
         drop(request);
         assert!(drain.finished(Duration::from_secs(5)).await);
     }

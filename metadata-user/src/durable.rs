@@ -1,7 +1,8 @@
-//! Files that are whole or not there, whenever the power fails: written beside their place, synced, and renamed.
+//! Atomic, durable writes: a file is written beside its place, synced, and renamed.
 //!
-//! Promises: whoever reads the file sees what was there before or all of what is there now; once [`Draft::replace`] or
-//! [`Draft::create`] has returned, that lasts; a draft that is not put in place goes with its value.
+//! Promises: readers see either the old content or all of the new; once [`Draft::replace`] or [`Draft::create`] has
+//! returned and the directory is synced, the new content survives a crash or a loss of power; a draft that is not put
+//! in place is removed when dropped.
 //!
 //! A leaf: it uses nothing of this crate.
 
@@ -25,8 +26,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Creates a draft of this path, for its owner only. What an earlier process left there is removed: only one may use
-    /// the path at a time.
+    /// Creates a draft at this path, readable by its owner only. A file left there by an earlier process is removed:
+    /// only one process may use the path at a time.
     pub(crate) fn new(path: PathBuf) -> io::Result<Self> {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -46,23 +47,23 @@ impl Draft {
         &self.path
     }
 
-    /// Gives the file its mode, and brings it to the disk.
+    /// Sets the file's mode, and syncs it to disk.
     pub(crate) fn seal(&self, mode: u32) -> io::Result<()> {
         self.file.set_permissions(Permissions::from_mode(mode & 0o7777))?;
         self.file.sync_all()
     }
 
-    /// Puts the file in the target's place, whatever is there. The caller syncs the directory.
+    /// Renames the file to the target, and replaces an existing one. The caller syncs the directory.
     pub(crate) fn replace(self, target: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.path, target)
     }
 
-    /// Puts the file in the target's place, if nothing is there. The caller syncs the directory.
+    /// Renames the file to the target; fails if that exists. The caller syncs the directory.
     pub(crate) fn create(self, target: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         match renameat2(AT_FDCWD, &self.path, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE) {
-            // File systems without this flag.
+            // The file system does not support the flag.
             Err(Errno::EINVAL | Errno::ENOSYS) => {
                 if target.symlink_metadata().is_ok() {
                     return Err(io::ErrorKind::AlreadyExists.into());
@@ -76,7 +77,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // After the rename there is none.
+        // It is gone after the rename.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -88,7 +89,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Makes what happened to the names in a file's directory last.
+/// Syncs a file's directory, so that renames and removals in it survive a crash.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         None => Ok(()),
@@ -97,7 +98,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the directory of a file, for its owner only, if only that is missing.
+/// Creates the directory of a file, with access for its owner only, if just this directory is missing.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(directory) if !directory.as_os_str().is_empty() && !directory.exists() => {

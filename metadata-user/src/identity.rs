@@ -4,7 +4,7 @@
 //! - a tag is the name of one binding of one interface; it is bound to at most one instance in its whole life, and never
 //!   used again, so an answer found through a tag is never another instance's;
 //! - when a binding ends, its leases are cancelled: connections that hold one close without another byte;
-//! - an unknown tag is a refusal, not a guess.
+//! - an unknown tag is refused; its instance is never guessed.
 //!
 //! Left out: how tags come to be (`port`) and what an instance may read (`store`).
 
@@ -22,7 +22,7 @@ use crate::record::{InstanceId, PortId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(pub u32);
 
-/// Who is behind a tag.
+/// What a tag is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// This port of this instance.
@@ -44,12 +44,12 @@ struct Binding {
     ended: CancellationToken,
 }
 
-/// A connection's hold on a binding. Cheap to clone.
+/// A connection's lease on a binding. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lease(Arc<Binding>);
 
 impl Lease {
-    /// Returns who is behind the tag now; `None` once the binding has ended.
+    /// Returns what the tag is bound to now; `None` once the binding has ended.
     #[must_use]
     pub fn identity(&self) -> Option<Arc<Identity>> {
         (!self.0.ended.is_cancelled()).then(|| self.0.identity.load_full())
@@ -79,7 +79,7 @@ impl Identities {
         Self::default()
     }
 
-    /// Returns a lease on the tag's binding, or `None` if there is no such binding (any more).
+    /// Returns a lease on the tag's binding, or `None` if the tag is not bound (any more).
     #[must_use]
     pub fn lease(&self, tag: Tag) -> Option<Lease> {
         self.bindings.get(&tag).map(|binding| Lease(Arc::clone(&binding)))
@@ -127,7 +127,7 @@ impl Identities {
         self.bindings.len()
     }
 
-    /// Tells whether there is no live binding.
+    /// Returns whether there is no live binding.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bindings.is_empty()

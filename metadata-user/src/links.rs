@@ -9,18 +9,18 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-/// As many links are followed as the kernel follows.
+/// Most links that are followed: the kernel's own limit.
 const MOST: usize = 40;
 
 /// The way to a file, as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// What each link on the way says, in order. Empty: there is none.
+    /// The content of each link on the way, in order. Empty: there is none.
     pub(crate) links: Vec<PathBuf>,
     /// The directories in which a change may make the way lead elsewhere, or change the file: those that hold a link, and
     /// the one that the last link leads into.
     pub(crate) directories: BTreeSet<PathBuf>,
-    /// The directory in which the file is, or should be, with its device and inode; `None`: there is no such directory.
+    /// The directory in which the file is, or should be, with its device and inode; `None`: it does not exist.
     pub(crate) parent: Option<(u64, u64)>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn follow(path: &Path) -> io::Result<Route> {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if !route.links.is_empty() {
-                    // Whatever is missing would appear here.
+                    // The missing component would appear here.
                     route.directories.insert(at.clone());
                 }
                 if !left.is_empty() {

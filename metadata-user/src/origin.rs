@@ -1,16 +1,16 @@
-//! The two requests that may wait for a controller: a path that was not read before, and a password.
+//! The two requests that may wait for a controller: a path that was not prefetched, and a password.
 //!
-//! Promises: whoever asks may stop waiting at any time without harm; what was read is in the store before
-//! [`Outcome::Fetched`]. Nothing here knows which controller it is.
+//! Promises: a caller may stop waiting at any time without harm; what was read is in the store before
+//! [`Outcome::Fetched`]. This module does not depend on the kind of controller.
 //!
-//! Left out: who answers (`source`), and how long is waited (`http`).
+//! Left out: handling the requests (`source`), and the time limit (`http`).
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Password, Written};
 use crate::record::InstanceId;
 
-/// Requests that may wait to be taken; beyond, guests have to ask again.
+/// Capacity of the queue of requests; when it is full, guests have to retry.
 const WAITING: usize = 1024;
 
 /// What is wanted.
@@ -18,7 +18,7 @@ const WAITING: usize = 1024;
 pub enum Want {
     /// The page of this path in the store.
     Page(String),
-    /// This password where it belongs.
+    /// Store this password.
     Password {
         /// The path that it is posted to.
         path: String,
@@ -27,14 +27,14 @@ pub enum Want {
     },
 }
 
-/// What became of it.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The page is in the store.
     Fetched,
-    /// What the controller made of a password.
+    /// The controller's answer to a password.
     Posted(Written),
-    /// The controller cannot be asked now: the guest has to ask again.
+    /// The controller is unavailable: the guest has to retry.
     Unavailable,
 }
 
@@ -45,15 +45,15 @@ pub struct Ask {
     pub instance: InstanceId,
     /// What is wanted.
     pub want: Want,
-    /// Where the answer goes. Dropped: [`Outcome::Unavailable`].
+    /// The channel for the outcome. Dropping it means [`Outcome::Unavailable`].
     pub done: oneshot::Sender<Outcome>,
 }
 
-/// Asks the controller. Cheap to clone.
+/// Sends requests to the controller. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Origin(mpsc::Sender<Ask>);
 
-/// Returns both ends.
+/// Returns both ends of the queue.
 #[must_use]
 pub fn channel() -> (Origin, mpsc::Receiver<Ask>) {
     let (sender, receiver) = mpsc::channel(WAITING);
@@ -61,7 +61,7 @@ pub fn channel() -> (Origin, mpsc::Receiver<Ask>) {
 }
 
 impl Origin {
-    /// Asks, and waits for the outcome. Cancel-safe: dropping the future withdraws nothing that the controller has already.
+    /// Sends a request, and waits for its outcome. Cancel-safe: dropping the future does not withdraw the request.
     pub async fn ask(&self, instance: InstanceId, want: Want) -> Outcome {
         let (done, outcome) = oneshot::channel();
         match self.0.try_send(Ask { instance, want, done }) {

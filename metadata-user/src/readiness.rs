@@ -1,6 +1,6 @@
-//! Whether the daemon has everything that it needs before a guest may be answered.
+//! Readiness: whether the daemon has everything that it needs before a guest may be answered.
 //!
-//! Promises: it becomes ready when the last [`Blocker`] is dropped, and stays so; what blocks has a name.
+//! Promises: the daemon becomes ready when the last [`Blocker`] is dropped, and stays ready; every blocker has a name.
 
 use std::sync::Arc;
 
@@ -38,18 +38,18 @@ impl Readiness {
         Blocker { name, shared: Arc::clone(&self.0) }
     }
 
-    /// Returns the names of what is still waited for, oldest first; none when ready.
+    /// Returns the names of the remaining blockers, oldest first; none when ready.
     #[must_use]
     pub fn pending(&self) -> Vec<&'static str> {
         self.lock().clone()
     }
 
-    /// Completes when nothing blocks any more. Cancel-safe.
+    /// Completes when no blocker is left. Cancel-safe.
     pub async fn ready(&self) {
         self.until(|pending| pending.is_empty()).await;
     }
 
-    /// Completes when nothing with this name blocks any more. Cancel-safe.
+    /// Completes when no blocker of this name is left. Cancel-safe.
     pub async fn not_waiting_for(&self, name: &'static str) {
         self.until(|pending| !pending.contains(&name)).await;
     }
@@ -58,7 +58,7 @@ impl Readiness {
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
-            // Registered before the look, so that a blocker dropped in between is not missed.
+            // Registered before the check, so that a blocker dropped in between is not missed.
             changed.as_mut().enable();
             if condition(&self.lock()) {
                 return;

@@ -1,6 +1,6 @@
 //! What the daemon knows of an instance.
 //!
-//! Promises: every value was checked where it was read, so whoever holds a record need not check again; defaults are
+//! Promises: every value was validated where it was read, so users of a record need not validate it again; defaults are
 //! already filled in; all types are plain data, cheap to compare and to share behind an `Arc`.
 //!
 //! Left out: any serialised form. The document is `source::wire`, what guests read is `api`.
@@ -40,7 +40,7 @@ pub struct ProjectId(Arc<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MacAddress(pub [u8; 6]);
 
-/// Everything that is known of one instance.
+/// The record of one instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceRecord {
     /// The instance.
@@ -69,7 +69,7 @@ pub struct InstanceRecord {
     pub key_data: Option<Box<str>>,
     /// The key pairs stored with the instance. Only the first is ever shown.
     pub keypairs: Vec<KeyPair>,
-    /// Its owner's keys and values, in order. No key comes twice.
+    /// Its owner's keys and values, in order. Keys are unique.
     pub metadata: Vec<(Box<str>, Box<str>)>,
     /// Its user data, decoded. `None` and empty are different things.
     pub user_data: Option<Bytes>,
@@ -81,9 +81,9 @@ pub struct InstanceRecord {
     pub default_swap_device: Option<Box<str>>,
     /// Its disks, in order.
     pub block_device_mapping: Vec<BlockDevice>,
-    /// Devices with tags and such, in order.
+    /// Devices with tags or other metadata, in order.
     pub devices: Vec<Device>,
-    /// The host CPUs that are the instance's own, ascending, none twice.
+    /// The host CPUs that are dedicated to the instance, ascending and unique.
     pub dedicated_cpus: Vec<u32>,
     /// Names of its security groups as the EC2 tree lists them; repeats are kept.
     pub security_groups: Vec<Box<str>>,

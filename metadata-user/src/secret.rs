@@ -1,9 +1,9 @@
-//! Secrets: kept out of logs and error messages, and zeroed when they are done with.
+//! Secrets: kept out of logs and error messages, and zeroed after use.
 //!
-//! Promises: a [`Secret`] shows nothing of itself in `Debug`, has no `Display`, and overwrites its memory when it is
-//! dropped. Only this module names the crypto library.
+//! Promises: a [`Secret`] is redacted in `Debug`, has no `Display`, and overwrites its memory when it is dropped. Only
+//! this module names the crypto library.
 //!
-//! Left out: swap, which is the node's to encrypt or to do without.
+//! Left out: swap, which the node should encrypt or disable.
 
 pub mod digest;
 pub mod heap;
@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-/// The most bytes of a secret: far above any key or password, so that a wrong path is not read into memory.
+/// Largest secret, in bytes: far above any key or password, so that a wrong path cannot fill the memory.
 const LIMIT: u64 = 64 << 10;
 
-/// Bytes that nobody may see. Overwritten when dropped.
+/// Secret bytes. Overwritten when dropped.
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl fmt::Debug for Secret {
@@ -31,7 +31,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a secret cannot be had.
+/// Why a secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
@@ -42,24 +42,24 @@ pub enum SecretError {
         /// Why.
         source: std::io::Error,
     },
-    /// Others may read it.
-    #[error("the secret {} is readable by everyone (mode {mode:04o}): take its mode down to 0600 and change the secret", path.display())]
+    /// The file is readable by everyone.
+    #[error("the secret {} is readable by everyone (mode {mode:04o}): replace it, and set the file's mode to 0600", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// There is nothing in it.
+    /// The file is empty.
     #[error("the secret {} is empty: write it into the file", .0.display())]
     Empty(PathBuf),
-    /// It is too long for a secret.
-    #[error("the secret {} is longer than {} KiB: that is some other file; correct its path", .0.display(), LIMIT >> 10)]
+    /// The file is too long for a secret.
+    #[error("the secret {} is longer than {} KiB: this is probably another file; correct its path", .0.display(), LIMIT >> 10)]
     TooLong(PathBuf),
 }
 
 impl Secret {
-    /// Takes bytes as a secret.
+    /// Makes a secret of bytes.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
@@ -81,7 +81,7 @@ impl Secret {
         if metadata.len() > LIMIT {
             return Err(SecretError::TooLong(path.to_owned()));
         }
-        // Room for all of it at once: a vector that grows leaves copies behind.
+        // Allocated in full at once: a vector that grows leaves copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(LIMIT).unwrap_or(0) + 1));
         file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -94,20 +94,20 @@ impl Secret {
         }
     }
 
-    /// Returns the bytes, for the one use that they are there for.
+    /// Returns the bytes, for their one intended use.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Returns bytes that are overwritten when the last clone of them goes; those in flight to a guest stay valid until then.
+/// Returns bytes that are overwritten when their last clone is dropped; those in flight to a guest stay valid.
 #[must_use]
 pub fn shared(bytes: Vec<u8>) -> Bytes {
     Bytes::from_owner(Zeroizing::new(bytes))
 }
 
-/// Returns bytes as hex digits. Room for all of them is made at once, so no copies are left behind.
+/// Returns bytes as hex digits. The text is allocated in full at once, so no copies are left behind.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(2 * bytes.len());

@@ -6,31 +6,31 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Log, LogFormat};
 
-/// notify tells of watches that the kernel removed before it did, which is no news.
+/// The crate `notify` logs watches that the kernel has already removed, which is not an error here.
 const QUIET: &str = "notify=warn";
 
-/// Logging cannot start.
+/// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter cannot be read.
-    #[error("reading the log filter `{filter}`: use for example \"info\"")]
+    /// The filter is invalid.
+    #[error("invalid log filter `{filter}`: use for example \"info\"")]
     Filter {
         /// The filter as configured.
         filter: String,
         /// Why.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// Another subscriber is there already.
-    #[error("starting the log")]
+    /// Another subscriber is already installed.
+    #[error("starting logging")]
     Start(#[source] TryInitError),
 }
 
 /// Starts logging, for the whole process.
 ///
 /// # Errors
-/// [`TelemetryError`] if the filter cannot be read, or logging was started before.
+/// [`TelemetryError`] if the filter is invalid, or logging was started before.
 pub fn start(log: &Log) -> Result<(), TelemetryError> {
-    // First, so that what is configured goes before it.
+    // First, so that the configured filter overrides it.
     let directives = format!("{QUIET},{}", log.filter);
     let filter = EnvFilter::builder()
         .parse(&directives)

@@ -1,10 +1,10 @@
-//! A long-lived task on a thread of its own, with a runtime of its own: for what blocks, or must not wait for others.
+//! A long-lived task on a thread of its own, with a runtime of its own: for work that blocks, or must not be delayed.
 //!
 //! Promises:
-//! - dropping a [`Worker`] tells its task to stop, and waits for it, but no longer than its patience: a thread that hangs
+//! - dropping a [`Worker`] stops its task, and waits for it, at most for its patience: a thread that hangs
 //!   in a system call or in one long computation is left behind, with a warning, and ends with the process;
-//! - a task that panics is reported with its thread's name, at once, and whoever asks [`Worker::is_running`] sees it;
-//! - what the runtime has handed to its own threads, such as the look-up of a name, delays no end.
+//! - a task that panics is reported at once, with its thread's name, and [`Worker::is_running`] is false from then on;
+//! - work on the runtime's blocking threads, such as the look-up of a name, does not delay shutdown.
 //!
 //! A leaf: it uses nothing of this crate.
 
@@ -19,7 +19,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-/// How long the end of a task is waited for, unless [`Worker::with_patience`] says otherwise.
+/// How long dropping waits for the task, unless [`Worker::with_patience`] sets another time.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Resolves when the task is to end. Cheap to clone.
@@ -33,7 +33,7 @@ impl Stop {
         while self.0.changed().await.is_ok() {}
     }
 
-    /// Tells whether the task is to end. For loops that block.
+    /// Returns whether the task is to end. For loops that block.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.0.has_changed().is_err()
@@ -53,11 +53,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread of this name and runs on it what `task` returns. The task owns what it uses, and ends soon after
-    /// its [`Stop`] says so; it may also end by itself.
+    /// Starts a thread of this name and runs on it the future that `task` returns. The future owns what it uses, and
+    /// ends soon after its [`Stop`] resolves; it may also end by itself.
     ///
     /// # Errors
-    /// If there is no thread, or no runtime, to be had.
+    /// If the thread or the runtime cannot be started.
     pub fn spawn<F>(name: &'static str, task: impl FnOnce(Stop) -> F + Send + 'static) -> io::Result<Self>
     where
         F: Future<Output = ()>,
@@ -70,19 +70,19 @@ impl Worker {
         })
     }
 
-    /// Starts a thread of this name for a function that blocks and has no need of a runtime.
+    /// Starts a thread of this name for a function that blocks and needs no runtime.
     ///
     /// # Errors
-    /// If there is no thread to be had.
+    /// If the thread cannot be started.
     pub fn spawn_blocking(name: &'static str, task: impl FnOnce(Stop) + Send + 'static) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(());
         let (end, ended) = channel::<()>();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // Dropped last, so that whoever waits for it finds the thread about to end.
+            // Dropped last, so that a waiter finds the thread about to end.
             let _end = end;
             // The task is not used again after a panic.
             if catch_unwind(AssertUnwindSafe(|| task(Stop(stopped)))).is_err() {
-                error!(thread = name, "a thread of the daemon has panicked: what it kept current stays as it is now");
+                error!(thread = name, "a thread panicked: its part of the daemon's state is no longer updated");
             }
         })?;
         Ok(Self { name, stop: Some(stop), ended: Mutex::new(ended), thread: Some(thread), patience: PATIENCE })
@@ -104,7 +104,7 @@ impl Worker {
         }
     }
 
-    /// Tells whether the task still runs.
+    /// Returns whether the task is still running.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
@@ -126,7 +126,7 @@ impl Drop for Worker {
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                warn!(thread = self.name, waited = ?self.patience, "a thread does not end; going on without it");
+                warn!(thread = self.name, waited = ?self.patience, "a thread does not stop; continuing without it");
             }
         }
     }

@@ -4,7 +4,7 @@
 //! thread from its first to its last byte; none wakes another, and nothing else runs on them. The kernel spreads the
 //! connections over the sockets.
 //!
-//! They end with the process: whoever drains has waited for what is in flight.
+//! They end with the process: by then, draining has waited for requests in flight.
 
 use std::io;
 use std::net::TcpListener;
@@ -18,10 +18,10 @@ use crate::http::{self, Guests};
 use crate::readiness::Readiness;
 use crate::worker::Worker;
 
-/// Starts a thread for each socket. The set tells how they end; a thread that panics is gone from it with an error.
+/// Starts a thread for each socket. The set yields their results; a thread that panics yields an error.
 ///
 /// # Errors
-/// If there are no threads to be had.
+/// If a thread cannot be started.
 pub(super) fn start(
     listeners: Vec<TcpListener>,
     guests: &Arc<Guests>,
@@ -33,7 +33,7 @@ pub(super) fn start(
         let (guests, readiness, drain) = (Arc::clone(guests), readiness.clone(), drain.clone());
         let (end, ended) = oneshot::channel();
         let worker = Worker::spawn("guests", async move |_| {
-            // The receiver is gone once the daemon ends.
+            // The receiver is gone during shutdown.
             let _ = end.send(answer(listener, guests, readiness, drain).await);
         })?;
         worker.detach();

@@ -1,14 +1,14 @@
-//! What all instances have in common, from the configuration and the file that it names.
+//! The metadata that all instances share, from the configuration and the file that it names.
 
 use super::AppError;
 use crate::api::{self, StaticVendordata};
 use crate::config;
 use crate::source::vendordata::Vendordata;
 
-/// Reads what the configuration only names.
+/// Reads the files that the configuration names.
 ///
 /// # Errors
-/// [`AppError`] if the vendor-data file cannot be read, or is no JSON.
+/// [`AppError`] if the vendor-data file cannot be read, or is not JSON.
 pub fn cloud(settings: &config::Cloud) -> Result<api::Cloud, AppError> {
     let vendordata_static = match &settings.vendordata_jsonfile_path {
         None => StaticVendordata::default(),
@@ -23,7 +23,7 @@ pub fn cloud(settings: &config::Cloud) -> Result<api::Cloud, AppError> {
     Ok(api::Cloud::of(settings, vendordata_static))
 }
 
-/// Prepares to ask the targets of dynamic vendor data; `None` if there is none to ask.
+/// Prepares to query the targets of dynamic vendor data; `None` if none is configured.
 ///
 /// # Errors
 /// [`AppError`] if no certificate can be read, and a target needs one.

@@ -1,4 +1,4 @@
-//! The parts that know what instances may read and which taps are theirs: observers, snapshot, source, dynamic vendor data.
+//! The parts that supply content and facts: observers, snapshot, source, dynamic vendor data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::source::vendordata::{Vendordata, VendordataState};
 use crate::source::{Restored, Source};
 use crate::state_view::StateView;
 
-/// How long the first scan of the source is waited for. Ten thousand documents take about a second; a directory that hangs
-/// must not keep the node's guests without a 503.
+/// How long start waits for the first scan of the source. Ten thousand documents take about a second; a directory that
+/// hangs must not keep guests from getting at least a 503.
 const FIRST_SCAN: Duration = Duration::from_secs(10);
 
-/// How long the first report of the observers is waited for: they are on this node, and answer within milliseconds.
+/// How long start waits for the first report of the observers: they are on this node, and answer within milliseconds.
 const FIRST_FACTS: Duration = Duration::from_secs(5);
 
-/// What fills the store and the facts. Fields end in their order.
+/// The parts that fill the store and the facts. Fields are dropped in this order.
 pub(super) struct Content {
-    /// Ends before the source does, and writes what is not written yet.
+    /// Ends before the source does, and writes pending changes.
     _keeper: Option<Keeper>,
     pub(super) source: Source,
     pub(super) observers: Observers,
@@ -55,7 +55,7 @@ impl Content {
         let snapshot_state = snapshot.as_ref().map(Snapshot::state);
         let restored = snapshot.as_ref().and_then(Snapshot::restored);
         let restored = restored.map(|restored| Restored { cluster: restored.cluster, revision: restored.revision });
-        // What the store has now is what the file has.
+        // The store now equals the file.
         let written = store.revision();
         let source = Source::start(&config.source, Arc::clone(store), shared.facts.clone(), restored, source_read)?;
         let keeper = match snapshot {
@@ -79,7 +79,7 @@ impl Content {
     }
 }
 
-/// Waits for the first scan of the source and the first report of the observers, but not for ever.
+/// Waits for the first scan of the source and the first report of the observers, in bounded time.
 pub(super) async fn first(readiness: &Readiness) {
     if tokio::time::timeout(FIRST_SCAN, readiness.not_waiting_for("source")).await.is_err() {
         warn!(

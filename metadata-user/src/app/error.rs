@@ -15,13 +15,13 @@ use crate::telemetry::TelemetryError;
 /// Why the daemon does not start, or has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The log cannot be started.
+    /// Logging cannot be started.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     /// The process may leave a core dump.
-    #[error("forbidding core dumps, which would hold secrets")]
+    #[error("disabling core dumps, which would contain secrets")]
     CoreDumps(#[source] io::Error),
-    /// Threads or signals cannot be had.
+    /// The runtime or the signal handlers cannot be set up.
     #[error("starting the daemon's threads")]
     Runtime(#[source] io::Error),
     /// The vendor-data file cannot be read.
@@ -32,7 +32,7 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
-    /// The vendor-data file is no JSON.
+    /// The vendor-data file is not JSON.
     #[error("{} is not JSON; correct it, or remove cloud.vendordata_jsonfile_path", path.display())]
     VendordataJson {
         /// The file.
@@ -43,8 +43,8 @@ pub enum AppError {
     /// The source cannot be started.
     #[error(transparent)]
     Source(#[from] StartError),
-    /// No `https` target of dynamic vendor data can be asked.
-    #[error("preparing to ask the targets of dynamic vendor data")]
+    /// No `https` target of dynamic vendor data can be queried.
+    #[error("setting up requests to the targets of dynamic vendor data")]
     Tls(#[from] TlsError),
     /// The admin socket cannot be opened.
     #[error(transparent)]
@@ -59,13 +59,13 @@ pub enum AppError {
     #[error("setting up the kernel half")]
     Dataplane(#[from] DataplaneError),
     /// The ports' thread has ended.
-    #[error("following the ports has ended")]
+    #[error("the ports' thread has ended")]
     Ports(#[source] Option<PortsError>),
-    /// Guests' connections are not accepted any more.
-    #[error("accepting guests' connections has ended")]
+    /// Guests' connections are no longer accepted.
+    #[error("a thread that answers guests has ended")]
     Guests(#[source] Option<io::Error>),
-    /// Dynamic vendor data is not fetched any more.
-    #[error("fetching dynamic vendor data has ended")]
+    /// Dynamic vendor data is no longer fetched.
+    #[error("the task that fetches dynamic vendor data has ended")]
     VendordataEnded,
     /// The admin API has ended.
     #[error("the admin API has ended")]

@@ -1,14 +1,14 @@
-//! Memory that the process has no use for goes back to the kernel.
+//! Returns unused memory to the kernel.
 //!
 //! Reading thousands of documents, a dump of all interfaces, or an answer about all ports takes memory for a moment. The
-//! C library keeps it for later; on a node it is the guests' memory.
+//! C library would keep it for later; on a node, guests need it.
 
 use std::time::Duration;
 
-/// How often memory is given back. A look takes microseconds where there is little to give.
+/// How often memory is returned. It takes microseconds if there is little to return.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Gives memory back, again and again.
+/// Returns memory periodically.
 pub(super) async fn keep_small() {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -24,6 +24,6 @@ fn give_back() {
     unsafe { nix::libc::malloc_trim(0) };
 }
 
-/// Other C libraries do it by themselves, or cannot.
+/// Other C libraries do it themselves, or cannot.
 #[cfg(not(target_env = "gnu"))]
 fn give_back() {}

@@ -21,15 +21,15 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that ends the daemon, and returns its name. SIGHUP is only logged: it is sent to every daemon out
-    /// of habit, and must not end this one.
+    /// Waits for a signal that ends the daemon, and returns its name. SIGHUP is only logged: many tools send it to
+    /// daemons to reload them, and it must not end this one.
     pub(super) async fn next(&mut self) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hang_up.recv() => {
-                    info!("SIGHUP changes nothing: documents are watched, the configuration is read at the start");
+                    info!("SIGHUP ignored: documents are watched; restart the daemon to read a changed configuration");
                 }
             }
         }

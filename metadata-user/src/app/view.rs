@@ -27,7 +27,7 @@ use crate::source::{Accepts, EndpointState, SourceState, SourceView};
 use crate::state_view::StateView;
 use crate::store::{ClearedPassword, Store};
 
-/// What there is to see.
+/// The parts of the daemon that the admin API shows.
 pub(super) struct View {
     pub(super) started_at: SystemTime,
     pub(super) readiness: Readiness,
@@ -42,7 +42,7 @@ pub(super) struct View {
     pub(super) kernel: Kernel,
 }
 
-/// The kernel side, which comes after the admin API.
+/// The kernel side, which is set up after the admin API.
 #[derive(Clone, Default)]
 pub(super) struct Kernel(Arc<OnceLock<Parts>>);
 
@@ -55,7 +55,7 @@ struct Parts {
 impl Kernel {
     /// Shows the kernel side from here on.
     pub(super) fn set(&self, ports: PortsView, counters: CountersReader, requests: mpsc::Sender<Request>) {
-        // There is one kernel side in a daemon's life.
+        // Set once in the daemon's life.
         let _ = self.0.set(Parts { ports, counters, requests });
     }
 
@@ -71,8 +71,8 @@ impl Kernel {
         let (started, answer) = oneshot::channel();
         let sent = parts.requests.send(Request::Trace { ifindex, lines, started }).await;
         let result = match sent {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err("the daemon is ending".to_owned())),
-            Err(_) => Err("the daemon is ending".to_owned()),
+            Ok(()) => answer.await.unwrap_or_else(|_| Err("the daemon is shutting down".to_owned())),
+            Err(_) => Err("the daemon is shutting down".to_owned()),
         };
         result.map_err(|reason| TraceError::Refused { port, reason: error_text::one_line(&reason) })
     }

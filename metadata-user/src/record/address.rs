@@ -4,14 +4,14 @@ use std::fmt;
 use std::net::{AddrParseError, IpAddr};
 use std::str::FromStr;
 
-/// An IP address as somebody wrote it.
+/// An IP address with its original spelling.
 ///
 /// An IPv6 address has many spellings, and Nova shows guests the one that was stored. Addresses of different spelling
 /// are not equal here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     ip: IpAddr,
-    /// How it was written, where that is not the usual way (RFC 5952).
+    /// Its original spelling, if that is not the canonical one (RFC 5952).
     spelling: Option<Box<str>>,
 }
 

@@ -14,7 +14,7 @@ pub struct PortRecord {
     pub mac_address: MacAddress,
     /// The device's name as Nova recorded it. See [`PortRecord::device_name`] for the device itself.
     pub devname: Option<Box<str>>,
-    /// Whether the guest is held to its own addresses.
+    /// Whether the guest may send only from its own addresses (Neutron's port security).
     pub port_security: bool,
     /// Whether guests see this port in their network data. A port that is not listed still identifies the guest.
     pub listed: bool,

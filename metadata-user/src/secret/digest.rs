@@ -1,4 +1,4 @@
-//! SHA-256, for what must come out equal on every node and in every version.
+//! SHA-256, for values that must be equal on every node and in every version.
 
 use aws_lc_rs::digest;
 

@@ -1,20 +1,20 @@
 //! A heap that overwrites what it frees.
 //!
-//! Promises: no byte that was in memory of this allocator is still there after it was freed, or moved by growing. So what
-//! guests read, their passwords, documents and clear text of the snapshot go wherever they were copied to: buffers of
-//! parsers, of HTTP connections and of renderings too, which no type of ours could reach. Only the binary uses it.
+//! Promises: memory of this allocator is overwritten when it is freed, or moved by growing. So every copy of metadata,
+//! passwords, documents and clear text of the snapshot is erased, also in buffers of parsers, of HTTP connections and
+//! of renderings, which no type of ours could reach. Only the binary uses it.
 //!
-//! Left out: stacks and registers; memory of C libraries (the library of cryptography overwrites its own); the kernel's
+//! Left out: stacks and registers; memory of C libraries (the crypto library overwrites its own); the kernel's
 //! socket buffers and page cache; memory that is still in use, such as a connection's buffer until it is written again.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::arch::asm;
 
-/// The system's allocator, which overwrites memory before it gives it back.
+/// The system's allocator, with memory overwritten before it is freed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WipingHeap;
 
-/// Overwrites memory in a way that the compiler may not leave out, though nobody reads it again.
+/// Overwrites memory in a way that the compiler may not optimise away, although the memory is not read again.
 ///
 /// # Safety
 /// `pointer` must be valid for writes of `length` bytes.
@@ -39,7 +39,7 @@ unsafe impl GlobalAlloc for WipingHeap {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller promises that the memory is of this layout, and used by nobody any more.
+        // SAFETY: the caller promises that the memory is of this layout, and no longer in use.
         unsafe {
             wipe(pointer, layout.size());
             System.dealloc(pointer, layout);

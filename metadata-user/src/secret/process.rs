@@ -1,11 +1,11 @@
-//! What the process as a whole owes its secrets: no core dump holds them.
+//! Protects the secrets of the whole process: disables core dumps.
 
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 
-/// Forbids core dumps of this process, to files and to helpers alike (prctl(2), `PR_SET_DUMPABLE`: a pipe in
-/// `core_pattern` takes no heed of the limit). Its files in /proc belong to root from here on, and nobody without
+/// Disables core dumps of this process, both to files and to pipes (prctl(2), `PR_SET_DUMPABLE`: a pipe in
+/// `core_pattern` ignores `RLIMIT_CORE`). Its files in /proc belong to root from here on, and only processes with
 /// `CAP_SYS_PTRACE` can attach to it.
 ///
 /// # Errors

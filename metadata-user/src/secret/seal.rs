@@ -1,10 +1,10 @@
-//! Sealing of what goes to disk: whoever has not the key can neither read it nor change it unnoticed.
+//! Authenticated encryption of files: without the key they can neither be read nor be changed undetected.
 //!
 //! Promises: AES-256-GCM under a key that is derived anew for every text, by HKDF-SHA-256 from the key and a random salt
-//! of 32 bytes. So no nonce is ever used twice, however often a node writes, and each can be a plain count. A text is
+//! of 32 bytes. So no nonce is ever used twice, however often a node writes, and each can be a plain counter. A text is
 //! sealed in pieces of at most [`PIECE`] bytes as it is written, so no more of it than that is in memory in the clear.
 //! Each piece is bound to its place, to whether it is the last, and to the associated data: a text that is cut off at
-//! any byte, reordered, or put under another header does not open. Clear bytes are overwritten when done with.
+//! any byte, reordered, or put under another header does not open. Clear bytes are overwritten after use.
 //!
 //! Left out: replay. An older text of the same node opens as well as the newest one.
 
@@ -17,10 +17,10 @@ use zeroize::Zeroizing;
 
 use super::Secret;
 
-/// The least bytes of a key: as many as the cipher's own keys have.
+/// Smallest key, in bytes: the key length of the cipher.
 pub const KEY_LENGTH: usize = 32;
 
-/// The most clear bytes of a piece. Large enough that tag and length are nothing beside it, small enough to be held.
+/// Largest piece, in clear bytes. Large enough that tag and length are negligible, small enough to keep in memory.
 pub const PIECE: usize = 1 << 20;
 
 /// Bytes before a piece: its clear length, big endian, with [`LAST`] set in the last piece.
@@ -43,14 +43,14 @@ impl fmt::Debug for SealKey {
     }
 }
 
-/// Why there is no key, or no seal.
+/// Why a text cannot be sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// The key has too few bytes.
-    #[error("the key has {0} bytes, and at least {KEY_LENGTH} are needed: make one with `openssl rand -hex 32`")]
+    #[error("the key has {0} bytes, and at least {KEY_LENGTH} are required: make one with `openssl rand -hex 32`")]
     Short(usize),
-    /// The system gives no random bytes, or the library refuses.
-    #[error("the library of cryptography refuses to work")]
+    /// There are no random bytes, or the crypto library reports an error.
+    #[error("the crypto library failed")]
     Library,
 }
 
@@ -61,12 +61,12 @@ pub enum OpenError {
     #[error("it ends too early")]
     Torn,
     /// A piece, or the associated data, is not what was sealed.
-    #[error("it is not as it was sealed")]
+    #[error("it was altered, or sealed with another key")]
     Altered,
 }
 
 impl SealKey {
-    /// Takes a secret of any length from [`KEY_LENGTH`] on as a key.
+    /// Derives a key from a secret of at least [`KEY_LENGTH`] bytes.
     ///
     /// # Errors
     /// [`SealError::Short`] if it is shorter.
@@ -80,7 +80,7 @@ impl SealKey {
         Ok(Self { material, id })
     }
 
-    /// Returns a fingerprint that tells keys apart, and tells nothing of the key.
+    /// Returns a fingerprint that identifies the key and reveals nothing of it.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id

@@ -1,4 +1,4 @@
-//! Signatures by which Nova knows that a request comes from somebody who has the shared secret.
+//! Signatures that prove to Nova that the sender of a request has the shared secret.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 
 use super::Secret;
 
-/// Signs with one secret. Shows nothing of it.
+/// Signs with one secret. Redacted in `Debug`.
 pub struct Signer(hmac::Key);
 
 impl fmt::Debug for Signer {

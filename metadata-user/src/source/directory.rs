@@ -5,14 +5,14 @@
 //!   neither replaces good content nor stays reported as broken;
 //! - a document may be a symbolic link, and so may the directory: a target that is written, replaced or swapped counts as
 //!   the file itself would;
-//! - a link whose target was removed ends its instance, as removing a file does. One whose target is out of reach, since
-//!   the target's directory is missing or another one (a file system that is not mounted), leaves its instance as it was,
-//!   and is reported;
+//! - if the target of a link is removed, its instance ends, as when a file is removed. If the target is out of reach,
+//!   since its directory is missing or another one (a file system that is not mounted), the instance stays as it was,
+//!   and the link is reported;
 //! - a file that cannot be used is reported once per content, by name, line and column, with the remedy, and the last
 //!   good version of its instance stays served;
 //! - the second file that names an instance is refused, and both are named;
 //! - while the directory is missing the content stays; when it is back, it is read again as a whole;
-//! - its end waits for no more than the document that is being read.
+//! - shutdown waits at most for the document that is being read.
 //!
 //! Left out: sub-directories; hidden files, and names that do not end in `.json`; documents over
 //! 16 MiB.
@@ -57,7 +57,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Starts to read and watch the directory. `first_scan` is dropped when the directory was read once, or found missing.
+    /// Starts to read and watch the directory. `first_scan` is dropped after the first scan, or the first failure.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -71,7 +71,7 @@ impl Directory {
         let mut task = Task { directory, state: state.clone(), watched };
         let worker = Worker::spawn("source", async move |mut stop: Stop| {
             tokio::select! {
-                // First, since a task that always has something to read would else not be asked.
+                // First, since a task that always has something to read would otherwise never stop.
                 biased;
                 () = stop.requested() => {}
                 never = task.run(first_scan) => match never {},
@@ -103,7 +103,7 @@ struct Task {
 }
 
 impl Task {
-    /// Follows the directory, for good.
+    /// Follows the directory; never completes.
     async fn run(&mut self, first_scan: Blocker) -> std::convert::Infallible {
         let mut first_scan = Some(first_scan);
         loop {
@@ -113,8 +113,8 @@ impl Task {
                     let path = self.directory.path().display();
                     if first_scan.is_none() && !self.directory.is_unavailable() {
                         match is_other {
-                            true => warn!(%path, "the source's directory was replaced: reading all of it"),
-                            false => info!(%path, "events of the source were lost: reading all of it"),
+                            true => warn!(%path, "the source's directory was replaced: rescanning it"),
+                            false => info!(%path, "inotify events of the source were lost: rescanning the directory"),
                         }
                     }
                     let names = self.directory.known_and(names);
@@ -132,7 +132,7 @@ impl Task {
         }
     }
 
-    /// Reads documents again. The thread's end is looked at after each.
+    /// Reads documents again. Checks after each whether to stop.
     async fn load(&mut self, names: BTreeSet<String>) {
         for name in self.directory.in_order(names) {
             self.directory.load(&name);

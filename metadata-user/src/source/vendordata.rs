@@ -1,11 +1,11 @@
-//! Dynamic vendor data: what the operator's services answer for each instance, asked ahead of time.
+//! Dynamic vendor data: what the operator's services answer for each instance, prefetched.
 //!
 //! Promises:
-//! - nobody waits for a service: guests read what the store holds;
-//! - every target is asked for every instance when its document comes or changes, and again when the answer is old;
-//! - a failure keeps the last good answer; without one, guests read `{}`, as Nova has it;
-//! - requests in flight, their time and the size of their answers are bounded, and no target can take the places of all
-//!   others; back-offs and refreshes are spread by chance;
+//! - no guest waits for a service: guests read what the store holds;
+//! - every target is queried for every instance when its document is added or changes, and when the answer expires;
+//! - after a failure the last good answer stays; without one, guests read `{}`, as from Nova;
+//! - requests in flight, their time and the size of their answers are bounded, and no target can occupy all slots;
+//!   back-offs and refreshes have random jitter;
 //! - one line in the log when a target starts to fail, and one when it has answered for every instance again.
 //!
 //! Left out: keeping answers across a restart; `snapshot` does that, with the rest of the content.
@@ -34,40 +34,40 @@ use crate::store::{Changes, Store};
 use fetch::{Client, FetchError};
 use queue::{Outcome, Queue, Ticket};
 
-/// How the targets are doing, in their order.
+/// The state of the targets, in the configuration's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VendordataState {
     /// The targets.
     pub targets: Vec<TargetState>,
 }
 
-/// How a target is doing.
+/// The state of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetState {
     /// The key of its answers.
     pub name: String,
-    /// Where it is, without a query.
+    /// Its URL, without a query.
     pub url: String,
-    /// Instances that it is asked for.
+    /// Number of instances that it is queried for.
     pub instances: usize,
-    /// Those of them for which it gave no good answer when it was last asked.
+    /// Those for which the last request gave no good answer.
     pub failing: usize,
-    /// Since when there are such; `None`: there are none.
+    /// Since when there are failing instances; `None`: there are none.
     pub failing_since: Option<SystemTime>,
     /// When it last gave a good answer.
     pub answered_at: Option<SystemTime>,
-    /// What went wrong last, and when.
+    /// The last error, and when it occurred.
     pub error: Option<(SystemTime, String)>,
 }
 
-/// What keeps dynamic vendor data fresh. Does nothing until [`Self::run`].
+/// Keeps dynamic vendor data up to date. Does nothing until [`Self::run`].
 #[expect(missing_debug_implementations, reason = "holds keys of TLS")]
 pub struct Vendordata {
     client: Arc<Client>,
     targets: Vec<Target>,
     /// Requests in flight, in all and to one target.
     most: (usize, usize),
-    /// The target whose turn it is.
+    /// Index of the target that is next in turn.
     turn: usize,
     in_flight: HashMap<task::Id, (usize, Ticket)>,
     requests: JoinSet<Result<Value, FetchError>>,
@@ -103,7 +103,7 @@ impl Vendordata {
                 error: None,
             },
         };
-        // A place for each of the others, so that a slow one cannot take all.
+        // One slot is kept for each of the others, so that a slow target cannot occupy all.
         let most_of_one = dynamic.requests.saturating_sub(asked.len() - 1).max(1);
         let new = Self {
             client: Arc::new(Client::new(cloud)?),
@@ -118,7 +118,7 @@ impl Vendordata {
         Ok(Some(new))
     }
 
-    /// Returns a view of how the targets are doing.
+    /// Returns a view of the targets' state.
     #[must_use]
     pub fn state(&self) -> StateView<VendordataState> {
         self.state.clone()
@@ -143,9 +143,9 @@ impl Vendordata {
     }
 
     fn follow(&mut self, store: &Store, instance: InstanceId) {
-        let (is_there, now) = (store.get(instance).is_some(), Instant::now());
+        let (exists, now) = (store.get(instance).is_some(), Instant::now());
         for target in &mut self.targets {
-            if is_there {
+            if exists {
                 target.queue.touch(instance, now);
             } else {
                 target.queue.remove(instance);
@@ -154,7 +154,7 @@ impl Vendordata {
         }
     }
 
-    /// Starts what is due and has a place. Returns when there is more to start, if nothing happens before.
+    /// Starts due requests while slots are free. Returns when the next one is due, if nothing happens before.
     fn start_due(&mut self, store: &Store) -> Option<Instant> {
         let (most, most_of_one) = self.most;
         let mut passed_over = 0;
@@ -162,7 +162,7 @@ impl Vendordata {
             if self.in_flight.len() >= most {
                 return None;
             }
-            // In turn, so that a place that becomes free is not always the first target's.
+            // Round robin, so that a free slot does not always go to the first target.
             let index = self.turn;
             self.turn = (index + 1) % self.targets.len();
             let target = &mut self.targets[index];
@@ -172,7 +172,7 @@ impl Vendordata {
             };
             passed_over = 0;
             let Some(instance) = store.get(ticket.instance) else {
-                // It has just gone, which is about to be told.
+                // It was just removed; the change event is still to arrive.
                 target.queue.give_up(ticket);
                 continue;
             };
@@ -191,7 +191,7 @@ impl Vendordata {
                 let outcome = if error.is_of_service() { Outcome::Unreachable } else { Outcome::Unusable };
                 (id, Err((outcome, error_text::chain(&error))))
             }
-            // A panic, which was reported by itself.
+            // A panic, which has been reported already.
             Err(error) => (error.id(), Err((Outcome::Unusable, error.to_string()))),
         };
         let Some((index, ticket)) = self.in_flight.remove(&id) else {
@@ -199,7 +199,7 @@ impl Vendordata {
         };
         let target = &mut self.targets[index];
         let outcome = result.as_ref().map_or_else(|(outcome, _)| *outcome, |_| Outcome::Answered);
-        // Without randomness nothing is spread, which is no reason to stop.
+        // Without randomness there is no jitter, which is no reason to stop.
         let random = getrandom::u32().unwrap_or_default();
         let is_wanted = target.queue.done(ticket, outcome, Instant::now(), random);
         let now = SystemTime::now();
@@ -223,7 +223,7 @@ impl Vendordata {
 }
 
 impl Target {
-    /// Counts failing instances again, and tells when they become some or none.
+    /// Counts failing instances again, and logs when a target starts to fail and when it recovers.
     fn count(&mut self) {
         let state = &mut self.state;
         state.failing = self.queue.failing();
@@ -235,12 +235,12 @@ impl Target {
                     name = state.name,
                     url = state.url,
                     error,
-                    "a target of dynamic vendor data fails: its last good answers stay served"
+                    "a dynamic vendor data target fails: its last good answers stay served"
                 );
             }
             (Some(_), 0) => {
                 state.failing_since = None;
-                info!(name = state.name, url = state.url, "a target of dynamic vendor data does not fail any more");
+                info!(name = state.name, url = state.url, "a dynamic vendor data target has recovered");
             }
             _ => {}
         }

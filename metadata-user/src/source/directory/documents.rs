@@ -1,5 +1,5 @@
-//! What the files of the directory hold, and which of them serve which instance. No watching, no time: whoever calls
-//! says what to read again.
+//! The documents of the directory, and which file serves which instance. No watching, no clock: the caller decides what
+//! to read again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ const MAX_DOCUMENT: u64 = wire::MAX_DOCUMENT as u64;
 struct Document {
     /// The instance that this file's last good version is served for.
     serves: Option<InstanceId>,
-    /// Where it was when it was last read, if it is a symbolic link.
+    /// Where it led when it was last read, if it is a symbolic link.
     link: Option<Link>,
     refusal: Option<Refusal>,
 }
@@ -32,21 +32,21 @@ struct Document {
 /// A document that is a symbolic link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Link {
-    /// What it says.
+    /// Its content.
     target: PathBuf,
-    /// Where that leads, over further links.
+    /// Where that leads, through further links.
     route: Route,
 }
 
 impl Link {
-    /// Returns the link of this path, if it is one and leads somewhere.
+    /// Returns the link at this path; `None` if the path is not a link, or cannot be followed.
     fn of(path: &Path) -> Option<Self> {
         let target = fs::read_link(path).ok()?;
         Some(Self { target, route: links::follow(path).ok()? })
     }
 
-    /// Tells whether its target was removed, now that it leads nowhere. Its directory must be there: the same as before,
-    /// or another one that links further on lead to now. Anything else may be a file system that is not mounted.
+    /// Returns whether its target was removed, now that it dangles. The target's directory must exist: the same as
+    /// before, or another one that further links lead to now. Anything else may be a file system that is not mounted.
     fn has_lost(&self, now: &Self) -> bool {
         let is_reachable = now.route.parent.is_some();
         let is_same = now.route.parent == self.route.parent;
@@ -72,7 +72,7 @@ pub(crate) enum Unreadable {
     Kind,
     #[error("it is larger than {} MiB; make its user data smaller", MAX_DOCUMENT >> 20)]
     Size,
-    #[error("its symbolic links lead in a circle; correct them")]
+    #[error("its symbolic links form a loop; correct them")]
     Circle,
     #[error("it cannot be read: {0}; correct its owner and mode")]
     Io(#[from] io::Error),
@@ -91,7 +91,7 @@ pub(super) struct DocumentDirectory {
     unavailable_since: Option<SystemTime>,
     changed_at: Option<SystemTime>,
     scans: u64,
-    /// Whether the store holds nothing but what documents describe.
+    /// Whether every instance in the store has a document.
     swept: bool,
 }
 
@@ -127,7 +127,7 @@ impl DocumentDirectory {
                 serves_last_good: document.serves.is_some(),
             })
         });
-        // Until something was read, nothing is known to lack a document.
+        // Before the first scan it is not known which instances lack a document.
         let mut unconfirmed = if self.swept || self.scans == 0 { Vec::new() } else { self.store.ids() };
         unconfirmed.retain(|id| !self.owners.contains_key(id));
         unconfirmed.sort_unstable();
@@ -144,7 +144,7 @@ impl DocumentDirectory {
         }
     }
 
-    /// Takes note that the directory cannot be read. Content stays.
+    /// Records that the directory cannot be read. Content stays.
     pub(super) fn unavailable(&mut self, error: &io::Error) {
         let path = self.path.display();
         self.fail(match error.kind() {
@@ -156,7 +156,7 @@ impl DocumentDirectory {
         });
     }
 
-    /// Takes note that the directory is read, but not watched, and why.
+    /// Records that the directory is read, but not watched, and why.
     pub(super) fn unwatched(&mut self, problem: String) {
         self.unavailable_since = None;
         if self.error.as_ref() != Some(&problem) {
@@ -172,28 +172,28 @@ impl DocumentDirectory {
     fn fail(&mut self, problem: String) {
         self.unavailable_since.get_or_insert_with(SystemTime::now);
         if self.error.as_ref() != Some(&problem) {
-            warn!(instances = self.owners.len(), "source: {problem}; what was read before stays served");
+            warn!(instances = self.owners.len(), "source: {problem}; the last content stays served");
             self.error = Some(problem);
         }
     }
 
-    /// Adds the documents that are known to those that were found, so that those that are gone are looked at too.
+    /// Adds the known documents to those that were found, so that removed ones are processed too.
     pub(super) fn known_and(&self, mut found: BTreeSet<String>) -> BTreeSet<String> {
         found.extend(self.documents.keys().cloned());
         found
     }
 
-    /// Takes note that all documents were read.
+    /// Records that all documents were read.
     pub(super) fn scanned(&mut self) {
         self.synced_at = Some(SystemTime::now());
         self.scans += 1;
         self.sweep();
     }
 
-    /// Removes, once, what the store had before anything was read and no document describes. While a document cannot be
-    /// used, any of that may be its last good version.
+    /// Removes, once, the instances that were in the store before the first scan and have no document. Waits while a
+    /// document is broken, since any of these instances may be its last good version.
     fn sweep(&mut self) {
-        // A second document of an instance is known: it is of one that another file describes.
+        // A second document of an instance does not count: another file describes the same instance.
         let unknown = |document: &Document| {
             document.serves.is_none() && document.refusal.as_ref().is_some_and(|refusal| refusal.taken.is_none())
         };
@@ -206,16 +206,16 @@ impl DocumentDirectory {
         }
     }
 
-    /// Takes note that the directory is read and watched.
+    /// Records that the directory is read and watched.
     pub(super) fn recovered(&mut self) {
         self.unavailable_since = None;
         if self.error.take().is_some() {
-            info!(path = %self.path.display(), "source: the directory is there again");
+            info!(path = %self.path.display(), "source: the directory can be read and watched again");
         }
     }
 
-    /// Returns the order in which to read documents: those that are gone come last, so that an instance whose file was
-    /// renamed moves over without a gap.
+    /// Returns the order in which to read documents: removed ones come last, so that an instance stays served while its
+    /// file is renamed.
     pub(super) fn in_order(&self, names: BTreeSet<String>) -> Vec<String> {
         let (mut order, gone): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.path.join(name).exists());
         order.extend(gone);
@@ -256,7 +256,7 @@ impl DocumentDirectory {
                 );
                 return self.refuse(name, digest, Some(id), None, problem);
             }
-            // The file was renamed: the instance moves over without a gap.
+            // The file was renamed: the instance stays served.
             if let Some(document) = self.documents.get_mut(&owner) {
                 document.serves = None;
             }
@@ -265,7 +265,7 @@ impl DocumentDirectory {
         let before = document.serves.replace(id);
         document.link = link;
         if document.refusal.take().is_some() {
-            info!(file = name, instance = %id, "the document can be used now");
+            info!(file = name, instance = %id, "the document is valid again");
         }
         self.owners.insert(id, name.to_owned());
         if self.store.put(record) {
@@ -277,7 +277,7 @@ impl DocumentDirectory {
         }
     }
 
-    /// A link leads nowhere.
+    /// Handles a dangling link.
     fn dangles(&mut self, name: &str, now: Option<&Link>) {
         let document = self.documents.entry(name.to_owned()).or_default();
         let has_lost = document.link.as_ref().zip(now).is_some_and(|(before, now)| before.has_lost(now));
@@ -293,7 +293,7 @@ impl DocumentDirectory {
 
     fn gone(&mut self, name: &str) {
         if !self.path.is_dir() {
-            // The directory went, which says nothing about the instances.
+            // The whole directory is gone, which is no evidence that an instance was removed.
             return self.unavailable(&io::ErrorKind::NotFound.into());
         }
         if let Some(document) = self.documents.remove(name)
@@ -303,7 +303,7 @@ impl DocumentDirectory {
         }
     }
 
-    /// Ends an instance, unless another file has been waiting to describe it.
+    /// Ends an instance, unless another file describes it too.
     fn release(&mut self, id: InstanceId) {
         self.owners.remove(&id);
         let heir = self.documents.iter().find_map(|(name, document)| {
@@ -341,7 +341,7 @@ impl DocumentDirectory {
 
 /// Reads a file; `None` if there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Unreadable> {
-    // Does not wait for the writer of a FIFO.
+    // Non-blocking, so that opening a FIFO does not wait for a writer.
     let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
     let file = match File::options().read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,

@@ -247,7 +247,7 @@ fn what_was_restored_goes_when_every_document_is_known_and_is_named_until_then()
     assert_eq!(fixture.broken(), ["b.json"]);
     assert_eq!((fixture.project(1).as_deref(), fixture.project(9)), (Some("one"), None));
 
-    // A file that says nothing might be of the instance that has none.
+    // An unreadable file might be the document of the instance that has none.
     let fixture = Fixture::start_with(restored(), |path| write(path, &[("a.json", "1 one\n"), ("b.json", "torn")]));
     assert_eq!(fixture.project(9).as_deref(), Some("gone"));
     assert_eq!(fixture.state().unconfirmed, [id(9)]);
@@ -328,7 +328,7 @@ fn a_link_that_is_corrected_wrongly_keeps_its_instance_and_is_named() {
     fixture.until("named", |f| f.broken() == ["3.json"]);
     assert_eq!(fixture.project(3).as_deref(), Some("one"));
     swap(&fixture, "3.json", "3.json");
-    fixture.until("a circle", |f| f.state().broken[0].problem.contains("in a circle"));
+    fixture.until("a circle", |f| f.state().broken[0].problem.contains("form a loop"));
     assert_eq!(fixture.project(3).as_deref(), Some("one"));
     swap(&fixture, "../far/three", "3.json");
     fixture.until("in step", |f| f.state().is_healthy());

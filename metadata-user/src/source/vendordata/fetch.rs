@@ -1,7 +1,7 @@
 //! One request to one target.
 //!
-//! Left out, against Nova: redirects (refused with a message), proxies, credentials of Keystone, and connections that
-//! are used again.
+//! Left out, compared with Nova: redirects (refused with a message), proxies, Keystone credentials, and persistent
+//! connections.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,7 +15,7 @@ use crate::config::target::TargetUrl;
 use crate::source::fetch;
 use crate::source::tls::{self, Named, TlsError};
 
-/// Why a target gave nothing.
+/// Why a request to a target failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     #[error(transparent)]
@@ -29,7 +29,7 @@ pub(super) enum FetchError {
 }
 
 impl FetchError {
-    /// Tells whether it is the service that fails, rather than its answer for one instance.
+    /// Returns whether the service itself fails, rather than its answer for one instance.
     pub(super) fn is_of_service(&self) -> bool {
         matches!(self, Self::Fetch(_))
     }
@@ -44,7 +44,7 @@ impl From<fetch::FetchError> for FetchError {
     }
 }
 
-/// What asks targets.
+/// The client for requests to targets.
 pub(super) struct Client(fetch::Client);
 
 impl Client {

@@ -1,10 +1,10 @@
-//! Which instance a target is asked for next, and when: no I/O and no clock.
+//! The order and times of a target's requests, one per instance: no I/O and no clock.
 //!
 //! Promises:
-//! - at most one request at a time for an instance; a document that changes meanwhile is asked for again after it;
-//! - while the service itself fails, one request at a time tries it, with a back-off, each for another instance; when it
-//!   answers, all that waited go on at once;
-//! - an instance that the service has no good answer for is asked for again with a back-off of its own.
+//! - at most one request at a time for an instance; if its document changes meanwhile, another one follows;
+//! - while the service itself fails, it is probed by one request at a time, with a back-off, each for another instance;
+//!   when it answers, all waiting requests proceed at once;
+//! - an instance for which the service has no good answer is retried with a back-off of its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const INSTANCE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Answered,
-    /// The service answered with nothing of use.
+    /// The service's answer is unusable.
     Unusable,
     /// The service did not answer.
     Unreachable,
@@ -42,7 +42,7 @@ pub(super) struct Queue {
     refresh: Option<Duration>,
     items: HashMap<InstanceId, Item>,
     due: BTreeSet<(Instant, InstanceId)>,
-    /// Nothing is asked before, as the service fails.
+    /// No request before this time, since the service fails.
     hold: Option<Instant>,
     unreachable: u32,
     in_flight: usize,
@@ -60,7 +60,7 @@ struct Item {
 }
 
 impl Queue {
-    /// Returns a queue in which an answer is asked for again when it is older than `refresh`.
+    /// Returns a queue that refreshes answers older than `refresh`.
     pub(super) fn new(refresh: Option<Duration>) -> Self {
         Self { refresh, ..Self::default() }
     }
@@ -70,12 +70,12 @@ impl Queue {
         self.items.len()
     }
 
-    /// Number of instances whose last request gave nothing.
+    /// Number of instances for which the last request failed.
     pub(super) fn failing(&self) -> usize {
         self.failing
     }
 
-    /// Takes in an instance that is new or has changed.
+    /// Adds an instance that is new or has changed.
     pub(super) fn touch(&mut self, instance: InstanceId, now: Instant) {
         let item = self.items.entry(instance).or_default();
         item.failures = 0;
@@ -86,7 +86,7 @@ impl Queue {
         }
     }
 
-    /// Takes out an instance that is gone. A request in flight for it counts until it is done.
+    /// Removes an instance. A request in flight for it counts until it is done.
     pub(super) fn remove(&mut self, instance: InstanceId) {
         if let Some(item) = self.items.remove(&instance) {
             self.failing -= usize::from(item.failing);
@@ -96,7 +96,7 @@ impl Queue {
         }
     }
 
-    /// Takes back a request that was not made, as its instance is gone.
+    /// Takes back a request that was not made, since its instance was removed.
     pub(super) fn give_up(&mut self, ticket: Ticket) {
         self.in_flight -= 1;
         self.remove(ticket.instance);
@@ -124,8 +124,8 @@ impl Queue {
         (self.in_flight < most).then(|| self.hold.map_or(*due, |hold| hold.max(*due)))
     }
 
-    /// Takes back a request. Returns whether its answer is wanted: not if its instance went meanwhile.
-    /// `random` spreads what would else happen at once on all nodes.
+    /// Takes back a finished request. Returns whether its answer is wanted: not if its instance was removed meanwhile.
+    /// `random` is the jitter that keeps nodes from sending requests at the same time.
     pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, now: Instant, random: u32) -> bool {
         self.in_flight -= 1;
         if outcome == Outcome::Unreachable {

@@ -196,10 +196,10 @@ impl Drop for Running {
     }
 }
 
-async fn until(condition: impl Fn() -> bool, told: impl Fn() -> String) {
+async fn until(condition: impl Fn() -> bool, message: impl Fn() -> String) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
-        assert!(Instant::now() < deadline, "{}", told());
+        assert!(Instant::now() < deadline, "{}", message());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -240,7 +240,7 @@ async fn answers_are_there_before_a_guest_asks() {
 #[tokio::test]
 async fn a_failure_keeps_the_last_good_answer() {
     let mut cases = JoinSet::new();
-    for (reply, told) in [
+    for (reply, expected) in [
         (Reply::Answer(500, "", b"[2]".to_vec()), "status 500"),
         (Reply::Answer(404, "", b"[2]".to_vec()), "status 404"),
         (ok("no"), "not JSON"),
@@ -249,14 +249,14 @@ async fn a_failure_keeps_the_last_good_answer() {
         (Reply::Close, "exchanging"),
         (Reply::Hang, "no complete answer within 50ms"),
     ] {
-        cases.spawn(fail_and_recover(reply, told));
+        cases.spawn(fail_and_recover(reply, expected));
     }
     while let Some(case) = cases.join_next().await {
         case.expect("a case");
     }
 }
 
-async fn fail_and_recover(reply: Reply, told: &'static str) {
+async fn fail_and_recover(reply: Reply, expected: &'static str) {
     let service = Service::start(reply);
     let mut cloud = cloud(&[("a", &service.url())]);
     cloud.vendordata_dynamic.read_timeout = Duration::from_millis(50);
@@ -264,7 +264,7 @@ async fn fail_and_recover(reply: Reply, told: &'static str) {
     let running = Running::start(&cloud);
     running.store.put(renamed("one"));
     let state = running.target(|target| target.failing == 1).await;
-    assert!(state.error.as_ref().is_some_and(|(_, error)| error.contains(told)), "{told}: {state:?}");
+    assert!(state.error.as_ref().is_some_and(|(_, error)| error.contains(expected)), "{expected}: {state:?}");
     assert!(state.failing_since.is_some() && state.answered_at.is_none());
     assert_eq!(running.read(), r#"{"static": {"s": 1}, "a": {}}"#, "nothing, as Nova has it");
 
@@ -277,7 +277,7 @@ async fn fail_and_recover(reply: Reply, told: &'static str) {
     service.replies(bad);
     running.store.put(renamed("two"));
     running.target(|target| target.failing == 1).await;
-    assert_eq!(running.read(), r#"{"static": {"s": 1}, "a": [1]}"#, "{told}: the last good one");
+    assert_eq!(running.read(), r#"{"static": {"s": 1}, "a": [1]}"#, "{expected}: the last good one");
 
     running.store.remove(id(1));
     running.target(|target| (target.instances, target.failing) == (0, 0)).await;
@@ -342,7 +342,7 @@ async fn a_target_of_https_must_be_trusted() {
     running.store.put(renamed("one"));
     let state = running.target(|target| target.failing == 1).await;
     assert!(state.error.is_some_and(|(_, error)| error.contains("certificate")), "named");
-    assert_eq!(service.asked(), 1, "nothing is told to a stranger");
+    assert_eq!(service.asked(), 1, "no request without a verified certificate");
 
     for text in ["", "-----BEGIN CERTIFICATE-----\n!\n"] {
         std::fs::write(&other, text).expect("a file");
@@ -352,7 +352,7 @@ async fn a_target_of_https_must_be_trusted() {
 }
 
 #[test]
-fn nobody_is_asked_unless_the_provider_is_there() {
+fn no_target_is_queried_unless_the_provider_is_configured() {
     let mut cloud = cloud(&[("a", "http://127.0.0.1:1/")]);
     cloud.vendordata_providers.pop();
     assert!(Vendordata::new(&cloud).expect("prepared").is_none());
