@@ -19,13 +19,13 @@ use crate::netns::Namespace;
 /// Longest time that one request may take.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Faults that are told in words; the others are only counted.
+/// Number of faults that are described; the others are only counted.
 const TOLD: usize = 5;
 
-/// The bodies that are right at present.
+/// The bodies that are correct now.
 type Allowed = Arc<Mutex<BTreeSet<Vec<u8>>>>;
 
-/// A guest that asks until it is told to stop.
+/// A guest that sends requests until it is stopped.
 #[derive(Debug)]
 pub struct Asker {
     allowed: Allowed,
@@ -42,7 +42,7 @@ pub struct Report {
     pub wrong: u64,
     /// Requests without a whole answer.
     pub failed: u64,
-    /// The first of both, in words.
+    /// Descriptions of the first of both.
     pub faults: Vec<String>,
     /// The longest that a request took.
     pub slowest: Duration,
@@ -93,7 +93,7 @@ impl Asker {
         *lock(&self.allowed) = BTreeSet::from([body.to_vec()]);
     }
 
-    /// Stops, and tells what came of it.
+    /// Stops, and returns the results.
     ///
     /// # Errors
     /// If the guest was gone.

@@ -10,7 +10,7 @@ use metadata_ebpf::abi::Counters;
 /// Reads the counters of an interface from the pinned map, summed over CPUs; all 0 if it has none.
 ///
 /// # Errors
-/// If there is no such pin.
+/// If the pin does not exist.
 pub fn read(pin_directory: &Path, ifindex: u32) -> Result<Counters> {
     let pin = pin_directory.join("COUNTERS");
     let data = MapData::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;

@@ -26,7 +26,7 @@ pub fn program() -> Result<PathBuf> {
     let directory = own.ancestors().skip(1).find(|directory| !directory.ends_with("deps"));
     let program = directory.unwrap_or(Path::new("/")).join("metadatad");
     if !program.exists() {
-        bail!("{} is not there: run `cargo xtask build`", program.display());
+        bail!("{} does not exist: run `cargo xtask build`", program.display());
     }
     Ok(program)
 }
@@ -56,7 +56,7 @@ impl Daemon {
     /// Returns its status if it has ended.
     ///
     /// # Errors
-    /// If the kernel does not say.
+    /// If the kernel does not report it.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().context("asking whether metadatad runs")
     }

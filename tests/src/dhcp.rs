@@ -1,6 +1,6 @@
 //! A network's DHCP server, as Neutron runs it: dnsmasq in a namespace of its own, joined to a bridge of the node's.
 //!
-//! Promises: only the hosts it is told of get an address, always the same one, and a default route through a gateway
+//! Promises: only configured hosts get an address, always the same one, and a default route through a gateway
 //! that answers ARP and carries nothing. It ends with its value.
 
 use std::fs::{self, File};
@@ -23,10 +23,10 @@ pub struct Dhcp {
 }
 
 impl Dhcp {
-    /// Starts one for a network whose second address is its own and whose first is the gateway's, for example `10.7.0`.
+    /// Starts one for a network, for example `10.7.0`: its first address is the gateway's, its second the server's.
     ///
     /// # Errors
-    /// If dnsmasq is not there (`cargo xtask setup --vm`), or does not start.
+    /// If dnsmasq is not installed (`cargo xtask setup --vm`), or does not start.
     pub fn start(node: &Node, bridge: &str, network: &str, hosts: &[([u8; 6], &str)]) -> Result<Self> {
         let namespace = Namespace::create("dhcp")?;
         let (link, name) = (unique("dh"), namespace.name());
@@ -69,10 +69,10 @@ impl Dhcp {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Returns how many IPv4 packets came to the gateway that were for other addresses than its own.
+    /// Returns how many IPv4 packets the gateway received for addresses other than its own.
     ///
     /// # Errors
-    /// If the kernel does not say.
+    /// If the kernel does not report it.
     pub fn strays(&self) -> Result<u64> {
         let text = self.namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));

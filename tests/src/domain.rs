@@ -121,7 +121,7 @@ impl Domain {
     /// Takes it away, as libvirt does when a domain has ended.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it does not exist.
     pub fn remove(&self, directory: &Path) -> Result<()> {
         fs::remove_file(directory.join(format!("instance-{}.xml", self.uuid))).context("removing a domain")
     }

@@ -49,7 +49,7 @@ impl EtcdPlan {
         self
     }
 
-    /// Clients speak TLS, and must show a certificate.
+    /// Clients use TLS, and must present a certificate.
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
@@ -66,7 +66,7 @@ impl EtcdPlan {
     /// Starts it in the namespace, and waits until it answers.
     ///
     /// # Errors
-    /// If etcd is not there (`cargo xtask setup --controllers`), or does not get ready.
+    /// If etcd is not installed (`cargo xtask setup --controllers`), or does not get ready.
     pub fn start(self, namespace: &Namespace) -> Result<Etcd> {
         let directory = tempfile::Builder::new().prefix("metadatad-etcd-").tempdir().context("making a directory")?;
         let etcd = Etcd {
@@ -263,7 +263,7 @@ impl Etcd {
                 }
             }
         }
-        bail!("nobody leads: {text}")
+        bail!("no member is the leader: {text}")
     }
 
     /// From here on, `etcdctl` is this user, as `name:password`.
@@ -373,7 +373,7 @@ fn programs() -> Result<PathBuf> {
     let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
     let controllers = target.join("controllers");
     if !controllers.join("complete").exists() {
-        bail!("{} is not there or not complete: run `cargo xtask setup --controllers`", controllers.display());
+        bail!("{} is missing or incomplete: run `cargo xtask setup --controllers`", controllers.display());
     }
     Ok(controllers.join("debian/usr/bin"))
 }

@@ -24,7 +24,7 @@ impl FrameSocket {
     /// Opens a socket on the interface, in the calling thread's namespace.
     ///
     /// # Errors
-    /// In the machine's own namespace, without root, or if there is no such interface.
+    /// In the machine's own namespace, without root, or if the interface does not exist.
     pub fn open(interface: &str) -> Result<Self> {
         guard::refuse_machine_namespace()?;
         let ifindex = nix::net::if_::if_nametoindex(interface)
@@ -75,7 +75,7 @@ impl FrameSocket {
     /// # Errors
     /// If the socket fails.
     pub fn receive(&self, patience: Duration) -> Result<Option<Vec<u8>>> {
-        // A time-out of 0 would stand for none at all.
+        // A time-out of 0 would mean none at all.
         let patience = patience.max(Duration::from_millis(1));
         self.0.set_read_timeout(Some(patience)).context("setting a time-out")?;
         let mut bytes = vec![0; LONGEST];
@@ -119,7 +119,7 @@ impl FrameSocket {
     }
 }
 
-/// Sets an option whose value is an int.
+/// Sets an option that takes an int.
 fn set_option(socket: &socket2::Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: `value` is an initialised int and the length is its size.
     let set = unsafe {

@@ -185,12 +185,12 @@ fn ec2_ids(instance: &Value, ints: &Value) -> Value {
         ("kernel_id", "aki", "kernel_id", "kernel"),
         ("ramdisk_id", "ari", "ramdisk_id", "ramdisk"),
     ] {
-        let is_there = instance[field].as_str().is_some_and(|id| !id.is_empty());
+        let exists = instance[field].as_str().is_some_and(|id| !id.is_empty());
         match ints[int].as_u64() {
-            Some(number) if is_there => {
+            Some(number) if exists => {
                 ids.insert(id.to_owned(), json!(format!("{prefix}-{number:08x}")));
             }
-            _ if is_there => {}
+            _ if exists => {}
             _ => {
                 ids.insert(id.to_owned(), Value::Null);
             }
@@ -211,7 +211,7 @@ fn block_device(facts: &Value) -> Value {
     })
 }
 
-/// Nova tells nothing of a device of an unknown kind or on an unknown bus.
+/// Nova does not list a device of an unknown kind or on an unknown bus.
 fn device(facts: &Value) -> Option<Value> {
     let kind = facts["kind"].as_str().filter(|kind| matches!(*kind, "nic" | "disk" | "share"))?;
     let mut device = Map::from_iter([("type".to_owned(), json!(kind))]);
@@ -236,7 +236,7 @@ fn dedicated_cpus(topology: &Value) -> Value {
     list(&topology["cells"]).iter().flat_map(|cell| list(&cell["pcpuset"])).cloned().collect()
 }
 
-/// In the order of Neutron's ports; a group without a name shows its id, one that is not there is passed over.
+/// In the order of Neutron's ports; a group without a name shows its id, a missing one is skipped.
 fn security_groups(facts: &Value) -> Value {
     let groups = list(&facts["neutron_security_groups"]);
     let ids = list(&facts["neutron_ports"]).iter().flat_map(|port| list(&port["security_groups"]));

@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-/// What a file of a namespace leads to: device and inode stand for the namespace, whatever the path.
+/// The identity of a namespace: device and inode of its file, whatever the path.
 type Identity = (u64, u64);
 
 static ADMITTED: Mutex<Option<HashSet<Identity>>> = Mutex::new(None);
@@ -34,7 +34,7 @@ pub fn refuse_machine_namespace() -> Result<()> {
 /// Succeeds only for the file of a namespace that is not the machine's own, and lets threads work in it.
 ///
 /// # Errors
-/// If it is the machine's own, or this cannot be told.
+/// If it is the machine's own, or this cannot be determined.
 pub fn admit(file: &Path) -> Result<()> {
     let found = identity(file)?;
     refuse_own(found)?;

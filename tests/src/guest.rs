@@ -1,4 +1,4 @@
-//! Guests: a namespace each, joined to its node by a veth pair whose node end is the tap.
+//! Guests: a namespace each, joined to its node by a veth pair; the node's end is the tap.
 
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
@@ -21,7 +21,7 @@ use crate::wait;
 pub enum Route {
     /// A route to the address itself, through the interface.
     OnLink,
-    /// The default route, through a gateway whose MAC nobody has.
+    /// The default route, through a gateway with a MAC that no device has.
     DeadGateway,
     /// None beside that of its own network, as with a link-local address.
     OwnNetwork,

@@ -1,8 +1,8 @@
 //! The lab: nodes, guests and what goes between them, made of network namespaces.
 //!
 //! Promises: nothing is created, attached, sent or requested in the machine's own network namespace, where
-//! 169.254.169.254 may be somebody's real metadata service ([`guard`]); names are unique, so worlds stand side by
-//! side; what a world made goes with it, by `Drop`, also when a test fails; a wait has a deadline and says what it
+//! 169.254.169.254 may be a real metadata service ([`guard`]); names are unique, so labs can run side by side; what a
+//! lab made is removed with it, by `Drop`, also when a test fails; a wait has a deadline, and its error names what it
 //! waited for.
 //!
 //! ```no_run

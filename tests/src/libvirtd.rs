@@ -1,7 +1,7 @@
 //! A real libvirtd with QEMU, both of Debian's packages, on a node.
 //!
 //! Promises: it works in the node's network namespace and in mounts of its own, where the unpacked packages lie over `/usr`,
-//! and whatever it writes below `/etc`, `/var` and `/run` is nobody else's; its run-time directory is the node's, where
+//! and whatever it writes below `/etc`, `/var` and `/run` is private to it; its run-time directory is the node's, where
 //! metadatad looks for it; its domains end with this value.
 
 use std::fs;
@@ -76,7 +76,7 @@ impl Libvirtd {
     /// Starts it on the node, and waits until it answers.
     ///
     /// # Errors
-    /// If it is not there (`cargo xtask setup --vm`), or does not answer.
+    /// If it is not installed (`cargo xtask setup --vm`), or does not answer.
     pub fn start(node: &Node) -> Result<Self> {
         let debian = machine::directory()?.join("debian");
         let directory = tempfile::Builder::new().prefix("metadatad-virt-").tempdir().context("making a directory")?;
@@ -144,7 +144,7 @@ impl Libvirtd {
 
 impl Drop for Libvirtd {
     fn drop(&mut self) {
-        // QEMU has left its starter: libvirt says where it is.
+        // QEMU has detached from its parent: libvirt reports its process id.
         for entry in fs::read_dir(&self.domains).into_iter().flatten().flatten() {
             let is_pid = entry.path().extension().is_some_and(|extension| extension == "pid");
             let text = fs::read_to_string(entry.path()).ok().filter(|_| is_pid);

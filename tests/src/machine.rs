@@ -34,7 +34,7 @@ pub fn directory() -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding this program's own path")?;
     let directory = own.ancestors().nth(3).unwrap_or(Path::new("/")).join("vm");
     if !directory.join("guest/disk.complete").exists() {
-        bail!("{} is not there or not complete: run `cargo xtask setup --vm`", directory.display());
+        bail!("{} is missing or incomplete: run `cargo xtask setup --vm`", directory.display());
     }
     Ok(directory)
 }
@@ -51,7 +51,7 @@ pub fn libraries(debian: &Path) -> [PathBuf; 2] {
 /// Prepares an unpacked program of the directory to run in the namespace, with the libraries unpacked beside it.
 ///
 /// # Errors
-/// If it is not there, or the namespace is gone.
+/// If it does not exist, or the namespace is gone.
 pub fn program(namespace: &Namespace, path: &str) -> Result<Command> {
     let debian = directory()?.join("debian");
     let mut command = namespace.command(debian.join(path))?;
@@ -99,17 +99,17 @@ impl<'n> MachinePlan<'n> {
         Self { namespace, uuid: uuid.to_owned(), nics: Vec::new(), command_line: String::new() }
     }
 
-    /// One more interface. Its tap is there already.
+    /// One more interface. Its tap must exist already.
     #[must_use]
     pub fn nic(mut self, nic: &Nic) -> Self {
         self.nics.push(nic.clone());
         self
     }
 
-    /// Further words for the kernel.
+    /// Further kernel parameters.
     #[must_use]
-    pub fn command_line(mut self, words: &str) -> Self {
-        self.command_line = words.to_owned();
+    pub fn command_line(mut self, parameters: &str) -> Self {
+        self.command_line = parameters.to_owned();
         self
     }
 
@@ -175,7 +175,7 @@ pub struct Machine {
     terminal: Terminal,
 }
 
-/// What the guest of the disk says and is told: a file that its first serial port is written to, and a socket that leads to
+/// Serial ports of the guest on the disk: a file that its first serial port is written to, and a socket that leads to
 /// a shell at its second.
 #[derive(Debug)]
 pub struct Terminal {
@@ -289,7 +289,7 @@ impl Machine {
         self.terminal.shell(line)
     }
 
-    /// Plugs one more interface in while the machine runs. Its tap is there already.
+    /// Plugs one more interface in while the machine runs. Its tap must exist already.
     ///
     /// # Errors
     /// If QEMU refuses.
@@ -351,13 +351,13 @@ impl Drop for Machine {
     }
 }
 
-/// What the guest's kernel is told. Names of interfaces are as the order of their devices gives them.
+/// The guest's kernel command line. Names of interfaces follow the order of their devices.
 pub const COMMAND_LINE: &str = "console=ttyS0 quiet systemd.show_status=false net.ifnames=0 panic=-1";
 
 /// Copies the guest's disk.
 ///
 /// # Errors
-/// If it is not there, or there is no room.
+/// If it does not exist, or there is no room.
 pub fn copy_disk(path: &Path) -> Result<()> {
     let mut copy = Command::new("cp");
     command::run(copy.args(["--sparse=always", "--"]).arg(directory()?.join("guest/disk.img")).arg(path), "").map(drop)
@@ -366,7 +366,7 @@ pub fn copy_disk(path: &Path) -> Result<()> {
 /// Returns the path of the guest's kernel.
 ///
 /// # Errors
-/// If it is not there.
+/// If it does not exist.
 pub fn kernel(debian: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(debian.join("boot")).context("reading the directory of kernels")?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());

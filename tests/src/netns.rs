@@ -1,6 +1,6 @@
 //! Named network namespaces.
 //!
-//! Promises: a name is used once; a namespace goes with its value, unless it was told to stay; what runs inside runs on
+//! Promises: a name is used once; a namespace is removed on `Drop`, unless it is kept; what runs inside runs on
 //! a thread of its own, so the caller's thread stays where it is.
 
 use std::fs::File;
@@ -43,7 +43,7 @@ fn base36(mut number: u32) -> String {
 }
 
 impl Namespace {
-    /// Makes a namespace whose name starts with `lab-` and `stem`, with its loopback up.
+    /// Makes a namespace named `lab-`, `stem` and a unique rest, with its loopback up.
     ///
     /// # Errors
     /// Without root, or where `ip` is missing.
@@ -56,7 +56,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Takes a namespace that somebody else made, by name; it stays when this value goes.
+    /// Opens a namespace that was made elsewhere, by name; it stays when this value is dropped.
     #[must_use]
     pub fn existing(name: &str) -> Self {
         Self { name: name.to_owned(), file: PathBuf::from("/run/netns").join(name), keep: true }
@@ -80,7 +80,7 @@ impl Namespace {
         self.file.exists()
     }
 
-    /// Leaves the namespace behind when this value goes.
+    /// Keeps the namespace when this value is dropped.
     pub fn keep(&mut self) {
         self.keep = true;
     }
@@ -129,7 +129,7 @@ impl Namespace {
         })
     }
 
-    /// Moves the calling thread into the namespace, for good.
+    /// Moves the calling thread into the namespace, permanently.
     ///
     /// # Errors
     /// If it cannot be entered.
@@ -152,7 +152,7 @@ impl Namespace {
     /// Writes a setting under `/proc/sys/net` of the namespace.
     ///
     /// # Errors
-    /// If there is no such setting.
+    /// If the setting does not exist.
     pub fn sysctl(&self, path: &str, value: &str) -> Result<()> {
         self.run(|| {
             let file = format!("/proc/sys/net/{path}");
@@ -182,7 +182,7 @@ impl Namespace {
         let file = self.open()?;
         let mut command = Command::new(program);
         if !ends_with_starter {
-            // Ctrl-C is for whoever started it, who ends it in order or leaves it alone.
+            // Ctrl-C is for the process that started it, which ends it in order or leaves it alone.
             command.process_group(0);
         }
         // SAFETY: between fork and exec only setns(2) and prctl(2) are called, which are async-signal-safe; `file` was

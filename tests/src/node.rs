@@ -184,29 +184,29 @@ impl Node {
         self.path("instances")
     }
 
-    /// Returns the path of libvirt's run-time directory. It is not there until a test makes it.
+    /// Returns the path of libvirt's run-time directory. It does not exist until a test makes it.
     #[must_use]
     pub fn domains(&self) -> PathBuf {
         self.path("libvirt")
     }
 
-    /// Returns the path of the socket of Open vSwitch's database. It is not there until a test starts one.
+    /// Returns the path of the socket of Open vSwitch's database. It does not exist until a test starts one.
     #[must_use]
     pub fn ovsdb(&self) -> PathBuf {
         self.path("ovs/db.sock")
     }
 
-    /// Returns what the admin API, and so `metadatad ports --json`, says of a tap.
+    /// Returns what the admin API, and so `metadatad ports --json`, shows for a tap.
     ///
     /// # Errors
-    /// If it fails, or there is no such tap.
+    /// If it fails, or the tap does not exist.
     pub fn port(&self, tap: &str) -> Result<serde_json::Value> {
         let ports = self.admin(async |client| client.ports().await)?;
         let found = ports.as_array().into_iter().flatten().find(|port| port["name"] == tap);
         found.cloned().with_context(|| format!("no port {tap}"))
     }
 
-    /// Waits until the admin API says something of a tap.
+    /// Waits until the admin API shows a tap as expected.
     ///
     /// # Errors
     /// If that does not come; the error holds what it says instead, and the daemon's log.
@@ -236,7 +236,7 @@ impl Node {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Starts the daemon and waits until it says on its admin socket that it is ready.
+    /// Starts the daemon and waits until it reports on its admin socket that it is ready.
     ///
     /// # Errors
     /// If it ends, or does not answer in time; the error holds its log.
@@ -303,7 +303,7 @@ impl Node {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Returns what the admin API, and so `metadatad status --json`, says.
+    /// Returns what the admin API, and so `metadatad status --json`, shows.
     ///
     /// # Errors
     /// If the daemon does not answer.
@@ -311,7 +311,7 @@ impl Node {
         self.admin(async |client| client.status().await)
     }
 
-    /// Returns what the admin API, and so `metadatad source --json`, says.
+    /// Returns what the admin API, and so `metadatad source --json`, shows.
     ///
     /// # Errors
     /// If the daemon does not answer.
@@ -475,7 +475,7 @@ impl Drop for Node {
             eprintln!("--- log of metadatad on {}\n{}---", self.namespace.name(), self.log());
         }
         drop(self.process().take());
-        // Each step is tried whatever became of the one before: what is left has a unique name and is in nobody's way.
+        // Each step is tried even if the one before failed: what is left has a unique name and disturbs no other test.
         if self.pins().exists() {
             let _ = self.ask(&["detach"]);
         }

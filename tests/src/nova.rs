@@ -29,7 +29,7 @@ const START: Duration = Duration::from_secs(60);
 fn tool(name: &str) -> Result<PathBuf> {
     let path = root().join("target/controllers/venv/bin").join(name);
     if !path.exists() {
-        bail!("{} is not there: run `cargo xtask setup --controllers`", path.display());
+        bail!("{} does not exist: run `cargo xtask setup --controllers`", path.display());
     }
     Ok(path)
 }
@@ -45,7 +45,7 @@ fn script(name: &str) -> PathBuf {
 /// Reads the facts of a golden case.
 ///
 /// # Errors
-/// If there is no such case.
+/// If the case does not exist.
 pub fn facts(case: &str) -> Result<Value> {
     let path = root().join("tests/golden").join(case).join("instance.json");
     let text = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -103,7 +103,7 @@ impl Nova {
     /// Starts a Nova that knows these instances, and waits until it answers.
     ///
     /// # Errors
-    /// If Nova is not there (`cargo xtask setup --controllers`), or does not start.
+    /// If Nova is not installed (`cargo xtask setup --controllers`), or does not start.
     pub fn start(instances: &[Value]) -> Result<Self> {
         Self::with_cache(instances, 1)
     }
@@ -182,7 +182,7 @@ impl Nova {
         let process = Process(child);
         let mut setter = Setter {
             input: input.context("no way to tell it")?,
-            output: BufReader::new(output.context("no way to hear it")?),
+            output: BufReader::new(output.context("it has no output pipe")?),
             _process: process,
         };
         setter.hear("ready").with_context(|| fs::read_to_string(self.path("setter.log")).unwrap_or_default())?;
@@ -294,7 +294,7 @@ impl Setter {
     }
 }
 
-/// The stand-in for what is between metadatad and Nova.
+/// The mock of what is between metadatad and Nova.
 #[derive(Debug)]
 pub struct Front {
     port: u16,
@@ -303,7 +303,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// Starts it; with TLS if these files are given: its certificate and key, and whose certificates clients must show.
+    /// Starts it; with TLS if these files are given: its certificate and key, and the CA of the clients' certificates.
     ///
     /// # Errors
     /// If it does not start.
@@ -381,7 +381,7 @@ fn read_port(path: &Path) -> Result<u16> {
     text.trim().parse().context("reading a port")
 }
 
-/// Returns a port that nobody listens on.
+/// Returns a port without a listener.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -21,7 +21,7 @@ impl Ovsdb {
     /// Starts it on this socket, with what was there before if there was something.
     ///
     /// # Errors
-    /// If it is not there (`cargo xtask setup --controllers`), or does not answer.
+    /// If it is not installed (`cargo xtask setup --controllers`), or does not answer.
     pub fn start(socket: &Path) -> Result<Self> {
         let directory = socket.parent().context("a socket in a directory")?;
         fs::create_dir_all(directory).context("making the database's directory")?;
@@ -97,7 +97,7 @@ fn debian() -> Result<PathBuf> {
     let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
     let controllers = target.join("controllers");
     if !controllers.join("complete").exists() {
-        bail!("{} is not there or not complete: run `cargo xtask setup --controllers`", controllers.display());
+        bail!("{} is missing or incomplete: run `cargo xtask setup --controllers`", controllers.display());
     }
     Ok(controllers.join("debian"))
 }

@@ -1,4 +1,4 @@
-//! Certificates for controllers that speak TLS, and for their clients.
+//! Certificates for controllers that use TLS, and for their clients.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

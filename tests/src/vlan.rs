@@ -1,10 +1,10 @@
 //! A VLAN sub-interface in user space, since not every kernel is built with one.
 //!
-//! A TAP device in the guest stands for the sub-interface; two threads carry frames between it and the tagged link. What
+//! A TAP device in the guest replaces the sub-interface; two threads carry frames between it and the tagged link. What
 //! leaves the guest is what a kernel's own sub-interface sends.
 //!
 //! Left out: priorities, and checksums other than TCP's. A frame that stays inside one machine may come with its checksum
-//! still to be made, which only the kernel's own devices are told of, so it is made here.
+//! still to be made, which only the kernel's own devices can mark, so it is made here.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -97,7 +97,7 @@ fn open_tap(name: &str) -> Result<File> {
         *place = libc::c_char::from_ne_bytes([letter]);
     }
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI).unwrap_or_default();
-    // SAFETY: TUNSETIFF takes an ifreq, whose name ends with 0 (checked above).
+    // SAFETY: TUNSETIFF takes an ifreq; its name is NUL-terminated (checked above).
     if unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } != 0 {
         return Err(io::Error::last_os_error()).with_context(|| format!("making the TAP device {name}"));
     }

@@ -39,7 +39,7 @@ impl Vswitch {
     /// Starts it on the node, with the bridge [`BRIDGE`].
     ///
     /// # Errors
-    /// If it is not there (`cargo xtask setup --controllers`), or the kernel's module is missing where it is asked for.
+    /// If it is not installed (`cargo xtask setup --controllers`), or a kernel module that was asked for is missing.
     pub fn start(node: &Node, datapath: Datapath) -> Result<Self> {
         let database = Ovsdb::start(&node.ovsdb())?;
         let directory = node.ovsdb().parent().context("a socket in a directory")?.to_owned();

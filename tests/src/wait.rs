@@ -1,7 +1,7 @@
 //! Waiting for a condition, with a deadline.
 //!
-//! Two cores may be shared by many worlds. So whoever waits leaves the processor to what is waited for: it asks again after
-//! a quarter of the time it has waited, at least after 2 ms and at most after 50 ms.
+//! Many labs may share two cores. So waiting leaves the processor to what is waited for: it checks again after a quarter
+//! of the time it has waited, at least after 2 ms and at most after 50 ms.
 
 use std::time::{Duration, Instant};
 

@@ -9,7 +9,7 @@ use super::list;
 
 /// Returns the document's ports.
 ///
-/// An instance without any gets one that guests are not told of: a document needs a port, by which the guest is known.
+/// An instance without any gets one that guests do not see: a document needs a port to identify the guest.
 pub(super) fn documents(facts: &Value) -> Value {
     let vifs = list(&facts["network_info"]);
     if vifs.is_empty() {
@@ -28,7 +28,7 @@ fn unlisted(facts: &Value) -> Value {
     json!({"id": id, "mac_address": format!("02:00:{}", octets.join(":")), "listed": false})
 }
 
-/// What Nova says: the first IPv4 address of all, else the address that the request came from.
+/// As Nova has it: the first IPv4 address of all, else the address that the request came from.
 pub(super) fn local_ipv4(facts: &Value) -> Value {
     let subnets = list(&facts["network_info"]).iter().flat_map(|vif| list(&vif["network"]["subnets"]));
     let addresses = subnets.flat_map(|subnet| list(&subnet["ips"])).map(|ip| &ip["address"]);
@@ -122,7 +122,7 @@ fn is_true(value: &Value) -> bool {
     value.as_bool().unwrap_or(false)
 }
 
-/// The names of a port's groups, for whoever reads the document; the EC2 tree goes by the instance's list.
+/// The names of a port's groups, for readers of the document; the EC2 tree uses the instance's list.
 fn security_groups(port: &Value, facts: &Value) -> Value {
     let groups = list(&facts["neutron_security_groups"]);
     let port = list(&facts["neutron_ports"]).iter().find(|entry| entry["id"] == *port);

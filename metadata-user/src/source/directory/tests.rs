@@ -225,8 +225,8 @@ fn what_is_no_readable_document_is_refused_by_name() {
     assert!(problems[1].contains("larger than 16 MiB"), "{problems:?}");
 }
 
-/// A file that nobody repairs must not keep what went while the daemon was away for longer than it has to, and never
-/// unseen.
+/// A file that stays broken must not keep instances that were removed while the daemon was stopped for longer than
+/// necessary, and the state must name it.
 #[test]
 fn what_was_restored_goes_when_every_document_is_known_and_is_named_until_then() {
     let restored = || {
