@@ -358,7 +358,7 @@ impl Node {
     /// Returns what the kernel knows of each tap: the pinned map PORTS.
     ///
     /// # Errors
-    /// If there is no such pin.
+    /// If the pin does not exist.
     pub fn ports(&self) -> Result<BTreeMap<u32, Port>> {
         let pin = self.pins().join("PORTS");
         let data = MapData::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
@@ -399,7 +399,7 @@ impl Node {
     /// Returns an interface's counters.
     ///
     /// # Errors
-    /// If there is no such pin.
+    /// If the pin does not exist.
     pub fn counters(&self, ifindex: u32) -> Result<Counters> {
         counters::read(&self.pins(), ifindex)
     }
