@@ -463,18 +463,18 @@ impl Shared {
     }
 }
 
-/// Says what is wrong with one instance alone, and the remedy.
+/// Returns what is wrong with one instance alone, and the remedy.
 fn problem(state: &InstanceState) -> Option<String> {
     match state {
         InstanceState::New | InstanceState::Current | InstanceState::Unavailable => None,
         InstanceState::Unknown(_) => Some(
-            "Nova does not know this instance, or not in the project that local facts say: if it exists, compare \
-             nova:project in its libvirt domain with its project in Nova"
+            "Nova does not know this instance, or not in this project: if it exists, compare nova:project in its libvirt domain \
+             with its project in Nova"
                 .to_owned(),
         ),
         InstanceState::WithoutProject => Some(
-            "no observer knows its project, or it is none, without which Nova does not answer: libvirt's domain XML has it; set \
-             facts.libvirt_dir to its directory"
+            "its project is missing or not valid, and Nova answers nothing without it: libvirt's domain XML has it; set \
+             facts.libvirt_dir to the directory of these files"
                 .to_owned(),
         ),
     }

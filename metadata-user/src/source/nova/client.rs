@@ -255,7 +255,7 @@ impl Client {
             return self.failed(
                 endpoint,
                 EndpointFailure::Secret,
-                "refuses the signature: the shared secret is another".to_owned(),
+                "refuses the signature: the shared secret does not match".to_owned(),
             );
         }
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -5,8 +5,10 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::client::Urgency;
+use super::endpoints::{EndpointFailure, Endpoints};
 use super::*;
 use crate::api::{Page, Password, Status};
+use crate::config::target::TargetUrl;
 use crate::secret::Secret;
 use crate::store::tests::id;
 
@@ -125,4 +127,27 @@ async fn a_nova_that_knows_nobody_is_not_believed() {
     assert!(!shared.knows_another(id(1)).await);
     knows.store(true, Ordering::Relaxed);
     assert!(shared.knows_another(id(1)).await);
+}
+
+#[test]
+fn the_documentation_quotes_messages_that_are_printed() {
+    let page = include_str!("../../../../docs/openstack.md");
+    let table = page.split("## Errors").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let cells = table.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+    let quoted: Vec<_> = cells.filter_map(|cell| cell.split_once("`: `")?.1.trim().strip_suffix('`')).collect();
+    let trouble = |failure| {
+        let endpoints = Endpoints::new(vec![TargetUrl::parse("http://nova:8775").unwrap()], 0);
+        endpoints.failed(0, failure, "gone".to_owned(), 0);
+        endpoints.trouble()
+    };
+    let printed = [
+        trouble(EndpointFailure::Secret),
+        trouble(EndpointFailure::Down),
+        problem(&InstanceState::Unknown(1)),
+        problem(&InstanceState::WithoutProject),
+    ];
+    assert_eq!(quoted.len(), printed.len(), "{quoted:?}");
+    for (quoted, printed) in quoted.iter().zip(printed.iter().flatten()) {
+        assert!(printed.starts_with(quoted), "{quoted} is not in: {printed}");
+    }
 }
