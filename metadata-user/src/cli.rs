@@ -143,7 +143,7 @@ fn execute(
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),
         Verb::Instance(instance::Verb::Password(verb)) => verb.execute(&client(notes)?, out),
-        Verb::Instance(verb) => verb.execute(&source_table(&cli.config, notes)?, out),
+        Verb::Instance(instance::Verb::Document(verb)) => verb.execute(&source_table(&cli.config, notes)?, out),
         Verb::CheckConfig => check_config::execute(&cli.config, &Config::load(&cli.config)?, out),
         Verb::Detach => {
             let target = detach::Target::of(&cli.config, cli.socket, notes)?;

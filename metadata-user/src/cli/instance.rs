@@ -32,9 +32,21 @@ use change::{Decision, Outcome, Stored};
 use documents::Documents;
 use property::Assignment;
 
-/// What is done with documents.
+/// Commands on instances.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
+    #[command(flatten)]
+    Document(DocumentVerb),
+    /// Read or clear the password that a guest posted, in the running daemon; with Nova, only read
+    #[command(subcommand, disable_help_subcommand = true)]
+    Password(password::Verb),
+    /// Check documents in files, without writing; needs no configuration
+    Validate(apply::Validate),
+}
+
+/// Commands on documents, where the source keeps them.
+#[derive(Debug, Subcommand)]
+pub(super) enum DocumentVerb {
     /// List the documents: instance, host name, place, and whether they are valid
     List(list::Verb),
     /// Print a document as it is stored, or one property of it
@@ -48,11 +60,6 @@ pub(super) enum Verb {
     Unset(Unset),
     /// Delete documents; the instances' ports are held (503) from then on, or passed, as ports.unbound says
     Delete(Delete),
-    /// Read or clear the password that a guest posted, in the running daemon; with Nova, only read
-    #[command(subcommand, disable_help_subcommand = true)]
-    Password(password::Verb),
-    /// Check documents in files, without writing; needs no configuration
-    Validate(apply::Validate),
 }
 
 const PROPERTIES: &str = "\
@@ -129,7 +136,7 @@ pub(super) struct Delete {
     of: OfNode,
 }
 
-impl Verb {
+impl DocumentVerb {
     pub(super) fn execute(&self, source: &config::Source, out: &mut dyn Write) -> Result<u8, CliError> {
         match self {
             Self::List(verb) => verb.execute(source, out),
@@ -138,9 +145,6 @@ impl Verb {
             Self::Set(verb) => verb.execute(source, out),
             Self::Unset(verb) => verb.execute(source, out),
             Self::Delete(verb) => verb.execute(source, out),
-            // The daemon has it, and not the source: `cli` asks there before it comes to this.
-            Self::Password(_) => Ok(exit::INTERNAL),
-            Self::Validate(verb) => verb.execute(out),
         }
     }
 }

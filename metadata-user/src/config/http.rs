@@ -34,7 +34,29 @@ impl Http {
     pub fn policy(&self) -> Policy {
         Policy { connections_per_port: self.connections_per_port }
     }
+
+    /// Returns what is accepted, and has another effect than it seems.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let (ready, half) = (self.ready_timeout, self.idle_timeout / 2);
+        let mut warnings = Vec::new();
+        if ready > half {
+            warnings.push(format!(
+                "http.ready_timeout: a request waits for {half:?} at most, half of http.idle_timeout: raise that, or lower this"
+            ));
+        }
+        if ready.min(half) >= CLIENT_TIMEOUT {
+            warnings.push(format!(
+                "http.ready_timeout: cloud-init and Ignition give a request {CLIENT_TIMEOUT:?}, and cloud-init does not ask \
+                 again after that: use less, so that they get a 503 and ask again"
+            ));
+        }
+        warnings
+    }
 }
+
+/// How long cloud-init's OpenStack source and Ignition wait for an answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) static TABLE: Table = Table {
     name: "http",
@@ -148,6 +170,28 @@ mod tests {
         assert_eq!(http.request_timeout, Duration::from_millis(500));
         assert_eq!((http.idle_timeout, http.ready_timeout), (Duration::from_secs(120), Duration::ZERO));
         assert_eq!((http.connections, http.connections_per_port, http.threads), (9, 3, 1));
+    }
+
+    #[test]
+    fn a_wait_that_is_cut_or_longer_than_clients_wait_is_warned_of() {
+        for (idle, ready, expected) in [
+            ("30s", "5s", &[][..]),
+            ("30s", "9900ms", &[]),
+            ("30s", "0s", &[]),
+            ("10s", "5s", &[]),
+            ("8s", "5s", &["waits for 4s at most"]),
+            ("30s", "10s", &["give a request 10s"]),
+            ("30s", "15s", &["give a request 10s"]),
+            ("30s", "16s", &["waits for 15s at most", "give a request 10s"]),
+            ("18s", "12s", &["waits for 9s at most"]),
+        ] {
+            let text = format!("[http]\nidle_timeout = '{idle}'\nready_timeout = '{ready}'\n");
+            let warnings = read(&text).expect("accepted").http.warnings();
+            assert_eq!(warnings.len(), expected.len(), "{text}{warnings:?}");
+            for (warning, expected) in warnings.iter().zip(expected) {
+                assert!(warning.starts_with("http.ready_timeout: ") && warning.contains(expected), "{warning}");
+            }
+        }
     }
 
     #[test]
