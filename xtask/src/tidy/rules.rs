@@ -52,7 +52,7 @@ pub(super) const ONLY: &[Only] = &[
     Only {
         names: &["rtnetlink", "netlink_packet_core", "netlink_packet_route", "netlink_proto", "netlink_sys"],
         places: &["port", "dataplane/responder", "dataplane/qdisc"],
-        why: "only port and two files of dataplane know netlink (invariant 5)",
+        why: "only port, dataplane/responder and dataplane/qdisc know netlink (invariant 5)",
     },
     Only { names: &["quick_xml"], places: &["facts/libvirt"], why: "only facts/libvirt reads XML (invariant 5)" },
     Only {
