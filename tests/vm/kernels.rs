@@ -122,12 +122,12 @@ fn holds(case: &str) {
 
 #[test]
 fn packet_tables_hold() {
-    passed("datapath", 25);
+    passed("datapath", 34);
 }
 
 #[test]
 fn guests_in_namespaces_are_served() {
-    passed("netns", 63);
+    passed("netns", 88);
 }
 
 macro_rules! cases {
