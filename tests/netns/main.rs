@@ -8,6 +8,7 @@ mod addressing;
 mod adversity;
 mod bystanders;
 mod connections;
+mod documented;
 mod documents;
 mod identity;
 mod lifecycle;

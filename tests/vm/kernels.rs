@@ -35,10 +35,11 @@ const MODULES: &[&str] = &[
 ];
 
 /// The programs and their arguments, in the order in which they run. Tests one at a time: a machine has one processor.
+/// The machine has neither the documentation nor the programs that `documented` runs.
 const PROGRAMS: [(&str, &[&str]); 3] = [
     ("datapath", &["--color=never", "--test-threads=1"]),
     ("switches", &[]),
-    ("netns", &["--color=never", "--test-threads=2"]),
+    ("netns", &["--color=never", "--test-threads=2", "--skip=documented::"]),
 ];
 
 /// How long a console may stay as it is: see [`Stall`]. Every test of a program is a line; most take a second or two.
