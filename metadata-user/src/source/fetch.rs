@@ -1,41 +1,48 @@
 //! Requests to controllers and services.
 //!
-//! Promises: a request ends within the two time-outs, and no more of an answer is held than the limit; connections that
-//! may be used again are, and one that the other side had closed meanwhile costs no request.
+//! Promises:
+//! - a request ends within the two time-outs, and no more of an answer is held than the limit;
+//! - what may be sent twice uses kept connections, and one that the other side closed meanwhile costs no request;
+//! - what may not be sent twice has a connection of its own.
 //!
 //! Left out: redirects (an answer like others), proxies, HTTP/2.
 
-use std::collections::HashMap;
-use std::io;
-use std::time::Duration;
+mod connector;
+
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use hyper::http::uri::{PathAndQuery, Scheme};
+use hyper::{Request, Response, Uri};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio_rustls::TlsConnector;
 
 use crate::config::target::TargetUrl;
+use connector::Connector;
+
+/// How long a connection is kept without a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     #[error("connecting")]
-    Connect(#[source] io::Error),
+    Connect(#[source] Cause),
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
+    #[error("making the request")]
+    Request(#[source] hyper::http::Error),
     #[error("exchanging a request for an answer")]
-    Exchange(#[source] hyper::Error),
+    Exchange(#[source] Cause),
     #[error("no complete answer within {0:?}")]
     ReadTimeout(Duration),
     #[error("reading the answer")]
-    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Body(#[source] Box<dyn Error + Send + Sync>),
     #[error("answered with more than {0} bytes")]
     TooBig(usize),
 }
@@ -47,116 +54,135 @@ impl FetchError {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// The cause of the HTTP client's error: its own text names only the step that failed, as [`FetchError`] does.
+#[derive(Debug)]
+pub(super) struct Cause(legacy::Error);
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.source() {
+            Some(cause) => fmt::Display::fmt(cause, f),
+            None => fmt::Display::fmt(&self.0, f),
+        }
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source().and_then(Error::source)
+    }
+}
+
+type HttpClient = legacy::Client<Connector, Full<Bytes>>;
 
 /// What makes requests.
 pub(super) struct Client {
     connect_timeout: Duration,
     read_timeout: Duration,
     body_limit: usize,
-    /// There if anything is `https`.
-    tls: Option<TlsConnector>,
-    /// Connections that wait for their next request, by authority; at most `keep` of each.
-    idle: Mutex<HashMap<String, Vec<SendRequest<Full<Bytes>>>>>,
-    keep: usize,
+    connector: Connector,
+    /// Opens a connection for each request.
+    single: HttpClient,
+    /// Keeps connections for further requests.
+    keeping: Option<HttpClient>,
 }
 
 impl Client {
-    /// Returns a client that keeps no connection.
+    /// Returns a client that keeps no connection. `tls` is needed if any URL is `https`.
     pub(super) fn new(
         connect_timeout: Duration,
         read_timeout: Duration,
         body_limit: usize,
         tls: Option<TlsConnector>,
     ) -> Self {
-        Self { connect_timeout, read_timeout, body_limit, tls, idle: Mutex::default(), keep: 0 }
+        let connector = Connector { timeout: connect_timeout, tls };
+        let single = http_client(&connector, 0);
+        Self { connect_timeout, read_timeout, body_limit, connector, single, keeping: None }
     }
 
-    /// Keeps this many connections to each authority for further requests.
+    /// Keeps this many idle connections to each authority for further requests.
     pub(super) fn keeping(self, keep: usize) -> Self {
-        Self { keep, ..self }
+        Self { keeping: (keep > 0).then(|| http_client(&self.connector, keep)), ..self }
     }
 
-    /// Sends a request to where the URL is; its target is the request's own. `again` makes the request anew, if the
-    /// connection turns out to be gone: only for what may be sent twice.
+    /// Sends a request to where the URL is; its target is the request's own. `may_repeat` only for what may be sent twice.
     pub(super) async fn send(
         &self,
         url: &TargetUrl,
-        request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>,
+        request: hyper::http::Result<Request<Full<Bytes>>>,
         may_repeat: bool,
     ) -> Result<Response<Bytes>, FetchError> {
-        let make = || request().map_err(|error| FetchError::Body(error.into()));
-        while may_repeat && let Some(sender) = self.take(url) {
-            match self.timed(url, sender, make()?).await {
-                // The other side may have closed it at the same moment.
-                Err(FetchError::Exchange(_)) => {}
+        let request = request.and_then(|request| absolute(url, request)).map_err(FetchError::Request)?;
+        if may_repeat && let Some(client) = &self.keeping {
+            let started = Instant::now();
+            let mut request = request.clone();
+            let connection = capture_connection(&mut request);
+            match self.exchange(client, request, connection.clone()).await {
+                // The other side may have closed a kept connection at the same moment.
+                Err(FetchError::Exchange(_)) if connector::opened_at(&connection).is_some_and(|at| at < started) => {}
                 answer => return answer,
             }
         }
-        let stream = timeout(self.connect_timeout, self.connect(url)).await;
-        let stream = stream.map_err(|_| FetchError::ConnectTimeout(self.connect_timeout))?;
-        let stream = stream.map_err(FetchError::Connect)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(FetchError::Exchange)?;
-        // It ends with its sender; its error is the exchange's too.
-        tokio::spawn(async move { drop(connection.await) });
-        self.timed(url, sender, make()?).await
-    }
-
-    async fn timed(
-        &self,
-        url: &TargetUrl,
-        sender: SendRequest<Full<Bytes>>,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Bytes>, FetchError> {
-        let answer = timeout(self.read_timeout, self.exchange(url, sender, request)).await;
-        answer.map_err(|_| FetchError::ReadTimeout(self.read_timeout))?
+        let mut request = request;
+        let connection = capture_connection(&mut request);
+        self.exchange(&self.single, request, connection).await
     }
 
     async fn exchange(
         &self,
-        url: &TargetUrl,
-        mut sender: SendRequest<Full<Bytes>>,
+        client: &HttpClient,
         request: Request<Full<Bytes>>,
+        mut connection: CaptureConnection,
     ) -> Result<Response<Bytes>, FetchError> {
-        let (head, body) = sender.send_request(request).await.map_err(FetchError::Exchange)?.into_parts();
-        let body = match Limited::new(body, self.body_limit).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(FetchError::TooBig(self.body_limit)),
-            Err(error) => return Err(FetchError::Body(error)),
-        };
-        self.give_back(url, sender);
-        Ok(Response::from_parts(head, body))
-    }
-
-    async fn connect(&self, url: &TargetUrl) -> io::Result<Box<dyn Stream>> {
-        let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
-        match &self.tls {
-            Some(tls) if url.tls => {
-                let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
-                Ok(Box::new(tls.connect(name, stream).await?))
+        let answer = async {
+            let answer = client.request(request).await.map_err(|error| self.error(error))?;
+            let (head, body) = answer.into_parts();
+            match Limited::new(body, self.body_limit).collect().await {
+                Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
+                Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooBig(self.body_limit)),
+                Err(error) => Err(FetchError::Body(error)),
             }
-            // Never in the clear what was to be encrypted.
-            None if url.tls => Err(io::Error::other("TLS is not set up")),
-            _ => Ok(Box::new(stream)),
+        };
+        // Runs from when there is a connection: until then, the connector's time-out does.
+        let expiry = async {
+            drop(connection.wait_for_connection_metadata().await);
+            tokio::time::sleep(self.read_timeout).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = expiry => Err(FetchError::ReadTimeout(self.read_timeout)),
         }
     }
 
-    fn take(&self, url: &TargetUrl) -> Option<SendRequest<Full<Bytes>>> {
-        let mut idle = self.idle.lock();
-        let waiting = idle.get_mut(&url.authority)?;
-        std::iter::from_fn(|| waiting.pop()).find(|sender| !sender.is_closed() && sender.is_ready())
-    }
-
-    fn give_back(&self, url: &TargetUrl, sender: SendRequest<Full<Bytes>>) {
-        if self.keep == 0 || sender.is_closed() {
-            return;
-        }
-        let mut idle = self.idle.lock();
-        let waiting = idle.entry(url.authority.clone()).or_default();
-        if waiting.len() < self.keep {
-            waiting.push(sender);
+    fn error(&self, error: legacy::Error) -> FetchError {
+        if error.source().is_some_and(<dyn Error>::is::<tokio::time::error::Elapsed>) {
+            FetchError::ConnectTimeout(self.connect_timeout)
+        } else if error.is_connect() {
+            FetchError::Connect(Cause(error))
+        } else {
+            FetchError::Exchange(Cause(error))
         }
     }
 }
+
+/// Returns an HTTP client that keeps this many idle connections to each authority.
+fn http_client(connector: &Connector, keep: usize) -> HttpClient {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(keep)
+        .set_host(false)
+        .build(connector.clone())
+}
+
+/// Adds the URL's scheme and authority to the target of a request: they say where to connect.
+fn absolute(url: &TargetUrl, mut request: Request<Full<Bytes>>) -> hyper::http::Result<Request<Full<Bytes>>> {
+    let target = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let scheme = if url.tls { Scheme::HTTPS } else { Scheme::HTTP };
+    *request.uri_mut() = Uri::builder().scheme(scheme).authority(&*url.authority).path_and_query(target).build()?;
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests;

@@ -227,22 +227,20 @@ impl Client {
         let url = self.endpoints.url(endpoint);
         let id = who.instance.to_string();
         let target = format!("{}/{}", url.path, percent::encode(path));
-        let request = || {
-            let mut request = Request::builder()
-                .method(&method)
-                .uri(&target)
-                .header(HOST, &url.authority)
-                .header("X-Instance-ID", &id)
-                .header("X-Tenant-ID", who.project.to_string())
-                .header("X-Instance-ID-Signature", self.signer.sign(&id));
-            if let Some(address) = who.address {
-                request = request.header("X-Forwarded-For", address.to_string());
-            }
-            if body.is_some() {
-                request = request.header(CONTENT_TYPE, "application/octet-stream");
-            }
-            request.body(Full::new(body.clone().unwrap_or_default()))
-        };
+        let mut request = Request::builder()
+            .method(&method)
+            .uri(&target)
+            .header(HOST, &url.authority)
+            .header("X-Instance-ID", &id)
+            .header("X-Tenant-ID", who.project.to_string())
+            .header("X-Instance-ID-Signature", self.signer.sign(&id));
+        if let Some(address) = who.address {
+            request = request.header("X-Forwarded-For", address.to_string());
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/octet-stream");
+        }
+        let request = request.body(Full::new(body.unwrap_or_default()));
         let answer = self.http.send(url, request, method == Method::GET).await;
         let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
         debug!(%url, instance = %who.instance, %method, path, status, "Nova asked");

@@ -59,14 +59,12 @@ impl Client {
 
     /// Posts a body to a target and returns its answer.
     pub(super) async fn ask(&self, url: &TargetUrl, body: Bytes) -> Result<Value, FetchError> {
-        let request = || {
-            Request::post(&url.path)
-                .header(HOST, &url.authority)
-                .header(CONTENT_TYPE, "application/json")
-                .header(ACCEPT, "application/json")
-                .header(USER_AGENT, "openstack-nova-vendordata")
-                .body(Full::new(body.clone()))
-        };
+        let request = Request::post(&url.path)
+            .header(HOST, &url.authority)
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, "openstack-nova-vendordata")
+            .body(Full::new(body));
         let answer = self.0.send(url, request, false).await?;
         if answer.status().is_redirection() && answer.headers().contains_key(LOCATION) {
             return Err(FetchError::Redirect);
