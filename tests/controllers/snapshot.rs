@@ -143,7 +143,7 @@ fn a_node_that_boots_while_its_directory_is_away_serves_what_it_had() {
     let snapshot = snapshot_of(&node);
     assert_eq!(snapshot["restored"]["instances"], 1, "{snapshot}");
     assert_eq!(snapshot["restored"]["confirmed"], false, "{snapshot}");
-    assert!(node.told(&["status"]).unwrap().contains("the source has not confirmed them yet"));
+    assert!(node.told(&["status"]).unwrap().contains("not confirmed by the source yet"));
     // Ended well, it still has it.
     node.stop_daemon().unwrap();
     node.start_daemon().unwrap();
