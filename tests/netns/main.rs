@@ -13,6 +13,7 @@ mod documents;
 mod identity;
 mod lifecycle;
 mod passed;
+mod password;
 mod path_mtu;
 mod ports;
 mod refusals;
