@@ -15,6 +15,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::command;
@@ -84,7 +86,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         // uWSGI's master ends its workers on SIGTERM (--die-on-term).
         let id = i32::try_from(self.0.id()).unwrap_or(0);
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
+        let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
         let _ = self.0.wait();
     }
 }
@@ -210,6 +212,22 @@ impl Nova {
         drop(self.process.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
+    /// Makes it hang: its server's processes are stopped by SIGSTOP, so connections are accepted and nothing is answered.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn hang(&self) -> Result<Hang> {
+        let master = self.id().context("Nova does not run")?;
+        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))
+            .context("reading the workers of Nova's server")?;
+        let workers = children.split_whitespace().map(str::parse).collect::<Result<Vec<i32>, _>>()?;
+        // The master first: it would otherwise notice workers that do not answer.
+        let processes = [i32::try_from(master)?].into_iter().chain(workers).map(Pid::from_raw).collect();
+        let hang = Hang(processes);
+        hang.signal(Signal::SIGSTOP)?;
+        Ok(hang)
+    }
+
     /// Starts it again, on the same port and database, and waits until it answers.
     ///
     /// # Errors
@@ -263,6 +281,28 @@ impl Nova {
         command.arg(script("seed.py")).arg(self.path("nova.conf"));
         arguments(&mut command);
         command::run(&mut command, "").map(drop)
+    }
+}
+
+/// A Nova that hangs. It continues when this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Hang(Vec<Pid>);
+
+impl Hang {
+    fn signal(&self, signal: Signal) -> Result<()> {
+        for process in &self.0 {
+            kill(*process, signal)
+                .with_context(|| format!("sending {signal} to process {process} of Nova's server"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        // A stopped process would not act on the SIGTERM that ends it.
+        let _ = self.signal(Signal::SIGCONT);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lab::nova::{Nova, another, facts};
 
-use super::cloud::{Node, uuid};
+use super::cloud::{Ask, Node, uuid};
 
 /// How long Nova is away. A minute shows no more than this, and can be asked for.
 fn away() -> Duration {
@@ -52,6 +52,59 @@ fn while_nova_is_away_guests_read_what_they_did() {
         asker.join().unwrap()
     });
     eprintln!("{} requests in {:?}, none wrong, none failed", asked.0, asked.1);
+}
+
+#[test]
+fn while_nova_hangs_known_absence_is_404_without_waiting() {
+    // The source's `read_timeout` is 10 s: an answer that asks Nova takes at least that.
+    const AT_ONCE: Duration = Duration::from_secs(3);
+    let mut facts = facts("plain").unwrap();
+    facts["instance"]["user_data_b64"] = serde_json::Value::Null;
+    let nova = Nova::start(std::slice::from_ref(&facts)).unwrap();
+    let node = Node::start(&[nova.url()], "refresh_interval = '1s'\n");
+    node.boot(&facts);
+    node.wait_current();
+    let id = uuid(&facts);
+    let put = Ask { method: "PUT".to_owned(), ..Ask::get("/latest/api/token") };
+    let absent = [
+        "/latest/user-data",
+        "/2009-04-04/user-data",
+        "/1.0/user-data",
+        "/openstack/latest/user_data",
+        "/latest/api/token",
+        "/latest/dynamic/instance-identity/document",
+        "/latest/meta-data/iam/info",
+        "/latest/meta-data/iam/security-credentials/",
+        "/latest/meta-data/tags/instance/",
+        "/latest/meta-data/network/interfaces/macs/",
+        "/2009-04-04/dynamic/instance-identity/document",
+    ];
+    let present = ["/1.0/meta-data/hostname", "/1.0/meta-data/", "/2007-01-19/meta-data/instance-id", "/1.0/"];
+    let asks: Vec<_> = std::iter::once((put, 404))
+        .chain(absent.map(|path| (Ask::get(path), 404)))
+        .chain(present.map(|path| (Ask::get(path), 200)))
+        .collect();
+    let expected: Vec<_> = asks.iter().map(|(ask, _)| ask.of_nova(&nova, &facts)).collect();
+
+    let hang = nova.hang().unwrap();
+    // Before the source has noticed it, and after: `error` is set once Nova has been waited for in vain.
+    for noticed in [false, true] {
+        if noticed {
+            node.wait("Nova is reported to hang", |state| state.error.is_some());
+        }
+        for ((ask, status), expected) in asks.iter().zip(&expected) {
+            let start = Instant::now();
+            let answer = node.ask(&id, ask);
+            let took = start.elapsed();
+            assert_eq!(answer.status, *status, "{} {}", ask.method, ask.target);
+            if let Some(expected) = expected {
+                assert_eq!((answer.status, &answer.body), (expected.status, &expected.body), "{}", ask.target);
+            }
+            assert!(took < AT_ONCE, "{} {} took {took:?}", ask.method, ask.target);
+        }
+    }
+    drop(hang);
+    node.wait("Nova is reported to be back", |state| state.error.is_none() && state.lagging_since.is_none());
 }
 
 #[test]
