@@ -9,8 +9,8 @@ const HOSTNAME: &str = "/latest/meta-data/hostname";
 
 #[test]
 fn a_guest_reads_nova_and_the_secret_stays_one() {
-    let source =
-        "kind = 'nova'\n[source.nova]\nendpoints = ['http://127.0.0.1:@PORT']\nshared_secret_file = '@DIR/secret'\n";
+    let source = "kind = 'nova'\n[source.nova]\nendpoints = ['http://127.0.0.1:@PORT']\n\
+                  shared_secret_file = '@DIR/secret'\nrefresh_interval = '1s'\n";
     let further = "[log]\nfilter = 'trace'\n";
     let node = NodePlan::default().source(source).further(further).make().unwrap();
     let guest = node.guest("a").undocumented().boot().unwrap();
