@@ -9,8 +9,8 @@
 //!   the end. It takes at most a twentieth of a CPU, but for removals, which take half of one at most;
 //! - a removal lasts, however full the disk is: where no snapshot can be written, it is recorded in bytes that were set
 //!   aside for it (`<path>.removed`), and where that fails too, the snapshot goes;
-//! - writing holds up nobody: it has a thread of its own, and the store hands it `Arc`s;
-//! - without a key or a directory the daemon works as if there were no snapshot, and says so.
+//! - writing blocks no request: it has a thread of its own, and the store hands it `Arc`s;
+//! - without a key or a directory the daemon works as if there were no snapshot, and reports why.
 //!
 //! Left out: what becomes of restored content that the source does not confirm (`source`); replay of an older file of
 //! the same node, which needs root on it.
@@ -41,10 +41,10 @@ use crate::store::{Revision, Store};
 use entry::Entry;
 use removals::OnDisk;
 
-/// How far in the future a snapshot may be from without a word: clocks of a node differ a little from boot to boot.
+/// How far in the future a snapshot may be from without a warning: clocks of a node differ a little from boot to boot.
 const CLOCK_DOUBT: u64 = 60;
 
-/// How the snapshot is doing.
+/// State of the snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotState {
     /// The file.
@@ -55,7 +55,7 @@ pub struct SnapshotState {
     pub bytes: u64,
     /// Instances in it.
     pub instances: usize,
-    /// Why it cannot be written at present, or is not there at all, and the remedy.
+    /// Why it cannot be written, or does not exist, and the remedy.
     pub error: Option<String>,
     /// Why the one that was there at the start is not used, and the remedy.
     pub refused: Option<String>,
@@ -123,7 +123,7 @@ impl Snapshot {
         self.state.get().restored.clone()
     }
 
-    /// Keeps it in step with the store from here on; `None` if it cannot be written. `written` is what the store had when
+    /// Keeps it in step with the store from now on; `None` if it cannot be written. `written` is what the store had when
     /// this was read into it.
     ///
     /// # Errors
@@ -141,14 +141,14 @@ fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotSt
     let content = match file::read(&state.path, key, origin) {
         Ok(Some(content)) => content,
         Ok(None) => {
-            info!(path = %state.path.display(), "there is no snapshot yet");
+            info!(path = %state.path.display(), "no snapshot yet");
             return None;
         }
         Err(refused) => {
             let mut problem = error_text::chain(&refused);
             match file::set_aside(&state.path) {
                 Ok(aside) => problem += &format!(" (kept as {})", aside.display()),
-                Err(error) => warn!(%error, "the snapshot cannot be kept aside"),
+                Err(error) => warn!(%error, "the refused snapshot cannot be renamed"),
             }
             warn!("snapshot refused: {problem}");
             state.refused = Some(problem);
@@ -159,7 +159,7 @@ fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotSt
     if content.header.as_of.max(content.header.written_at) > now + CLOCK_DOUBT {
         warn!(
             path = %state.path.display(),
-            "the snapshot is from the future: set this node's clock; its content is used until the source confirms it"
+            "the snapshot is dated in the future: check this node's clock; its content is served until the source has been read"
         );
     }
     let instances = content.entries.len();

@@ -1,10 +1,10 @@
-//! An instance in the sealed text: lines that begin with a word.
+//! An instance in the sealed text: lines that begin with a keyword.
 //!
 //! - `document` and the document, then `beside` and what came to the instance beside it: a password that the guest posted,
 //!   answers of dynamic vendor data;
 //! - `copied` and the answers of an unchanged OpenStack, each body once.
 //!
-//! An instance that this version cannot read is left out, and told: the others are good.
+//! An instance that this version cannot read is left out with a warning; the others are read.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -178,11 +178,11 @@ pub(super) fn read(text: &[u8]) -> Vec<Entry> {
         } else if let Some(pages) = line.strip_prefix(COPIED) {
             read_copied(pages).map(Entry::NovaPages)
         } else {
-            Err("it is of a kind that is not known here".to_owned())
+            Err("its kind is unknown to this version".to_owned())
         };
         match entry {
             Ok(entry) => entries.push(entry),
-            Err(problem) => warn!("an instance of the snapshot is left out, and the source brings it anew: {problem}"),
+            Err(problem) => warn!("an instance of the snapshot is left out until the source is read: {problem}"),
         }
     }
     entries

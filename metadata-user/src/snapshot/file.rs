@@ -50,7 +50,7 @@ impl Origin {
             config::Source::Directory { path } => ("directory", path.display().to_string()),
             // Not the endpoints: members come and go, and the cluster has an identity of its own.
             config::Source::Etcd(etcd) => ("etcd", etcd.node_prefix(&etcd.node)),
-            // Nor here: an instance's UUID says whose content it is, whichever endpoint it was asked of.
+            // Nor here: an instance's UUID identifies its content, whichever endpoint it was read from.
             config::Source::Nova(_) => ("nova", String::new()),
         };
         Self { kind: kind.to_owned(), place }
@@ -109,10 +109,10 @@ pub enum Refused {
     /// It is a directory, a link, a device.
     #[error("the snapshot {} is not a regular file: remove it, or correct snapshot.path", .0.display())]
     Kind(PathBuf),
-    /// It belongs to somebody else.
+    /// It belongs to another user.
     #[error(
-        "the snapshot {} belongs to user {owner}: whoever that is may have put it there; remove it, or give it to the \
-         daemon's user",
+        "the snapshot {} belongs to user {owner}: that user may have written it; remove it, or change its owner to \
+         the daemon's user",
         path.display()
     )]
     Owner {
@@ -123,7 +123,7 @@ pub enum Refused {
     },
     /// Others may read or write it.
     #[error(
-        "the snapshot {} is open to other users (mode {mode:04o}): take its mode down to 0600, if nobody has changed it",
+        "the snapshot {} is open to other users (mode {mode:04o}): set its mode to 0600 if its content can be trusted, else remove it",
         path.display()
     )]
     Mode {
@@ -133,20 +133,20 @@ pub enum Refused {
         mode: u32,
     },
     /// It is too large.
-    #[error("the snapshot {} has {bytes} bytes, and at most {LIMIT} are read: that is some other file", path.display())]
+    #[error("the snapshot {} has {bytes} bytes, and at most {LIMIT} are read: check snapshot.path", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// Its size.
         bytes: u64,
     },
-    /// It is something else.
+    /// It is not a snapshot.
     #[error("{} is not a snapshot of metadatad: correct snapshot.path", .0.display())]
     Foreign(PathBuf),
     /// A newer daemon wrote it.
     #[error(
-        "the snapshot {} is of version {found}, from a newer metadatad, and this one knows {VERSION}: start that one again, \
-         or let the source bring the content anew",
+        "the snapshot {} is of version {found}, from a newer metadatad, and this one knows {VERSION}: install that version again, \
+         or let the source supply the content again",
         path.display()
     )]
     Newer {
@@ -157,8 +157,8 @@ pub enum Refused {
     },
     /// An older daemon wrote it.
     #[error(
-        "the snapshot {} is of version {found}, from an older metadatad, and this one knows {VERSION}: the source brings \
-         the content anew",
+        "the snapshot {} is of version {found}, from an older metadatad, and this one knows {VERSION}: the source supplies \
+         the content again",
         path.display()
     )]
     Older {
@@ -168,15 +168,15 @@ pub enum Refused {
         found: u64,
     },
     /// It ends too early.
-    #[error("the snapshot {} is torn: it ends too early, as after a full disk; the source brings the content anew", .0.display())]
+    #[error("the snapshot {} is torn: it ends too early, as after a full disk; the source supplies the content again", .0.display())]
     Torn(PathBuf),
     /// It is not as it was written.
-    #[error("the snapshot {} is damaged or was altered: check the disk; the source brings the content anew", .0.display())]
+    #[error("the snapshot {} is damaged or was altered: check the disk; the source supplies the content again", .0.display())]
     Altered(PathBuf),
     /// It was sealed with another key.
     #[error(
         "the snapshot {} is sealed with the key {found}, and the key here is {expected}: bring the former key back, or let \
-         the source bring the content anew",
+         the source supply the content again",
         path.display()
     )]
     Key {

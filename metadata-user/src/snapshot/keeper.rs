@@ -20,7 +20,7 @@ use crate::state_view::StateView;
 use crate::store::{Changes, Revision, Store};
 use crate::worker::{Stop, Worker};
 
-/// How often it is looked whether the source has read everything: it tells nobody, and that time is well spent waiting.
+/// How often the source's state is polled for a full read, which it does not announce; this also batches writes.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long the last write is waited for: service managers wait 90 seconds for the end of a daemon.
@@ -70,13 +70,13 @@ struct Task {
     on_disk: Option<OnDisk>,
     /// What the file holds.
     written: Revision,
-    /// How often the source had read everything again, and from whom, when that was last written.
+    /// The source's number of full reads and its cluster, as last written.
     confirmed: Option<(u64, Option<String>)>,
 }
 
 impl Task {
     async fn run(mut self, mut changes: Changes, mut stop: Stop) {
-        // What came while the source started.
+        // Changes from while the source started.
         self.look_at_store();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -121,7 +121,7 @@ impl Task {
 
     fn write(&mut self) {
         let began = Instant::now();
-        // The source's revision before the store's content: content may be newer than it says, never older.
+        // The source's revision before the store's content: content may be newer than that revision, never older.
         let source = self.source.get();
         let changes = self.store.revision();
         let instances = self.store.all();
@@ -166,7 +166,7 @@ impl Task {
                 self.pace.failed(began, Instant::now());
                 let path = self.settings.path.display();
                 let problem = format!(
-                    "the snapshot {path} cannot be written: {error}; make room, and its directory writable for the daemon"
+                    "the snapshot {path} cannot be written: {error}; make room on its disk, and its directory writable for the daemon"
                 );
                 if state.error.as_ref().is_none_or(|error| !error.starts_with(&problem)) {
                     warn!("{problem}");
@@ -179,7 +179,7 @@ impl Task {
         self.state.publish(state);
     }
 
-    /// Records that instances went which the file holds still.
+    /// Records the removal of instances that the file still holds.
     fn record_removals(&mut self) {
         let Some(on_disk) = &mut self.on_disk else { return };
         let path = &self.settings.path;
@@ -197,7 +197,7 @@ impl Task {
                 self.on_disk = None;
                 (state.written_at, state.bytes, state.instances) = (None, 0, 0);
                 format!(
-                    "the snapshot was removed, since it held instances that were removed, and that cannot be recorded: \
+                    "the snapshot was removed, since it held removed instances and their removal cannot be recorded: \
                      {error}"
                 )
             }

@@ -1,4 +1,4 @@
-//! When the snapshot is written. Pure: whoever calls brings the time.
+//! When the snapshot is written. Pure: the caller passes the time.
 //!
 //! Promises: a change is written soon, and a steady stream of changes still once per interval; a removal is written at
 //! once; neither takes more of the thread's time than its share.
@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_secs(10);
 pub(super) enum Reason {
     /// Content came or changed.
     Change,
-    /// An instance went, or the source has confirmed everything.
+    /// An instance was removed, or the source has confirmed everything.
     Urgent,
 }
 
@@ -61,7 +61,7 @@ impl Pace {
         Some(rested.map_or(soonest, |rested| rested.max(soonest)))
     }
 
-    /// Tells whether there is something to write.
+    /// Returns whether there is something to write.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }

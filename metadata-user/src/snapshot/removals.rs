@@ -3,9 +3,9 @@
 //!
 //! Promises:
 //! - the file is as large as it can ever have to be from the moment the snapshot is written, so that recording a removal
-//!   overwrites bytes, and takes no space;
-//! - where it cannot be overwritten either, the snapshot goes as a whole: what a guest no longer has never comes back,
-//!   whatever becomes of what others have;
+//!   overwrites bytes and needs no space;
+//! - where it cannot be overwritten either, the snapshot is removed as a whole: removed content never comes back,
+//!   even at the cost of what is kept for other instances;
 //! - it is of one snapshot, by its salt: one that was left by another is ignored.
 //!
 //! The file: a line that names it, a line with the salt, then 16 bytes for each instance that was removed, then zeros.
@@ -29,7 +29,7 @@ const SLOT: usize = 16;
 /// The most bytes that are read: a million removals.
 const LIMIT: u64 = 16 << 20;
 
-/// What became of removals that were to be recorded.
+/// How removals were recorded.
 #[derive(Debug)]
 pub(super) enum Recorded {
     /// They are recorded.
@@ -41,7 +41,7 @@ pub(super) enum Recorded {
 /// The snapshot that is on the disk, as far as removals are concerned.
 #[derive(Clone, Debug)]
 pub(super) struct OnDisk {
-    /// What tells it from any other: the random part of its key.
+    /// Identifies it: the random part of its key.
     pub(super) salt: String,
     /// Its instances.
     pub(super) instances: BTreeSet<InstanceId>,
@@ -50,7 +50,7 @@ pub(super) struct OnDisk {
 }
 
 impl OnDisk {
-    /// Records that none but these instances is left. Returns what became of it, if there was anything to record.
+    /// Records the removal of all instances but these. Returns how, or `None` if there was nothing to record.
     ///
     /// # Errors
     /// If they can neither be recorded, nor the snapshot be removed.

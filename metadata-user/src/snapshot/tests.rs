@@ -67,7 +67,7 @@ fn write(path: &Path, store: &Store) {
     file::write(path, &key(1), header(&source("/docs")), &store.all()).unwrap();
 }
 
-/// What two stores hold, in words that can be compared.
+/// What two stores hold, in a form that can be compared.
 fn content(store: &Store) -> Vec<String> {
     let in_words = |served: &Content| match served {
         Content::Rendered(instance) => {
@@ -312,7 +312,7 @@ fn a_directory_that_cannot_be_written_is_told_once_it_matters() {
     let life = begin(directory.path(), "/docs");
     fs::create_dir_all(directory.path().join("snapshot/in/the/way")).unwrap();
     life.store.put(record(1, "p", &["tap1"]));
-    until("the error is told", || life.state.get().error.is_some());
+    until("the error is reported", || life.state.get().error.is_some());
     assert!(life.state.get().error.as_ref().unwrap().contains("cannot be written"), "{:?}", life.state.get());
     fs::remove_dir_all(directory.path().join("snapshot")).unwrap();
     drop(life.keeper);
@@ -337,7 +337,7 @@ fn a_removal_lasts_though_no_snapshot_can_be_written() {
     let bytes = fs::read(directory.path().join("snapshot")).unwrap();
     life.store.remove(id(1));
     until("it is recorded", || life.state.get().instances == 1);
-    until("that is said", || life.state.get().error.as_ref().is_some_and(|error| error.contains("make room")));
+    until("that is reported", || life.state.get().error.as_ref().is_some_and(|error| error.contains("make room")));
     // One more, before it is tried again to write all of it.
     life.store.put(record(3, "p", &["tap3"]));
     life.store.remove(id(3));
@@ -380,7 +380,9 @@ fn without_a_place_for_removals_the_snapshot_goes() {
     fs::create_dir_all(directory.path().join("snapshot.removed/in/the/way")).unwrap();
     life.store.remove(id(1));
     until("it is gone", || !directory.path().join("snapshot").exists());
-    until("that is said", || life.state.get().error.as_ref().is_some_and(|error| error.contains("was removed, since")));
+    until("that is reported", || {
+        life.state.get().error.as_ref().is_some_and(|error| error.contains("was removed, since"))
+    });
     assert_eq!(life.state.get().written_at, None);
     drop(life.keeper);
     assert!(begin(directory.path(), "/docs").store.is_empty());

@@ -1,19 +1,19 @@
-//! The `nova` source: what an unchanged OpenStack's metadata API answers, for each instance that lives here.
+//! The `nova` source: what an unchanged OpenStack's metadata API answers, for each local instance.
 //!
 //! Promises:
-//! - an instance that an observer knows is read ahead of its guest's first request (`ahead` says what), and again when it
-//!   is older than `refresh_interval`, spread by chance; what changed is swapped in whole, once two reads agree on it;
-//! - what was not read ahead is read when it is first asked for, once, and kept; the guest waits for that, and no other;
-//! - whatever fails, the last good content stays. It goes when no observer knows the instance any more, as soon as Nova
-//!   answers, which could give it again then: a guest that is restarted while Nova is away, or a node, finds its own;
-//! - it goes, too, when Nova has said [`WORDS`] times, [`BETWEEN_WORDS`] apart, in its own words, that there is no such
-//!   instance, and knows another of this node: the same is what it says to a wrong project;
-//! - a posted password is Nova's to take; the copy shows it at once, and Nova's own answer later;
+//! - an instance that an observer reports is prefetched before its guest's first request (`prefetch` lists the paths), and
+//!   refreshed when it is older than `refresh_interval`, with jitter; changes are swapped in whole, once two reads agree;
+//! - a path that was not prefetched is read through on its first request, once, and kept; only that guest waits for it;
+//! - after any failure the last good content stays. It is removed when no observer reports the instance any more, as soon
+//!   as Nova answers and could supply it again: a guest or a node that restarts while Nova is down still has its content;
+//! - it is also removed when Nova has answered 404 for the instance [`NOT_FOUND_CONFIRMATIONS`] times, at least about
+//!   [`CONFIRMATION_INTERVAL`] apart, and knows another instance of this node: a wrong project gets the same answer;
+//! - Nova decides whether a posted password is accepted; the kept pages show it at once, and Nova's own answer later;
 //! - a wrong secret, an instance that Nova does not know and a Nova that is down are three different states.
 //!
-//! Left out: who lives here (`facts`), and how long a guest waits (`http`).
+//! Left out: which instances are local (`facts`), and how long a guest waits (`http`).
 //!
-//! It has a thread of its own: nothing here is on the way of an answer that is kept.
+//! It has a thread of its own: answers from kept content do not depend on it.
 
 mod client;
 mod endpoints;
@@ -50,31 +50,31 @@ use client::{Client, NovaError, Requester};
 use local_instance::{InstanceState, InstanceTask};
 use refresh::Pages;
 
-/// How often Nova must say that there is no such instance until its content goes.
-const WORDS: u32 = 3;
-/// How long after such a word Nova is asked again.
-const BETWEEN_WORDS: Duration = Duration::from_secs(5);
-/// How many others are asked for before Nova's word is taken that an instance is not there.
+/// Number of 404 answers for an instance after which its content is removed.
+const NOT_FOUND_CONFIRMATIONS: u32 = 3;
+/// Delay after the first such answer until Nova is asked again; it grows with each.
+const CONFIRMATION_INTERVAL: Duration = Duration::from_secs(5);
+/// Number of other instances that Nova is asked for before its 404 for an instance is believed.
 const COMPARED: usize = 3;
-/// The longest time until an unknown instance is looked for again: it may be about to be made.
+/// Longest delay until Nova is asked again for an unknown instance: it may be about to be created.
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(60);
-/// How long after a failure an instance is read again. The endpoints' own rests keep that cheap.
+/// Delay after a failure until an instance is read again. The endpoints' own back-off keeps that cheap.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Waits between reads that do not agree: Nova's workers have a cache each.
 const UNSETTLED: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(10)];
-/// How long observers get after the first word of any until content of instances that nobody knows goes.
-const SETTLED: Duration = Duration::from_secs(30);
-/// The same where no observer has said anything: nobody may live here.
-const UNHEARD: Duration = Duration::from_secs(600);
+/// Time from the first report of any observer until content of instances that no observer reports is removed.
+const GRACE: Duration = Duration::from_secs(30);
+/// The same where no observer has reported anything: the node may have no instances.
+const GRACE_WITHOUT_OBSERVERS: Duration = Duration::from_secs(600);
 
 /// Why the source cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum NovaStartError {
-    /// No thread can be had.
+    /// No thread can be started.
     #[error("starting the source's thread")]
     Thread(#[from] io::Error),
-    /// The secret cannot be had.
+    /// The secret cannot be read.
     #[error("reading source.nova.shared_secret_file")]
     Secret(#[from] SecretError),
     /// TLS cannot be set up.
@@ -82,7 +82,7 @@ pub enum NovaStartError {
     Tls(#[from] TlsError),
 }
 
-/// Reads what the configuration names, as a start does.
+/// Reads the files that the configuration names, as [`Nova::start`] does.
 pub(super) fn check(settings: &config::nova::Nova) -> Result<(), NovaStartError> {
     Secret::read(&settings.shared_secret_file)?;
     if settings.endpoints.iter().any(|url| url.tls) {
@@ -121,7 +121,7 @@ impl Nova {
             store,
             client,
             refresh: settings.refresh_interval,
-            residents: Mutex::default(),
+            tasks: Mutex::default(),
             leaving: Mutex::default(),
             left: Notify::new(),
             view: state.clone(),
@@ -137,7 +137,7 @@ impl Nova {
         Ok(Self { state, origin, _worker: worker })
     }
 
-    /// Returns where guests' requests ask for what was not read ahead.
+    /// Returns the handle by which guests' requests read paths that were not prefetched.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin.clone()
@@ -164,14 +164,14 @@ struct Shared {
     store: Arc<Store>,
     client: Client,
     refresh: Duration,
-    residents: Mutex<HashMap<InstanceId, Arc<InstanceTask>>>,
-    /// Instances that do not live here, and may have content still.
+    tasks: Mutex<HashMap<InstanceId, Arc<InstanceTask>>>,
+    /// Instances that are no longer local and may still have content.
     leaving: Mutex<BTreeSet<InstanceId>>,
-    /// There are such.
+    /// Signals an addition to `leaving`.
     left: Notify,
     view: SourceView,
     synced: Mutex<Synced>,
-    /// An instance's first read has come to some end.
+    /// Signals that an attempt to read an instance has ended.
     moved: Notify,
 }
 
@@ -189,9 +189,9 @@ async fn run(shared: Arc<Shared>, facts: Facts, mut asks: mpsc::Receiver<Ask>, f
     tokio::spawn(Arc::clone(&shared).sweep());
     tokio::spawn(Arc::clone(&shared).look_after());
     let mut first_scan = Some(first_scan);
-    // What an earlier daemon kept of instances that are gone.
-    let heard = !shared.lock().is_empty();
-    let mut settle_at = Some(Instant::now() + if heard { SETTLED } else { UNHEARD });
+    // Restored content of instances that are gone is removed then.
+    let is_reported = !shared.lock().is_empty();
+    let mut settle_at = Some(Instant::now() + if is_reported { GRACE } else { GRACE_WITHOUT_OBSERVERS });
     loop {
         if first_scan.is_some() && shared.is_through() {
             first_scan = None;
@@ -203,7 +203,7 @@ async fn run(shared: Arc<Shared>, facts: Facts, mut asks: mpsc::Receiver<Ask>, f
                 }
                 while changes.try_recv().is_ok() {}
                 shared.follow(&facts);
-                settle_at = settle_at.map(|at| at.min(Instant::now() + SETTLED));
+                settle_at = settle_at.map(|at| at.min(Instant::now() + GRACE));
             }
             Some(ask) = asks.recv() => shared.ask(ask),
             () = shared.moved.notified() => {}
@@ -217,16 +217,16 @@ async fn run(shared: Arc<Shared>, facts: Facts, mut asks: mpsc::Receiver<Ask>, f
 }
 
 impl Shared {
-    /// Takes in who lives here.
+    /// Starts and ends tasks so that there is one for each local instance.
     fn follow(self: &Arc<Self>, facts: &Facts) {
         let here = facts.local_instances();
-        let mut residents = self.lock();
+        let mut tasks = self.lock();
         let mut gone = Vec::new();
-        residents.retain(|id, resident| {
+        tasks.retain(|id, task| {
             let stays = here.contains_key(id);
             if !stays {
-                info!(instance = %id, "an instance does not live here any more");
-                resident.go();
+                info!(instance = %id, "the instance is no longer on this node");
+                task.mark_gone();
                 gone.push(*id);
             }
             stays
@@ -236,18 +236,18 @@ impl Shared {
             let address = fact.addresses.iter().find(|address| address.is_ipv4()).or(fact.addresses.first()).copied();
             let project = fact.project.filter(client::can_be_sent);
             let who = project.map(|project| Requester { instance: id, project, address });
-            match residents.get(&id) {
-                Some(resident) => resident.is(who),
+            match tasks.get(&id) {
+                Some(task) => task.set_requester(who),
                 None => {
-                    let resident = Arc::new(InstanceTask::new(who));
-                    residents.insert(id, Arc::clone(&resident));
-                    tokio::spawn(Arc::clone(self).keep_current(id, resident));
+                    let task = Arc::new(InstanceTask::new(who));
+                    tasks.insert(id, Arc::clone(&task));
+                    tokio::spawn(Arc::clone(self).keep_current(id, task));
                 }
             }
         }
     }
 
-    /// These do not live here, but for those that do when that is looked at.
+    /// Queues instances for the removal of their content, unless they are local again by then.
     fn leave(&self, ids: Vec<InstanceId>) {
         if !ids.is_empty() {
             self.lock_leaving().extend(ids);
@@ -255,8 +255,8 @@ impl Shared {
         }
     }
 
-    /// Removes the content of instances that do not live here, once Nova could give it again: until then it is all that a
-    /// guest has that comes back.
+    /// Removes the content of instances that are no longer local, once Nova answers and could supply it again: until then
+    /// it is all that a returning guest has.
     async fn sweep(self: Arc<Self>) {
         loop {
             self.left.notified().await;
@@ -267,7 +267,10 @@ impl Shared {
                 if self.client.answers(one).await {
                     leaving.retain(|id| !self.lock().contains_key(id) && self.store.remove(*id));
                     if !leaving.is_empty() {
-                        info!(instances = leaving.len(), "content of instances that do not live here is removed");
+                        info!(
+                            instances = leaving.len(),
+                            "content of instances that are no longer on this node is removed"
+                        );
                     }
                 } else {
                     self.lock_leaving().extend(leaving);
@@ -278,7 +281,7 @@ impl Shared {
         }
     }
 
-    /// Notices the return of endpoints that failed, which the next request might do only minutes later.
+    /// Probes endpoints that failed, so that their return does not go unnoticed until the next request.
     async fn look_after(self: Arc<Self>) {
         loop {
             tokio::time::sleep(spread(AGAIN)).await;
@@ -291,54 +294,58 @@ impl Shared {
         }
     }
 
-    /// Reads an instance again and again, as long as it lives here.
-    async fn keep_current(self: Arc<Self>, id: InstanceId, resident: Arc<InstanceTask>) {
-        while !resident.is_gone() {
-            let state = match resident.who() {
+    /// Refreshes an instance as long as it is local.
+    async fn keep_current(self: Arc<Self>, id: InstanceId, task: Arc<InstanceTask>) {
+        while !task.is_gone() {
+            let state = match task.requester() {
                 None => InstanceState::WithoutProject,
-                Some(who) => match self.read(&who, &resident).await {
+                Some(who) => match self.read(&who, &task).await {
                     Ok(()) => InstanceState::Current,
-                    Err(NovaError::Unknown) => match resident.state() {
+                    Err(NovaError::Unknown) => match task.state() {
                         InstanceState::Unknown(times) => InstanceState::Unknown(times.saturating_add(1)),
                         _ => InstanceState::Unknown(1),
                     },
                     Err(NovaError::Unavailable | NovaError::Crash | NovaError::Broken) => InstanceState::Unavailable,
                 },
             };
-            if resident.is_gone() {
+            if task.is_gone() {
                 return;
             }
-            if matches!(state, InstanceState::Unknown(times) if times >= WORDS) && self.store.served(id).is_some() {
-                let is_word = self.knows_another(id).await;
-                if resident.is_gone() {
+            if matches!(state, InstanceState::Unknown(times) if times >= NOT_FOUND_CONFIRMATIONS)
+                && self.store.served(id).is_some()
+            {
+                let is_confirmed = self.knows_another(id).await;
+                if task.is_gone() {
                     return;
                 }
-                if is_word && self.store.remove(id) {
+                if is_confirmed && self.store.remove(id) {
                     warn!(instance = %id, "Nova does not know the instance any more: its content is removed");
                 }
             }
-            resident.stands(state.clone());
+            task.set_state(state.clone());
             self.moved.notify_one();
             self.publish();
             let delay = match state {
                 InstanceState::Current | InstanceState::New => self.refresh,
                 InstanceState::Unavailable => AGAIN,
-                InstanceState::Unknown(times) => BETWEEN_WORDS.saturating_mul(times).min(LONGEST_UNKNOWN),
-                // Its change is told.
+                InstanceState::Unknown(times) => CONFIRMATION_INTERVAL.saturating_mul(times).min(LONGEST_UNKNOWN),
+                // `changed` is notified when the project becomes known.
                 InstanceState::WithoutProject => LONGEST_UNKNOWN,
             };
-            let changed = tokio::time::timeout(spread(delay), resident.changed.notified());
+            let changed = tokio::time::timeout(spread(delay), task.changed.notified());
             let _ = changed.await;
         }
     }
 
-    /// Tells whether Nova knows some other instance that lives here, or there is none to compare with. One that has lost
-    /// its database, or does not take instances' ids from headers any more, says of all that they do not exist.
+    /// Returns whether Nova knows another local instance, or there is none to compare with. A Nova that has lost its
+    /// database, or no longer reads the instance from the headers, answers 404 for every instance.
     async fn knows_another(&self, id: InstanceId) -> bool {
         let mut others: Vec<_> = {
-            let residents = self.lock();
-            let others = residents.iter().filter(|(other, _)| **other != id);
-            others.filter_map(|(_, other)| Some((other.state() != InstanceState::Current, other.who()?))).collect()
+            let tasks = self.lock();
+            let others = tasks.iter().filter(|(other, _)| **other != id);
+            others
+                .filter_map(|(_, other)| Some((other.state() != InstanceState::Current, other.requester()?)))
+                .collect()
         };
         others.sort_unstable_by_key(|(is_doubtful, who)| (*is_doubtful, who.instance));
         for (_, who) in others.iter().take(COMPARED) {
@@ -350,18 +357,18 @@ impl Shared {
     }
 
     /// Reads all of an instance and puts it into the store, whole.
-    async fn read(&self, who: &Requester, resident: &InstanceTask) -> Result<(), NovaError> {
+    async fn read(&self, who: &Requester, task: &InstanceTask) -> Result<(), NovaError> {
         let old = self.store.nova_pages(who.instance);
         if old.is_none() {
-            // The guest can begin; what it asks for before the rest is there is read for it.
+            // The guest can begin: paths that are not prefetched yet are read through.
             let first = refresh::first(&self.client, who).await?;
-            self.put(who, resident, first);
+            self.put(who, task, first);
             self.publish();
         }
         let mut last: Option<Pages> = None;
         for wait in UNSETTLED {
             tokio::time::sleep(wait).await;
-            let pages = refresh::whole(&self.client, who, &resident.kept(), old.as_deref()).await?;
+            let pages = refresh::whole(&self.client, who, &task.kept(), old.as_deref()).await?;
             let as_before = old.as_ref().is_none_or(|old| {
                 let old: Pages = old.pages().map(|(path, page)| (path.to_owned(), page.clone())).collect();
                 refresh::agree(&old, &pages)
@@ -373,25 +380,25 @@ impl Shared {
             }
         }
         if let Some(pages) = last {
-            self.put(who, resident, pages);
+            self.put(who, task, pages);
         }
         Ok(())
     }
 
     /// Puts pages into the store, with those that were read for the guest meanwhile.
-    fn put(&self, who: &Requester, resident: &InstanceTask, mut pages: Pages) {
-        if resident.is_gone() || resident.who().is_none_or(|now| now.project != who.project) {
+    fn put(&self, who: &Requester, task: &InstanceTask, mut pages: Pages) {
+        if task.is_gone() || task.requester().is_none_or(|now| now.project != who.project) {
             return;
         }
         if let Some(now) = self.store.nova_pages(who.instance) {
-            for path in resident.kept() {
+            for path in task.kept() {
                 if let Some(page) = now.page(&path).filter(|_| !pages.contains_key(&path)) {
                     pages.insert(path, page.clone());
                 }
             }
         }
         let mut copied = NovaPages::new(who.instance, pages);
-        if let Some(password) = resident.fresh_password().filter(|_| copied.password().is_empty()) {
+        if let Some(password) = task.fresh_password().filter(|_| copied.password().is_empty()) {
             copied = copied.with_password(&password);
         }
         self.keep(copied);
@@ -403,18 +410,18 @@ impl Shared {
         }
     }
 
-    /// Tells whether each instance was read, or cannot be.
+    /// Returns whether a read of each instance has succeeded or failed.
     fn is_through(&self) -> bool {
-        self.lock().values().all(|resident| resident.state() != InstanceState::New)
+        self.lock().values().all(|task| task.state() != InstanceState::New)
     }
 
     fn publish(&self) {
         let mut broken = Vec::new();
         let mut is_current = true;
         {
-            let residents = self.lock();
-            for (id, resident) in residents.iter() {
-                let state = resident.state();
+            let tasks = self.lock();
+            for (id, task) in tasks.iter() {
+                let state = task.state();
                 is_current &= state == InstanceState::Current;
                 if let Some(problem) = problem(&state) {
                     let serves_last_good = self.store.nova_pages(*id).is_some();
@@ -451,7 +458,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<InstanceTask>>> {
-        self.residents.lock()
+        self.tasks.lock()
     }
 
     fn lock_leaving(&self) -> MutexGuard<'_, BTreeSet<InstanceId>> {
@@ -480,7 +487,7 @@ fn problem(state: &InstanceState) -> Option<String> {
     }
 }
 
-/// Returns a duration that is shorter by up to a fifth, by chance.
+/// Returns the duration, shortened at random by up to a fifth.
 fn spread(duration: Duration) -> Duration {
     backoff::shorter(duration, 20, backoff::random())
 }

@@ -1,11 +1,11 @@
 //! Asks Nova for one instance's pages, as Neutron's agents do.
 //!
 //! Promises:
-//! - what counts as Nova's word is only what Nova says: status 200, or 404 in its own words; anything else is a failure of
+//! - only status 200, or 404 with Nova's own body, counts as an answer of Nova; anything else is a failure of
 //!   the endpoint, and the next one is asked;
-//! - a path on which Nova crashes, or that something before Nova refuses, is told from a Nova that is down by asking for
+//! - a path on which Nova crashes, or that something before Nova refuses, is distinguished from a Nova that is down by asking for
 //!   a page that every instance has: no guest's path takes an endpoint away from others;
-//! - a crash is Nova's word on a path of the EC2 tree only if it crashes twice, and only where nothing is known;
+//! - a crash counts as 404 for a path of the EC2 tree only if it crashes twice, and only where nothing is known;
 //! - requests in flight are bounded, in turn by who waited longest, with places of their own for those that a guest
 //!   waits for;
 //! - nothing of the secret leaves but signatures.
@@ -35,10 +35,10 @@ const BODY_LIMIT: usize = 16 << 20;
 /// Longest project, as in Nova's database.
 const LONGEST_PROJECT: usize = 255;
 
-/// What Nova says to a signature that is not of its secret.
+/// Body of Nova's answer to a signature that was made with another secret.
 const WRONG_SECRET: &str = "Invalid proxy request signature.";
 
-/// Whom is asked for.
+/// The instance that a request to Nova is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Requester {
     pub(super) instance: InstanceId,
@@ -47,16 +47,16 @@ pub(super) struct Requester {
     pub(super) address: Option<IpAddr>,
 }
 
-/// For whom is asked: decides who has to wait.
+/// What a request to Nova is for: decides which ones wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// Ahead of time.
+    /// Prefetch and refresh.
     Background,
     /// A guest waits.
     Guest,
 }
 
-/// Nova says nothing of use.
+/// Why there is no usable answer from Nova.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NovaError {
     /// No endpoint answers, or all refuse the signature.
@@ -65,7 +65,7 @@ pub(super) enum NovaError {
     Unknown,
     /// Nova crashes on this path alone, again and again.
     Crash,
-    /// There is no answer of Nova's for this path alone.
+    /// Nova gives no valid answer for this path alone.
     Broken,
 }
 
@@ -102,7 +102,7 @@ impl Client {
             page => page?,
         };
         if !page.is_found() && urgency == Urgency::Guest {
-            // Nova says the same of an instance that it does not know.
+            // Nova answers the same for an instance that it does not know.
             self.look(who, PROOF, urgency).await?;
         }
         Ok(page)
@@ -131,7 +131,7 @@ impl Client {
         Err(NovaError::Unavailable)
     }
 
-    /// Tells whether Nova answers and takes the signature, whatever it says of the instance.
+    /// Returns whether Nova answers and takes the signature, whatever it says of the instance.
     pub(super) async fn answers(&self, instance: InstanceId) -> bool {
         // The signature is looked at before the project.
         let who = Requester { instance, project: "unknown".into(), address: None };
@@ -146,7 +146,7 @@ impl Client {
         for endpoint in &rested {
             let _places = self.places(Urgency::Background).await;
             match self.ask(*endpoint, &who, Method::GET, PROOF, None).await {
-                Ok(answer) if read(&answer).is_some() => self.endpoints.is_well(*endpoint),
+                Ok(answer) if read(&answer).is_some() => self.endpoints.mark_healthy(*endpoint),
                 Ok(answer) => self.refused(*endpoint, &answer),
                 Err(error) => self.failed(*endpoint, EndpointFailure::Down, error_text::chain(&error)),
             }
@@ -154,7 +154,7 @@ impl Client {
         !rested.is_empty()
     }
 
-    /// Tells whether Nova knows the instance.
+    /// Returns whether Nova knows the instance.
     pub(super) async fn knows(&self, who: &Requester) -> bool {
         self.look(who, PROOF, Urgency::Background).await.is_ok()
     }
@@ -174,7 +174,7 @@ impl Client {
                         });
                     }
                     404 if answer.body() == NOT_FOUND_TEXT => return Err(NovaError::Unknown),
-                    // Nova's database, or what stands before Nova, may dislike what this guest posts.
+                    // Nova's database, or a proxy before Nova, may reject what this guest posts.
                     _ if !is_about_secret(&answer) && self.is_known(endpoint, who, path).await => {
                         self.endpoints.answered(endpoint);
                         return Err(NovaError::Broken);
@@ -198,13 +198,13 @@ impl Client {
         Err(NovaError::Unavailable)
     }
 
-    /// Tells whether the endpoint answers for the instance, so that only `path` is broken.
+    /// Returns whether the endpoint answers for the instance, so that only `path` is broken.
     async fn is_known(&self, endpoint: usize, who: &Requester, path: &str) -> bool {
         let asked = path != PROOF;
         asked && self.ask(endpoint, who, Method::GET, PROOF, None).await.is_ok_and(|answer| read(&answer).is_some())
     }
 
-    /// Tells a crash of Nova on one path from anything else that keeps it from answering for that path at present: a
+    /// Tells a crash of Nova on one path from anything else that keeps it from answering for that path now: a
     /// worker that is restarted looks like a crash, once.
     async fn only_here(&self, endpoint: usize, who: &Requester, path: &str, may_be_crash: bool) -> NovaError {
         self.endpoints.answered(endpoint);
@@ -256,12 +256,12 @@ impl Client {
                 "refuses the signature: the shared secret does not match".to_owned(),
             );
         }
-        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let words: String = words.chars().take(120).collect();
+        let excerpt = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let excerpt: String = excerpt.chars().take(120).collect();
         self.failed(
             endpoint,
             EndpointFailure::Down,
-            format!("answered {}, which is not Nova's: {words}", answer.status()),
+            format!("answered {}, which is not an answer of Nova: {excerpt}", answer.status()),
         );
     }
 
@@ -279,13 +279,13 @@ impl Client {
     }
 }
 
-/// Tells whether a project can be named in a header.
+/// Returns whether a project can be named in a header.
 pub(super) fn can_be_sent(project: &ProjectId) -> bool {
     let project = project.to_string();
     !project.is_empty() && project.len() <= LONGEST_PROJECT && project.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Returns Nova's word, if it is.
+/// Returns the page if the answer is Nova's own.
 fn read(answer: &Response<Bytes>) -> Option<Page> {
     match answer.status().as_u16() {
         200 => {
@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_novas_own_words_count() {
+    fn only_novas_own_answers_count() {
         let answer = |status: u16, body: &'static str| {
             Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap()
         };

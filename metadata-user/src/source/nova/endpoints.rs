@@ -1,8 +1,8 @@
 //! Nova's endpoints and their health.
 //!
-//! Promises: all requests go to one endpoint as long as it answers, then to the next in the configuration's order; one
-//! that failed rests, the longer the more often it did, and is tried again after that, needed or not. Which is the
-//! first is up to chance, so that the nodes of a cloud spread.
+//! Promises: all requests go to one endpoint as long as it answers, then to the next in the order of the configuration. An
+//! endpoint that failed is left out for a time that grows with each failure, then probed whether needed or not. The first
+//! one is chosen at random, which spreads the nodes of a cloud.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 /// How long an endpoint that failed rests.
 const RESTS: Backoff = Backoff::new(REST, LONGEST_REST, 25);
 
-/// How an endpoint failed.
+/// The kind of an endpoint's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EndpointFailure {
     /// It refuses the signature.
@@ -69,28 +69,28 @@ impl Endpoints {
         &self.urls[index]
     }
 
-    /// Returns those that do not rest, in the order in which they are to be tried.
+    /// Returns the endpoints that are not backing off, in the order in which they are to be tried.
     pub(super) fn awake(&self) -> Vec<usize> {
         let (table, now) = (self.lock(), Instant::now());
         let order = (0..self.urls.len()).map(|step| (table.preferred + step) % self.urls.len());
         order.filter(|index| table.health[*index].failing.as_ref().is_none_or(|failing| failing.until <= now)).collect()
     }
 
-    /// Returns those that failed, and have rested since.
+    /// Returns the endpoints that failed and may be tried again.
     pub(super) fn rested(&self) -> Vec<usize> {
         let (table, now) = (self.lock(), Instant::now());
         let has_rested = |health: &Health| health.failing.as_ref().is_some_and(|failing| failing.until <= now);
         (0..self.urls.len()).filter(|index| has_rested(&table.health[*index])).collect()
     }
 
-    /// The endpoint answered, and is the one to ask from here on.
+    /// Records that the endpoint answered, and prefers it from now on.
     pub(super) fn answered(&self, index: usize) {
         self.lock().preferred = index;
-        self.is_well(index);
+        self.mark_healthy(index);
     }
 
-    /// The endpoint answered.
-    pub(super) fn is_well(&self, index: usize) {
+    /// Records that the endpoint answered; which one is preferred does not change.
+    pub(super) fn mark_healthy(&self, index: usize) {
         let mut table = self.lock();
         let health = &mut table.health[index];
         health.answered_at = Some(SystemTime::now());

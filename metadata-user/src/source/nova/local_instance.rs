@@ -1,4 +1,4 @@
-//! One instance that lives here, and what is going on for it.
+//! The state of one local instance: its requester, what was read, and the requests of its guest that wait for Nova.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -25,18 +25,18 @@ const AT_A_TIME: usize = 1;
 /// How long a posted password counts, though Nova does not show it yet: its cache lasts 15 s by default.
 pub(super) const POSTED: Duration = Duration::from_secs(60);
 
-/// How an instance is doing.
+/// Result of the last attempt to read an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InstanceState {
     /// Not read yet.
     New,
     /// Read.
     Current,
-    /// Nova cannot be asked.
+    /// Nova does not answer, or not for this instance.
     Unavailable,
-    /// Nova says 404, so many times.
+    /// Nova answered 404, this many times in a row.
     Unknown(u32),
-    /// No observer knows its project.
+    /// No observer reports its project.
     WithoutProject,
 }
 
@@ -91,7 +91,7 @@ impl Allowance {
 pub(super) enum Turn {
     /// Read it.
     Read,
-    /// Somebody reads it.
+    /// It is being read already.
     Wait,
     /// It asked for too many.
     Refuse,
@@ -113,12 +113,12 @@ impl InstanceTask {
         Self { inner: Mutex::new(inner), changed: Notify::new(), turns: Semaphore::new(AT_A_TIME) }
     }
 
-    pub(super) fn who(&self) -> Option<Requester> {
+    pub(super) fn requester(&self) -> Option<Requester> {
         self.lock().who.clone()
     }
 
-    /// Takes in what the facts say now.
-    pub(super) fn is(&self, who: Option<Requester>) {
+    /// Sets the requester, and has the instance read again if it differs.
+    pub(super) fn set_requester(&self, who: Option<Requester>) {
         let mut inner = self.lock();
         if inner.who != who {
             inner.who = who;
@@ -127,8 +127,8 @@ impl InstanceTask {
         }
     }
 
-    /// It lives here no longer: nothing of it is to be kept from here on.
-    pub(super) fn go(&self) {
+    /// Records that the instance is no longer local: nothing of it is kept from now on.
+    pub(super) fn mark_gone(&self) {
         let mut inner = self.lock();
         inner.gone = true;
         inner.waiting.clear();
@@ -142,7 +142,8 @@ impl InstanceTask {
         self.lock().state.clone()
     }
 
-    pub(super) fn stands(&self, state: InstanceState) {
+    /// Records the result of an attempt to read the instance.
+    pub(super) fn set_state(&self, state: InstanceState) {
         let mut inner = self.lock();
         if state == InstanceState::Current {
             inner.read_at = Some(Instant::now());
@@ -171,7 +172,7 @@ impl InstanceTask {
         Turn::Read
     }
 
-    /// Tells whether the guest may post a password now.
+    /// Returns whether the guest may post a password now.
     pub(super) fn may_post(&self) -> bool {
         self.lock().posts.take()
     }
@@ -182,10 +183,10 @@ impl InstanceTask {
         self.turns.acquire().await.ok()
     }
 
-    /// Tells those who wait for a page.
-    pub(super) fn tell(&self, path: &str, outcome: Outcome) {
+    /// Ends the read of a page: everyone who waits for it gets the outcome.
+    pub(super) fn finish(&self, path: &str, outcome: Outcome) {
         for done in self.lock().waiting.remove(path).into_iter().flatten() {
-            // Whoever went does not want to know.
+            // The receiver is gone if its guest has disconnected.
             let _ = done.send(outcome);
         }
     }
@@ -225,37 +226,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn endless_paths_are_bounded_and_equal_ones_are_one() {
-        let resident = InstanceTask::new(None);
-        let ask = |path: &str| resident.ask(path, oneshot::channel().0);
+        let task = InstanceTask::new(None);
+        let ask = |path: &str| task.ask(path, oneshot::channel().0);
         assert_eq!((ask("a"), ask("a")), (Turn::Read, Turn::Wait));
         let read = (0..600).filter(|number| ask(&format!("x{number}")) == Turn::Read).count();
         assert_eq!(read, 511);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!([ask("y1"), ask("y2"), ask("y3")], [Turn::Read, Turn::Read, Turn::Refuse]);
-        let room = (0..262).filter_map(|number| resident.keep(&format!("x{number}"))).collect::<Vec<_>>();
-        assert_eq!((room.len(), room[0].as_str(), resident.kept().len()), (6, "x0", KEPT));
-        assert_eq!(resident.keep("x261"), None);
+        let room = (0..262).filter_map(|number| task.keep(&format!("x{number}"))).collect::<Vec<_>>();
+        assert_eq!((room.len(), room[0].as_str(), task.kept().len()), (6, "x0", KEPT));
+        assert_eq!(task.keep("x261"), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn passwords_are_bounded_and_those_who_left_are_forgotten() {
-        let resident = InstanceTask::new(None);
-        assert_eq!((0..100).filter(|_| resident.may_post()).count(), 8);
+    async fn passwords_are_bounded_and_disconnected_requests_are_forgotten() {
+        let task = InstanceTask::new(None);
+        assert_eq!((0..100).filter(|_| task.may_post()).count(), 8);
         tokio::time::advance(BETWEEN_POSTS).await;
-        assert_eq!((resident.may_post(), resident.may_post()), (true, false));
+        assert_eq!((task.may_post(), task.may_post()), (true, false));
         for _ in 0..1000 {
-            resident.ask("a", oneshot::channel().0);
+            task.ask("a", oneshot::channel().0);
         }
-        assert!(resident.lock().waiting["a"].len() <= 1);
+        assert!(task.lock().waiting["a"].len() <= 1);
     }
 
     #[tokio::test]
-    async fn all_who_wait_for_a_page_are_told() {
-        let resident = InstanceTask::new(None);
+    async fn all_who_wait_for_a_page_get_its_outcome() {
+        let task = InstanceTask::new(None);
         let (first, second) = (oneshot::channel(), oneshot::channel());
-        resident.ask("a", first.0);
-        resident.ask("a", second.0);
-        resident.tell("a", Outcome::Fetched);
+        task.ask("a", first.0);
+        task.ask("a", second.0);
+        task.finish("a", Outcome::Fetched);
         assert_eq!((first.1.await, second.1.await), (Ok(Outcome::Fetched), Ok(Outcome::Fetched)));
     }
 }

@@ -83,13 +83,13 @@ pub(super) fn listed(path: &str, listing: &[u8]) -> Vec<String> {
     names.chain(unlisted).map(|name| format!("{path}/{name}")).collect()
 }
 
-/// Tells whether a path of the EC2 tree is a listing, given the listing that names it.
+/// Returns whether a path of the EC2 tree is a listing, given the listing that names it.
 pub(super) fn is_listing(path: &str, listing: &[u8]) -> bool {
     let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
     above.ends_with("/public-keys") || lines(listing).any(|line| line.strip_suffix('/') == Some(name))
 }
 
-/// Tells whether a page may differ at every look, with nothing changed.
+/// Returns whether a page may differ at every look, with nothing changed.
 pub(super) fn is_dynamic(path: &str) -> bool {
     path.ends_with(DYNAMIC)
 }

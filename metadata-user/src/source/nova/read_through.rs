@@ -1,7 +1,7 @@
-//! What guests' own requests make the source do: pages that were not read ahead, and posted passwords.
+//! Requests of guests that need Nova: pages that were not prefetched, and posted passwords.
 //!
 //! Promises: a page is read once for all that wait for it, and kept; Nova decides on a password, and the copy shows it at
-//! once. Left out: how much one guest may ask for (`resident`).
+//! once. Left out: how much one guest may ask for (`local_instance`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,26 +22,26 @@ impl Shared {
     /// Takes a guest's request on.
     pub(super) fn ask(self: &Arc<Self>, ask: Ask) {
         let Ask { instance, want, done } = ask;
-        let Some(resident) = self.lock().get(&instance).cloned() else { return };
-        let Some(who) = resident.who() else { return };
+        let Some(task) = self.lock().get(&instance).cloned() else { return };
+        let Some(who) = task.requester() else { return };
         let shared = Arc::clone(self);
         match want {
-            Want::Page(path) => match resident.ask(&path, done) {
-                Turn::Read => drop(tokio::spawn(async move { shared.read_through(&who, &resident, &path).await })),
+            Want::Page(path) => match task.ask(&path, done) {
+                Turn::Read => drop(tokio::spawn(async move { shared.read_through(&who, &task, &path).await })),
                 Turn::Wait => {}
                 Turn::Refuse => debug!(%instance, path, "a guest asks for too many paths: refused"),
             },
-            Want::Password { .. } if !resident.may_post() => {
+            Want::Password { .. } if !task.may_post() => {
                 debug!(%instance, "a guest posts too many passwords: refused");
             }
             Want::Password { path, password } => drop(tokio::spawn(async move {
-                let _turn = resident.turn().await;
+                let _turn = task.turn().await;
                 let outcome = match shared.client.post(&who, &path, &password).await {
                     Ok(written) => {
                         if written == Written::Kept {
-                            resident.posted(password.clone());
+                            task.posted(password.clone());
                         }
-                        shared.follow_password(&who, &resident, &password, written);
+                        shared.follow_password(&who, &task, &password, written);
                         Outcome::Posted(written)
                     }
                     Err(_) => Outcome::Unavailable,
@@ -57,11 +57,11 @@ impl Shared {
     fn follow_password(
         self: &Arc<Self>,
         who: &Requester,
-        resident: &Arc<InstanceTask>,
+        task: &Arc<InstanceTask>,
         password: &Password,
         written: Written,
     ) {
-        if resident.is_gone() {
+        if task.is_gone() {
             return;
         }
         if written == Written::Kept
@@ -71,44 +71,44 @@ impl Shared {
         }
         match written {
             Written::Kept => {
-                let resident = Arc::clone(resident);
+                let task = Arc::clone(task);
                 tokio::spawn(async move {
                     tokio::time::sleep(FRESH).await;
-                    resident.changed.notify_one();
+                    task.changed.notify_one();
                 });
             }
-            Written::Exists => resident.changed.notify_one(),
+            Written::Exists => task.changed.notify_one(),
             Written::TooLarge | Written::Unavailable => {}
         }
     }
 
-    async fn read_through(&self, who: &Requester, resident: &InstanceTask, path: &str) {
-        let turn = resident.turn().await;
+    async fn read_through(&self, who: &Requester, task: &InstanceTask, path: &str) {
+        let turn = task.turn().await;
         let read = self.client.page(who, path, Urgency::Guest).await;
         drop(turn);
         let outcome = match read {
-            Ok(page) if !resident.is_gone() => self.keep_page(who, resident, path, page),
+            Ok(page) if !task.is_gone() => self.keep_page(who, task, path, page),
             _ => Outcome::Unavailable,
         };
-        resident.tell(path, outcome);
+        task.finish(path, outcome);
         self.publish();
     }
 
-    fn keep_page(&self, who: &Requester, resident: &InstanceTask, path: &str, page: Page) -> Outcome {
+    fn keep_page(&self, who: &Requester, task: &InstanceTask, path: &str, page: Page) -> Outcome {
         let Some(now) = self.store.nova_pages(who.instance) else {
             return Outcome::Unavailable;
         };
         let is_found = page.is_found();
-        let room = resident.keep(path);
+        let room = task.keep(path);
         let pages = now.pages().filter(|(known, _)| Some(*known) != room.as_deref() && *known != path);
         let pages = pages.map(|(path, page)| (path.to_owned(), page.clone()));
         let mut copied = NovaPages::new(who.instance, pages.chain([(path.to_owned(), page)]));
-        if let Some(password) = resident.fresh_password() {
+        if let Some(password) = task.fresh_password() {
             copied = copied.with_password(&password);
         }
         self.keep(copied);
-        if is_found && resident.age().is_some_and(|age| age > FRESH) {
-            resident.changed.notify_one();
+        if is_found && task.age().is_some_and(|age| age > FRESH) {
+            task.changed.notify_one();
         }
         Outcome::Fetched
     }

@@ -55,15 +55,15 @@ pub(super) async fn whole(
             }
             let page = match client.page(who, &path, Urgency::Background).await {
                 Ok(page) => page,
-                Err(silence @ (NovaError::Crash | NovaError::Broken)) => {
+                Err(error @ (NovaError::Crash | NovaError::Broken)) => {
                     let known = old.and_then(|old| old.page(&path)).cloned();
-                    let crashed = || client::crashed(&path).filter(|_| silence == NovaError::Crash);
+                    let crashed = || client::crashed(&path).filter(|_| error == NovaError::Crash);
                     match known.or_else(crashed) {
                         Some(page) => page,
                         None => continue,
                     }
                 }
-                Err(silence) => return Err(silence),
+                Err(error) => return Err(error),
             };
             if is_listing {
                 for below in prefetch::listed(&path, page.body()) {
@@ -85,7 +85,7 @@ pub(super) async fn whole(
     }
 }
 
-/// Tells whether two reads agree, but for pages that may differ at every look.
+/// Returns whether two reads agree, but for pages that may differ at every look.
 pub(super) fn agree(one: &Pages, other: &Pages) -> bool {
     let steady = |pages: &'_ Pages| {
         pages

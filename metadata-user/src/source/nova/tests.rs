@@ -1,4 +1,4 @@
-//! What a Nova that half works, and what stands before one, make of an instance's content.
+//! What a Nova that half works, and a proxy before one, make of an instance's content.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -57,8 +57,8 @@ async fn no_path_of_a_guest_takes_the_endpoint_away_from_others() {
         assert_eq!((client.endpoints.awake().len(), client.endpoints.trouble()), (1, None), "{refusal:?}");
     }
     for refusal in [Some((500, String::new())), Some((406, "firewall".to_owned())), None] {
-        let told = refusal.clone();
-        let client = client(&serve(move |path| proof(path).or(told.clone())));
+        let answer = refusal.clone();
+        let client = client(&serve(move |path| proof(path).or(answer.clone())));
         let password = Password::new("\u{1f600}").unwrap();
         let posted = client.post(&who(), "openstack/latest/password", &password).await;
         assert_eq!(posted, Err(NovaError::Broken), "{refusal:?}");
@@ -67,7 +67,7 @@ async fn no_path_of_a_guest_takes_the_endpoint_away_from_others() {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_once_is_no_word_on_a_path() {
+async fn a_worker_that_dies_once_decides_nothing_about_a_path() {
     for dies in [Some((500, String::new())), None] {
         let asked = AtomicU32::new(0);
         let url = serve(move |path| {
@@ -83,7 +83,7 @@ async fn a_worker_that_dies_once_is_no_word_on_a_path() {
     }
     let url = serve(|path| proof(path).or(Some((500, String::new()))));
     let page = client(&url).page(&who(), "latest/meta-data/hostname/x", Urgency::Guest).await;
-    assert_eq!(page.unwrap().status(), Status::NotFound, "a crash each time is how Nova says no there");
+    assert_eq!(page.unwrap().status(), Status::NotFound, "a crash each time is how Nova answers 404 there");
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn a_page_that_is_known_outlives_a_crash() {
 }
 
 #[tokio::test]
-async fn a_nova_that_knows_nobody_is_not_believed() {
+async fn a_nova_that_knows_no_instance_is_not_believed() {
     let knows = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let here = Arc::clone(&knows);
     let url = serve(move |path| match here.load(Ordering::Relaxed) {
@@ -114,7 +114,7 @@ async fn a_nova_that_knows_nobody_is_not_believed() {
         store: Arc::new(Store::new(crate::api::Cloud::default())),
         client: client(&url),
         refresh: Duration::from_secs(300),
-        residents: Mutex::default(),
+        tasks: Mutex::default(),
         leaving: Mutex::default(),
         left: Notify::new(),
         view: StateView::new(SourceState::new("nova", url.clone())),
@@ -122,7 +122,7 @@ async fn a_nova_that_knows_nobody_is_not_believed() {
         moved: Notify::new(),
     };
     shared.lock().insert(id(1), Arc::new(InstanceTask::new(Some(who()))));
-    assert!(shared.knows_another(id(1)).await, "there is nobody to compare with");
+    assert!(shared.knows_another(id(1)).await, "there is no other instance to compare with");
     shared.lock().insert(id(2), Arc::new(InstanceTask::new(Some(Requester { instance: id(2), ..who() }))));
     assert!(!shared.knows_another(id(1)).await);
     knows.store(true, Ordering::Relaxed);
