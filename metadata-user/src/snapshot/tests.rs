@@ -123,15 +123,15 @@ fn what_cannot_be_used_is_refused_by_name() {
         }
         assert!(message.contains(path.to_str().unwrap()), "{message}");
     };
-    refused(&good[..good.len() - 1], &["is torn", "the source brings the content anew"]);
+    refused(&good[..good.len() - 1], &["is torn", "the source supplies the content again"]);
     refused(&good[..head + 2], &["is torn"]);
     refused(&good[..head - 2], &["is torn"]);
     refused(b"", &["is torn"]);
     refused(&[&good[..], b"x"].concat(), &["damaged or was altered", "check the disk"]);
     refused(&text("\"revision\":7", "\"revision\":8"), &["damaged or was altered"]);
     refused(&text("\"salt\"", "\"malt\""), &["damaged or was altered"]);
-    refused(&text("snapshot 1", "snapshot 2"), &["version 2", "newer metadatad", "start that one again"]);
-    refused(&text("snapshot 1", "snapshot 0"), &["version 0", "older metadatad", "brings the content anew"]);
+    refused(&text("snapshot 1", "snapshot 2"), &["version 2", "newer metadatad", "install that version again"]);
+    refused(&text("snapshot 1", "snapshot 0"), &["version 0", "older metadatad", "supplies the content again"]);
     refused(&text("snapshot 1", "snapshot x"), &["damaged or was altered"]);
     refused(b"{\n\"a\": 1\n}\n", &["is not a snapshot of metadatad", "snapshot.path"]);
     refused(&vec![b'x'; 100_000], &["is not a snapshot of metadatad"]);
