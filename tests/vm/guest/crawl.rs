@@ -38,7 +38,7 @@ pub(crate) const CRAWL: &[&str] = &[
 /// Returns what the daemon was asked for and answered so far: method, target and status of each request.
 pub(crate) fn asked(node: &Node) -> Vec<String> {
     let log = node.log();
-    let lines = log.lines().filter(|line| line.contains(" answered tag="));
+    let lines = log.lines().filter(|line| line.contains(" request ended tag="));
     let field = |line: &str, name: &str| {
         let value = line.split_once(&format!(" {name}=")).map_or("", |(_, rest)| rest);
         value.split(' ').next().unwrap_or_default().trim_matches('"').to_owned()
