@@ -6,9 +6,10 @@ use serde_json::json;
 
 const PATH: &str = "/openstack/latest/meta_data.json";
 
-/// A node on which a port may have four connections, and all ports together six.
+/// A node on which a port may have four connections, and all ports together six. None ends for being slow.
 fn node() -> Node {
-    NodePlan::default().further("[http]\nconnections_per_port = 4\nconnections = 6\n").start().unwrap()
+    let limits = "[http]\nconnections_per_port = 4\nconnections = 6\nrequest_timeout = \"5m\"\nidle_timeout = \"5m\"\n";
+    NodePlan::default().further(limits).start().unwrap()
 }
 
 fn connect(guest: &Guest) -> Connection {
@@ -31,10 +32,16 @@ fn idle(guest: &Guest) -> Connection {
     lab::wait::until("a connection is answered", || Ok(try_it().ok())).unwrap()
 }
 
-/// Asks on all of them, and returns how many stay. Twice, since one that gives way answers a request that came meanwhile.
-fn kept(connections: &mut [Connection]) -> usize {
-    let ask = |connection: &mut Connection| connection.exchange(&Request::get(PATH)).is_ok();
-    connections.iter_mut().filter_map(|connection| (ask(connection) && ask(connection)).then_some(())).count()
+/// Waits until so many of the connections stay, and never fewer do. One that gives way answers a request that came
+/// meanwhile, so it is asked again after a pause.
+fn wait_kept<'a>(count: usize, connections: impl IntoIterator<Item = &'a mut Connection>) {
+    let mut connections: Vec<_> = connections.into_iter().collect();
+    lab::wait::until("the other connections are closed", || {
+        connections.retain_mut(|connection| connection.exchange(&Request::get(PATH)).is_ok());
+        anyhow::ensure!(connections.len() >= count, "only {} connections stay", connections.len());
+        Ok((connections.len() == count).then_some(()))
+    })
+    .unwrap();
 }
 
 fn counter(node: &Node, name: &str) -> u64 {
@@ -53,7 +60,7 @@ fn the_connection_that_is_idle_longest_gives_way_to_a_new_one_of_its_guest() {
     let mut before: Vec<_> = (0..4).map(|_| idle(&guest)).collect();
     let mut after: Vec<_> = (0..2).map(|_| idle(&guest)).collect();
     // Which ones are idle longest is a matter of microseconds here; a unit test knows it.
-    assert_eq!(kept(&mut before) + kept(&mut after), 4);
+    wait_kept(4, before.iter_mut().chain(&mut after));
     wait_gave_way(&node, 2);
 }
 
@@ -101,7 +108,7 @@ fn on_a_full_node_a_guest_that_has_none_gets_a_connection_of_the_one_that_has_mo
     let mut most: Vec<_> = (0..4).map(|_| idle(&first)).collect();
     let mut few: Vec<_> = (0..2).map(|_| idle(&second)).collect();
     let mut new = idle(&third);
-    assert_eq!(kept(&mut most) + kept(&mut few), 5);
+    wait_kept(5, most.iter_mut().chain(&mut few));
     asks(&third, &mut new);
     wait_gave_way(&node, 1);
 }
@@ -139,7 +146,7 @@ fn a_document_says_how_many_connections_its_guest_may_have_from_the_next_one_on(
     let guest = node.guest("a").document(|document| document.with("policy", json!({"connections_per_port": 2})));
     let guest = guest.boot().unwrap();
     let mut connections: Vec<_> = (0..3).map(|_| idle(&guest)).collect();
-    assert_eq!(kept(&mut connections), 2);
+    wait_kept(2, &mut connections);
     wait_gave_way(&node, 1);
     node.write(&guest.document().clone().with("policy", json!({"connections_per_port": 5}))).unwrap();
     lab::wait::until("five connections are kept", || {
