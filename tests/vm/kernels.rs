@@ -49,6 +49,8 @@ const PROGRAMS: [(&str, &[&str]); 3] = [
             "--skip=connections::",
             "--skip=documents::",
             "--skip=password::",
+            // 400 taps take a minute here, and the setting is the same on every kernel with tcx.
+            "--skip=adversity::a_daemon_killed_while_it_attaches_many_taps",
         ],
     ),
 ];
@@ -139,7 +141,7 @@ fn packet_tables_hold() {
 
 #[test]
 fn guests_in_namespaces_are_served() {
-    passed("netns", 81);
+    passed("netns", 80);
 }
 
 macro_rules! cases {
