@@ -115,6 +115,12 @@ impl Config {
             .map_err(|refusal| ConfigError::at(path, text, refusal))
     }
 
+    /// Describes settings that are accepted, and probably not what is wanted.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.cloud.warnings().into_iter().chain(self.http.warnings()).collect()
+    }
+
     fn read(document: &DeTable<'_>) -> Result<Self, Refusal> {
         written::only_tables(document, TABLES)?;
         let open = |table| Reader::open(document, table);

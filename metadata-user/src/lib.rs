@@ -13,6 +13,7 @@ pub mod config;
 pub mod dataplane;
 pub mod drain;
 mod durable;
+mod encoding;
 pub mod error_text;
 pub mod facts;
 pub mod http;

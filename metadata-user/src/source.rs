@@ -8,6 +8,7 @@ pub mod directory;
 pub mod etcd;
 mod fetch;
 pub mod nova;
+mod refusal;
 mod tls;
 pub mod vendordata;
 pub mod wire;

@@ -65,7 +65,7 @@ impl Content {
         if let Some(origin) = source.origin() {
             shared.guests.ask_at(origin);
         }
-        for warning in config.cloud.warnings() {
+        for warning in config.warnings() {
             warn!("{warning}");
         }
         Ok(Self {

@@ -14,7 +14,7 @@ pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Resu
     kernel::check().map_err(AppError::from)?;
     app::cloud(&config.cloud)?;
     app::vendordata(&config.cloud)?;
-    for warning in config.cloud.warnings().into_iter().chain(config.http.warnings()) {
+    for warning in config.warnings() {
         writeln!(out, "{}: warning: {warning}", path.display())?;
     }
     if let config::Source::Directory { path: directory } = &config.source

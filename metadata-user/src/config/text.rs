@@ -4,13 +4,11 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::ConfigError;
-use super::refusal::{Fault, Refusal};
+use super::refusal::Fault;
+use crate::encoding::{self, NotText};
 
 /// Most bytes of a configuration. Every key with a comment is some 10 KiB; etcd endpoints and patterns by the thousand fit.
 const LIMIT: u64 = 1 << 20;
-
-/// A byte order mark, which editors of other systems write.
-const MARK: char = '\u{feff}';
 
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
@@ -21,36 +19,19 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     if bytes.len() as u64 > LIMIT {
         return Err(ConfigError::TooLarge { path: path.to_owned(), limit: LIMIT });
     }
-    decode(bytes).map_err(|(before, refusal)| ConfigError::at(path, &before, refusal))
-}
-
-/// Returns the text of a file without its byte order mark; else what is before the first byte that is not UTF-8, and why that is
-/// refused.
-fn decode(bytes: Vec<u8>) -> Result<String, (String, Refusal)> {
-    const REMEDY: &str = "save the file as UTF-8";
-    // TOML begins with an ASCII character, if not with a mark, and has no zero bytes.
-    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] = bytes.as_slice() {
-        return Err((String::new(), Fault::new("the file is UTF-16 or UTF-32", REMEDY).at(0..0)));
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(without_mark(&text).to_owned()),
-        Err(error) => {
-            let end = error.utf8_error().valid_up_to();
-            let bytes = error.into_bytes();
-            let before = without_mark(&String::from_utf8_lossy(&bytes[..end])).to_owned();
-            let problem = format!("the byte 0x{:02x} is not UTF-8", bytes[end]);
-            let span = before.len()..before.len();
-            Err((
-                before,
-                Fault::new(problem, format!("{REMEDY}; it looks like Latin-1 or another older encoding")).at(span),
-            ))
+    match encoding::text(&bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(NotText { at, problem, remedy }) => {
+            // What is before the first byte that is not UTF-8 is, and tells its line.
+            let before = String::from_utf8_lossy(&encoding::without_mark(&bytes)[..at.unwrap_or_default()]);
+            Err(ConfigError::at(path, &before, Fault::new(problem, remedy).at(before.len()..before.len())))
         }
     }
 }
 
 /// Takes a byte order mark away.
 pub(super) fn without_mark(text: &str) -> &str {
-    text.strip_prefix(MARK).unwrap_or(text)
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -79,13 +60,14 @@ mod tests {
         let text = "[cloud]\n# caf\u{e9}\ndhcp_domain = 'x'";
         let latin: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).expect("Latin-1")).collect();
         let message = load(&latin);
-        assert!(message.starts_with("m.toml:2:6: the byte 0xe9 is not UTF-8; save the file as UTF-8"), "{message}");
+        let expected = "m.toml:2:6: the byte 0xe9 is not UTF-8 but Latin-1, Windows-1252 or the like; save it as UTF-8";
+        assert_eq!(message, expected);
         let units: Vec<u16> = text.encode_utf16().collect();
         let little: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
         let big: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
         for bytes in [little.clone(), big.clone(), [&[0xff, 0xfe], &*little].concat(), [&[0xfe, 0xff], &*big].concat()]
         {
-            assert_eq!(load(&bytes), "m.toml:1:1: the file is UTF-16 or UTF-32; save the file as UTF-8");
+            assert_eq!(load(&bytes), "m.toml:1:1: it is UTF-16; save it as UTF-8");
         }
         let message = load(b"\x00\x01\x02");
         assert!(message.starts_with("m.toml:1:1"), "{message}");

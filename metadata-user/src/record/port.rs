@@ -12,8 +12,8 @@ pub struct PortRecord {
     pub id: PortId,
     /// The guest's Ethernet address on it.
     pub mac_address: MacAddress,
-    /// The device's name as Nova recorded it. See [`PortRecord::device_name`] for the device itself.
-    pub devname: Option<Box<str>>,
+    /// The name of its tap, as the controller recorded it. See [`PortRecord::device_name`] for where none is recorded.
+    pub tap: Option<Box<str>>,
     /// Whether the guest may send only from its own addresses (Neutron's port security).
     pub port_security: bool,
     /// Whether guests see this port in their network data. A port that is not listed still identifies the guest.
@@ -34,7 +34,7 @@ impl PortRecord {
     /// Returns the name of the port's tap: the recorded name, or `tap` and the first 11 characters of the port's id.
     #[must_use]
     pub fn device_name(&self) -> String {
-        match &self.devname {
+        match &self.tap {
             Some(name) => name.to_string(),
             None => Self::default_device_name(self.id),
         }

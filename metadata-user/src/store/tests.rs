@@ -13,7 +13,7 @@ pub(crate) fn record(number: u128, project: &str, devices: &[&str]) -> InstanceR
     let ports = (1u8..).zip(devices).map(|(place, device)| PortRecord {
         id: PortId(Uuid::from_u128(number << 8 | u128::from(place))),
         mac_address: MacAddress([0xfa, 0x16, 0x3e, 0, 0, place]),
-        devname: Some((*device).into()),
+        tap: Some((*device).into()),
         port_security: true,
         listed: true,
         vif_type: "bridge".into(),

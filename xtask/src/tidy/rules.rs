@@ -20,6 +20,7 @@ pub(super) const LEVELS: &[Level] = &[
             "base64",
             "drain",
             "durable",
+            "encoding",
             "error_text",
             "links",
             "metrics",

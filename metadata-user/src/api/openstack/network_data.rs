@@ -22,7 +22,7 @@ pub(in crate::api) fn render(ports: &[PortRecord]) -> Vec<u8> {
     let mut data = NetworkData { links: Vec::new(), networks: Vec::new(), services: Vec::new() };
     let mut servers: HashSet<&Address> = HashSet::new();
     for (number, port) in with_subnets(ports).enumerate() {
-        let link = match port.devname.as_deref() {
+        let link = match port.tap.as_deref() {
             Some(name) if !name.is_empty() => name.to_owned(),
             _ => format!("interface{number}"),
         };

@@ -186,7 +186,7 @@ fn ports_whose_ids_begin_alike_are_told_apart_by_tap() {
         // As two UUIDs of version 7 that were made within the same milliseconds.
         record.ports[0].id = port(0x0192_aaaa_bb00_7000_8000_0000_0000_0000 + last);
         // What reading a document makes of a port without a tap's name.
-        record.ports[0].devname = Some(PortRecord::default_device_name(record.ports[0].id).into());
+        record.ports[0].tap = Some(PortRecord::default_device_name(record.ports[0].id).into());
         record
     };
     let documents = [alike(1, 1), alike(2, 2)];
@@ -206,7 +206,7 @@ fn ports_whose_ids_begin_alike_are_told_apart_by_tap() {
     assert!(!reason.contains("remove"), "{reason}");
     let mut named = claims.clone();
     named[0].port.id = port(3);
-    named[0].port.devname = Some(device.as_str().into());
+    named[0].port.tap = Some(device.as_str().into());
     let reason = decide(&Evidence { claims: &named, ..evidence });
     assert!(reason.contains("correct tap where it is tap0192aaaa-bb"), "{reason}");
 }

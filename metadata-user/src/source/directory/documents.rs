@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,8 @@ use tracing::{info, warn};
 use super::Parse;
 use crate::links::{self, Route};
 use crate::record::InstanceId;
-use crate::source::{BrokenDocument, SourceState, wire};
+use crate::source::refusal::Refusal;
+use crate::source::{SourceState, wire};
 use crate::store::Store;
 
 const MAX_DOCUMENT: u64 = wire::MAX_DOCUMENT as u64;
@@ -27,6 +27,8 @@ struct Document {
     /// Where it led when it was last read, if it is a symbolic link.
     link: Option<Link>,
     refusal: Option<Refusal>,
+    /// The instance that another file serves, if that is why it is refused.
+    taken: Option<InstanceId>,
 }
 
 /// A document that is a symbolic link.
@@ -52,17 +54,6 @@ impl Link {
         let is_same = now.route.parent == self.route.parent;
         is_reachable && self.target == now.target && (is_same || self.route.links != now.route.links)
     }
-}
-
-#[derive(Debug)]
-struct Refusal {
-    /// Digest of what was refused, so that it is reported once.
-    digest: u64,
-    /// The instance that another file serves, if that is why.
-    taken: Option<InstanceId>,
-    line: Option<usize>,
-    column: Option<usize>,
-    problem: String,
 }
 
 /// Why a file is not read.
@@ -118,14 +109,7 @@ impl DocumentDirectory {
 
     pub(super) fn state(&self) -> SourceState {
         let broken = self.documents.iter().filter_map(|(name, document)| {
-            let refusal = document.refusal.as_ref()?;
-            Some(BrokenDocument {
-                name: name.clone(),
-                line: refusal.line,
-                column: refusal.column,
-                problem: refusal.problem.clone(),
-                serves_last_good: document.serves.is_some(),
-            })
+            Some(document.refusal.as_ref()?.shown(name.clone(), document.serves.is_some()))
         });
         // Before the first scan it is not known which instances lack a document.
         let mut unconfirmed = if self.swept || self.scans == 0 { Vec::new() } else { self.store.ids() };
@@ -194,9 +178,8 @@ impl DocumentDirectory {
     /// document is broken, since any of these instances may be its last good version.
     fn sweep(&mut self) {
         // A second document of an instance does not count: another file describes the same instance.
-        let unknown = |document: &Document| {
-            document.serves.is_none() && document.refusal.as_ref().is_some_and(|refusal| refusal.taken.is_none())
-        };
+        let unknown =
+            |document: &Document| document.serves.is_none() && document.refusal.is_some() && document.taken.is_none();
         if self.swept || self.scans == 0 || self.documents.values().any(unknown) {
             return;
         }
@@ -236,16 +219,15 @@ impl DocumentDirectory {
             Ok(None) if path.is_symlink() => return self.dangles(name, link.as_ref()),
             Ok(None) => return self.gone(name),
             Err(error) => {
-                let digest = digest(error.to_string().as_bytes());
-                return self.refuse(name, digest, None, None, error.to_string());
+                let problem = error.to_string();
+                return self.refuse(name, None, Refusal::new(problem.as_bytes(), None, problem.clone()));
             }
         };
-        let digest = digest(&bytes);
         let record = match (self.parse)(&bytes) {
             Ok(record) => record,
             Err(error) => {
                 let place = Some((error.line, error.column));
-                return self.refuse(name, digest, None, place, error.to_string());
+                return self.refuse(name, None, Refusal::new(&bytes, place, error.to_string()));
             }
         };
         let id = record.uuid;
@@ -254,7 +236,7 @@ impl DocumentDirectory {
                 let problem = format!(
                     "instance {id} is described by {owner} already, so {name} is not used; remove one of the two"
                 );
-                return self.refuse(name, digest, Some(id), None, problem);
+                return self.refuse(name, Some(id), Refusal::new(&bytes, None, problem));
             }
             // The file was renamed: the instance stays served.
             if let Some(document) = self.documents.get_mut(&owner) {
@@ -264,6 +246,7 @@ impl DocumentDirectory {
         let document = self.documents.entry(name.to_owned()).or_default();
         let before = document.serves.replace(id);
         document.link = link;
+        document.taken = None;
         if document.refusal.take().is_some() {
             info!(file = name, instance = %id, "the document is valid again");
         }
@@ -288,7 +271,7 @@ impl DocumentDirectory {
         if let Some(id) = ended {
             self.release(id);
         }
-        self.refuse(name, digest(target.as_bytes()), None, None, problem);
+        self.refuse(name, None, Refusal::new(target.as_bytes(), None, problem));
     }
 
     fn gone(&mut self, name: &str) {
@@ -306,10 +289,8 @@ impl DocumentDirectory {
     /// Ends an instance, unless another file describes it too.
     fn release(&mut self, id: InstanceId) {
         self.owners.remove(&id);
-        let heir = self.documents.iter().find_map(|(name, document)| {
-            let refusal = document.refusal.as_ref()?;
-            (refusal.taken == Some(id)).then(|| name.clone())
-        });
+        let heir =
+            self.documents.iter().find_map(|(name, document)| (document.taken == Some(id)).then(|| name.clone()));
         if let Some(heir) = heir {
             self.read(&heir);
         }
@@ -319,23 +300,16 @@ impl DocumentDirectory {
         }
     }
 
-    fn refuse(
-        &mut self,
-        name: &str,
-        digest: u64,
-        taken: Option<InstanceId>,
-        place: Option<(usize, usize)>,
-        problem: String,
-    ) {
+    fn refuse(&mut self, name: &str, taken: Option<InstanceId>, refusal: Refusal) {
         let document = self.documents.entry(name.to_owned()).or_default();
-        let reported =
-            document.refusal.as_ref().is_some_and(|refusal| refusal.digest == digest && refusal.problem == problem);
-        let (line, column) = place.unzip();
-        if !reported {
+        if !refusal.repeats(document.refusal.as_ref()) {
             let kept = document.serves.map(|id| id.to_string());
+            let (line, column) = refusal.place.unzip();
+            let problem = &refusal.problem;
             warn!(file = name, line, column, last_good_version_served_for = kept, "document refused: {problem}");
         }
-        document.refusal = Some(Refusal { digest, taken, line, column, problem });
+        document.refusal = Some(refusal);
+        document.taken = taken;
     }
 }
 
@@ -362,10 +336,4 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Unreadable> {
         return Err(Unreadable::Size);
     }
     Ok(Some(bytes))
-}
-
-fn digest(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
 }

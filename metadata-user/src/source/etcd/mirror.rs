@@ -16,15 +16,15 @@
 //! from the node's snapshot asks for the same confirmation again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tracing::{debug, info, warn};
 
 use crate::record::{InstanceId, InstanceRecord};
+use crate::source::refusal::Refusal;
 use crate::source::wire::{DocumentError, MAX_DOCUMENT};
-use crate::source::{BrokenDocument, EndpointState, Restored, SourceState};
+use crate::source::{EndpointState, Restored, SourceState};
 use crate::store::Store;
 
 /// Reads a document.
@@ -42,14 +42,6 @@ impl Position {
     fn follows(self, earlier: Self) -> bool {
         self.cluster == earlier.cluster && self.revision >= earlier.revision
     }
-}
-
-#[derive(Debug)]
-struct Refusal {
-    /// Digest of what was refused, so that it is reported once.
-    digest: u64,
-    place: Option<(usize, usize)>,
-    problem: String,
 }
 
 /// A full read in progress.
@@ -115,14 +107,8 @@ impl Mirror {
 
     pub(super) fn state(&self) -> SourceState {
         let broken = self.refusals.iter().map(|(name, refusal)| {
-            let (line, column) = refusal.place.unzip();
-            BrokenDocument {
-                name: format!("{}{name}", self.prefix),
-                line,
-                column,
-                problem: refusal.problem.clone(),
-                serves_last_good: name.parse().is_ok_and(|id| self.store.get(id).is_some()),
-            }
+            let serves_last_good = name.parse().is_ok_and(|id| self.store.get(id).is_some());
+            refusal.shown(format!("{}{name}", self.prefix), serves_last_good)
         });
         let errors: Vec<_> = self.question().into_iter().chain(self.trouble.clone()).collect();
         let origin = self.origin.clone().unwrap_or_default();
@@ -351,15 +337,14 @@ impl Mirror {
         if let Some(load) = &mut self.load {
             load.refused.insert(name.clone());
         }
-        let digest = digest(value);
-        let before = self.refusals.get(&name);
-        if before.is_none_or(|before| before.digest != digest || before.problem != problem) {
+        let refusal = Refusal::new(value, place, problem);
+        if !refusal.repeats(self.refusals.get(&name)) {
             let kept = instance(&name).filter(|id| self.store.get(*id).is_some()).map(|id| id.to_string());
             let (line, column) = place.unzip();
             let key = format!("{}{name}", self.prefix);
-            warn!(key, line, column, last_good_version_served_for = kept, "document refused: {problem}");
+            warn!(key, line, column, last_good_version_served_for = kept, "document refused: {}", refusal.problem);
         }
-        self.refusals.insert(name, Refusal { digest, place, problem });
+        self.refusals.insert(name, refusal);
     }
 }
 
@@ -371,12 +356,6 @@ fn instance(name: &str) -> Option<InstanceId> {
 /// Writes a cluster's id as etcdctl does with `--hex`.
 fn hex(cluster: u64) -> String {
     format!("{cluster:x}")
-}
-
-fn digest(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ fn a_record_keeps_a_host_name_that_documents_may_not_give_any_more() {
 fn a_tap_is_named_by_either_key() {
     let tap = |fields: &str| {
         let document = SHORT.replace("\"mac_address\"", &format!("{fields}, \"mac_address\""));
-        parse(document.as_bytes()).map(|record| record.ports[0].devname.clone()).map_err(|error| error.to_string())
+        parse(document.as_bytes()).map(|record| record.ports[0].tap.clone()).map_err(|error| error.to_string())
     };
     for (fields, expected) in [
         (r#""tap": "tap7""#, Some("tap7")),

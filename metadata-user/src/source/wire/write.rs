@@ -273,7 +273,7 @@ impl<'a> PortText<'a> {
         let PortRecord {
             id,
             mac_address,
-            devname,
+            tap,
             port_security,
             listed,
             vif_type,
@@ -294,7 +294,7 @@ impl<'a> PortText<'a> {
         Self {
             id: Text(id.0),
             mac_address: Text(mac_address.to_string()),
-            tap: devname.as_deref(),
+            tap: tap.as_deref(),
             port_security: *port_security,
             listed: *listed,
             vif_type,

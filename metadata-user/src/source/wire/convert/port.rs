@@ -18,7 +18,7 @@ const DEVICE_NAME_LIMIT: usize = 15;
 /// Makes a port's record.
 pub(super) fn record(port: PortDocument, at: &[Step]) -> Result<PortRecord, Fault> {
     let id = PortId(port.id.0);
-    let (key, devname) = match (port.tap, port.devname) {
+    let (key, tap) = match (port.tap, port.devname) {
         (Some(Some(tap)), Some(Some(devname))) if tap != devname => {
             let problem = format!("\"tap\" is {} and \"devname\" is {}", quoted(&tap), quoted(&devname));
             return Err(fault(below(at, ["tap"]), problem, "both name the port's tap: keep one of them"));
@@ -28,7 +28,7 @@ pub(super) fn record(port: PortDocument, at: &[Step]) -> Result<PortRecord, Faul
         (None, None) => ("tap", Some(PortRecord::default_device_name(id).into())),
         (Some(None), _) | (_, Some(None)) => ("tap", None),
     };
-    if let Some(name) = &devname
+    if let Some(name) = &tap
         && !is_device_name(name)
     {
         let problem = format!("{} is not the name of a network device", quoted(name));
@@ -74,7 +74,7 @@ pub(super) fn record(port: PortDocument, at: &[Step]) -> Result<PortRecord, Faul
     Ok(PortRecord {
         id,
         mac_address: port.mac_address.0,
-        devname,
+        tap,
         port_security: port.port_security,
         listed: port.listed,
         vif_type: port.vif_type.unwrap_or_else(|| "tap".into()),
