@@ -14,6 +14,9 @@
 //!    connection is from, so only then are they accepted;
 //! 8. ready: the service manager is notified.
 //!
+//! Privileges: at the start the process gives up all that set-up does not need; each thread gives up what its work does
+//! not need as it starts, and the main thread the rest after step 7 ([`crate::privilege`]).
+//!
 //! The order of shutdown: no new connection is accepted, and requests in flight finish, within `http.drain_timeout`.
 //! The state in the kernel stays, for the next daemon. The snapshot is written last. The wait for each thread is bounded
 //! ([`crate::worker`]), so no busy or hanging source prevents shutdown.
@@ -40,7 +43,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use cloud::{cloud, vendordata};
 pub use error::AppError;
@@ -51,11 +54,13 @@ use crate::config::Config;
 use crate::dataplane::responder::ResponderNetns;
 use crate::dataplane::{self, Dataplane, events};
 use crate::drain::Drain;
+use crate::error_text;
 use crate::facts::Facts;
 use crate::http::Guests;
 use crate::identity::Identities;
 use crate::metrics::Metrics;
 use crate::port::{self, Ports, PortsError, PortsView};
+use crate::privilege;
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
 use crate::store::Store;
@@ -109,8 +114,11 @@ pub fn run(config: &Config) -> Result<(), AppError> {
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "metadatad is starting");
     // Guests' user data and passwords are in here, whatever the source.
     secret::process::forbid_core_dumps().map_err(|error| AppError::CoreDumps(error.into()))?;
+    // Before there is another thread: what this one has given up, none has.
+    privilege::SET_UP.enter()?;
     dataplane::kernel::check()?;
-    let control = Builder::new_current_thread().enable_all().build().map_err(AppError::Runtime)?;
+    let control = Builder::new_current_thread().enable_all().on_thread_start(plain_thread).build();
+    let control = control.map_err(AppError::Runtime)?;
     let ended = control.block_on(control_thread(config));
     // What blocks in the system's resolver is not waited for.
     control.shutdown_timeout(BLOCKING_CALLS);
@@ -119,6 +127,13 @@ pub fn run(config: &Config) -> Result<(), AppError> {
         info!("metadatad has stopped");
     }
     ended
+}
+
+/// Gives up privileges in a thread that looks up names or reads files for the main thread.
+fn plain_thread() {
+    if let Err(error) = privilege::PLAIN.enter() {
+        error!(error = error_text::chain(&error), "a helping thread keeps the privileges of set-up");
+    }
 }
 
 /// Starts the parts in the order of this file's header, waits for a signal, and stops them.
@@ -141,6 +156,8 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     let mut answering =
         answering::start(listeners, &shared.guests, &shared.readiness, &shared.drain).map_err(AppError::Runtime)?;
     let (mut ports, drops) = start_ports(config, &shared, dataplane, changes, ports_attached)?;
+    // Every thread that needs more than this one has it by now.
+    privilege::PLAIN.enter()?;
 
     let ended = tokio::select! {
         name = signals.next() => {
@@ -218,7 +235,7 @@ fn port_thread(
     attached: Blocker,
 ) -> Result<PortsEnd, AppError> {
     let (sender, ended) = oneshot::channel();
-    let worker = Worker::spawn("ports", async move |_| {
+    let worker = Worker::spawn_as(&privilege::PORTS, "ports", async move |_| {
         // The receiver is gone during shutdown.
         let _ = sender.send(ports.run(changes, inbox, move || drop(attached)).await);
     });

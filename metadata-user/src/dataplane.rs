@@ -20,6 +20,7 @@ mod loader;
 mod object;
 mod pins;
 mod qdisc;
+mod query;
 pub mod responder;
 mod trace;
 

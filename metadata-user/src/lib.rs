@@ -24,6 +24,7 @@ pub mod origin;
 mod percent;
 pub mod policy;
 pub mod port;
+pub mod privilege;
 pub mod readiness;
 pub mod record;
 pub mod secret;

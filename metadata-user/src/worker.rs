@@ -4,9 +4,8 @@
 //! - dropping a [`Worker`] stops its task, and waits for it, at most for its patience: a thread that hangs
 //!   in a system call or in one long computation is left behind, with a warning, and ends with the process;
 //! - a task that panics is reported at once, with its thread's name, and [`Worker::is_running`] is false from then on;
-//! - work on the runtime's blocking threads, such as the look-up of a name, does not delay shutdown.
-//!
-//! A leaf: it uses nothing of this crate.
+//! - work on the runtime's blocking threads, such as the look-up of a name, does not delay shutdown;
+//! - a task begins when its thread has taken on its privileges ([`Profile`]): none, unless [`Worker::spawn_as`] names others.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +17,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tracing::{error, warn};
+
+use crate::privilege::{PLAIN, PrivilegeError, Profile};
 
 /// How long dropping waits for the task, unless [`Worker::with_patience`] sets another time.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,13 +58,28 @@ impl Worker {
     /// ends soon after its [`Stop`] resolves; it may also end by itself.
     ///
     /// # Errors
-    /// If the thread or the runtime cannot be started.
+    /// If the thread or the runtime cannot be started, or the thread cannot give up its privileges.
     pub fn spawn<F>(name: &'static str, task: impl FnOnce(Stop) -> F + Send + 'static) -> io::Result<Self>
     where
         F: Future<Output = ()>,
     {
+        Self::spawn_as(&PLAIN, name, task)
+    }
+
+    /// Does what [`Self::spawn`] does, with the privileges of this profile.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_as<F>(
+        profile: &'static Profile,
+        name: &'static str,
+        task: impl FnOnce(Stop) -> F + Send + 'static,
+    ) -> io::Result<Self>
+    where
+        F: Future<Output = ()>,
+    {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Self::spawn_blocking(name, move |stop| {
+        Self::start(profile, name, move |stop| {
             runtime.block_on(task(stop));
             // Its blocking threads may hang in the system's resolver.
             runtime.shutdown_background();
@@ -73,18 +89,35 @@ impl Worker {
     /// Starts a thread of this name for a function that blocks and needs no runtime.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// If the thread cannot be started, or cannot give up its privileges.
     pub fn spawn_blocking(name: &'static str, task: impl FnOnce(Stop) + Send + 'static) -> io::Result<Self> {
+        Self::start(&PLAIN, name, task)
+    }
+
+    fn start(
+        profile: &'static Profile,
+        name: &'static str,
+        task: impl FnOnce(Stop) + Send + 'static,
+    ) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(());
         let (end, ended) = channel::<()>();
+        let (enter, entered) = channel::<Result<(), PrivilegeError>>();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             // Dropped last, so that a waiter finds the thread about to end.
             let _end = end;
+            let result = profile.enter();
+            let refused = result.is_err();
+            // The starting thread waits for it.
+            let _ = enter.send(result);
+            if refused {
+                return;
+            }
             // The task is not used again after a panic.
             if catch_unwind(AssertUnwindSafe(|| task(Stop(stopped)))).is_err() {
                 error!(thread = name, "a thread panicked: its part of the daemon's state is no longer updated");
             }
         })?;
+        entered.recv().map_err(io::Error::other)??;
         Ok(Self { name, stop: Some(stop), ended: Mutex::new(ended), thread: Some(thread), patience: PATIENCE })
     }
 

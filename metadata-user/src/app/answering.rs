@@ -2,7 +2,8 @@
 //!
 //! Promises: each has a listening socket and a runtime of its own, so a connection is accepted, read and answered on one
 //! thread from its first to its last byte; none wakes another, and nothing else runs on them. The kernel spreads the
-//! connections over the sockets.
+//! connections over the sockets. Before it accepts anything, a thread has given up every privilege
+//! ([`privilege::GUESTS`]): what a request needs from outside is asked of other threads, over channels.
 //!
 //! They end with the process: by then, draining has waited for requests in flight.
 
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::drain::Drain;
 use crate::http::{self, Guests};
+use crate::privilege;
 use crate::readiness::Readiness;
 use crate::worker::Worker;
 
@@ -32,7 +34,7 @@ pub(super) fn start(
     for listener in listeners {
         let (guests, readiness, drain) = (Arc::clone(guests), readiness.clone(), drain.clone());
         let (end, ended) = oneshot::channel();
-        let worker = Worker::spawn("guests", async move |_| {
+        let worker = Worker::spawn_as(&privilege::GUESTS, "guests", async move |_| {
             // The receiver is gone during shutdown.
             let _ = end.send(answer(listener, guests, readiness, drain).await);
         })?;

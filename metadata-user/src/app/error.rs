@@ -8,6 +8,7 @@ use crate::dataplane::DataplaneError;
 use crate::dataplane::kernel::KernelError;
 use crate::dataplane::responder::NetnsError;
 use crate::port::PortsError;
+use crate::privilege::PrivilegeError;
 use crate::source::StartError;
 use crate::source::vendordata::TlsError;
 use crate::telemetry::TelemetryError;
@@ -21,6 +22,9 @@ pub enum AppError {
     /// The process may leave a core dump.
     #[error("disabling core dumps, which would contain secrets")]
     CoreDumps(#[source] io::Error),
+    /// Privileges cannot be given up.
+    #[error("giving up privileges")]
+    Privileges(#[from] PrivilegeError),
     /// The runtime or the signal handlers cannot be set up.
     #[error("starting the daemon's threads")]
     Runtime(#[source] io::Error),

@@ -20,7 +20,7 @@ use aya::{
 use super::{
     Dataplane, DataplaneError, IfIndex,
     pins::{Pins, unpin},
-    qdisc,
+    qdisc, query,
 };
 use crate::config::AttachMode;
 
@@ -170,8 +170,7 @@ impl Dataplane {
                 let Some(id) = self.program("from_guest").ok().and_then(|p| p.info().ok()).map(|info| info.id()) else {
                     return false;
                 };
-                SchedClassifier::query_tcx(name, TcAttachType::Ingress)
-                    .is_ok_and(|(_, programs)| programs.iter().any(|program| program.id() == id))
+                query::tcx_ingress(ifindex).is_ok_and(|programs| programs.contains(&id))
             }
             // The filter goes with its device: replacing it finds out.
             Some(AttachKind::Clsact) => self

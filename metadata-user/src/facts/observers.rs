@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::report::{ObserverView, Reporter};
 use super::{Facts, Observer, libvirt, openvswitch};
 use crate::config;
+use crate::privilege;
 use crate::readiness::Blocker;
 use crate::worker::{Stop, Worker};
 
@@ -42,7 +43,7 @@ impl Observers {
             (dir, reporter)
         });
         let views = ovs.iter().chain(&libvirt).map(|(_, reporter)| reporter.view()).collect();
-        let worker = Worker::spawn("facts", async move |mut stop: Stop| {
+        let worker = Worker::spawn_as(&privilege::FACTS, "facts", async move |mut stop: Stop| {
             if let Some((socket, reporter)) = ovs {
                 tokio::spawn(openvswitch::run(socket, reporter));
             }

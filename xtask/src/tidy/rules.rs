@@ -33,7 +33,10 @@ pub(super) const LEVELS: &[Level] = &[
             "worker",
         ],
     },
-    Level { name: "Values that records and configuration share", modules: &["policy"] },
+    Level {
+        name: "Values that records and configuration share; what a thread may do",
+        modules: &["policy", "privilege"],
+    },
 ];
 
 /// A name that only some places may use.
@@ -82,6 +85,11 @@ pub(super) const ONLY: &[Only] = &[
         names: &["serde"],
         places: &["admin", "api", "cli", "config", "snapshot/entry", "snapshot/file", "source/wire"],
         why: "core types are not serialisable (invariant 3)",
+    },
+    Only {
+        names: &["caps", "seccompiler", "landlock"],
+        places: &["privilege"],
+        why: "only privilege decides what a thread may do (invariant 5)",
     },
     Only { names: &["toml"], places: &["config"], why: "only config reads TOML" },
     Only { names: &["clap"], places: &["cli"], why: "only cli reads arguments" },

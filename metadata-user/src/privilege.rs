@@ -1,0 +1,176 @@
+//! What each thread may do, and how it gives up the rest.
+//!
+//! On Linux, capabilities, `no_new_privs`, seccomp filters and landlock domains belong to a thread, and a thread starts with
+//! those of the one that made it. So a thread takes on its [`Profile`] itself, before it does anything else
+//! ([`crate::worker`]).
+//!
+//! Promises:
+//! - a thread has the capabilities of its profile, each for a stated reason, and no other in any set that it can empty: the
+//!   bounding set only with `CAP_SETPCAP`, which metadatad.service leaves it for that;
+//! - neither a thread nor a program that it starts gains privileges by execve(2) (`no_new_privs`);
+//! - a thread that reads guests' bytes ([`GUESTS`]) has no capability, makes only the system calls of an allow-list
+//!   (`seccomp`), and opens no file (`landlock`);
+//! - what a thread really has is read from the kernel (`threads`).
+//!
+//! Left out: memory. All threads share it, so these limits are no wall between them: docs/security.md says what is left to
+//! whoever takes over a thread.
+
+mod capabilities;
+mod landlock;
+mod seccomp;
+mod threads;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use nix::sys::prctl;
+use nix::unistd::gettid;
+use parking_lot::Mutex;
+use tracing::warn;
+
+pub use self::landlock::Landlock;
+pub use self::threads::{Seccomp, ThreadState, all as threads};
+pub use caps::Capability;
+
+/// A capability, and why it is needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// The capability.
+    pub capability: Capability,
+    /// What it is needed for.
+    pub reason: &'static str,
+}
+
+const fn need(capability: Capability, reason: &'static str) -> Need {
+    Need { capability, reason }
+}
+
+/// What a kind of thread may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    /// Its name, in the status and in the documentation.
+    pub name: &'static str,
+    /// The capabilities that it keeps, if the process was started with them.
+    pub capabilities: &'static [Need],
+    /// Whether it has a seccomp filter and can open no file.
+    pub confined: bool,
+}
+
+/// The process until everything is set up: what it takes to make what later only has to be kept.
+pub static SET_UP: Profile = Profile {
+    name: "set-up",
+    capabilities: &[
+        need(Capability::CAP_SYS_ADMIN, "make, mount and enter the responder's namespace; mount the BPF file system"),
+        need(Capability::CAP_NET_BIND_SERVICE, "listen on port 80 in the responder's namespace"),
+        need(Capability::CAP_CHOWN, "give the admin socket to the group that may read"),
+        need(Capability::CAP_SETPCAP, "empty the bounding set of each thread"),
+        need(Capability::CAP_NET_ADMIN, "handed on to the thread `ports`"),
+        need(Capability::CAP_BPF, "handed on to the thread `ports`"),
+        need(Capability::CAP_PERFMON, "handed on to the thread `ports`"),
+        need(Capability::CAP_DAC_OVERRIDE, "handed on to the thread `facts`"),
+    ],
+    confined: false,
+};
+
+/// The thread that follows the taps.
+pub static PORTS: Profile = Profile {
+    name: "ports",
+    capabilities: &[
+        need(Capability::CAP_NET_ADMIN, "attach programs to taps, and find out what is attached"),
+        need(Capability::CAP_BPF, "load the programs of a trace"),
+        need(Capability::CAP_PERFMON, "load the programs of a trace: they read packets by address"),
+    ],
+    confined: false,
+};
+
+/// The thread of the observers.
+pub static FACTS: Profile = Profile {
+    name: "facts",
+    capabilities: &[need(
+        Capability::CAP_DAC_OVERRIDE,
+        "connect to Open vSwitch's socket where Open vSwitch runs as a user of its own",
+    )],
+    confined: false,
+};
+
+/// The threads that read guests' bytes.
+pub static GUESTS: Profile = Profile { name: "guests", capabilities: &[], confined: true };
+
+/// Every other thread, and the main thread from the end of set-up on.
+pub static PLAIN: Profile = Profile { name: "plain", capabilities: &[], confined: false };
+
+/// Every profile.
+pub static PROFILES: [&Profile; 5] = [&SET_UP, &PORTS, &FACTS, &GUESTS, &PLAIN];
+
+/// A thread that cannot take on its profile.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegeError {
+    /// Privileges could still be gained.
+    #[error("setting no_new_privs")]
+    NoNewPrivileges(#[source] io::Error),
+    /// Capabilities cannot be given up.
+    #[error("giving up capabilities")]
+    Capabilities(#[source] caps::errors::CapsError),
+    /// The seccomp filter cannot be built for this machine.
+    #[error("building the seccomp filter for {}", std::env::consts::ARCH)]
+    Filter(#[source] seccompiler::BackendError),
+    /// The seccomp filter is refused.
+    #[error("installing the seccomp filter: does a container or an older kernel forbid seccomp(2)?")]
+    Seccomp(#[source] io::Error),
+    /// The landlock domain is refused.
+    #[error("closing the file system to the thread by landlock")]
+    Landlock(#[source] ::landlock::RulesetError),
+}
+
+impl From<PrivilegeError> for io::Error {
+    fn from(error: PrivilegeError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// What was applied to a thread, as far as the kernel does not tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The profile's name.
+    pub profile: &'static str,
+    /// The landlock domain; `None`: the profile asks for none.
+    pub landlock: Option<Landlock>,
+}
+
+/// By thread id.
+static APPLIED: Mutex<BTreeMap<i32, Applied>> = Mutex::new(BTreeMap::new());
+
+impl Profile {
+    /// Takes the profile on, for the calling thread and those that it starts from here on. There is no way back.
+    ///
+    /// # Errors
+    /// [`PrivilegeError`] if the kernel refuses a part of it. A kernel without landlock is none: that is logged, and shown by
+    /// [`threads`].
+    pub fn enter(&self) -> Result<(), PrivilegeError> {
+        prctl::set_no_new_privs().map_err(|error| PrivilegeError::NoNewPrivileges(error.into()))?;
+        let needed: Vec<_> = self.capabilities.iter().map(|need| need.capability).collect();
+        capabilities::keep(&needed).map_err(PrivilegeError::Capabilities)?;
+        let landlock = if self.confined { Some(self.confine()?) } else { None };
+        APPLIED.lock().insert(gettid().as_raw(), Applied { profile: self.name, landlock });
+        Ok(())
+    }
+
+    fn confine(&self) -> Result<Landlock, PrivilegeError> {
+        let filter = seccomp::filter().map_err(PrivilegeError::Filter)?;
+        let landlock = landlock::restrict().map_err(PrivilegeError::Landlock)?;
+        if let Landlock::Absent(why) = landlock {
+            warn!(thread = self.name, "{why}: only its seccomp filter keeps this thread from opening files");
+        }
+        // Last: what is above is not on its list.
+        seccomp::install(&filter).map_err(PrivilegeError::Seccomp)?;
+        Ok(landlock)
+    }
+}
+
+/// Returns what was applied to a thread of this process.
+fn applied(thread: i32) -> Option<Applied> {
+    APPLIED.lock().get(&thread).cloned()
+}
+
+#[cfg(test)]
+mod tests;
