@@ -3,36 +3,47 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/status` | [`wire::Status`] |
+//! | `GET /v1/security` | [`wire::Security`]: what each thread of the daemon may do |
 //! | `GET /v1/ports` | list of [`wire::PortStatus`] |
 //! | `GET /v1/counters` | list of [`wire::PortCounters`] |
 //! | `GET /v1/source` | [`wire::Source`] |
-//! | `GET /v1/password?instance=UUID` | [`wire::Password`]: what the guest reads as its password |
+//! | `GET /v1/password?instance=UUID` | [`wire::Password`], without the secret: whether there is a password |
+//! | `GET /v1/password/secret?instance=UUID` | [`wire::Password`]: what the guest reads as its password |
 //! | `POST /v1/password/clear?instance=UUID` | [`wire::Password`], without one: the guest may post another |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
 //!
-//! Promises: only the socket's owner gets in (mode 0600); a socket on which a daemon answers is never taken over;
+//! Promises: root and the daemon's user may use all of it; members of `admin.group` the first six, which change nothing and
+//! tell no secret; nobody else gets anything ([`peer`]); a socket on which a daemon answers is never taken over;
 //! errors are [`wire::Problem`] with the remedy. Within `/v1` members are only ever added.
 //!
 //! Left out: changing what a node serves. Its configuration and its source decide that; the operator only confirms a
 //! controller that has replaced another one, and clears a password that a guest posted.
 
 pub mod client;
+mod peer;
 pub mod server;
 pub mod socket;
 pub mod wire;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
-use wire::{Password, PortCounters, PortStatus, Source, Status};
+use wire::{Password, PortCounters, PortStatus, Security, Source, Status};
 
 /// What the admin API shows. The rest of the daemon is behind this.
 pub trait Inspect: Send + Sync + 'static {
     /// Returns how the daemon is doing.
     fn status(&self) -> Status;
+
+    /// Returns what each thread of the daemon may do.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    fn security(&self) -> io::Result<Security>;
 
     /// Returns the ports, by interface index.
     fn ports(&self) -> Vec<PortStatus>;

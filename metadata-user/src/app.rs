@@ -146,7 +146,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     // Subscribed before source and observers start, so that the ports miss no change.
     let changes = port::Changes::of(&shared.store, &shared.facts);
 
-    let socket = AdminSocket::open(&config.admin.socket)?;
+    let socket = AdminSocket::open(&config.admin.socket, Some(&config.admin.group))?;
     let mut content = Content::start(config, &shared, source_read, facts_reported)?;
     // The socket's file is removed with this task, at the end of the runtime.
     let mut admin = tokio::spawn(admin::server::run(socket, view(&shared, &content)));

@@ -18,4 +18,5 @@ mod path_mtu;
 mod ports;
 mod refusals;
 mod restart;
+mod security;
 mod unbound;

@@ -28,12 +28,17 @@ fn an_operator_reads_and_clears_a_posted_password() {
     let node = Node::start().unwrap();
     let guest = node.guest("a").boot().unwrap();
     let other = node.guest("b").boot().unwrap();
-    let verb = |verb: &str, guest: &Guest| node.told(&["instance", "password", verb, guest.uuid()]).unwrap();
+    let verb = |verb: &str, guest: &Guest| {
+        let secrets: &[&str] = if verb == "get" { &["--secrets"] } else { &[] };
+        node.told(&[&["instance", "password", verb, guest.uuid()], secrets].concat()).unwrap()
+    };
     assert_eq!(verb("get", &guest), "", "there is none yet");
     assert!(node.ask(&["instance", "password", "get", guest.uuid()]).is_err(), "which the exit status says, too");
 
     assert_eq!(post(&guest, "first"), "200");
     assert_eq!(verb("get", &guest), "first\n");
+    let shown = node.told(&["instance", "password", "get", guest.uuid()]).unwrap();
+    assert!(shown.contains("has a password") && !shown.contains("first"), "{shown}");
     assert_eq!(post(&guest, "second"), "409", "a password is posted once");
     restart(&node, &guest);
     assert_eq!((verb("get", &guest), read(&guest)), ("first\n".to_owned(), "first".to_owned()));

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, Map, MapData};
 use metadata_ebpf::abi::{Counters, PORT_HELD, Port};
 use metadata_user::admin::client::{Client, ClientError};
+use metadata_user::admin::wire::Security;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::command;
@@ -309,6 +310,15 @@ impl Node {
     /// If the daemon does not answer.
     pub fn status(&self) -> Result<serde_json::Value> {
         self.admin(async |client| client.status().await)
+    }
+
+    /// Returns what the admin API, and so `metadatad status --security --json`, shows.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn security(&self) -> Result<Security> {
+        let shown = self.admin(async |client| client.security().await)?;
+        serde_json::from_value(shown).context("reading what the threads may do")
     }
 
     /// Returns what the admin API, and so `metadatad source --json`, shows.

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::wire::{Accepted, Password, PortCounters, PortStatus, Problem, Source, Status};
+use super::wire::{Accepted, Password, PortCounters, PortStatus, Problem, Security, Source, Status};
 use crate::percent;
 use crate::record::InstanceId;
 
@@ -28,7 +28,10 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The socket belongs to somebody else.
-    #[error("connecting to {}: only its owner may; run this as root", socket.display())]
+    #[error(
+        "connecting to {}: only root may, and members of the group admin.group to read; run this as root",
+        socket.display()
+    )]
     NotPermitted {
         /// The socket.
         socket: PathBuf,
@@ -80,6 +83,14 @@ impl Client {
         self.get("/v1/status").await
     }
 
+    /// Asks what each thread of the daemon may do.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn security(&self) -> Result<Security, ClientError> {
+        self.get("/v1/security").await
+    }
+
     /// Asks for the ports.
     ///
     /// # Errors
@@ -112,12 +123,20 @@ impl Client {
         self.ask(Method::POST, "/v1/source/accept").await
     }
 
-    /// Asks for an instance's password.
+    /// Asks whether an instance has a password.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn password(&self, instance: InstanceId) -> Result<Password, ClientError> {
         self.get(&format!("/v1/password?instance={instance}")).await
+    }
+
+    /// Asks for an instance's password itself.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn password_secret(&self, instance: InstanceId) -> Result<Password, ClientError> {
+        self.get(&format!("/v1/password/secret?instance={instance}")).await
     }
 
     /// Forgets the password that a guest posted.

@@ -1,7 +1,7 @@
 //! The daemon's side of the admin API.
 //!
 //! Promises: a connection carries one request and ends in bounded time, unless it is a trace; there are at most
-//! [`CONNECTIONS`] at a time, and more wait for their turn.
+//! [`CONNECTIONS`] at a time, and more wait for their turn; whoever connected must have the [`Right`] that a resource needs.
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::peer::{Peer, Right};
 use super::socket::AdminSocket;
 use super::wire::{Accepted, Password, Problem};
 use super::{Inspect, PasswordError, TraceError};
@@ -54,6 +55,8 @@ type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 struct Resource {
     method: Method,
     path: &'static str,
+    /// What the client must be allowed to do.
+    right: Right,
     /// Answers; the second argument is the query.
     answer: for<'a> fn(&'a dyn Inspect, &'a str) -> Answer<'a>,
     /// Whether the answer ends only when the client leaves.
@@ -64,27 +67,50 @@ impl Resource {
     const fn new(
         method: Method,
         path: &'static str,
+        right: Right,
         answer: for<'a> fn(&'a dyn Inspect, &'a str) -> Answer<'a>,
         endless: bool,
     ) -> Self {
-        Self { method, path, answer, endless }
+        Self { method, path, right, answer, endless }
     }
 }
 
-static RESOURCES: [Resource; 8] = [
-    Resource::new(Method::GET, "/v1/status", |inspect, _| now(&inspect.status()), false),
-    Resource::new(Method::GET, "/v1/ports", |inspect, _| now(&inspect.ports()), false),
-    Resource::new(Method::GET, "/v1/counters", |inspect, _| now(&inspect.counters()), false),
-    Resource::new(Method::GET, "/v1/source", |inspect, _| now(&inspect.source()), false),
-    Resource::new(Method::GET, "/v1/password", |inspect, query| password(query, |id| inspect.password(id)), false),
+static RESOURCES: [Resource; 10] = [
+    Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status()), false),
+    Resource::new(Method::GET, "/v1/security", Right::Read, |inspect, _| security(inspect), false),
+    Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
+    Resource::new(Method::GET, "/v1/counters", Right::Read, |inspect, _| now(&inspect.counters()), false),
+    Resource::new(Method::GET, "/v1/source", Right::Read, |inspect, _| now(&inspect.source()), false),
+    Resource::new(
+        Method::GET,
+        "/v1/password",
+        Right::Read,
+        |inspect, query| password(query, |id| inspect.password(id).map(Password::without_secret)),
+        false,
+    ),
+    Resource::new(
+        Method::GET,
+        "/v1/password/secret",
+        Right::Change,
+        |inspect, query| password(query, |id| inspect.password(id)),
+        false,
+    ),
     Resource::new(
         Method::POST,
         "/v1/password/clear",
+        Right::Change,
         |inspect, query| password(query, |id| inspect.clear_password(id)),
         false,
     ),
-    Resource::new(Method::POST, "/v1/source/accept", |inspect, _| Box::pin(accept_source(inspect)), false),
-    Resource::new(Method::POST, "/v1/trace", |inspect, query| Box::pin(trace(inspect, query)), true),
+    Resource::new(
+        Method::POST,
+        "/v1/source/accept",
+        Right::Change,
+        |inspect, _| Box::pin(accept_source(inspect)),
+        false,
+    ),
+    // It replaces a tap's program for as long as it lasts.
+    Resource::new(Method::POST, "/v1/trace", Right::Change, |inspect, query| Box::pin(trace(inspect, query)), true),
 ];
 
 /// Answers until it is dropped.
@@ -93,7 +119,7 @@ static RESOURCES: [Resource; 8] = [
 /// If the socket cannot be used with this runtime.
 pub async fn run(socket: AdminSocket, inspect: Arc<dyn Inspect>) -> io::Result<()> {
     let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-    let admin = Admin { inspect, room: Arc::new(Semaphore::new(CONNECTIONS)) };
+    let admin = Admin { inspect, readers: socket.readers, room: Arc::new(Semaphore::new(CONNECTIONS)) };
     // It answers until the end of the runtime: `status` says that the daemon is draining.
     server::serve(&listener, &Drain::new(), &admin).await;
     Ok(())
@@ -102,6 +128,8 @@ pub async fn run(socket: AdminSocket, inspect: Arc<dyn Inspect>) -> io::Result<(
 /// Everything that admin connections share.
 struct Admin {
     inspect: Arc<dyn Inspect>,
+    /// The group whose members may read.
+    readers: Option<u32>,
     room: Arc<Semaphore>,
 }
 
@@ -116,19 +144,26 @@ impl server::Handler<UnixListener> for Admin {
     }
 
     fn handle(&self, stream: UnixStream, _: unix::SocketAddr, room: Self::Room) {
-        let inspect = Arc::clone(&self.inspect);
+        let (inspect, readers) = (Arc::clone(&self.inspect), self.readers);
         tokio::spawn(async move {
-            converse(stream, inspect).await;
+            match Peer::of(&stream) {
+                Ok(peer) => converse(stream, inspect, &peer, readers).await,
+                Err(error) => debug!(%error, "admin connection of somebody unknown"),
+            }
             drop(room);
         });
     }
 }
 
 /// Answers one request.
-async fn converse(stream: UnixStream, inspect: Arc<dyn Inspect>) {
+async fn converse(stream: UnixStream, inspect: Arc<dyn Inspect>, peer: &Peer, readers: Option<u32>) {
+    let right = peer.right(readers);
     let endless = CancellationToken::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let resource = find(&request);
+        let resource = find(&request).and_then(|resource| match right {
+            Some(right) if right >= resource.right => Ok(resource),
+            _ => Err(Refused::Right { user: peer.user(), needed: resource.right }),
+        });
         if resource.as_ref().is_ok_and(|resource| resource.endless) {
             endless.cancel();
         }
@@ -165,6 +200,13 @@ enum Refused {
     Path,
     /// The resource is used with this method.
     Method(&'static Method),
+    /// The user may not do that.
+    Right {
+        /// Who asked.
+        user: u32,
+        /// What they would have to be allowed to do.
+        needed: Right,
+    },
 }
 
 impl Refused {
@@ -177,6 +219,15 @@ impl Refused {
                     response.headers_mut().insert(ALLOW, method);
                 }
                 response
+            }
+            Self::Right { user, needed: Right::Read } => {
+                let text =
+                    format!("user {user} may not read this: run it as root, or as a member of the group admin.group");
+                problem(StatusCode::FORBIDDEN, text)
+            }
+            Self::Right { user, needed: Right::Change } => {
+                let text = format!("user {user} may not do this: run it as root; the group admin.group may only read");
+                problem(StatusCode::FORBIDDEN, text)
             }
         }
     }
@@ -195,6 +246,16 @@ fn find(request: &Request<Incoming>) -> Result<&'static Resource, Refused> {
 
 fn now(value: &impl Serialize) -> Answer<'static> {
     Box::pin(ready(json(StatusCode::OK, value)))
+}
+
+fn security(inspect: &dyn Inspect) -> Answer<'static> {
+    match inspect.security() {
+        Ok(security) => now(&security),
+        Err(error) => {
+            let text = format!("reading /proc/self/task: {error}; is /proc mounted?");
+            Box::pin(ready(problem(StatusCode::INTERNAL_SERVER_ERROR, text)))
+        }
+    }
 }
 
 fn password(query: &str, act: impl FnOnce(&str) -> Result<Password, PasswordError>) -> Answer<'static> {

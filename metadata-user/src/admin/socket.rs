@@ -1,12 +1,15 @@
 //! The admin socket's path in the file system.
 //!
 //! Promises: a socket on which a daemon answers is never replaced, nor is anything that is not a socket; one that a daemon
-//! left behind when it was killed is.
+//! left behind when it was killed is. Only root, the daemon's user and the group of readers can connect, from the moment
+//! that it is there.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+use nix::unistd::Group;
 
 use crate::sockets;
 
@@ -35,15 +38,18 @@ pub enum SocketError {
 #[derive(Debug)]
 pub struct AdminSocket {
     pub(super) listener: UnixListener,
+    /// The group whose members may read.
+    pub(super) readers: Option<u32>,
     path: PathBuf,
 }
 
 impl AdminSocket {
-    /// Opens the socket, for its owner only. One that a former daemon left behind is replaced.
+    /// Opens the socket, for its owner, and for this group if there is one of that name. One that a former daemon left
+    /// behind is replaced.
     ///
     /// # Errors
     /// See [`SocketError`].
-    pub fn open(path: &Path) -> Result<Self, SocketError> {
+    pub fn open(path: &Path, group: Option<&str>) -> Result<Self, SocketError> {
         let system = |doing| move |source| SocketError::System { doing, path: path.to_owned(), source };
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).map_err(system("creating the directory of"))?;
@@ -60,8 +66,10 @@ impl AdminSocket {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(system("looking for the socket")(error)),
         }
-        let listener = sockets::admin(path).map_err(system("opening the socket"))?;
-        Ok(Self { listener, path: path.to_owned() })
+        let group = group.and_then(|name| Group::from_name(name).ok().flatten());
+        let readers = group.map(|group| group.gid.as_raw());
+        let listener = sockets::admin(path, readers).map_err(system("opening the socket"))?;
+        Ok(Self { listener, readers, path: path.to_owned() })
     }
 }
 
@@ -82,19 +90,30 @@ mod tests {
     fn a_left_over_socket_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("deep/admin.sock");
-        let first = AdminSocket::open(&path).expect("a free place");
+        let first = AdminSocket::open(&path, None).expect("a free place");
         let mode = std::fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert!(matches!(AdminSocket::open(&path), Err(SocketError::InUse(_))));
+        assert!(matches!(AdminSocket::open(&path, None), Err(SocketError::InUse(_))));
         drop(first);
         assert!(!path.exists());
 
         drop(UnixListener::bind(&path).expect("a socket"));
         assert!(path.exists(), "left over");
-        drop(AdminSocket::open(&path).expect("replaced"));
+        drop(AdminSocket::open(&path, None).expect("replaced"));
 
         std::fs::write(&path, "").expect("a file");
-        assert!(matches!(AdminSocket::open(&path), Err(SocketError::NotASocket(_))));
+        assert!(matches!(AdminSocket::open(&path, None), Err(SocketError::NotASocket(_))));
         assert!(path.exists(), "never removed");
+    }
+
+    #[test]
+    fn a_group_of_readers_can_connect_if_there_is_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (group, mode, readers) in [("root", 0o660, Some(0)), ("no-such-group", 0o600, None)] {
+            let path = directory.path().join(group);
+            let socket = AdminSocket::open(&path, Some(group)).expect("opened");
+            let found = std::fs::metadata(&path).expect("there").permissions().mode();
+            assert_eq!((found & 0o777, socket.readers), (mode, readers), "{group}");
+        }
     }
 }

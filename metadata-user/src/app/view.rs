@@ -1,6 +1,9 @@
 //! The daemon as the admin API shows it: core types in, wire types out.
 
+mod security;
+
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,8 +11,8 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
-    self, Allowed, Broken, Endpoint, Http, Password, PortCounters, PortStatus, Snapshot, Source, State, Status,
-    Vendordata, VendordataTarget,
+    self, Allowed, Broken, Endpoint, Http, Password, PortCounters, PortStatus, Security, Snapshot, Source, State,
+    Status, Vendordata, VendordataTarget,
 };
 use crate::admin::{Accepting, Inspect, PasswordError, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
@@ -79,6 +82,10 @@ impl Kernel {
 }
 
 impl Inspect for View {
+    fn security(&self) -> io::Result<Security> {
+        security::security()
+    }
+
     fn status(&self) -> Status {
         let (mut ports, mut widened) = (BTreeMap::new(), 0);
         for (_, port) in self.kernel.ports() {
@@ -136,15 +143,13 @@ impl Inspect for View {
     fn password(&self, instance: &str) -> Result<Password, PasswordError> {
         let id = instance.parse::<InstanceId>().map_err(|_| PasswordError::NoInstance)?;
         let content = self.store.served(id).ok_or(PasswordError::NoInstance)?;
-        Ok(Password { instance: id.to_string(), password: content.password() })
+        Ok(Password::new(id.to_string(), content.password()))
     }
 
     fn clear_password(&self, instance: &str) -> Result<Password, PasswordError> {
         let id = instance.parse::<InstanceId>().map_err(|_| PasswordError::NoInstance)?;
         match self.store.clear_password(id) {
-            ClearedPassword::Cleared | ClearedPassword::None => {
-                Ok(Password { instance: id.to_string(), password: None })
-            }
+            ClearedPassword::Cleared | ClearedPassword::None => Ok(Password::new(id.to_string(), None)),
             ClearedPassword::InDocument => Err(PasswordError::InDocument),
             ClearedPassword::KeptByNova => Err(PasswordError::KeptByNova),
             ClearedPassword::NoInstance => Err(PasswordError::NoInstance),

@@ -1,5 +1,7 @@
 //! `metadatad status`.
 
+mod security;
+
 use std::io::Write;
 
 use super::error::CliError;
@@ -17,10 +19,23 @@ pub(super) struct Verb {
     /// vendor data fails, Open vSwitch or libvirt cannot be read, or a port is refused or failed
     #[arg(long)]
     check: bool,
+
+    /// Show what each thread of the daemon may do instead: user, capabilities, no_new_privs, seccomp, landlock
+    #[arg(long, conflicts_with = "check")]
+    security: bool,
 }
 
 impl Verb {
     pub(super) fn execute(&self, client: &Client, out: &mut dyn Write) -> Result<u8, CliError> {
+        if self.security {
+            let shown = converse(async { Ok(client.security().await?) })?;
+            if self.form.json {
+                print_json(&shown, out)?;
+            } else {
+                security::describe(&shown.threads, out)?;
+            }
+            return Ok(exit::OK);
+        }
         let status = converse(async { Ok(client.status().await?) })?;
         if self.form.json {
             print_json(&status, out)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::key::{Key, Table};
-use super::kind::AbsolutePath;
+use super::kind::{AbsolutePath, Name};
 use super::refusal::Refusal;
 use super::written::Reader;
 
@@ -12,12 +12,14 @@ use super::written::Reader;
 pub struct Admin {
     /// Path of the Unix socket.
     pub socket: PathBuf,
+    /// Name of the group whose members may read, if there is one of this name.
+    pub group: String,
 }
 
 pub(super) static TABLE: Table = Table {
     name: "admin",
     about: "The admin API, for the commands of `metadatad` on this node.",
-    keys: &[&SOCKET],
+    keys: &[&SOCKET, &GROUP],
     tables: &[],
     is_optional: false,
 };
@@ -26,12 +28,25 @@ static SOCKET: Key<AbsolutePath> = Key {
     name: "socket",
     kind: AbsolutePath::Socket,
     default: "\"/run/metadatad/admin.sock\"",
-    about: "Unix socket (mode 0600) that `metadatad status`, `ports`, `source`, `counters` and `trace` connect to.",
+    about: "Unix socket that `metadatad status`, `ports`, `source`, `counters` and `trace` connect to.",
     reason: "In the directory that systemd makes for the daemon while it runs.",
 };
 
+/// Longest name of a group: what useradd(8) and its kin make.
+const LONGEST_GROUP: usize = 32;
+
+static GROUP: Key<Name> = Key {
+    name: "group",
+    kind: Name { longest: LONGEST_GROUP },
+    default: "\"metadatad\"",
+    about: "Members of this group may read: `metadatad status`, `ports`, `source` and `counters`, and whether an instance has \
+            a password. The socket is theirs (mode 0660). Only root and the daemon's user may do more. Without a group of this \
+            name the socket is for the daemon's user alone (mode 0600).",
+    reason: "A group that no system has, so that nobody may read until an operator creates it for monitoring.",
+};
+
 pub(super) fn read(table: &Reader<'_>) -> Result<Admin, Refusal> {
-    Ok(Admin { socket: table.value(&SOCKET)? })
+    Ok(Admin { socket: table.value(&SOCKET)?, group: table.value(&GROUP)? })
 }
 
 #[cfg(test)]
@@ -40,7 +55,8 @@ mod tests {
 
     #[test]
     fn values_are_taken_as_written() {
-        assert_eq!(read("[admin]\nsocket = '/tmp/a'").expect("accepted").admin.socket, std::path::Path::new("/tmp/a"));
+        let admin = read("[admin]\nsocket = '/tmp/a'\ngroup = 'watchers'").expect("accepted").admin;
+        assert_eq!((admin.socket.as_path(), admin.group.as_str()), (std::path::Path::new("/tmp/a"), "watchers"));
     }
 
     #[test]
@@ -48,6 +64,7 @@ mod tests {
         let long = format!("[admin]\nsocket = '/{}'", "x".repeat(107));
         refuses(&[
             ("[admin]\nsocket = 'a.sock'", "m.toml:2:10", "not an absolute path", "from `/`"),
+            ("[admin]\ngroup = ''", "m.toml:2:9", "not a possible name", "1 to 32"),
             (&long, "m.toml:2:10", "of 108 bytes is too long", "use at most 107"),
             ("admin = '/x'", "m.toml:1:1", "`admin` is a table", "write [admin] on a line of its own"),
         ]);

@@ -63,20 +63,45 @@ impl Inspect for Sample {
         }
     }
 
+    fn security(&self) -> io::Result<wire::Security> {
+        let thread = |id, name: &str| wire::Thread {
+            id,
+            name: name.to_owned(),
+            no_new_privileges: true,
+            seccomp: "off".to_owned(),
+            ..wire::Thread::default()
+        };
+        let net_admin = vec!["CAP_NET_ADMIN".to_owned()];
+        let reason = Some("attach programs to taps".to_owned());
+        let main = wire::Thread { bounding: vec!["CAP_CHOWN".to_owned(); 40], ..thread(7, "metadatad") };
+        let ports = wire::Thread {
+            capabilities: vec![wire::HeldCapability { name: net_admin[0].clone(), reason }],
+            permitted: net_admin.clone(),
+            bounding: net_admin,
+            ..thread(8, "ports")
+        };
+        let guests = wire::Thread {
+            seccomp: "filter".to_owned(),
+            landlock: Some("no file (version 1)".to_owned()),
+            ..thread(9, "guests")
+        };
+        Ok(wire::Security { threads: vec![main, ports, guests] })
+    }
+
     fn source(&self) -> wire::Source {
         self.status().source
     }
 
     fn password(&self, instance: &str) -> Result<wire::Password, PasswordError> {
         match instance {
-            "a" => Ok(wire::Password { instance: instance.to_owned(), password: Some("cipher".to_owned()) }),
+            "a" => Ok(wire::Password::new(instance.to_owned(), Some("cipher".to_owned()))),
             _ => Err(PasswordError::NoInstance),
         }
     }
 
     fn clear_password(&self, instance: &str) -> Result<wire::Password, PasswordError> {
         match instance {
-            "a" => Ok(wire::Password { instance: instance.to_owned(), password: None }),
+            "a" => Ok(wire::Password::new(instance.to_owned(), None)),
             _ => Err(PasswordError::KeptByNova),
         }
     }
@@ -127,7 +152,7 @@ impl Inspect for Sample {
 pub(crate) fn serve() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("admin.sock");
-    let socket = AdminSocket::open(&path).expect("a socket");
+    let socket = AdminSocket::open(&path, None).expect("a socket");
     tokio::spawn(async move { run(socket, Arc::new(Sample)).await });
     (directory, path)
 }
@@ -199,5 +224,49 @@ fn queries_are_decoded() {
         [("tap1", Some("tap1")), ("a%20b%25", Some("a b%")), ("%2", None), ("%zz", None), ("", None)]
     {
         assert_eq!(decode(text).as_deref(), expected, "{text}");
+    }
+}
+
+/// Asks as somebody with this right, and returns the status line and the body.
+async fn ask_as(right: Option<Right>, request: &str) -> String {
+    // Nobody that a test can be: only the group decides.
+    let (user, group) = (4_000_001, 4_000_000);
+    let (peer, readers) = match right {
+        Some(Right::Change) => (Peer::sample(0, &[]), None),
+        Some(Right::Read) => (Peer::sample(user, &[group]), Some(group)),
+        None => (Peer::sample(user, &[5]), Some(group)),
+    };
+    let (server, mut client) = UnixStream::pair().expect("a pair");
+    tokio::spawn(async move { converse(server, Arc::new(Sample), &peer, readers).await });
+    client.write_all(format!("{request} HTTP/1.1\r\n\r\n").as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("read");
+    answer
+}
+
+#[tokio::test]
+async fn reading_and_changing_are_separate_rights_of_each_resource() {
+    for resource in &RESOURCES {
+        let request = format!("{} {}?instance=a&port=tap1", resource.method, resource.path);
+        for (right, granted) in
+            [(None, false), (Some(Right::Read), resource.right == Right::Read), (Some(Right::Change), true)]
+        {
+            let answer = ask_as(right, &request).await;
+            assert_eq!(!answer.starts_with("HTTP/1.1 403"), granted, "{right:?} {request}: {answer}");
+            if !granted {
+                assert!(answer.contains("user 4000001") && answer.contains("as root"), "{answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_may_only_read_gets_no_secret() {
+    let answer = ask_as(Some(Right::Read), "GET /v1/password?instance=a").await;
+    assert!(answer.contains("\"is_set\":true") && !answer.contains("cipher"), "{answer}");
+    let secret = ask_as(Some(Right::Change), "GET /v1/password/secret?instance=a").await;
+    assert!(secret.contains("cipher"), "{secret}");
+    for resource in RESOURCES.iter().filter(|resource| resource.right == Right::Read) {
+        assert_eq!(resource.method, Method::GET, "{} changes something", resource.path);
     }
 }

@@ -1,6 +1,6 @@
 //! `metadatad instance password`: what a guest posted as its password, in the running daemon.
 //!
-//! Promises: a password is printed by `get` and nowhere else; after `clear` the guest may post another.
+//! Promises: a password is printed by `get --secrets` and nowhere else; after `clear` the guest may post another.
 
 use std::io::Write;
 
@@ -13,8 +13,15 @@ use crate::record::InstanceId;
 /// What is done with a password.
 #[derive(Debug, clap::Subcommand)]
 pub(in crate::cli) enum Verb {
-    /// Print the password that a guest posted, as it was posted; exit status 66 if there is none
-    Get(Of),
+    /// Say whether a guest posted a password; with --secrets print it, as it was posted. Exit status 66 if there is none
+    Get {
+        #[command(flatten)]
+        of: Of,
+
+        /// Print the password itself
+        #[arg(long)]
+        secrets: bool,
+    },
     /// Clear the password that a guest posted, so that it may post another
     Clear(Of),
 }
@@ -30,13 +37,16 @@ pub(in crate::cli) struct Of {
 impl Verb {
     pub(in crate::cli) fn execute(&self, client: &Client, out: &mut dyn Write) -> Result<u8, CliError> {
         match self {
-            Self::Get(of) => {
-                let password = converse(async { Ok(client.password(of.uuid).await?) })?;
+            Self::Get { of, secrets } => {
+                let password = converse(async {
+                    Ok(if *secrets { client.password_secret(of.uuid).await? } else { client.password(of.uuid).await? })
+                })?;
                 of.print(&password, out, |out| match &password.password {
                     Some(text) => writeln!(out, "{text}"),
+                    None if password.is_set => writeln!(out, "{}: has a password; --secrets prints it", of.uuid),
                     None => Ok(()),
                 })?;
-                Ok(if password.password.is_some() { exit::OK } else { exit::ABSENT })
+                Ok(if password.is_set { exit::OK } else { exit::ABSENT })
             }
             Self::Clear(of) => {
                 let password = converse(async { Ok(client.clear_password(of.uuid).await?) })?;

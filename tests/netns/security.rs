@@ -1,0 +1,104 @@
+//! What the daemon's threads may do, read from /proc of the running daemon, while guests are answered.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use lab::{Node, NodePlan};
+
+/// What the kernel says of a thread.
+struct Thread {
+    name: String,
+    fields: BTreeMap<String, String>,
+}
+
+impl Thread {
+    fn field(&self, name: &str) -> &str {
+        self.fields.get(name).unwrap_or_else(|| panic!("{} of {}", name, self.name))
+    }
+
+    fn set(&self, name: &str) -> u64 {
+        u64::from_str_radix(self.field(name), 16).unwrap()
+    }
+}
+
+/// Returns the threads of the node's daemon. One that ends meanwhile is left out.
+fn threads(node: &Node) -> Vec<Thread> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", node.daemon_id().unwrap())).unwrap();
+    let texts = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok());
+    let threads = texts.map(|text| {
+        let fields: BTreeMap<_, _> = text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .collect();
+        Thread { name: fields["Name"].clone(), fields }
+    });
+    threads.collect()
+}
+
+/// `CAP_NET_ADMIN`, `CAP_PERFMON` and `CAP_BPF`, by capabilities(7).
+const PORTS: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+/// `CAP_DAC_OVERRIDE`.
+const FACTS: u64 = 1 << 1;
+
+#[test]
+fn each_thread_keeps_only_the_capabilities_of_its_work() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    assert_eq!(guest.get("/openstack").unwrap().status, 200);
+    let threads = threads(&node);
+    for name in ["metadatad", "ports", "facts", "source", "snapshot", "guests"] {
+        assert!(threads.iter().any(|thread| thread.name == name), "no thread {name}");
+    }
+    for thread in &threads {
+        let allowed = match thread.name.as_str() {
+            "ports" => PORTS,
+            "facts" => FACTS,
+            _ => 0,
+        };
+        for set in ["CapPrm", "CapEff", "CapBnd"] {
+            assert_eq!(thread.set(set), allowed, "{set} of {}", thread.name);
+        }
+        for set in ["CapInh", "CapAmb"] {
+            assert_eq!(thread.set(set), 0, "{set} of {}", thread.name);
+        }
+        assert_eq!(thread.field("NoNewPrivs"), "1", "{}", thread.name);
+    }
+}
+
+#[test]
+fn threads_that_read_guests_bytes_have_a_filter_and_no_file() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    assert_eq!(guest.get("/openstack").unwrap().status, 200);
+    let guests: Vec<_> = threads(&node).into_iter().filter(|thread| thread.name == "guests").collect();
+    assert!(!guests.is_empty());
+    for thread in &guests {
+        assert_eq!(thread.field("Seccomp"), "2", "a filter");
+    }
+    let shown = node.security().unwrap();
+    let shown: Vec<_> = shown.threads.iter().filter(|thread| thread.name == "guests").collect();
+    assert_eq!(shown.len(), guests.len());
+    for thread in shown {
+        let landlock = thread.landlock.as_deref().unwrap();
+        assert!(landlock.starts_with("no file"), "{landlock}");
+    }
+}
+
+#[test]
+fn the_status_shows_what_the_kernel_does() {
+    let node = NodePlan::default().further("[http]\nthreads = 3\n").start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    assert_eq!(guest.get("/openstack").unwrap().status, 200);
+    let shown = node.security().unwrap().threads;
+    assert_eq!(shown.iter().filter(|thread| thread.name == "guests").count(), 3);
+    let ports = shown.iter().find(|thread| thread.name == "ports").unwrap();
+    let names: Vec<_> = ports.capabilities.iter().map(|held| held.name.as_str()).collect();
+    assert_eq!(names, ["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"]);
+    assert!(ports.capabilities.iter().all(|held| held.reason.is_some()));
+    let text = node.told(&["status", "--security"]).unwrap();
+    for expected in ["guests", "ports keeps CAP_NET_ADMIN: attach", "filter", "no file"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(node.told(&["status", "--security", "--json"]).unwrap().contains("\"landlock\""));
+}
