@@ -10,6 +10,8 @@
 //! | `GET /v1/password?instance=UUID` | [`wire::Password`], without the secret: whether there is a password |
 //! | `GET /v1/password/secret?instance=UUID` | [`wire::Password`]: what the guest reads as its password |
 //! | `POST /v1/password/clear?instance=UUID` | [`wire::Password`], without one: the guest may post another |
+//! | `GET /v1/user-data?instance=UUID` | [`wire::UserData`]: when the guest first read its user data |
+//! | `POST /v1/user-data/reset?instance=UUID` | [`wire::UserData`]: the guest may read its user data as in its first boot |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
 //!
@@ -18,7 +20,7 @@
 //! errors are [`wire::Problem`] with the remedy. Within `/v1` members are only ever added.
 //!
 //! Left out: changing what a node serves. Its configuration and its source decide that; the operator only confirms a
-//! controller that has replaced another one, and clears a password that a guest posted.
+//! controller that has replaced another one, clears a password that a guest posted, and opens user data again that was read.
 
 pub mod client;
 mod peer;
@@ -32,7 +34,7 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
-use wire::{Password, PortCounters, PortStatus, Security, Source, Status};
+use wire::{Password, PortCounters, PortStatus, Security, Source, Status, UserData};
 
 /// What the admin API shows. The rest of the daemon is behind this.
 pub trait Inspect: Send + Sync + 'static {
@@ -69,16 +71,33 @@ pub trait Inspect: Send + Sync + 'static {
     /// [`PasswordError`] if that is not this daemon's to do.
     fn clear_password(&self, instance: &str) -> Result<Password, PasswordError>;
 
+    /// Returns when an instance's guest first read its user data.
+    ///
+    /// # Errors
+    /// [`NoInstance`].
+    fn user_data(&self, instance: &str) -> Result<UserData, NoInstance>;
+
+    /// Forgets when an instance's guest first read its user data.
+    ///
+    /// # Errors
+    /// [`NoInstance`].
+    fn reset_user_data(&self, instance: &str) -> Result<UserData, NoInstance>;
+
     /// Traces the port with this interface name, until the receiver of `lines` is gone. Completes when it has begun.
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_>;
 }
+
+/// There is no such instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such instance is served here; `metadatad instance list` shows those of the source")]
+pub struct NoInstance;
 
 /// A password that cannot be read or cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// There is no such instance.
-    #[error("no such instance is served here; `metadatad instance list` shows those of the source")]
-    NoInstance,
+    #[error(transparent)]
+    NoInstance(#[from] NoInstance),
     /// The document has it.
     #[error("its document has a password: remove it with `metadatad instance unset UUID --property password`")]
     InDocument,

@@ -22,6 +22,7 @@ use crate::config;
 mod accept;
 mod content;
 mod date;
+mod denial;
 mod ec2;
 mod error;
 mod found;
@@ -31,14 +32,17 @@ mod openstack;
 mod password;
 mod rendered;
 mod route;
+mod subject;
 
 pub use crate::config::VendordataProvider;
 pub use content::{Content, Reply};
 pub use date::Date;
+pub use denial::Denial;
 pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page};
 pub use openstack::vendor_data::{self, StaticVendordata};
 pub use password::{PASSWORD_LIMIT, Password, Write, Written};
 pub use rendered::RenderedInstance;
+pub use subject::{About, Subject, Tree};
 
 /// The content type of text, and of most else.
 const PLAIN: &str = "text/plain; charset=UTF-8";
@@ -109,13 +113,15 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// The HTTP status of an answer: Nova has no other in these trees.
+/// The HTTP status of an answer. Nova has 200, 400, 404 and 409 in these trees; the others are of refusals by policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// 200.
     Ok = 200,
     /// 400: a method that is none of the password's, or a password that is too long.
     BadRequest = 400,
+    /// 403: the instance's policy forbids it.
+    Forbidden = 403,
     /// 404.
     NotFound = 404,
     /// 409: there is a password already.

@@ -91,7 +91,7 @@ impl Shared {
     fn new(config: &Config) -> Result<Self, AppError> {
         let (metrics, identities) = (Metrics::new(), Arc::new(Identities::new()));
         let store = Arc::new(Store::new(cloud(&config.cloud)?));
-        let guests = Guests::new(&config.http, Arc::clone(&identities), Arc::clone(&store), metrics.http.clone());
+        let guests = Guests::new(config, Arc::clone(&identities), Arc::clone(&store), metrics.http.clone());
         Ok(Self {
             readiness: Readiness::new(),
             drain: Drain::new(),

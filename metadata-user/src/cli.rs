@@ -126,7 +126,7 @@ fn execute(
     };
     let uses_socket = match &cli.verb {
         Verb::Run | Verb::CheckConfig | Verb::Schema(_) => false,
-        Verb::Instance(verb) => matches!(verb, instance::Verb::Password(_)),
+        Verb::Instance(verb) => matches!(verb, instance::Verb::Password(_) | instance::Verb::UserData(_)),
         _ => true,
     };
     if cli.socket.is_some() && !uses_socket {
@@ -143,6 +143,7 @@ fn execute(
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),
         Verb::Instance(instance::Verb::Password(verb)) => verb.execute(&client(notes)?, out),
+        Verb::Instance(instance::Verb::UserData(verb)) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::Document(verb)) => verb.execute(&source_table(&cli.config, notes)?, out),
         Verb::CheckConfig => check_config::execute(&cli.config, &Config::load(&cli.config)?, out),
         Verb::Detach => {

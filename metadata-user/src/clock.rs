@@ -1,13 +1,19 @@
-//! The date and random seeds, for modules that must have neither a clock nor randomness of their own.
+//! The time, the date and random seeds, for modules that must have neither a clock nor randomness of their own.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::api::Date;
 
+/// Returns the time, in seconds of Unix time.
+#[must_use]
+pub fn unix() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Returns the date, UTC.
 #[must_use]
 pub fn today() -> Date {
-    Date::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    Date::from_unix(unix())
 }
 
 /// Fills the seed of a guest's random number generator from the kernel's generator.

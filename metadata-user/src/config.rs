@@ -9,6 +9,7 @@
 //!
 //! Left out: opening what the configuration names (directories, sockets, the vendor-data file): whoever uses it does that.
 
+mod access;
 mod admin;
 mod bpf;
 mod cloud;
@@ -52,6 +53,8 @@ use refusal::{Fault, Refusal};
 use snapshot::Snapshot;
 use written::Reader;
 
+use crate::policy::{Access, Policy};
+
 /// Where the configuration is read from without `--config`.
 pub const CONFIG_PATH: &str = "/etc/metadatad/metadatad.toml";
 
@@ -72,6 +75,8 @@ pub struct Config {
     pub facts: Facts,
     /// `[cloud]`: what all instances have in common.
     pub cloud: Cloud,
+    /// `[access]`: what instances may read, and how.
+    pub access: Access,
     /// `[http]`: time-outs and limits towards guests.
     pub http: Http,
     /// `[admin]`: the socket that the command line talks to.
@@ -89,6 +94,7 @@ static TABLES: &[&key::Table] = &[
     &snapshot::TABLE,
     &facts::TABLE,
     &cloud::TABLE,
+    &access::TABLE,
     &http::TABLE,
     &admin::TABLE,
     &log::TABLE,
@@ -121,6 +127,12 @@ impl Config {
         self.cloud.warnings().into_iter().chain(self.http.warnings()).collect()
     }
 
+    /// Returns what an instance may do of which the document says nothing else.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { connections_per_port: self.http.connections_per_port, access: self.access }
+    }
+
     fn read(document: &DeTable<'_>) -> Result<Self, Refusal> {
         written::only_tables(document, TABLES)?;
         let open = |table| Reader::open(document, table);
@@ -134,6 +146,7 @@ impl Config {
             snapshot: snapshot::read(&open(&snapshot::TABLE)?)?,
             facts: facts::read(&open(&facts::TABLE)?)?,
             cloud: cloud::read(&open(&cloud::TABLE)?)?,
+            access: access::read(&open(&access::TABLE)?)?,
             http: http::read(&open(&http::TABLE)?)?,
             admin: admin::read(&open(&admin::TABLE)?)?,
             log: log::read(&open(&log::TABLE)?)?,

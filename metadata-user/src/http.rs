@@ -25,13 +25,14 @@ mod respond;
 mod route;
 pub mod service;
 mod stream;
+mod switches;
 mod target;
 mod wait;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::identity::Identities;
 use crate::origin::Origin;
 use crate::policy::Policy;
@@ -74,25 +75,21 @@ impl Times {
 
 impl Default for Times {
     fn default() -> Self {
-        Self::of(&config::Config::default().http)
+        Self::of(&Config::default().http)
     }
 }
 
 impl Guests {
     /// Returns the shared part, without a connection.
     #[must_use]
-    pub fn new(settings: &config::Http, identities: Arc<Identities>, store: Arc<Store>, counters: Counters) -> Self {
+    pub fn new(settings: &Config, identities: Arc<Identities>, store: Arc<Store>, counters: Counters) -> Self {
         Self {
             identities,
             store,
-            limits: Arc::new(Limits::new(settings.connections)),
+            limits: Arc::new(Limits::new(settings.http.connections)),
             policy: settings.policy(),
             counters: Arc::new(counters),
-            times: Times {
-                request: settings.request_timeout,
-                idle: settings.idle_timeout,
-                ready: settings.ready_timeout,
-            },
+            times: Times::of(&settings.http),
             origin: OnceLock::new(),
         }
     }

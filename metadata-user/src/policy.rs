@@ -1,6 +1,6 @@
 //! What an instance may do, as one value.
 //!
-//! The configuration says it for all instances ([`crate::config::Http::policy`] collects it from the tables that have such
+//! The configuration says it for all instances ([`crate::config::Config::policy`] collects it from the tables that have such
 //! keys), and a document for its own instance, in its member `policy`. The document's overrides are kept in the instance's
 //! record, so whoever reads the store has them: `http` for each connection, and what writes the kernel's maps.
 //!
@@ -10,12 +10,15 @@
 //! and to the configuration's table that it belongs to.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// What an instance may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Connections of each of its ports at a time.
     pub connections_per_port: usize,
+    /// What it may read, and how.
+    pub access: Access,
 }
 
 /// What a document says otherwise.
@@ -23,6 +26,8 @@ pub struct Policy {
 pub struct PolicyOverrides {
     /// Instead of [`Policy::connections_per_port`].
     pub connections_per_port: Option<NonZeroU32>,
+    /// Instead of [`Policy::access`], member by member.
+    pub access: AccessOverrides,
 }
 
 impl Policy {
@@ -30,12 +35,85 @@ impl Policy {
     #[must_use]
     pub fn with(self, overrides: &PolicyOverrides) -> Self {
         // By name and without `..`: a member that is added must be overridden too.
-        let PolicyOverrides { connections_per_port } = *overrides;
+        let PolicyOverrides { connections_per_port, access } = *overrides;
         Self {
             connections_per_port: connections_per_port
                 .map_or(self.connections_per_port, |count| usize::try_from(count.get()).unwrap_or(usize::MAX)),
+            access: self.access.with(&access),
         }
     }
+}
+
+/// What an instance may read, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Whether it may read anything.
+    pub metadata: bool,
+    /// Whether it may ask over IPv6.
+    pub ipv6: bool,
+    /// Whether it has the EC2 tree beside OpenStack's.
+    pub ec2: bool,
+    /// When it may read its user data.
+    pub user_data: UserData,
+    /// How long after the first read its first boot lasts: see [`UserData::FirstBoot`]. The same for all instances.
+    pub first_boot: Duration,
+}
+
+/// What a document says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessOverrides {
+    /// Instead of [`Access::metadata`].
+    pub metadata: Option<bool>,
+    /// Instead of [`Access::ipv6`].
+    pub ipv6: Option<bool>,
+    /// Instead of [`Access::ec2`].
+    pub ec2: Option<bool>,
+    /// Instead of [`Access::user_data`].
+    pub user_data: Option<UserData>,
+}
+
+impl Access {
+    fn with(self, overrides: &AccessOverrides) -> Self {
+        let AccessOverrides { metadata, ipv6, ec2, user_data } = *overrides;
+        Self {
+            metadata: metadata.unwrap_or(self.metadata),
+            ipv6: ipv6.unwrap_or(self.ipv6),
+            ec2: ec2.unwrap_or(self.ec2),
+            user_data: user_data.unwrap_or(self.user_data),
+            first_boot: self.first_boot,
+        }
+    }
+}
+
+impl Default for Access {
+    /// As Nova: everything is answered.
+    fn default() -> Self {
+        Self {
+            metadata: true,
+            ipv6: true,
+            ec2: true,
+            user_data: UserData::Always,
+            first_boot: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// When an instance may read its user data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserData {
+    /// At any time.
+    #[default]
+    Always,
+    /// Until [`Access::first_boot`] after it has first read it.
+    FirstBoot,
+    /// Never.
+    Never,
+}
+
+impl UserData {
+    /// Each with its name in the configuration and in documents.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("always", Self::Always), ("first-boot", Self::FirstBoot), ("never", Self::Never)];
 }
 
 #[cfg(test)]
@@ -44,9 +122,24 @@ mod tests {
 
     #[test]
     fn a_document_overrides_the_configuration_and_nothing_else_does() {
-        let configured = Policy { connections_per_port: 512 };
+        let configured = Policy { connections_per_port: 512, access: Access::default() };
         assert_eq!(configured.with(&PolicyOverrides::default()), configured);
-        let overrides = PolicyOverrides { connections_per_port: NonZeroU32::new(2000) };
-        assert_eq!(configured.with(&overrides), Policy { connections_per_port: 2000 });
+        let overrides = PolicyOverrides {
+            connections_per_port: NonZeroU32::new(2000),
+            access: AccessOverrides {
+                metadata: Some(false),
+                ipv6: Some(false),
+                ec2: Some(false),
+                user_data: Some(UserData::FirstBoot),
+            },
+        };
+        let access = Access {
+            metadata: false,
+            ipv6: false,
+            ec2: false,
+            user_data: UserData::FirstBoot,
+            first_boot: configured.access.first_boot,
+        };
+        assert_eq!(configured.with(&overrides), Policy { connections_per_port: 2000, access });
     }
 }

@@ -9,6 +9,8 @@
 //! - the claims on a device come from whole records, never from a half-applied change;
 //! - what dynamic vendor data was answered for an instance stays, whatever becomes of its document, until the instance
 //!   goes;
+//! - when an instance's user data was first read stays, until user data or image change, the operator resets it or the
+//!   instance goes;
 //! - a password that a guest posted is readable at once, and only the first one counts, until the operator clears it or
 //!   the instance goes; one of the document comes before it, and goes with the document.
 //!
@@ -74,6 +76,22 @@ pub enum ClearedPassword {
     KeptByNova,
     /// There is no such instance.
     NoInstance,
+}
+
+/// What is kept of an instance across a restart.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Its content.
+    pub content: Content,
+    /// When its user data was first read, in seconds of Unix time.
+    pub user_data_read: Option<u64>,
+}
+
+impl From<Content> for Kept {
+    /// An instance whose user data was not read.
+    fn from(content: Content) -> Self {
+        Self { content, user_data_read: None }
+    }
 }
 
 /// All instances of this node.
@@ -165,7 +183,16 @@ impl Store {
         self.slots.iter().filter_map(|slot| slot.content().cloned()).collect()
     }
 
-    /// Returns how much has changed. What [`Self::all`] returns afterwards has these changes, and maybe more.
+    /// Returns all instances with what is kept of them across a restart, in no order; as [`Self::all`].
+    #[must_use]
+    pub fn kept(&self) -> Vec<Kept> {
+        let kept = |slot: &Slot| {
+            slot.content().map(|content| Kept { content: content.clone(), user_data_read: slot.user_data_read() })
+        };
+        self.slots.iter().filter_map(|slot| kept(&slot)).collect()
+    }
+
+    /// Returns how much has changed. What [`Self::kept`] returns afterwards has these changes, and maybe more.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.lock().revision
@@ -291,6 +318,36 @@ impl Store {
             (false, true) => ClearedPassword::Cleared,
             (false, false) => ClearedPassword::None,
         }
+    }
+
+    /// Returns when the instance's user data was first read, in seconds of Unix time.
+    #[must_use]
+    pub fn user_data_read(&self, id: InstanceId) -> Option<u64> {
+        self.slots.get(&id)?.user_data_read()
+    }
+
+    /// Keeps when the instance's user data was first read, in seconds of Unix time, unless it was read before or the instance
+    /// is gone.
+    pub fn note_user_data_read(&self, id: InstanceId, now: u64) {
+        if self.user_data_read(id).is_none() {
+            self.set_user_data_read(id, Some(now));
+        }
+    }
+
+    /// Forgets when the instance's user data was first read. Returns whether there is such an instance.
+    pub fn reset_user_data(&self, id: InstanceId) -> bool {
+        self.set_user_data_read(id, None)
+    }
+
+    fn set_user_data_read(&self, id: InstanceId, at: Option<u64>) -> bool {
+        let mut index = self.lock();
+        match self.slots.get_mut(&id) {
+            Some(mut slot) if slot.content().is_some() => slot.set_user_data_read(at),
+            _ => return false,
+        }
+        index.revision.changes += 1;
+        index.subscribers.publish(&Change { instance: id, taps: BTreeSet::new(), document: false, removed: false });
+        true
     }
 
     /// Keeps what a target of dynamic vendor data answered for an instance, unless the instance is gone. Returns whether

@@ -4,6 +4,7 @@
 //! `cargo xtask test netns`.
 #![allow(clippy::unwrap_used, reason = "tests end where something is not as they need it")]
 
+mod access;
 mod addressing;
 mod adversity;
 mod bystanders;

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::wire::{Accepted, Password, PortCounters, PortStatus, Problem, Security, Source, Status};
+use super::wire::{Accepted, Password, PortCounters, PortStatus, Problem, Security, Source, Status, UserData};
 use crate::percent;
 use crate::record::InstanceId;
 
@@ -145,6 +145,22 @@ impl Client {
     /// See [`ClientError`].
     pub async fn clear_password(&self, instance: InstanceId) -> Result<Password, ClientError> {
         self.ask(Method::POST, &format!("/v1/password/clear?instance={instance}")).await
+    }
+
+    /// Asks when an instance's guest first read its user data.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn user_data(&self, instance: InstanceId) -> Result<UserData, ClientError> {
+        self.get(&format!("/v1/user-data?instance={instance}")).await
+    }
+
+    /// Lets an instance's guest read its user data as in its first boot.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reset_user_data(&self, instance: InstanceId) -> Result<UserData, ClientError> {
+        self.ask(Method::POST, &format!("/v1/user-data/reset?instance={instance}")).await
     }
 
     /// Starts a trace of the port with this interface name. It ends when the value is dropped.

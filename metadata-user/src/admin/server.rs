@@ -75,7 +75,7 @@ impl Resource {
     }
 }
 
-static RESOURCES: [Resource; 10] = [
+static RESOURCES: [Resource; 12] = [
     Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status()), false),
     Resource::new(Method::GET, "/v1/security", Right::Read, |inspect, _| security(inspect), false),
     Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
@@ -85,21 +85,35 @@ static RESOURCES: [Resource; 10] = [
         Method::GET,
         "/v1/password",
         Right::Read,
-        |inspect, query| password(query, |id| inspect.password(id).map(Password::without_secret)),
+        |inspect, query| of_instance(query, |id| inspect.password(id).map(Password::without_secret)),
         false,
     ),
     Resource::new(
         Method::GET,
         "/v1/password/secret",
         Right::Change,
-        |inspect, query| password(query, |id| inspect.password(id)),
+        |inspect, query| of_instance(query, |id| inspect.password(id)),
         false,
     ),
     Resource::new(
         Method::POST,
         "/v1/password/clear",
         Right::Change,
-        |inspect, query| password(query, |id| inspect.clear_password(id)),
+        |inspect, query| of_instance(query, |id| inspect.clear_password(id)),
+        false,
+    ),
+    Resource::new(
+        Method::GET,
+        "/v1/user-data",
+        Right::Read,
+        |inspect, query| of_instance(query, |id| inspect.user_data(id)),
+        false,
+    ),
+    Resource::new(
+        Method::POST,
+        "/v1/user-data/reset",
+        Right::Change,
+        |inspect, query| of_instance(query, |id| inspect.reset_user_data(id)),
         false,
     ),
     Resource::new(
@@ -258,15 +272,20 @@ fn security(inspect: &dyn Inspect) -> Answer<'static> {
     }
 }
 
-fn password(query: &str, act: impl FnOnce(&str) -> Result<Password, PasswordError>) -> Answer<'static> {
+/// Answers for the instance that the query names.
+fn of_instance<T: Serialize, E: Into<PasswordError>>(
+    query: &str,
+    act: impl FnOnce(&str) -> Result<T, E>,
+) -> Answer<'static> {
     let Some(instance) = query.split('&').find_map(|pair| pair.strip_prefix("instance=")) else {
         let problem = problem(StatusCode::BAD_REQUEST, "name the instance: ?instance=UUID".to_owned());
         return Box::pin(ready(problem));
     };
-    match act(instance) {
-        Ok(password) => now(&password),
+    match act(instance).map_err(Into::into) {
+        Ok(value) => now(&value),
         Err(error) => {
-            let status = if error == PasswordError::NoInstance { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
+            let is_absent = matches!(error, PasswordError::NoInstance(_));
+            let status = if is_absent { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
             Box::pin(ready(problem(status, error.to_string())))
         }
     }

@@ -191,6 +191,16 @@ impl std::fmt::Debug for Password {
     }
 }
 
+/// An instance's user data, as far as it may be read during the first boot only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserData {
+    /// The instance.
+    pub instance: String,
+    /// When its guest first read it, in seconds of Unix time. Absent: not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<u64>,
+}
+
 /// The outcome of `source accept`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {

@@ -79,6 +79,26 @@ impl Content {
         }
     }
 
+    /// Tells whether user data and image are those of an earlier content of the instance, as far as both are known. If not,
+    /// it is being rebuilt, and boots for the first time again.
+    #[must_use]
+    pub fn boots_as(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Rendered(this), Self::Rendered(earlier)) => {
+                let (this, earlier) = (this.record(), earlier.record());
+                this.user_data == earlier.user_data && this.image_ref == earlier.image_ref
+            }
+            (Self::NovaPages(this), Self::NovaPages(earlier)) => {
+                ["latest/user-data", "latest/meta-data/ami-id"].into_iter().all(|path| {
+                    let both = this.page(path).zip(earlier.page(path));
+                    both.is_none_or(|(this, earlier)| this == earlier)
+                })
+            }
+            // Another source of the same instance.
+            (Self::Rendered(_), Self::NovaPages(_)) | (Self::NovaPages(_), Self::Rendered(_)) => true,
+        }
+    }
+
     /// Returns the answers from a document, if they are such.
     #[must_use]
     pub fn rendered(self) -> Option<Arc<RenderedInstance>> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::accept::{self, Form};
-use super::{HTML, JSON, PLAIN, Status};
+use super::{Denial, HTML, JSON, PLAIN, Status};
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(super) enum Refusal {
     TooLarge,
     /// Neither GET nor POST of the password.
     Method,
+    /// The instance's policy forbids it.
+    Denied(Denial),
 }
 
 /// The three forms of one error, put together when the program is built.
@@ -63,6 +65,13 @@ const NOT_FOUND: Texts = texts!(NotFound, 404, "Not Found", "The resource could 
 const CONFLICT: Texts = texts!(Conflict, 409, "Conflict", "There was a conflict when trying to complete your request.");
 const TOO_LARGE: Texts = texts!(BadRequest, 400, "Bad Request", "Request is too large.");
 const METHOD: Texts = texts!(BadRequest, 400, "Bad Request", "GET and POST only are supported.");
+const METADATA_OFF: Texts = texts!(Forbidden, 403, "Forbidden", "Metadata is switched off for this instance.");
+const IPV6_OFF: Texts = texts!(
+    Forbidden,
+    403,
+    "Forbidden",
+    "Metadata over IPv6 is switched off for this instance. Use http://169.254.169.254 instead."
+);
 
 impl Refusal {
     fn texts(self) -> &'static Texts {
@@ -71,6 +80,9 @@ impl Refusal {
             Self::Conflict => &CONFLICT,
             Self::TooLarge => &TOO_LARGE,
             Self::Method => &METHOD,
+            Self::Denied(Denial::Absent) => &NOT_FOUND,
+            Self::Denied(Denial::MetadataOff) => &METADATA_OFF,
+            Self::Denied(Denial::Ipv6Off) => &IPV6_OFF,
         }
     }
 

@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
     self, Allowed, Broken, Endpoint, Http, Password, PortCounters, PortStatus, Security, Snapshot, Source, State,
-    Status, Vendordata, VendordataTarget,
+    Status, UserData, Vendordata, VendordataTarget,
 };
-use crate::admin::{Accepting, Inspect, PasswordError, TraceError, Tracing};
+use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, TraceError, Tracing};
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
 use crate::error_text;
@@ -141,19 +141,31 @@ impl Inspect for View {
     }
 
     fn password(&self, instance: &str) -> Result<Password, PasswordError> {
-        let id = instance.parse::<InstanceId>().map_err(|_| PasswordError::NoInstance)?;
-        let content = self.store.served(id).ok_or(PasswordError::NoInstance)?;
+        let id = instance.parse::<InstanceId>().map_err(|_| NoInstance)?;
+        let content = self.store.served(id).ok_or(NoInstance)?;
         Ok(Password::new(id.to_string(), content.password()))
     }
 
     fn clear_password(&self, instance: &str) -> Result<Password, PasswordError> {
-        let id = instance.parse::<InstanceId>().map_err(|_| PasswordError::NoInstance)?;
+        let id = instance.parse::<InstanceId>().map_err(|_| NoInstance)?;
         match self.store.clear_password(id) {
             ClearedPassword::Cleared | ClearedPassword::None => Ok(Password::new(id.to_string(), None)),
             ClearedPassword::InDocument => Err(PasswordError::InDocument),
             ClearedPassword::KeptByNova => Err(PasswordError::KeptByNova),
-            ClearedPassword::NoInstance => Err(PasswordError::NoInstance),
+            ClearedPassword::NoInstance => Err(NoInstance.into()),
         }
+    }
+
+    fn user_data(&self, instance: &str) -> Result<UserData, NoInstance> {
+        let id = instance.parse::<InstanceId>().map_err(|_| NoInstance)?;
+        self.store.served(id).ok_or(NoInstance)?;
+        Ok(UserData { instance: id.to_string(), read_at: self.store.user_data_read(id) })
+    }
+
+    fn reset_user_data(&self, instance: &str) -> Result<UserData, NoInstance> {
+        let id = instance.parse::<InstanceId>().map_err(|_| NoInstance)?;
+        let is_known = self.store.reset_user_data(id);
+        is_known.then(|| UserData { instance: id.to_string(), read_at: None }).ok_or(NoInstance)
     }
 
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {

@@ -3,7 +3,7 @@
 //! Promises: nothing is written that the daemon could not use; what is written is decided on what is stored at that
 //! moment (`documents`); a document that is broken already is shown with what is wrong, and can be repaired or deleted.
 //! The daemon has no part in it and need not run: it sees the change as any other. Only a posted password is in no
-//! document: `password` asks the daemon for it.
+//! document, nor is it when user data was read: `password` and `user-data` ask the daemon for these.
 //!
 //! Left out: what lies between documents, such as two that claim one tap; `metadatad ports` shows that.
 
@@ -16,6 +16,7 @@ mod etcd;
 mod list;
 mod password;
 mod property;
+mod user_data;
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -40,6 +41,9 @@ pub(super) enum Verb {
     /// Read or clear the password that a guest posted, in the running daemon; with Nova, only read
     #[command(subcommand, disable_help_subcommand = true)]
     Password(password::Verb),
+    /// Show when a guest first read its user data, or reset that, in the running daemon
+    #[command(subcommand, disable_help_subcommand = true)]
+    UserData(user_data::Verb),
     /// Check documents in files, without writing; needs no configuration
     Validate(apply::Validate),
 }

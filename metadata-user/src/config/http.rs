@@ -6,7 +6,6 @@ use super::key::{Key, Table};
 use super::kind::{Number, TIMEOUT, Timeout};
 use super::refusal::Refusal;
 use super::written::Reader;
-use crate::policy::Policy;
 
 /// `[http]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +28,6 @@ pub struct Http {
 }
 
 impl Http {
-    /// Returns what an instance may do of which the document says nothing else.
-    #[must_use]
-    pub fn policy(&self) -> Policy {
-        Policy { connections_per_port: self.connections_per_port }
-    }
-
     /// Returns what is accepted, and has another effect than it seems.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

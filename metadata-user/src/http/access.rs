@@ -1,13 +1,14 @@
 //! Who is asking, and what they may read.
 
 use std::future::{Future, ready};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::api::{Content, Date, Write, Written};
 use crate::clock;
+use crate::config::Config;
 use crate::identity::{Identity, Lease};
 use crate::origin::{Origin, Outcome, Want};
-use crate::policy::PolicyOverrides;
+use crate::policy::{Policy, PolicyOverrides};
 use crate::record::InstanceId;
 use crate::store::Store;
 
@@ -27,6 +28,19 @@ pub trait Access: Send + Sync + 'static {
         ready(())
     }
 
+    /// Returns who is at the other end, as far as it does not change.
+    fn caller(&self) -> Caller {
+        Caller::default()
+    }
+
+    /// Notes that the guest has read the user data of this instance.
+    fn note_user_data_read(&self, _: InstanceId) {}
+
+    /// Returns when the user data of this instance was first read, in seconds of Unix time.
+    fn user_data_read(&self, _: InstanceId) -> Option<u64> {
+        None
+    }
+
     /// Returns the date, UTC.
     fn today(&self) -> Date {
         clock::today()
@@ -37,6 +51,23 @@ pub trait Access: Send + Sync + 'static {
 
     /// Names the connection in the log.
     fn name(&self) -> u32;
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// What an instance may do of which the document says nothing else.
+    pub policy: Policy,
+    /// Whether it asks over IPv6.
+    pub over_ipv6: bool,
+}
+
+impl Default for Caller {
+    /// Over IPv4, with the default policy.
+    fn default() -> Self {
+        static POLICY: LazyLock<Policy> = LazyLock::new(|| Config::default().policy());
+        Self { policy: *POLICY, over_ipv6: false }
+    }
 }
 
 /// Who is asking.
@@ -57,6 +88,7 @@ pub(super) struct Guest {
     pub(super) lease: Lease,
     pub(super) store: Arc<Store>,
     pub(super) origin: Option<Origin>,
+    pub(super) caller: Caller,
 }
 
 impl Guest {
@@ -116,6 +148,18 @@ impl Access for Guest {
         if let Some(origin) = &self.origin {
             origin.ask(instance, Want::Page(path)).await;
         }
+    }
+
+    fn caller(&self) -> Caller {
+        self.caller
+    }
+
+    fn note_user_data_read(&self, instance: InstanceId) {
+        self.store.note_user_data_read(instance, clock::unix());
+    }
+
+    fn user_data_read(&self, instance: InstanceId) -> Option<u64> {
+        self.store.user_data_read(instance)
     }
 
     async fn ended(&self) {

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metadata_ebpf::addr::IdentityAddress;
+use metadata_ebpf::addr::{Family, IdentityAddress};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::access::Guest;
+use super::access::{Caller, Guest};
 use super::connection::{self, Cut};
 use super::limit::Permit;
 use super::progress::Progress;
@@ -74,8 +74,13 @@ impl Guests {
         let address = IdentityAddress::decode(&address.ip().octets()).ok_or(Refusal::Foreign(peer))?;
         let tag = Tag(address.tag);
         let lease = self.identities.lease(tag).ok_or(Refusal::Unknown(address.tag))?;
-        let guest =
-            Guest { tag: address.tag, lease, store: Arc::clone(&self.store), origin: self.origin.get().cloned() };
+        let guest = Guest {
+            tag: address.tag,
+            lease,
+            store: Arc::clone(&self.store),
+            origin: self.origin.get().cloned(),
+            caller: Caller { policy: self.policy, over_ipv6: address.family == Family::Ipv6 },
+        };
         // Looked at for each connection, so that a change of the document counts from the next one on.
         let policy = self.policy.with(&guest.policy());
         let permit = self.limits.admit(tag, policy.connections_per_port, Arc::clone(progress))?;
@@ -87,7 +92,7 @@ impl Guests {
 mod tests {
     use std::net::Ipv6Addr;
 
-    use metadata_ebpf::addr::{Family, Vlan};
+    use metadata_ebpf::addr::Vlan;
 
     use super::*;
     use crate::api::Cloud;
@@ -104,8 +109,8 @@ mod tests {
     #[test]
     fn only_a_live_tag_gets_in() {
         let identities = Arc::new(Identities::new());
-        let mut settings = Config::default().http;
-        (settings.connections, settings.connections_per_port) = (2, 1);
+        let mut settings = Config::default();
+        (settings.http.connections, settings.http.connections_per_port) = (2, 1);
         let store = Arc::new(Store::new(Cloud::default()));
         let guests = Guests::new(&settings, Arc::clone(&identities), store, Counters::default());
         for tag in 1..=3 {

@@ -1,9 +1,11 @@
-//! Who asks, what they may read, and what that answers.
+//! Who asks, what their policy lets them read, and what that answers.
 
 use super::access::{Access, Resolution};
 use super::error::Ended;
 use super::exchange::Exchange;
-use crate::api::{Answer, Content, Reply, Write, Written};
+use super::switches;
+use crate::api::{About, Answer, Content, Reply, Status, Subject, Write, Written};
+use crate::clock;
 use crate::record::InstanceId;
 
 /// What to do next about a request.
@@ -21,11 +23,29 @@ pub(super) enum Step {
 /// Asks the content of whoever owns the connection now. Does not wait.
 pub(super) fn route<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
     let Some(content) = owner(exchange)? else { return Ok(Step::Wait) };
-    Ok(match content.reply(&exchange.asked()) {
-        Reply::Answer(answer) => Step::Answer(Some(answer)),
+    let (guest, asked, instance) = (&*exchange.shared.content, exchange.asked(), content.uuid());
+    let about = asked.about();
+    let caller = guest.caller();
+    let access = caller.policy.with(&content.policy()).access;
+    let read = || guest.user_data_read(instance);
+    if let Some(denial) = switches::refuse(&access, &caller, about, read, clock::unix) {
+        return Ok(Step::Answer(Some(denial.answer(&asked))));
+    }
+    Ok(match content.reply(&asked) {
+        Reply::Answer(answer) => {
+            if is_user_data(about, asked.method, &answer) {
+                guest.note_user_data_read(instance);
+            }
+            Step::Answer(Some(answer))
+        }
         Reply::Keep(write) => Step::Keep(content.uuid(), write),
         Reply::Fetch(path) => Step::Fetch(content.uuid(), path),
     })
+}
+
+/// Tells whether an answer holds the instance's user data.
+fn is_user_data(about: About, method: &str, answer: &Answer) -> bool {
+    about.subject == Subject::UserData && answer.status == Status::Ok && method != "HEAD"
 }
 
 /// Returns the answer to what a guest wrote, by what became of that.

@@ -1,13 +1,13 @@
 //! A request, as a list of steps.
 //!
 //! 1. receive: the head, and the body of a POST, at most as much as a password may have (`body`);
-//! 2. route: who owns the connection now, and what their content answers (`route`, `target`);
+//! 2. route: who owns the connection now, what their policy forbids (`switches`), and what their content answers (`route`,
+//!    `target`);
 //! 3. wait: for content that is not there yet, or for the controller (`wait`);
 //! 4. respond: the answer as HTTP (`respond`);
 //! 5. record: what became of the request, however it ended (`record`).
 //!
-//! Switches, limits of requests and sessions come between 1 and 2, as plain functions of the [`Exchange`] that return an
-//! answer or nothing.
+//! Limits of requests and sessions come within 2, after the switches, as plain functions that return an answer or nothing.
 //!
 //! Promises: the owner of the connection is looked at for every request, and again after each wait; where the body is
 //! rendered already, answering allocates nothing (the response takes over the request's header table), and the answer is

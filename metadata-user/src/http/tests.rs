@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::access::Guest;
+use super::access::{Caller, Guest};
 use super::progress::Progress;
 use super::service::{Access, Resolution};
 use super::*;
@@ -28,6 +28,7 @@ struct Node {
     drain: Drain,
     origin: Option<Origin>,
     ready: Duration,
+    caller: Caller,
 }
 
 impl Node {
@@ -39,6 +40,7 @@ impl Node {
             drain: Drain::new(),
             origin: None,
             ready: Duration::ZERO,
+            caller: Caller::default(),
         }
     }
 
@@ -53,7 +55,13 @@ impl Node {
 
     fn connect(&self) -> (DuplexStream, JoinHandle<()>) {
         let lease = self.identities.lease(Tag(7)).expect("bound");
-        self.serve(Guest { tag: 7, lease, store: Arc::clone(&self.store), origin: self.origin.clone() })
+        self.serve(Guest {
+            tag: 7,
+            lease,
+            store: Arc::clone(&self.store),
+            origin: self.origin.clone(),
+            caller: self.caller,
+        })
     }
 
     fn serve(&self, content: impl Access) -> (DuplexStream, JoinHandle<()>) {

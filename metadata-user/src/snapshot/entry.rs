@@ -1,8 +1,8 @@
 //! An instance in the sealed text: lines that begin with a keyword.
 //!
 //! - `document` and the document, then `beside` and what came to the instance beside it: a password that the guest posted,
-//!   answers of dynamic vendor data;
-//! - `copied` and the answers of an unchanged OpenStack, each body once.
+//!   answers of dynamic vendor data, when the user data was first read;
+//! - `copied` and the answers of an unchanged OpenStack, each body once, and when the user data was first read.
 //!
 //! An instance that this version cannot read is left out with a warning; the others are read.
 
@@ -20,7 +20,7 @@ use crate::base64::{self, Encoded};
 use crate::record::{InstanceId, InstanceRecord};
 use crate::secret;
 use crate::source::wire;
-use crate::store::Store;
+use crate::store::{Kept, Store};
 
 const DOCUMENT: &[u8] = b"document ";
 const BESIDE: &[u8] = b"beside ";
@@ -29,22 +29,32 @@ const COPIED: &[u8] = b"copied ";
 /// An instance of a snapshot.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Record { record: Box<InstanceRecord>, posted: Option<Password>, vendor_data: HashMap<String, Value> },
-    NovaPages(NovaPages),
+    Record {
+        record: Box<InstanceRecord>,
+        posted: Option<Password>,
+        vendor_data: HashMap<String, Value>,
+        user_data_read: Option<u64>,
+    },
+    NovaPages {
+        pages: NovaPages,
+        user_data_read: Option<u64>,
+    },
 }
 
 impl Entry {
     pub(super) fn id(&self) -> InstanceId {
         match self {
             Self::Record { record, .. } => record.uuid,
-            Self::NovaPages(pages) => pages.uuid(),
+            Self::NovaPages { pages, .. } => pages.uuid(),
         }
     }
 
     pub(super) fn put_into(self, store: &Store) {
+        let id = self.id();
+        let (Self::Record { user_data_read, .. } | Self::NovaPages { user_data_read, .. }) = &self;
+        let user_data_read = *user_data_read;
         match self {
-            Self::Record { record, posted, vendor_data } => {
-                let id = record.uuid;
+            Self::Record { record, posted, vendor_data, .. } => {
                 store.put(*record);
                 if let Some(posted) = posted {
                     store.restore_password(id, posted);
@@ -53,9 +63,12 @@ impl Entry {
                     store.set_dynamic(id, &target, answer);
                 }
             }
-            Self::NovaPages(copied) => {
-                store.put_nova_pages(copied);
+            Self::NovaPages { pages, .. } => {
+                store.put_nova_pages(pages);
             }
+        }
+        if let Some(at) = user_data_read {
+            store.note_user_data_read(id, at);
         }
     }
 }
@@ -70,6 +83,9 @@ struct Beside<'a> {
     password: Option<Cow<'a, str>>,
     #[serde(default)]
     vendor_data: HashMap<String, Value>,
+    /// In seconds of Unix time.
+    #[serde(default)]
+    user_data_read: Option<u64>,
 }
 
 /// The same, borrowed from an instance.
@@ -79,6 +95,8 @@ struct BesideOf<'a> {
     posted: Option<&'a str>,
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     vendor_data: &'a HashMap<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_data_read: Option<u64>,
 }
 
 /// NovaPages answers.
@@ -90,6 +108,9 @@ struct Pages<'a> {
     /// By path.
     #[serde(borrow)]
     pages: BTreeMap<Cow<'a, str>, PageAt<'a>>,
+    /// In seconds of Unix time.
+    #[serde(default)]
+    user_data_read: Option<u64>,
 }
 
 /// The same, borrowed from an instance.
@@ -98,6 +119,8 @@ struct PagesOf<'a> {
     uuid: uuid::Uuid,
     bodies: Vec<BodyOf<'a>>,
     pages: BTreeMap<&'a str, PageAt<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_data_read: Option<u64>,
 }
 
 /// An answer; absent where Nova has no such path.
@@ -132,26 +155,26 @@ fn as_text<S: Serializer>(bytes: &Encoded<'_>, serializer: S) -> Result<S::Ok, S
 }
 
 /// Writes an instance.
-pub(super) fn write(instance: &Content, out: &mut impl Write) -> io::Result<()> {
-    match instance {
-        Content::Rendered(instance) => write_record(instance, out),
-        Content::NovaPages(copied) => write_copied(copied, out),
+pub(super) fn write(instance: &Kept, out: &mut impl Write) -> io::Result<()> {
+    match &instance.content {
+        Content::Rendered(rendered) => write_record(rendered, instance.user_data_read, out),
+        Content::NovaPages(copied) => write_copied(copied, instance.user_data_read, out),
     }
 }
 
-fn write_record(instance: &RenderedInstance, out: &mut impl Write) -> io::Result<()> {
+fn write_record(instance: &RenderedInstance, user_data_read: Option<u64>, out: &mut impl Write) -> io::Result<()> {
     out.write_all(DOCUMENT)?;
     wire::write(instance.record(), out)?;
     out.write_all(b"\n")?;
     let posted = instance.posted().map(Password::as_str);
     out.write_all(BESIDE)?;
-    serde_json::to_writer(&mut *out, &BesideOf { posted, vendor_data: instance.dynamic() })?;
+    serde_json::to_writer(&mut *out, &BesideOf { posted, vendor_data: instance.dynamic(), user_data_read })?;
     out.write_all(b"\n")
 }
 
-fn write_copied(copied: &NovaPages, out: &mut impl Write) -> io::Result<()> {
+fn write_copied(copied: &NovaPages, user_data_read: Option<u64>, out: &mut impl Write) -> io::Result<()> {
     let mut places: HashMap<&Bytes, usize> = HashMap::new();
-    let mut text = PagesOf { uuid: copied.uuid().0, bodies: Vec::new(), pages: BTreeMap::new() };
+    let mut text = PagesOf { uuid: copied.uuid().0, bodies: Vec::new(), pages: BTreeMap::new(), user_data_read };
     for (path, page) in copied.pages() {
         let body = (page.is_found()).then(|| {
             *places.entry(page.body()).or_insert_with(|| {
@@ -176,7 +199,7 @@ pub(super) fn read(text: &[u8]) -> Vec<Entry> {
             let beside = lines.next().and_then(|line| line.strip_prefix(BESIDE)).unwrap_or(b"{}");
             read_record(document, beside)
         } else if let Some(pages) = line.strip_prefix(COPIED) {
-            read_copied(pages).map(Entry::NovaPages)
+            read_copied(pages)
         } else {
             Err("its kind is unknown to this version".to_owned())
         };
@@ -193,10 +216,15 @@ fn read_record(document: &[u8], beside: &[u8]) -> Result<Entry, String> {
     let beside: Beside<'_> = serde_json::from_slice(beside).map_err(|error| error.to_string())?;
     let earlier = beside.password.filter(|password| record.password.as_deref() != Some(&**password));
     let posted = beside.posted.or(earlier).and_then(|password| Password::new(password.into_owned()));
-    Ok(Entry::Record { record: Box::new(record), posted, vendor_data: beside.vendor_data })
+    Ok(Entry::Record {
+        record: Box::new(record),
+        posted,
+        vendor_data: beside.vendor_data,
+        user_data_read: beside.user_data_read,
+    })
 }
 
-fn read_copied(pages: &[u8]) -> Result<NovaPages, String> {
+fn read_copied(pages: &[u8]) -> Result<Entry, String> {
     let text: Pages<'_> = serde_json::from_slice(pages).map_err(|error| error.to_string())?;
     let bodies = text.bodies.into_iter().map(|body| match body {
         Body::Text(text) => Ok(secret::shared(text.into_owned().into_bytes())),
@@ -214,7 +242,7 @@ fn read_copied(pages: &[u8]) -> Result<NovaPages, String> {
         Ok((path.into_owned(), page))
     });
     let pages: Vec<_> = pages.collect::<Result<_, String>>()?;
-    Ok(NovaPages::new(InstanceId(text.uuid), pages))
+    Ok(Entry::NovaPages { pages: NovaPages::new(InstanceId(text.uuid), pages), user_data_read: text.user_data_read })
 }
 
 #[cfg(test)]
@@ -236,7 +264,7 @@ mod tests {
         let store = Store::new(Cloud::default());
         store.put(with(Some("documented")));
         let mut text = Vec::new();
-        write(&store.served(id(1)).unwrap(), &mut text).unwrap();
+        write(&store.served(id(1)).unwrap().into(), &mut text).unwrap();
         assert!(text.ends_with(b"\nbeside {}\n"), "{}", String::from_utf8_lossy(&text));
         // As an earlier version wrote it.
         let earlier = [text.strip_suffix(b"{}\n").unwrap(), b"{\"password\":\"documented\"}\n"].concat();

@@ -15,11 +15,11 @@ use zeroize::Zeroizing;
 
 use super::entry::{self, Entry};
 use super::removals;
-use crate::api::Content;
 use crate::config;
 use crate::durable::{self, Draft};
 use crate::record::InstanceId;
 use crate::secret::seal::{self, OpenError, SealKey, Sealer};
+use crate::store::Kept;
 
 /// What the first line begins with.
 const MAGIC: &str = "metadatad snapshot ";
@@ -312,12 +312,7 @@ impl From<io::Error> for WriteError {
 }
 
 /// Writes a snapshot in place of the former one.
-pub(super) fn write(
-    path: &Path,
-    key: &SealKey,
-    mut header: Header,
-    instances: &[Content],
-) -> Result<Saved, WriteError> {
+pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &[Kept]) -> Result<Saved, WriteError> {
     let salt = seal::random_salt().map_err(io::Error::other)?;
     header.salt = crate::secret::hex(&salt);
     header.key = key.id().to_owned();
@@ -342,7 +337,7 @@ pub(super) fn write(
     }
 }
 
-fn write_to(file: &File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Content]) -> io::Result<u64> {
+fn write_to(file: &File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Kept]) -> io::Result<u64> {
     let mut out = BufWriter::new(file);
     out.write_all(head.as_bytes())?;
     let mut sealer = Sealer::new(key, salt, head.as_bytes(), out).map_err(io::Error::other)?;

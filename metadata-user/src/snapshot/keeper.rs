@@ -12,7 +12,6 @@ use super::file::{self, Header, Origin, Saved, WriteError};
 use super::pace::{Pace, Reason};
 use super::removals::{OnDisk, Recorded};
 use super::{Snapshot, SnapshotState};
-use crate::api::Content;
 use crate::config;
 use crate::secret::seal::SealKey;
 use crate::source::SourceView;
@@ -124,7 +123,7 @@ impl Task {
         // The source's revision before the store's content: content may be newer than that revision, never older.
         let source = self.source.get();
         let changes = self.store.revision();
-        let instances = self.store.all();
+        let instances = self.store.kept();
         let mut state = SnapshotState::clone(&self.state.get());
         let now = SystemTime::now();
         let restored = state.restored.as_ref();
@@ -145,7 +144,7 @@ impl Task {
         };
         let result = file::write(&self.settings.path, &self.key, header, &instances);
         if let Ok(saved) | Err(WriteError { saved: Some(saved), .. }) = &result {
-            let instances = instances.iter().map(Content::uuid).collect();
+            let instances = instances.iter().map(|kept| kept.content.uuid()).collect();
             self.on_disk = Some(OnDisk { salt: saved.salt.clone(), instances, removed: BTreeSet::new() });
         }
         match result {

@@ -64,7 +64,7 @@ fn header(source: &config::Source) -> file::Header {
 }
 
 fn write(path: &Path, store: &Store) {
-    file::write(path, &key(1), header(&source("/docs")), &store.all()).unwrap();
+    file::write(path, &key(1), header(&source("/docs")), &store.kept()).unwrap();
 }
 
 /// What two stores hold, in a form that can be compared.
@@ -75,7 +75,9 @@ fn content(store: &Store) -> Vec<String> {
         }
         Content::NovaPages(copied) => format!("{copied:?}"),
     };
-    let mut all: Vec<String> = store.all().iter().map(in_words).collect();
+    let kept = store.kept();
+    let in_words = kept.iter().map(|kept| format!("{} {:?}", in_words(&kept.content), kept.user_data_read));
+    let mut all: Vec<String> = in_words.collect();
     all.sort();
     all
 }
@@ -93,6 +95,9 @@ fn everything_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state/snapshot");
     let before = full();
+    for id in before.ids() {
+        before.note_user_data_read(id, 1_700_000_000);
+    }
     write(&path, &before);
     write(&path, &before);
     assert_eq!(content(&read(&path, &key(1), "/docs").unwrap()), content(&before));

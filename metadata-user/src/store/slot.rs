@@ -1,4 +1,5 @@
-//! The slot of one instance: its content, the generation of that, and the wake-up of those who wait for it.
+//! The slot of one instance: its content, the generation of that, when its user data was first read, and the wake-up of those
+//! who wait for it.
 //!
 //! Promises: a wake-up concerns one instance; what changes between a look and the wait for the next change wakes too; a
 //! slot that nobody waits for costs no more than its content, and one without content exists only while somebody waits.
@@ -16,6 +17,8 @@ pub(super) struct Slot {
     /// `None`: the instance is not known (yet, or any more).
     content: Option<Content>,
     generation: u64,
+    /// In seconds of Unix time.
+    user_data_read: Option<u64>,
     waiting: Option<Waiting>,
 }
 
@@ -37,8 +40,22 @@ impl Slot {
         self.generation
     }
 
-    /// Changes the content, and wakes those who wait for that.
+    /// Returns when the user data was first read, in seconds of Unix time.
+    pub(super) fn user_data_read(&self) -> Option<u64> {
+        self.user_data_read
+    }
+
+    /// Changes when the user data was first read; `None`: not yet.
+    pub(super) fn set_user_data_read(&mut self, at: Option<u64>) {
+        self.user_data_read = at;
+    }
+
+    /// Changes the content, and wakes those who wait for that. User data that changed has not been read yet.
     pub(super) fn set(&mut self, content: Option<Content>, generation: u64) {
+        let is_same_boot = self.content.as_ref().zip(content.as_ref()).is_some_and(|(old, new)| new.boots_as(old));
+        if !is_same_boot {
+            self.user_data_read = None;
+        }
         self.content = content;
         self.generation = generation;
         if let Some(waiting) = &self.waiting {

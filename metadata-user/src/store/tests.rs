@@ -310,3 +310,51 @@ fn no_wake_up_is_lost_between_a_look_and_a_wait() {
         assert!(runtime.block_on(writing).expect("no panic"));
     }
 }
+
+#[test]
+fn user_data_that_was_read_stays_read_until_the_instance_boots_anew() {
+    let with = |data: &'static str, image: &str| InstanceRecord {
+        user_data: Some(data.as_bytes().into()),
+        image_ref: Some(image.into()),
+        ..record(1, "p", &["tap1"])
+    };
+    let store = Store::new(Cloud::default());
+    store.note_user_data_read(id(1), 5);
+    assert_eq!(store.user_data_read(id(1)), None, "there is no such instance");
+    store.put(with("a", "1"));
+    let before = store.revision().changes;
+    store.note_user_data_read(id(1), 5);
+    store.note_user_data_read(id(1), 6);
+    assert_eq!(store.user_data_read(id(1)), Some(5), "the first time counts");
+    assert_eq!(store.revision().changes, before + 1, "which is to be kept on disk");
+    store.put(InstanceRecord { hostname: "other".into(), ..with("a", "1") });
+    store.set_password(id(1), password("x"));
+    assert_eq!(store.user_data_read(id(1)), Some(5), "nothing of it changes what it boots with");
+    for (data, image) in [("b", "1"), ("b", "2")] {
+        store.put(with(data, image));
+        assert_eq!(store.user_data_read(id(1)), None, "{data} {image}");
+        store.note_user_data_read(id(1), 7);
+    }
+    assert!(store.reset_user_data(id(1)) && store.user_data_read(id(1)).is_none());
+    store.note_user_data_read(id(1), 8);
+    store.remove(id(1));
+    assert!(!store.reset_user_data(id(1)));
+    store.put(with("b", "2"));
+    assert_eq!(store.user_data_read(id(1)), None, "an instance of the same id");
+}
+
+#[test]
+fn what_nova_says_of_a_rebuilt_instance_is_read_anew() {
+    let pages = |data: Option<&str>, image: &str| {
+        let page = |text: &str| crate::api::Page::found(None, text.to_owned().into());
+        let data = data.map(|data| ("latest/user-data".to_owned(), page(data)));
+        NovaPages::new(id(1), data.into_iter().chain([("latest/meta-data/ami-id".to_owned(), page(image))]))
+    };
+    let store = Store::new(Cloud::default());
+    store.put_nova_pages(pages(Some("a"), "1"));
+    store.note_user_data_read(id(1), 5);
+    store.put_nova_pages(pages(None, "1"));
+    assert_eq!(store.user_data_read(id(1)), Some(5), "a page that is not known says nothing");
+    store.put_nova_pages(pages(Some("a"), "2"));
+    assert_eq!(store.user_data_read(id(1)), None, "another image");
+}

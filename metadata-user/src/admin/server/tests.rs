@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire::{PortCounters, PortStatus, State, Status};
-use crate::admin::{Accepting, Tracing, wire};
+use crate::admin::{Accepting, NoInstance, Tracing, wire};
 
 /// A node with one bound port, one broken document and nobody behind.
 pub(crate) struct Sample;
@@ -95,7 +95,7 @@ impl Inspect for Sample {
     fn password(&self, instance: &str) -> Result<wire::Password, PasswordError> {
         match instance {
             "a" => Ok(wire::Password::new(instance.to_owned(), Some("cipher".to_owned()))),
-            _ => Err(PasswordError::NoInstance),
+            _ => Err(NoInstance.into()),
         }
     }
 
@@ -104,6 +104,17 @@ impl Inspect for Sample {
             "a" => Ok(wire::Password::new(instance.to_owned(), None)),
             _ => Err(PasswordError::KeptByNova),
         }
+    }
+
+    fn user_data(&self, instance: &str) -> Result<wire::UserData, NoInstance> {
+        match instance {
+            "a" => Ok(wire::UserData { instance: instance.to_owned(), read_at: Some(1_700_000_000) }),
+            _ => Err(NoInstance),
+        }
+    }
+
+    fn reset_user_data(&self, instance: &str) -> Result<wire::UserData, NoInstance> {
+        self.user_data(instance).map(|user_data| wire::UserData { read_at: None, ..user_data })
     }
 
     fn accept_source(&self) -> Accepting<'_> {

@@ -51,7 +51,7 @@ fn the_example_shows_every_key_with_its_default() {
         if let Some(name) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             table = name;
         } else if let Some((name, value)) = text.split_once(" = ")
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         {
             shown.insert(format!("{table}.{name}"), value);
         }
@@ -140,7 +140,7 @@ fn every_key_that_a_message_names_exists() {
 /// Returns what looks like `table.key` in the string literals of a file without its tests.
 fn named_keys(source: &str, tables: &[&str]) -> Vec<String> {
     let source = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let is_part = |c: char| c.is_ascii_lowercase() || c == '_' || c == '.';
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
     let literals = literals(source);
     let words = literals.split(|c: char| !is_part(c) && !"/:-".contains(c)).map(|word| word.trim_matches(['.', ':']));
     let keys = words.filter(|word| word.chars().all(is_part));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Fault;
 use super::place::Step;
-use crate::policy::PolicyOverrides;
+use crate::policy::{AccessOverrides, PolicyOverrides, UserData};
 
 /// What this instance may do, where it differs from the node's configuration.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -18,13 +18,69 @@ pub(super) struct PolicyDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     connections_per_port: Option<u32>,
+
+    /// Whether it may read anything; otherwise every path answers 403. Default: `access.metadata` of the node's
+    /// configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<bool>,
+
+    /// Whether it may ask over IPv6; otherwise that is answered with 403. Default: `access.ipv6`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ipv6: Option<bool>,
+
+    /// Whether it has the EC2 tree beside OpenStack's; otherwise its paths answer 404. Default: `access.ec2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ec2: Option<bool>,
+
+    /// When it may read its user data; otherwise that answers 404. Default: `access.user_data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user_data: Option<UserDataDocument>,
+}
+
+/// When an instance may read its user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum UserDataDocument {
+    /// At any time.
+    Always,
+    /// Until `access.first_boot` of the node's configuration after it has first read it.
+    FirstBoot,
+    /// Never.
+    Never,
+}
+
+impl From<UserDataDocument> for UserData {
+    fn from(document: UserDataDocument) -> Self {
+        match document {
+            UserDataDocument::Always => Self::Always,
+            UserDataDocument::FirstBoot => Self::FirstBoot,
+            UserDataDocument::Never => Self::Never,
+        }
+    }
+}
+
+impl From<UserData> for UserDataDocument {
+    fn from(user_data: UserData) -> Self {
+        match user_data {
+            UserData::Always => Self::Always,
+            UserData::FirstBoot => Self::FirstBoot,
+            UserData::Never => Self::Never,
+        }
+    }
 }
 
 impl PolicyDocument {
     /// Returns what a record's overrides look like in a document; `None` if there are none.
     pub(super) fn of(overrides: &PolicyOverrides) -> Option<Self> {
-        let PolicyOverrides { connections_per_port } = *overrides;
-        let document = Self { connections_per_port: connections_per_port.map(NonZeroU32::get) };
+        let PolicyOverrides { connections_per_port, access } = *overrides;
+        let AccessOverrides { metadata, ipv6, ec2, user_data } = access;
+        let document = Self {
+            connections_per_port: connections_per_port.map(NonZeroU32::get),
+            metadata,
+            ipv6,
+            ec2,
+            user_data: user_data.map(UserDataDocument::from),
+        };
         (document != Self::default()).then_some(document)
     }
 
@@ -40,6 +96,8 @@ impl PolicyDocument {
             }
             count => count.flatten(),
         };
-        Ok(PolicyOverrides { connections_per_port })
+        let Self { metadata, ipv6, ec2, user_data, .. } = self;
+        let access = AccessOverrides { metadata, ipv6, ec2, user_data: user_data.map(UserData::from) };
+        Ok(PolicyOverrides { connections_per_port, access })
     }
 }

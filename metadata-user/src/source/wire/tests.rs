@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{MAX_DOCUMENT, parse, read_back, schema, work, write};
-use crate::policy::PolicyOverrides;
+use crate::policy::{AccessOverrides, PolicyOverrides, UserData};
 use crate::record::InstanceRecord;
 
 mod nulls;
@@ -52,7 +52,18 @@ fn a_policy_is_what_the_document_says_otherwise() {
     let mut written = Vec::new();
     write(&record, &mut written).expect("written");
     assert_eq!(read_back(&written).expect("reads back"), record);
+    for (name, user_data) in UserData::NAMES {
+        let access = format!(r#"{{"metadata": false, "ipv6": false, "ec2": true, "user_data": "{name}"}}"#);
+        let record = read(&with(&format!("\"policy\": {access}")));
+        let expected =
+            AccessOverrides { metadata: Some(false), ipv6: Some(false), ec2: Some(true), user_data: Some(user_data) };
+        assert_eq!(record.policy.access, expected);
+        let mut written = Vec::new();
+        write(&record, &mut written).expect("written");
+        assert_eq!(read_back(&written).expect("reads back"), record);
+    }
     for (policy, expected) in [
+        (r#"{"user_data": "once"}"#, "at policy.user_data: "),
         (r#"{"connections_per_port": 0}"#, "at policy.connections_per_port: 0 connections would"),
         (r#"{"connections_per_port": -1}"#, "at policy.connections_per_port: "),
         (r#"{"connections": 1}"#, "at policy.connections: unknown field"),

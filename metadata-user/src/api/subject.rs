@@ -1,0 +1,117 @@
+//! What a request is about, as far as policies tell paths apart.
+//!
+//! Promises: a path that both trees answer with user data, a password or an identity is recognised as that, by every spelling
+//! that leads there: the path is the one that the content is looked up by.
+
+use super::{Request, route};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// In which tree.
+    pub tree: Tree,
+    /// What it is about.
+    pub subject: Subject,
+}
+
+/// A tree of paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tree {
+    /// `/openstack` and what is below.
+    OpenStack,
+    /// All else: the versions of the EC2 tree, and their list at `/` and `/ec2`.
+    Ec2,
+}
+
+/// What a path is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The instance's user data.
+    UserData,
+    /// Its password, read or posted.
+    Password,
+    /// What proves who the instance is: dynamic vendor data, in which services put tokens, and `dynamic/` of the EC2 tree.
+    Identity,
+    /// Anything else.
+    Other,
+}
+
+impl Request<'_> {
+    /// Returns what the request is about.
+    #[must_use]
+    pub fn about(&self) -> About {
+        let path = route::path(self.target);
+        let path = path.as_deref().unwrap_or_default();
+        match path.strip_prefix("openstack").map(|rest| rest.strip_prefix('/').ok_or(rest)) {
+            Some(Ok(rest)) => About { tree: Tree::OpenStack, subject: openstack(rest) },
+            Some(Err("")) => About { tree: Tree::OpenStack, subject: Subject::Other },
+            Some(Err(_)) | None => About { tree: Tree::Ec2, subject: ec2(path.strip_prefix("ec2/").unwrap_or(path)) },
+        }
+    }
+}
+
+/// What is at a path below `openstack/`.
+fn openstack(path: &str) -> Subject {
+    match path.split_once('/').unwrap_or_default() {
+        ("content", _) => Subject::Other,
+        (_, "user_data") => Subject::UserData,
+        (_, "password") => Subject::Password,
+        (_, "vendor_data2.json") => Subject::Identity,
+        _ => Subject::Other,
+    }
+}
+
+/// What is at a path of the EC2 tree.
+fn ec2(path: &str) -> Subject {
+    match path.split_once('/').unwrap_or_default().1 {
+        "user-data" => Subject::UserData,
+        path if path == "dynamic" || path.starts_with("dynamic/") => Subject::Identity,
+        _ => Subject::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Date;
+
+    #[test]
+    fn paths_are_told_apart_by_every_spelling() {
+        use Subject::{Identity, Other, Password, UserData};
+        use Tree::{Ec2, OpenStack};
+        for (target, tree, subject) in [
+            ("/", Ec2, Other),
+            ("*", Ec2, Other),
+            ("/ec2", Ec2, Other),
+            ("/latest", Ec2, Other),
+            ("/latest/meta-data/instance-id", Ec2, Other),
+            ("/latest/user-data", Ec2, UserData),
+            ("/1.0/user-data/", Ec2, UserData),
+            ("/ec2/2009-04-04/user-data?x=1", Ec2, UserData),
+            ("//latest/%75ser-data#x", Ec2, UserData),
+            ("/latest/x/../user-data", Ec2, UserData),
+            ("http://169.254.169.254/latest/user-data", Ec2, UserData),
+            ("/latest/user-data2", Ec2, Other),
+            ("/latest/dynamic/instance-identity/document", Ec2, Identity),
+            ("/openstack", OpenStack, Other),
+            ("/openstackish/latest/user_data", Ec2, Other),
+            ("/openstack/latest/user_data", OpenStack, UserData),
+            ("/openstack/2012-08-10/user_data", OpenStack, UserData),
+            ("/openstack/latest//password", OpenStack, Password),
+            ("/openstack/latest/vendor_data2.json", OpenStack, Identity),
+            ("/openstack/content/user_data", OpenStack, Other),
+            ("/openstack/latest/meta_data.json", OpenStack, Other),
+        ] {
+            let request = Request {
+                method: "GET",
+                target,
+                accept: None,
+                content_length: None,
+                body: b"",
+                today: Date::new(2026, 1, 1),
+                seed: &|_| {},
+            };
+            assert_eq!(request.about(), About { tree, subject }, "{target}");
+        }
+    }
+}
