@@ -199,7 +199,7 @@ fn view(shared: &Shared, content: &Content) -> Arc<View> {
 fn load_programs(config: &Config) -> Result<(Vec<TcpListener>, Dataplane), AppError> {
     let netns = ResponderNetns::set_up(&config.responder.namespace, &config.responder.interface)?;
     // Before any program can redirect a packet to it.
-    let listeners = netns.listen(config.responder.port, config.http.threads)?;
+    let listeners = netns.listen(config.responder.port, config.http.threads, config.http.idle_timeout)?;
     let pass: Vec<_> = config.ports.pass.iter().map(|port| port.pair()).collect();
     let dataplane = Dataplane::load(&config.bpf.pin_dir, config.bpf.attach, netns.pair(), netns.pair_name(), &pass)?;
     Ok((listeners, dataplane))

@@ -27,6 +27,7 @@ pub mod service;
 mod stream;
 mod switches;
 mod target;
+mod turns;
 mod wait;
 
 use std::sync::{Arc, OnceLock};

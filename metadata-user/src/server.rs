@@ -18,6 +18,10 @@ use crate::drain::Drain;
 /// How long to wait when the process has no file descriptor left: others must be closed first.
 const OUT_OF_FILES: Duration = Duration::from_millis(50);
 
+/// Connections that are accepted before those that there are get their turn: a guest may make new ones faster than they
+/// are served.
+const IN_A_ROW: u32 = 16;
+
 /// A socket that accepts connections.
 pub trait Listener {
     /// A connection.
@@ -65,7 +69,7 @@ pub trait Handler<L: Listener>: Sync {
 /// Accepts connections until the drain begins. The caller keeps the socket, so that connections in the kernel's queue are
 /// not reset before it wants that.
 pub async fn serve<L: Listener + Sync, H: Handler<L>>(listener: &L, drain: &Drain, handler: &H) {
-    let mut failing = false;
+    let (mut failing, mut in_a_row) = (false, 0);
     let next = async || {
         let room = handler.room().await;
         (listener.accept().await, room)
@@ -80,6 +84,11 @@ pub async fn serve<L: Listener + Sync, H: Handler<L>>(listener: &L, drain: &Drai
             Ok((stream, peer)) => {
                 failing = false;
                 handler.handle(stream, peer, room);
+                in_a_row += 1;
+                if in_a_row == IN_A_ROW {
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) => {
                 if !failing {

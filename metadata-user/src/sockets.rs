@@ -10,6 +10,7 @@ use std::net::{SocketAddrV6, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use metadata_ebpf::addr::RESPONDER_IPV6;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,9 +20,11 @@ const BACKLOG: i32 = 4096;
 
 /// Opens `count` sockets on the responder's address: the kernel spreads guests' connections over them.
 ///
+/// What a guest does not acknowledge for as long as `patience` ends its connection, in the kernel.
+///
 /// # Errors
 /// If a socket cannot be opened: usually because another process listens there.
-pub fn guests(port: u16, count: usize) -> io::Result<Vec<TcpListener>> {
+pub fn guests(port: u16, count: usize, patience: Duration) -> io::Result<Vec<TcpListener>> {
     // Sockets that share a port also share it with other processes of the same user. The first one does not share, so it
     // finds out whether another process listens there.
     drop(bound(port, false)?);
@@ -29,6 +32,7 @@ pub fn guests(port: u16, count: usize) -> io::Result<Vec<TcpListener>> {
         let socket = bound(port, true)?;
         // Answers are written whole: waiting to send could only delay the last segment. Connections inherit it.
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(patience))?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     });

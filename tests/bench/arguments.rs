@@ -83,4 +83,6 @@ pub(crate) enum Scenario {
     Scale,
     /// How soon a guest sees a change, for each source
     Sync,
+    /// What one guest sees while another attacks the service
+    Hostile,
 }

@@ -68,6 +68,15 @@ impl fmt::Display for Machine {
     }
 }
 
+/// Gives this thread precedence over all others of its processor but those of the same kind (`SCHED_FIFO`).
+pub(crate) fn take_precedence() -> Result<()> {
+    let parameters = nix::libc::sched_param { sched_priority: 1 };
+    // SAFETY: `parameters` is an initialised sched_param, which the call only reads; 0 is this thread.
+    let outcome = unsafe { nix::libc::sched_setscheduler(0, nix::libc::SCHED_FIFO, &raw const parameters) };
+    nix::errno::Errno::result(outcome).context("giving the client precedence")?;
+    Ok(())
+}
+
 /// Keeps all threads of a process (0: this thread) on one processor. With one processor that changes nothing.
 pub(crate) fn pin(process: u32, processor: usize) -> Result<()> {
     let mut set = CpuSet::new();

@@ -2,6 +2,7 @@
 
 mod boot_storm;
 mod bystander;
+mod hostile;
 mod intercept;
 mod peers;
 mod scale;
@@ -36,6 +37,7 @@ impl Scenario {
             Self::BootStorm => "boot-storm",
             Self::Scale => "scale",
             Self::Sync => "sync",
+            Self::Hostile => "hostile",
         }
     }
 
@@ -49,6 +51,7 @@ impl Scenario {
             Self::Bystander => "traffic that is none of ours, with the program on its way and without",
             Self::BootStorm => "guests that all send cloud-init's requests at once, each on a connection of its own",
             Self::Scale => "start, memory and answers with more and more ports and instances",
+            Self::Hostile => "what one guest sees while another attacks the service",
             Self::Sync => "from a change in a directory, in etcd, in Nova, to the guest that reads it",
         }
     }
@@ -72,6 +75,7 @@ impl Scenario {
             Self::Bystander => Duration::from_secs(10) + effort.lasts(4),
             Self::Scale => Duration::from_secs(80) + effort.lasts(1),
             Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
+            Self::Hostile => Duration::from_secs(10) + effort.lasts(20),
             _ => Duration::from_secs(60),
         }
     }
@@ -85,6 +89,7 @@ impl Scenario {
             Self::BootStorm => boot_storm::run(run),
             Self::Scale => scale::run(effort, run),
             Self::Sync => sync::run(effort, run),
+            Self::Hostile => hostile::run(effort, run),
         }
     }
 }

@@ -80,7 +80,7 @@ fn connections_that_never_ask_give_way_and_half_a_request_does_not() {
         connection.send_raw(b"t: m\r\n\r\n").unwrap();
         asks(&guest, connection);
     }
-    assert!(counter(&node, "gave_way") > 0);
+    wait_gave_way(&node, 1);
 }
 
 #[test]

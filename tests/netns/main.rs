@@ -12,6 +12,7 @@ mod connections;
 mod documented;
 mod documents;
 mod identity;
+mod kernel_memory;
 mod lifecycle;
 mod passed;
 mod password;

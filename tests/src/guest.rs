@@ -256,6 +256,12 @@ impl Guest {
         self.mac
     }
 
+    /// Returns its IPv4 address, if it has one.
+    #[must_use]
+    pub fn ipv4(&self) -> Option<std::net::Ipv4Addr> {
+        self.wiring.ipv4.as_ref()?.split('/').next()?.parse().ok()
+    }
+
     /// Returns its port's id, by which the tap is called unless it has another name.
     #[must_use]
     pub fn port(&self) -> &str {

@@ -18,6 +18,7 @@ use std::{
     io,
     net::TcpListener,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use self::namespace::enter;
@@ -109,16 +110,16 @@ impl ResponderNetns {
     }
 
     /// Opens so many listening sockets inside, on the responder's address: the kernel spreads connections over them. Not
-    /// blocking.
+    /// blocking. What a guest does not acknowledge for as long as `patience` ends its connection.
     ///
     /// # Errors
     /// If a socket cannot be opened: mostly, because another process listens there.
-    pub fn listen(&self, port: u16, count: usize) -> Result<Vec<TcpListener>, NetnsError> {
+    pub fn listen(&self, port: u16, count: usize, patience: Duration) -> Result<Vec<TcpListener>, NetnsError> {
         let path = PathBuf::from(format!("the listening socket, port {port} in the responder's namespace"));
         let namespace = self.namespace.try_clone().map_err(system("use", &path))?;
         on_thread(move || {
             enter(&namespace)?;
-            sockets::guests(port, count).map_err(system("open", &path))
+            sockets::guests(port, count, patience).map_err(system("open", &path))
         })
     }
 

@@ -1,14 +1,17 @@
 //! One connection, from its first byte to its end.
 //!
-//! Promises: when the binding has ended, whoever notices it first, nothing that is unsent leaves; the end is recorded once.
+//! Promises: when the binding has ended, whoever notices it first, nothing that is unsent leaves; the end is recorded once;
+//! a connection keeps its place, and counts as the guest's, until the guest has acknowledged all that it was sent, or is cut.
 
 use std::error::Error as _;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep};
 
 use super::error::Ended;
 use super::progress::Progress;
@@ -16,19 +19,20 @@ use super::record::{self, End};
 use super::service::{Access, Service};
 pub use super::stream::Cut;
 use super::stream::Watched;
+use super::turns::Turn;
 use super::{Counters, Times};
 use crate::drain::Drain;
 
 /// Most bytes of a request's head, as haproxy before Neutron's agents has it (`tune.bufsize`).
 const MAX_HEAD: usize = 16 << 10;
 
-/// Serves a connection that no other needs the place of.
+/// Serves a connection that no other needs the place of, and that shares its thread with nobody.
 pub async fn serve<S, C>(stream: S, content: C, times: Times, counters: &Arc<Counters>, drain: &Drain)
 where
     S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
     C: Access,
 {
-    serve_placed(stream, content, Arc::new(Progress::new(times)), counters, drain).await;
+    serve_placed(stream, content, Arc::new(Progress::new(times)), None, counters, drain).await;
 }
 
 /// Serves a connection until either side ends it, the binding ends, it is too slow, it has to give its place to another,
@@ -37,6 +41,7 @@ pub(super) async fn serve_placed<S, C>(
     stream: S,
     content: C,
     progress: Arc<Progress>,
+    turn: Option<Turn>,
     counters: &Arc<Counters>,
     drain: &Drain,
 ) where
@@ -45,18 +50,16 @@ pub(super) async fn serve_placed<S, C>(
 {
     let content = Arc::new(content);
     let service = Service::new(Arc::clone(&content), Arc::clone(counters), Arc::clone(&progress), drain.clone());
-    let mut connection = pin!(
-        http1::Builder::new()
-            .keep_alive(true)
-            .half_close(true)
-            // Nova's answers have no date, and its headers have this case.
-            .auto_date_header(false)
-            .title_case_headers(true)
-            // `progress` watches the time.
-            .header_read_timeout(None)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&progress))), service)
-    );
+    let mut connection = http1::Builder::new()
+        .keep_alive(true)
+        .half_close(true)
+        // Nova's answers have no date, and its headers have this case.
+        .auto_date_header(false)
+        .title_case_headers(true)
+        // `progress` watches the time.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&progress), turn)), service);
     let (mut closing, mut leaving) = (false, false);
     let (mut ended, mut begun, mut expired) = (pin!(content.ended()), pin!(drain.begun()), pin!(progress.expired()));
     let end = loop {
@@ -66,7 +69,7 @@ pub(super) async fn serve_placed<S, C>(
             () = &mut ended => break End::BindingEnded,
             () = &mut begun, if !closing => {
                 closing = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
             result = &mut connection => break match result {
                 Err(error) if is_of_ended_binding(&error) => End::BindingEnded,
@@ -79,15 +82,76 @@ pub(super) async fn serve_placed<S, C>(
             // arrived before the connection had to leave is answered.
             () = tokio::task::yield_now(), if leaving && !closing => if !progress.has_unread() {
                 closing = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             },
             () = &mut expired => break End::TimedOut,
         }
     };
+    let watched = connection.into_parts().io.into_inner();
+    let end = match end {
+        End::BindingEnded => end,
+        // What it has not acknowledged by now, it will not.
+        End::TimedOut => {
+            if watched.stream().has_unacknowledged() {
+                progress.cut();
+            }
+            end
+        }
+        End::Closed | End::GaveWay | End::Malformed => tokio::select! {
+            biased;
+            () = &mut ended => End::BindingEnded,
+            arrived = all_arrived(watched.stream(), &progress) => {
+                if !arrived {
+                    progress.cut();
+                }
+                if arrived || end == End::GaveWay { end } else { End::TimedOut }
+            }
+        },
+    };
     if end == End::BindingEnded {
         progress.cut();
     }
+    drop(watched);
     record::ended(counters, content.name(), end);
+}
+
+/// First pause before another look at what the guest has acknowledged; each is twice as long as the one before.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+
+/// Longest such pause.
+const LAST_LOOK: Duration = Duration::from_millis(250);
+
+/// How long the guest gets for that once another connection needs the place.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// Waits until the guest has acknowledged everything, the end of the stream included. Otherwise the kernel would keep it
+/// without a connection for minutes, counted nowhere. Returns whether it has, in time.
+async fn all_arrived(stream: &impl Cut, progress: &Progress) -> bool {
+    if !stream.has_unacknowledged() {
+        return true;
+    }
+    let (mut deadline, mut pause) = (Instant::now() + progress.patience_for_end(), FIRST_LOOK);
+    let mut leaving = progress.must_leave();
+    if leaving {
+        deadline = deadline.min(Instant::now() + LAST_CHANCE);
+    }
+    progress.ending();
+    loop {
+        tokio::select! {
+            () = progress.leave_requested(), if !leaving => {
+                leaving = true;
+                deadline = deadline.min(Instant::now() + LAST_CHANCE);
+            }
+            () = sleep(pause) => {}
+        }
+        if !stream.has_unacknowledged() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        pause = (pause * 2).min(LAST_LOOK);
+    }
 }
 
 /// Tells whether a request found that the binding has ended.

@@ -41,6 +41,14 @@ pub(super) struct Permit {
     limits: Arc<Limits>,
     tag: Tag,
     progress: Arc<Progress>,
+    crowd: usize,
+}
+
+impl Permit {
+    /// Returns how many connections of its port there were with this one, those included that give way.
+    pub(super) fn crowd(&self) -> usize {
+        self.crowd
+    }
 }
 
 impl Limits {
@@ -91,8 +99,9 @@ impl Limits {
             port = self.ports.entry(tag).or_default();
         }
         port.placed.push(Arc::clone(&progress));
+        let crowd = port.placed.len() + port.leaving;
         drop(port);
-        Ok(Permit { limits: Arc::clone(self), tag, progress })
+        Ok(Permit { limits: Arc::clone(self), tag, progress, crowd })
     }
 
     /// Makes an idle connection of the port that has most connections, and an idle one among them, give its place.

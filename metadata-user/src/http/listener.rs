@@ -6,16 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metadata_ebpf::addr::{Family, IdentityAddress};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::access::{Caller, Guest};
 use super::connection::{self, Cut};
 use super::limit::Permit;
 use super::progress::Progress;
+use super::turns::Turns;
 use super::{Guests, Refusal, record};
 use crate::drain::Drain;
 use crate::identity::Tag;
 use crate::server;
+
+/// Connections of a port that may each have as much of an answer in the kernel as the namespace's `tcp_wmem` says.
+const CROWD: usize = 64;
+
+/// Send buffer of those beyond, which the kernel doubles: with all its 512 connections, a port that takes no answer holds
+/// 46 MB in the kernel: 288 KiB for each of 64 and 64 KiB for each other, receive buffers included.
+const CROWDED: usize = 16 << 10;
 
 /// Accepts connections until the drain begins. The socket stays open then, so that what the backlog holds is not
 /// reset before the process ends.
@@ -24,7 +33,13 @@ use crate::server;
 /// If the listener cannot be used with this runtime.
 pub async fn run(listener: std::net::TcpListener, guests: Arc<Guests>, drain: Drain) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    server::serve(&listener, &drain, &Connections { guests, drain: drain.clone() }).await;
+    let turns = Arc::new(Turns::default());
+    // It ends with the runtime.
+    tokio::spawn({
+        let turns = Arc::clone(&turns);
+        async move { turns.run().await }
+    });
+    server::serve(&listener, &drain, &Connections { guests, turns, drain: drain.clone() }).await;
     drain.finished(Duration::MAX).await;
     Ok(())
 }
@@ -32,6 +47,8 @@ pub async fn run(listener: std::net::TcpListener, guests: Arc<Guests>, drain: Dr
 /// What becomes of guests' connections.
 struct Connections {
     guests: Arc<Guests>,
+    /// Of the thread that accepts here: it serves what it has accepted.
+    turns: Arc<Turns>,
     drain: Drain,
 }
 
@@ -44,12 +61,12 @@ impl server::Handler<TcpListener> for Connections {
     async fn room(&self) {}
 
     fn handle(&self, stream: TcpStream, peer: SocketAddr, (): ()) {
-        self.guests.accept(stream, peer, &self.drain);
+        self.guests.accept(stream, peer, &self.turns, &self.drain);
     }
 }
 
 impl Guests {
-    fn accept(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, drain: &Drain) {
+    fn accept(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, turns: &Arc<Turns>, drain: &Drain) {
         record::accepted(&self.counters);
         let progress = Arc::new(Progress::new(self.times));
         let (guest, permit) = match self.admit(peer, &progress) {
@@ -59,9 +76,14 @@ impl Guests {
                 return stream.cut();
             }
         };
+        if permit.crowd() > CROWD {
+            // If the socket refuses, it has what others have.
+            let _ = SockRef::from(&stream).set_send_buffer_size(CROWDED);
+        }
         let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
+        let turn = turns.place(Tag(guest.tag));
         tokio::spawn(async move {
-            connection::serve_placed(stream, guest, progress, &guests.counters, &drain).await;
+            connection::serve_placed(stream, guest, progress, Some(turn), &guests.counters, &drain).await;
             drop((permit, in_flight));
         });
     }

@@ -22,6 +22,10 @@ mod phase {
     pub(super) const WRITING: u8 = 3;
 }
 
+/// Bytes per second that a guest must take of its answers, once the kernel has no room for more of them: a thousandth of
+/// what the slowest of paths here carries.
+const LEAST_RATE: u64 = 32 << 10;
+
 /// No request has begun since it was last asked.
 const NOT_BEGUN: u64 = u64::MAX;
 /// A request has begun that has a chunked body.
@@ -43,6 +47,10 @@ pub(super) struct Progress {
     must_leave: AtomicBool,
     unread: AtomicBool,
     leave: Notify,
+    /// Milliseconds from `start` to when the kernel had no room for more of an answer, plus 1; 0: it has.
+    blocked: AtomicU64,
+    /// Milliseconds that the guest is behind [`LEAST_RATE`] with what it takes, without the time since `blocked`.
+    behind: AtomicU64,
 }
 
 impl Progress {
@@ -58,6 +66,8 @@ impl Progress {
             must_leave: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             leave: Notify::new(),
+            blocked: AtomicU64::new(0),
+            behind: AtomicU64::new(0),
         }
     }
 
@@ -149,14 +159,28 @@ impl Progress {
         self.cut.load(Ordering::Relaxed)
     }
 
-    /// Completes when a request takes too long, or the connection was idle for too long.
+    /// Returns how long the guest may take to acknowledge what it was sent before the connection ended.
+    pub(super) fn patience_for_end(&self) -> Duration {
+        self.times.request
+    }
+
+    /// All is answered, and nothing more will be read: the connection may give way at any time.
+    pub(super) fn ending(&self) {
+        self.phase.store(phase::IDLE, Ordering::Relaxed);
+    }
+
+    /// Completes when a request takes too long, an answer is taken too slowly, or the connection was idle for too long.
     pub(super) async fn expired(&self) {
         loop {
             let now = Instant::now();
-            let deadline = match self.receiving.load(Ordering::Relaxed) {
+            let mut deadline = match self.receiving.load(Ordering::Relaxed) {
                 0 => self.at(self.moved.load(Ordering::Relaxed)) + self.times.idle,
                 since => self.at(since - 1) + self.times.request,
             };
+            if let Some(since) = self.blocked.load(Ordering::Relaxed).checked_sub(1) {
+                let behind = Duration::from_millis(self.behind.load(Ordering::Relaxed));
+                deadline = deadline.min(self.at(since) + self.times.request.saturating_sub(behind));
+            }
             if deadline <= now {
                 return;
             }
@@ -178,9 +202,26 @@ impl Progress {
         }
     }
 
-    /// Bytes were sent.
-    pub(super) fn written(&self) {
-        self.moved.store(self.now(), Ordering::Relaxed);
+    /// So many bytes were sent.
+    pub(super) fn written(&self, bytes: usize) {
+        let now = self.now();
+        self.moved.store(now, Ordering::Relaxed);
+        let mut behind = self.behind.load(Ordering::Relaxed);
+        if let Some(since) = self.blocked.load(Ordering::Relaxed).checked_sub(1) {
+            self.blocked.store(0, Ordering::Relaxed);
+            behind += now - since;
+        }
+        if behind > 0 {
+            let worth = (bytes as u64).saturating_mul(1000) / LEAST_RATE;
+            self.behind.store(behind.saturating_sub(worth), Ordering::Relaxed);
+        }
+    }
+
+    /// The kernel has no room for more of an answer.
+    pub(super) fn blocked(&self) {
+        if self.blocked.load(Ordering::Relaxed) == 0 {
+            self.blocked.store(self.now() + 1, Ordering::Relaxed);
+        }
     }
 
     fn at(&self, milliseconds: u64) -> Instant {

@@ -62,6 +62,11 @@ impl Requests {
         !self.raw.is_empty() || !self.ready.is_empty()
     }
 
+    /// Tells whether requests are not told apart any more: hyper may get several in one read.
+    pub(super) fn is_opaque(&self) -> bool {
+        self.place == Place::Opaque
+    }
+
     /// hyper wants more bytes. `begun` says that it has begun with the request after whose head it stopped getting any.
     pub(super) fn resume(&mut self, begun: Option<Framing>) {
         if self.place == Place::HeadEnd {

@@ -1,6 +1,8 @@
-//! A guest's connection as hyper reads and writes it: its bytes are watched, and odd request targets encoded.
+//! A guest's connection as hyper reads and writes it: its bytes are watched, odd request targets encoded, and it reads
+//! when it is its turn.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,6 +14,10 @@ use tokio::net::TcpStream;
 
 use super::progress::Progress;
 use super::request_line::Requests;
+use super::turns::Turn;
+
+/// Most bytes of one read after a chunked body, where requests are not told apart here: some ten small ones.
+const OPAQUE_READ: usize = 256;
 
 /// A stream that can be cut: closed so that nothing that is still unsent leaves.
 pub trait Cut {
@@ -20,6 +26,12 @@ pub trait Cut {
 
     /// Returns whether bytes have arrived that have not been read yet.
     fn has_unread(&self) -> bool;
+
+    /// Tells whether the other side has yet to acknowledge something, be it the end of the stream.
+    fn has_unacknowledged(&self) -> bool;
+
+    /// Completes when a read may find something: bytes, or the end.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 impl Cut for TcpStream {
@@ -31,6 +43,35 @@ impl Cut for TcpStream {
     fn has_unread(&self) -> bool {
         SockRef::from(self).peek(&mut [std::mem::MaybeUninit::uninit()]).is_ok_and(|length| length > 0)
     }
+
+    fn has_unacknowledged(&self) -> bool {
+        has_unacknowledged(self.as_raw_fd())
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+/// Tells whether a TCP socket holds something that the other side has not acknowledged. By `TCP_INFO` (tcp(7)): an `ioctl` would
+/// tell it in bytes, but threads that read guests' bytes may use none.
+fn has_unacknowledged(socket: RawFd) -> bool {
+    /// `TCP_CLOSE`: no connection any more. The kernel keeps numbers then, and nothing else.
+    const CLOSED: u8 = 7;
+    // SAFETY: a tcp_info is numbers only, for which 0 is a value.
+    let mut info: nix::libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = nix::libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which has as many.
+    let outcome = unsafe {
+        nix::libc::getsockopt(
+            socket,
+            nix::libc::IPPROTO_TCP,
+            nix::libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    outcome == 0 && info.tcpi_state != CLOSED && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0)
 }
 
 impl Cut for DuplexStream {
@@ -40,6 +81,15 @@ impl Cut for DuplexStream {
     fn has_unread(&self) -> bool {
         false
     }
+
+    /// What was written is with the other side.
+    fn has_unacknowledged(&self) -> bool {
+        false
+    }
+
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// A stream between a guest and hyper.
@@ -48,11 +98,32 @@ pub(super) struct Watched<S: Cut> {
     stream: S,
     requests: Requests,
     progress: Arc<Progress>,
+    /// `None`: it shares its thread with nobody.
+    turn: Option<Turn>,
 }
 
 impl<S: Cut> Watched<S> {
-    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
-        Self { stream, requests: Requests::new(), progress }
+    pub(super) fn new(stream: S, progress: Arc<Progress>, turn: Option<Turn>) -> Self {
+        Self { stream, requests: Requests::new(), progress, turn }
+    }
+
+    /// Returns the stream.
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Notes what became of a write.
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Ready(Ok(count @ 1..)) => {
+                self.progress.written(*count);
+                if let Some(turn) = &self.turn {
+                    turn.wrote(*count);
+                }
+            }
+            Poll::Ready(_) => {}
+            Poll::Pending => self.progress.blocked(),
+        }
     }
 }
 
@@ -66,11 +137,33 @@ impl<S: Cut> Drop for Watched<S> {
 
 impl<S: AsyncRead + Cut + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, requests, progress } = &mut *self;
+        let Self { stream, requests, progress, turn } = &mut *self;
         requests.resume(progress.take_begun());
+        if let Some(turn) = turn {
+            // A connection that has nothing to read waits for that, and for no turn.
+            if !requests.has_waiting() && stream.poll_readable(cx)?.is_pending() {
+                if progress.must_leave() {
+                    progress.set_unread(stream.has_unread());
+                }
+                return Poll::Pending;
+            }
+            if turn.poll(cx).is_pending() {
+                progress.set_unread(true);
+                return Poll::Pending;
+            }
+        }
         if !requests.has_waiting() {
             let before = buf.filled().len();
-            let poll = Pin::new(&mut *stream).poll_read(cx, buf);
+            let poll = if requests.is_opaque() {
+                // hyper sees all requests in it at once, and they are answered before the connection's next turn.
+                let mut part = ReadBuf::new(buf.initialize_unfilled_to(OPAQUE_READ.min(buf.remaining())));
+                let poll = Pin::new(&mut *stream).poll_read(cx, &mut part);
+                let length = part.filled().len();
+                buf.advance(length);
+                poll
+            } else {
+                Pin::new(&mut *stream).poll_read(cx, buf)
+            };
             if poll.is_pending() && progress.must_leave() {
                 progress.set_unread(stream.has_unread());
             }
@@ -96,9 +189,7 @@ impl<S: AsyncRead + Cut + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Cut + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if matches!(poll, Poll::Ready(Ok(1..))) {
-            self.progress.written();
-        }
+        self.wrote(&poll);
         poll
     }
 
@@ -108,9 +199,7 @@ impl<S: AsyncWrite + Cut + Unpin> AsyncWrite for Watched<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if matches!(poll, Poll::Ready(Ok(1..))) {
-            self.progress.written();
-        }
+        self.wrote(&poll);
         poll
     }
 

@@ -19,6 +19,7 @@ use crate::record::{InstanceId, PortId};
 use crate::store::tests::{id, record};
 
 mod controller;
+mod slow;
 
 /// A node with one binding, and a client connected through it.
 struct Node {
@@ -80,7 +81,9 @@ impl Node {
         let progress = Arc::new(Progress::new(Times { ready: self.ready, ..Times::default() }));
         let placed = Arc::clone(&progress);
         let served =
-            tokio::spawn(async move { connection::serve_placed(server, content, placed, &counters, &drain).await });
+            tokio::spawn(
+                async move { connection::serve_placed(server, content, placed, None, &counters, &drain).await },
+            );
         (progress, served)
     }
 
