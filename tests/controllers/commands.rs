@@ -90,7 +90,7 @@ fn no_change_is_lost(node: &Node) -> Result<()> {
 
 #[test]
 fn a_guest_sees_what_is_written_into_the_directory() -> Result<()> {
-    let node = Node::start()?;
+    let node = NodePlan::default().ready_timeout("100ms").start()?;
     let guest = node.guest("a").boot()?;
     a_guest_sees_every_change(&node, &guest)
 }

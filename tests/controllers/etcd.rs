@@ -28,7 +28,7 @@ pub(crate) fn source(endpoints: &[String], further: &str) -> String {
 
 /// Makes a node whose documents come from etcd, and the etcd in its namespace. The daemon is not started.
 pub(crate) fn world(plan: EtcdPlan) -> Result<(Node, Etcd)> {
-    let node = NodePlan::default().source(&source(&plan.endpoints(), "")).make()?;
+    let node = NodePlan::default().source(&source(&plan.endpoints(), "")).ready_timeout("100ms").make()?;
     let etcd = plan.start(node.namespace())?;
     Ok((node, etcd))
 }

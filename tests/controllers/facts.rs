@@ -3,7 +3,7 @@
 mod libvirt;
 mod ovs;
 
-use lab::{Guest, Node};
+use lab::{Guest, Node, NodePlan};
 
 /// The guest reads this instance's document over both families, and before that at most that it is to ask again: a
 /// document may come after its tap is bound.
@@ -21,10 +21,16 @@ fn is_held(guest: &Guest) {
     assert_eq!(guest.get("/openstack").unwrap().status, 503);
 }
 
+/// A node that holds a request for content that is not there for a moment only.
+#[track_caller]
+fn start() -> Node {
+    NodePlan::default().ready_timeout("100ms").start().unwrap()
+}
+
 /// A node with a guest that only facts can bind.
 #[track_caller]
 fn world() -> (Node, Guest) {
-    let node = Node::start().unwrap();
+    let node = start();
     let guest = node.guest("a").undocumented().boot().unwrap();
     node.write(&portless(&guest)).unwrap();
     (node, guest)

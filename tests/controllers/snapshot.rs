@@ -172,7 +172,7 @@ fn a_node_that_boots_while_etcd_is_away_serves_what_it_had() {
 
 #[test]
 fn a_removed_instance_is_gone_from_the_snapshot_and_never_comes_back() {
-    let node = NodePlan::default().snapshot("interval = \"10m\"").start().unwrap();
+    let node = NodePlan::default().snapshot("interval = \"10m\"").ready_timeout("100ms").start().unwrap();
     let guest = boot(&node, "stays");
     let gone = boot(&node, "gone");
     node.stop_daemon().unwrap();

@@ -1,6 +1,6 @@
 //! Taps that come, go, change their names and come back, in any order with respect to documents.
 
-use lab::{Guest, Node, Request};
+use lab::{Guest, Node, NodePlan, Request};
 
 fn reads_own(guest: &Guest) {
     assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
@@ -30,7 +30,7 @@ fn links_that_were_there_before_the_daemon_are_served() {
 
 #[test]
 fn a_renamed_tap_belongs_to_whoever_claims_its_new_name() {
-    let node = Node::start().unwrap();
+    let node = NodePlan::default().ready_timeout("100ms").start().unwrap();
     let guest = node.guest("a").boot().unwrap();
     let rename = |from: &str, to: &str| {
         let lines = format!("link set {from} down\nlink set {from} name {to}\nlink set {to} up\n");
@@ -124,7 +124,7 @@ fn a_port_given_to_another_instance_closes_the_connections_of_the_first() {
 
 #[test]
 fn two_documents_that_claim_one_tap_are_refused() {
-    let node = Node::start().unwrap();
+    let node = NodePlan::default().ready_timeout("100ms").start().unwrap();
     let guest = node.guest("a").boot().unwrap();
     let rival = guest.document().clone().with("uuid", "ffffffff-0000-4000-9000-000000000002");
     node.write(&rival).unwrap();

@@ -5,9 +5,14 @@ use std::net::TcpListener;
 
 use lab::{Namespace, Node, NodePlan, Request, wait};
 
+/// A node that holds a request for content that is not there for a moment only.
+fn quick_to_refuse() -> Node {
+    NodePlan::default().ready_timeout("100ms").start().unwrap()
+}
+
 #[test]
 fn an_unbound_port_is_told_to_ask_again_over_both_families() {
-    let node = Node::start().unwrap();
+    let node = quick_to_refuse();
     let guest = node.guest("a").undocumented().boot().unwrap();
     node.wait_held(guest.ifindex()).unwrap();
     for response in [guest.get("/openstack"), guest.get6("/latest/meta-data/"), guest.get("/no/such/path")] {
@@ -105,7 +110,7 @@ fn a_document_written_in_place_is_read() {
 
 #[test]
 fn a_removed_document_ends_what_the_guest_may_read() {
-    let node = Node::start().unwrap();
+    let node = quick_to_refuse();
     let guest = node.guest("a").boot().unwrap();
     let request = Request::get("/openstack");
     let mut connection = guest.namespace().run(|| request.connect()).unwrap();
@@ -179,7 +184,7 @@ fn rules_that_the_kernel_refuses_leave_the_former_ones_and_a_rebound_tap_gets_no
 
 #[test]
 fn a_port_that_the_kernel_refuses_for_good_is_held_under_one_tag_with_the_reason() {
-    let node = Node::start().unwrap();
+    let node = quick_to_refuse();
     let guest = node.guest("a").undocumented().boot().unwrap();
     node.wait_held(guest.ifindex()).unwrap();
     let reason = node.port(guest.tap()).unwrap()["reason"].clone();

@@ -85,6 +85,13 @@ impl NodePlan {
         self
     }
 
+    /// `http.ready_timeout`: how long a request for content that is not there is held before its 503. Short where a test
+    /// expects the 503; not together with further keys of `[http]`.
+    #[must_use]
+    pub fn ready_timeout(self, timeout: &str) -> Self {
+        self.further(&format!("[http]\nready_timeout = \"{timeout}\"\n\n"))
+    }
+
     /// The daemon outlives the thread that starts it, as a demonstration that stays needs.
     #[must_use]
     pub fn lasting(mut self) -> Self {

@@ -3,16 +3,16 @@
 use std::fs;
 use std::io::Write as _;
 
-use lab::{Domain, Node, NodePlan, Request};
+use lab::{Domain, NodePlan, Request};
 use serde_json::json;
 
 use super::{
-    disagreements, is_held, observer, portless, reads, tag, wait_bound_by, wait_observer, wait_refused, world,
+    disagreements, is_held, observer, portless, reads, start, tag, wait_bound_by, wait_observer, wait_refused, world,
 };
 
 #[test]
 fn a_domain_binds_its_tap_and_the_document_follows() {
-    let node = Node::start().unwrap();
+    let node = start();
     let guest = node.guest("a").undocumented().boot().unwrap();
     node.wait_held(guest.ifindex()).unwrap();
     assert_eq!(observer(&node, "libvirt")["present"], false);
@@ -41,7 +41,7 @@ fn a_domain_binds_its_tap_and_the_document_follows() {
 
 #[test]
 fn a_document_that_describes_the_port_fills_in_its_sources() {
-    let node = Node::start().unwrap();
+    let node = start();
     let guest = node.guest("a").undocumented().boot().unwrap();
     Domain::of(&guest).write(&node.domains()).unwrap();
     wait_bound_by(&node, &guest, guest.uuid(), "libvirt");
@@ -64,7 +64,7 @@ fn a_document_that_describes_the_port_fills_in_its_sources() {
 
 #[test]
 fn an_interface_of_a_libvirt_network_is_the_port_that_its_actual_names() {
-    let node = Node::start().unwrap();
+    let node = start();
     let guest = node.guest("a").undocumented().boot().unwrap();
     // Its document describes the port, and calls its device by another name: only the port's id ties them together.
     node.write(&guest.document().clone().with_port("devname", "tapelsewhere")).unwrap();
@@ -81,7 +81,7 @@ fn an_interface_of_a_libvirt_network_is_the_port_that_its_actual_names() {
 
 #[test]
 fn a_disagreement_is_refused_counted_once_explained_and_healed() {
-    let node = Node::start().unwrap();
+    let node = start();
     let guest = node.guest("a").boot().unwrap();
     reads(&guest, guest.uuid());
     let rival = "ffffffff-0000-4000-9000-00000000000a";
@@ -112,7 +112,7 @@ fn a_disagreement_is_refused_counted_once_explained_and_healed() {
 
 #[test]
 fn interfaces_of_one_domain_come_and_go_while_it_runs() {
-    let node = Node::start().unwrap();
+    let node = start();
     let first = node.guest("a").undocumented().boot().unwrap();
     let mut second = node.guest("b").undocumented().boot().unwrap();
     node.write(&portless(&first)).unwrap();
@@ -144,7 +144,7 @@ fn interfaces_of_one_domain_come_and_go_while_it_runs() {
 
 #[test]
 fn a_port_that_moves_to_another_instance_takes_no_data_along() {
-    let node = Node::start().unwrap();
+    let node = start();
     let guest = node.guest("a").undocumented().boot().unwrap();
     let heir = "ffffffff-0000-4000-9000-00000000000c";
     node.write(&portless(&guest)).unwrap();
@@ -167,7 +167,7 @@ fn a_port_that_moves_to_another_instance_takes_no_data_along() {
 
 #[test]
 fn a_migration_to_this_node_is_served_in_whatever_order_its_parts_come() {
-    let node = Node::start().unwrap();
+    let node = start();
     fs::create_dir(node.domains()).unwrap();
     for order in ["xml tap document", "document xml tap", "tap document xml", "xml document tap"] {
         let mut guest = node.guest("a").undocumented().boot().unwrap();
@@ -262,7 +262,7 @@ fn a_restarted_daemon_keeps_tags_that_facts_gave() {
 
 #[test]
 fn interfaces_without_a_tap_are_named() {
-    let node = Node::start().unwrap();
+    let node = start();
     let uuid = "ffffffff-0000-4000-9000-00000000000d";
     Domain::new(uuid)
         .interface("vhostuser", "vhu1", "fa:16:3e:00:00:01", None)

@@ -5,7 +5,7 @@ use std::fs;
 use lab::{Domain, Guest, Node, Ovsdb, Request};
 
 use super::{
-    disagreements, is_held, observer, portless, reads, tag, wait_bound_by, wait_observer, wait_refused, world,
+    disagreements, is_held, observer, portless, reads, start, tag, wait_bound_by, wait_observer, wait_refused, world,
 };
 
 /// A node with a guest that only facts can bind, and then the database.
@@ -108,7 +108,7 @@ fn guests_stay_bound_while_the_database_or_the_daemon_is_away() {
 
 #[test]
 fn rows_that_cannot_be_read_are_named() {
-    let node = Node::start().unwrap();
+    let node = start();
     let guest = node.guest("a").undocumented().boot().unwrap();
     let ovsdb = Ovsdb::start(&node.ovsdb()).unwrap();
     ovsdb.plug(guest.tap(), &guest, "no-instance").unwrap();
