@@ -10,3 +10,28 @@ mod outage;
 mod password;
 mod slow;
 mod trust;
+
+use lab::Shared;
+use lab::nova::{Nova, another, facts};
+use serde_json::Value;
+
+/// Golden cases that need no options of Nova's own.
+const CASES: [&str; 8] =
+    ["plain", "block-devices", "multi-nic", "unicode", "injected", "ipv6-only", "no-network", "gzip-userdata"];
+
+/// Instances like `plain` that [`NOVA`] knows, one test's each, and those that are new together (`slow`).
+const NEW: std::ops::RangeInclusive<u32> = 1..=100;
+const DELETED: u32 = 201;
+const CHANGED: u32 = 202;
+/// One like `multi-nic`.
+const POSTING: u32 = 203;
+
+/// The Nova of all tests that neither stop it nor change an instance that is not their own: starting one takes seconds.
+/// The others start theirs.
+static NOVA: Shared<Nova> = Shared::new(|| {
+    let plain = facts("plain")?;
+    let mut all = CASES.iter().map(|case| facts(case)).collect::<anyhow::Result<Vec<Value>>>()?;
+    all.extend(NEW.chain([DELETED, CHANGED]).map(|number| another(&plain, number)));
+    all.push(another(&facts("multi-nic")?, POSTING));
+    Nova::start(&all)
+});

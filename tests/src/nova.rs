@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::command;
+use crate::shared::Shared;
 use crate::wait;
 
 /// `metadata_proxy_shared_secret` of every Nova here.
@@ -128,8 +129,9 @@ impl Nova {
         let neutron = Process::start(&mut neutron, &directory.path().join("neutron.log"))?;
         let neutron_port = read_port(&port_file)?;
         let nova = Self { port: free_port()?, neutron_port, directory, process: Mutex::default(), _neutron: neutron };
+        let schema = SCHEMA.get().context("making Nova's databases")?;
         for name in ["api", "cell0", "cell1"] {
-            fs::copy(schema()?.join(format!("{name}.sqlite")), nova.path(&format!("{name}.sqlite")))?;
+            fs::copy(schema.path().join(format!("{name}.sqlite")), nova.path(&format!("{name}.sqlite")))?;
         }
         configure(nova.directory.path(), nova.neutron_port, seconds)?;
         let cells = "import sqlite3, sys\ndirectory = sys.argv[1]\ndb = sqlite3.connect(directory + '/api.sqlite')\n\
@@ -358,6 +360,12 @@ impl Front {
         Ok(Self { port: read_port(&port_file)?, directory, _process: process })
     }
 
+    /// Returns its URL, without TLS.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Returns its TCP port.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -375,12 +383,8 @@ impl Front {
     }
 }
 
-/// Returns the directory with Nova's empty databases, made when first asked for.
-fn schema() -> Result<&'static Path> {
-    static SCHEMA: OnceLock<std::result::Result<tempfile::TempDir, String>> = OnceLock::new();
-    let made = SCHEMA.get_or_init(|| make_schema().map_err(|error| format!("{error:#}")));
-    made.as_ref().map(tempfile::TempDir::path).map_err(|error| anyhow::anyhow!("making Nova's databases: {error}"))
-}
+/// The directory with Nova's empty databases.
+static SCHEMA: Shared<tempfile::TempDir> = Shared::new(make_schema);
 
 fn make_schema() -> Result<tempfile::TempDir> {
     let directory = tempfile::Builder::new().prefix("metadatad-nova-schema-").tempdir()?;

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::nova::{Nova, SECRET};
 use lab::{Response, wait};
@@ -134,6 +134,10 @@ fn addresses(facts: &Value) -> Vec<std::net::IpAddr> {
     addresses
 }
 
+/// How long a source's state may stay as it is while it is waited for, and how long that may go on.
+const UNCHANGED: Duration = Duration::from_secs(90);
+const LONGEST: Duration = Duration::from_secs(900);
+
 /// A node.
 pub(crate) struct Node {
     pub(crate) store: Arc<Store>,
@@ -192,17 +196,24 @@ impl Node {
 
     /// Waits until everything is read.
     pub(crate) fn wait_current(&self) {
-        let state = || self.state();
-        wait::until_within(Duration::from_secs(90), "the source is in step", || {
-            let state = state();
-            Ok((state.lagging_since.is_none() && state.synced_at.is_some() && state.instances > 0).then_some(()))
-        })
-        .unwrap_or_else(|error| panic!("{error}: {:#?}", state()));
+        self.wait("the source is in step", |state| {
+            state.lagging_since.is_none() && state.synced_at.is_some() && state.instances > 0
+        });
     }
 
+    /// Waits until the state is such, as long as it changes: with each of Nova's answers, which take their time on a busy
+    /// machine.
     pub(crate) fn wait(&self, what: &str, is: impl Fn(&SourceState) -> bool) -> Arc<SourceState> {
-        wait::until_within(Duration::from_secs(60), what, || Ok(Some(self.state()).filter(|state| is(state))))
-            .unwrap_or_else(|error| panic!("{error}: {:#?}", self.state()))
+        let (mut last, mut changed) = (self.state(), Instant::now());
+        let waited = wait::until_within(LONGEST, what, || {
+            let state = self.state();
+            if *state != *last {
+                (last, changed) = (Arc::clone(&state), Instant::now());
+            }
+            anyhow::ensure!(changed.elapsed() < UNCHANGED, "nothing changes any more: {what}");
+            Ok(Some(state).filter(|state| is(state)))
+        });
+        waited.unwrap_or_else(|error| panic!("{error}: {:#?}", self.state()))
     }
 
     /// A guest of the instance asks, on a connection of its own.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use lab::nova::{Nova, another, facts};
 
 use super::cloud::{Ask, Node, uuid};
+use super::{DELETED, NOVA};
 
 /// How long Nova is away. A minute shows no more than this, and can be asked for.
 fn away() -> Duration {
@@ -110,7 +111,7 @@ fn while_nova_hangs_known_absence_is_404_without_waiting() {
 #[test]
 fn a_wrong_secret_is_told_and_loses_nothing() {
     let facts = facts("plain").unwrap();
-    let nova = Nova::start(std::slice::from_ref(&facts)).unwrap();
+    let nova = NOVA.get().unwrap();
     let node = Node::with_secret(&[nova.url()], "", "another secret");
     node.boot(&facts);
     let state = node.wait("the secret is refused", |state| state.error.is_some());
@@ -127,8 +128,8 @@ fn a_wrong_secret_is_told_and_loses_nothing() {
 #[test]
 fn an_instance_that_nova_does_not_know_is_told_and_goes_after_some_words() {
     let plain = facts("plain").unwrap();
-    let (known, stranger) = (another(&plain, 1), another(&plain, 2));
-    let nova = Nova::start(&[plain.clone(), known.clone()]).unwrap();
+    let (known, stranger) = (another(&plain, DELETED), another(&plain, 999));
+    let nova = NOVA.get().unwrap();
     let node = Node::start(&[nova.url()], "refresh_interval = '1s'\n");
     for facts in [&plain, &known, &stranger] {
         node.boot(facts);
@@ -154,7 +155,7 @@ fn an_instance_that_nova_does_not_know_is_told_and_goes_after_some_words() {
 #[test]
 fn without_a_project_nothing_is_asked_and_that_is_told() {
     let mut facts = facts("plain").unwrap();
-    let nova = Nova::start(std::slice::from_ref(&facts)).unwrap();
+    let nova = NOVA.get().unwrap();
     let node = Node::start(&[nova.url()], "");
     let project = facts["instance"]["project_id"].take();
     node.boot(&facts);

@@ -1,15 +1,16 @@
 //! A guest's password: Nova's to take, once.
 
-use lab::nova::{Nova, facts};
+use lab::nova::{Nova, another, facts};
 
 use super::cloud::{Ask, Node, uuid};
+use super::{NOVA, POSTING};
 
 const PATH: &str = "/openstack/latest/password";
 
 #[test]
 fn a_password_is_written_through_and_read_back() {
-    let facts = facts("multi-nic").unwrap();
-    let nova = Nova::start(std::slice::from_ref(&facts)).unwrap();
+    let facts = another(&facts("multi-nic").unwrap(), POSTING);
+    let nova = NOVA.get().unwrap();
     let node = Node::start(&[nova.url()], "refresh_interval = '1s'\n");
     node.boot(&facts);
     node.wait_current();

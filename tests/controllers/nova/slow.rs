@@ -2,24 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use lab::nova::{Front, Nova, another, facts};
+use lab::nova::{Front, another, facts};
 
 use super::cloud::{Node, uuid};
+use super::{NEW, NOVA};
 
-/// New instances. The issue has 100.
-const NEW: u32 = 100;
 /// Time that Nova takes for an answer. What must not wait for it is answered within half of that.
 const SLOW: Duration = Duration::from_secs(2);
 
 #[test]
 fn with_nova_slow_no_request_waits_for_anothers() {
     let plain = facts("plain").unwrap();
-    let new: Vec<_> = (1..=NEW).map(|number| another(&plain, number)).collect();
+    let new: Vec<_> = NEW.map(|number| another(&plain, number)).collect();
     let mut all = vec![plain.clone()];
     all.extend(new.iter().cloned());
-    let nova = Nova::start(&all).unwrap();
+    let nova = NOVA.get().unwrap();
     let front = Front::start(&nova, None).unwrap();
-    let node = Node::start(&[format!("http://127.0.0.1:{}", front.port())], "");
+    let node = Node::start(&[front.url()], "");
     node.boot(&plain);
     node.wait_current();
     front.delay(SLOW.as_secs_f64()).unwrap();
@@ -48,8 +47,5 @@ fn with_nova_slow_no_request_waits_for_anothers() {
     eprintln!("a path that is read through took {:?}", before.elapsed());
     assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
     front.delay(0.0).unwrap();
-    lab::wait::until_within(Duration::from_secs(120), "all are there", || {
-        Ok((node.state().instances == all.len()).then_some(()))
-    })
-    .unwrap();
+    node.wait("all are there", |state| state.instances == all.len());
 }

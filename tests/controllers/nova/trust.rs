@@ -1,14 +1,15 @@
 //! Several endpoints, and https with certificates on both sides.
 
 use lab::Tls;
-use lab::nova::{Front, Nova, facts};
+use lab::nova::{Front, facts};
 
+use super::NOVA;
 use super::cloud::{Node, uuid};
 
 #[test]
 fn an_endpoint_that_fails_is_replaced_by_the_next() {
     let facts = facts("plain").unwrap();
-    let nova = Nova::start(std::slice::from_ref(&facts)).unwrap();
+    let nova = NOVA.get().unwrap();
     let mut fronts = [(); 2].map(|()| Some(Front::start(&nova, None).unwrap()));
     let [one, two] = [0, 1].map(|front: usize| {
         let port = fronts[front].as_ref().map(Front::port).unwrap();
@@ -35,7 +36,7 @@ fn https_wants_certificates_on_both_sides() {
     let directory = tempfile::tempdir().unwrap();
     let Tls { ca, cert, key, client_cert, client_key } = Tls::make(directory.path()).unwrap();
     let facts = facts("plain").unwrap();
-    let nova = Nova::start(std::slice::from_ref(&facts)).unwrap();
+    let nova = NOVA.get().unwrap();
     let front = Front::start(&nova, Some([&cert, &key, &ca])).unwrap();
     let url = [format!("https://127.0.0.1:{}", front.port())];
     let trusting = format!("ca_file = '{}'\n", ca.display());
