@@ -4,17 +4,19 @@
 //! of each group and the ten slowest tests, which each group also prints of its own when it ends. A group that ends badly
 //! without saying how many failed counts as one failure. With `CI=true` a skipped test is a failure.
 
+mod programs;
 mod report;
 
 use std::env;
-use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
+use self::programs::{Programs, Selection};
 use self::report::Report;
 use crate::command::{cargo, show, show_and_run};
 
@@ -61,13 +63,13 @@ enum Group {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let groups = if options.groups.is_empty() { Group::value_variants() } else { options.groups.as_slice() };
     let mut report = Report::default();
-    report.group("build", |_| prepare(groups))?;
+    let programs = report.group("build", |_| prepare(groups))?;
     let mut bad = Vec::new();
     for group in groups {
         let name = group.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         report.group(&name, |report| {
             let before = report.totals.failed;
-            if let Err(error) = one(*group, options, report) {
+            if let Err(error) = one(*group, options, &programs, report) {
                 eprintln!("{name}: {error:#}");
                 // A test that failed is counted where it was reported; anything else is counted here.
                 if report.totals.failed == before {
@@ -95,32 +97,64 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Sets up and builds what these groups need.
-fn prepare(groups: &[Group]) -> Result<()> {
+/// Sets up and builds what these groups need. What is downloaded is waited for, so cargo works beside it.
+fn prepare(groups: &[Group]) -> Result<Programs> {
     crate::setup::run(false)?;
+    thread::scope(|scope| {
+        let downloads = scope.spawn(|| download(groups));
+        let programs = build(groups);
+        let downloads = downloads.join().unwrap_or_else(|_| bail!("the thread that downloads panicked"));
+        downloads.and(programs)
+    })
+}
+
+fn build(groups: &[Group]) -> Result<Programs> {
+    let selection = if groups.contains(&Group::Unit) {
+        Selection::All
+    } else {
+        Selection::Targets(groups.iter().flat_map(|group| group.targets()).copied().collect())
+    };
     if groups.iter().any(|group| !matches!(group, Group::Fmt | Group::Tidy)) {
         crate::build::object()?;
     }
-    let beside_daemon =
-        |group: &Group| !matches!(group, Group::Fmt | Group::Tidy | Group::Clippy | Group::Unit | Group::Api);
-    if groups.iter().any(beside_daemon) {
-        crate::build::run(&crate::build::Options::default())?;
+    match &selection {
+        Selection::Targets(names) if names.is_empty() => Ok(Programs::default()),
+        selection => Programs::build(selection),
     }
+}
+
+/// Fetches the programs of others that these groups run.
+fn download(groups: &[Group]) -> Result<()> {
     if groups.contains(&Group::Clients) {
         crate::clients::CLIENTS.setup()?;
     }
-    if groups.contains(&Group::Controllers) {
+    // Open vSwitch runs inside machines too.
+    if groups.iter().any(|group| matches!(group, Group::Controllers | Group::Vm)) {
         crate::controllers::CONTROLLERS.setup()?;
     }
     if groups.contains(&Group::Vm) {
-        // Open vSwitch runs inside machines too.
-        crate::controllers::CONTROLLERS.setup()?;
         crate::vm::setup()?;
     }
     Ok(())
 }
 
-fn one(group: Group, options: &Options, report: &mut Report) -> Result<()> {
+impl Group {
+    /// Returns the test targets of the lab's package that belong to it.
+    fn targets(self) -> &'static [&'static str] {
+        match self {
+            Self::Fmt | Self::Tidy | Self::Clippy | Self::Unit => &[],
+            Self::Api => &["api"],
+            Self::Datapath => &["datapath"],
+            Self::Netns => &["netns", "scale"],
+            Self::Clients => &["clients"],
+            Self::Controllers => &["controllers", "measured"],
+            // The others run inside machines.
+            Self::Vm => &["vm", "datapath", "netns"],
+        }
+    }
+}
+
+fn one(group: Group, options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
     match group {
         Group::Fmt => show_and_run(cargo().args(["fmt", "--all", "--check"])),
         Group::Tidy => crate::tidy::run(),
@@ -134,99 +168,72 @@ fn one(group: Group, options: &Options, report: &mut Report) -> Result<()> {
             "warnings",
         ])),
         Group::Unit => {
-            let beside =
-                ["--workspace", "--exclude", "metadatad-tests", "--no-fail-fast", "--lib", "--bins", "--tests"];
-            let beside = tests(cargo_test().args(beside), options, report);
-            let lab = ["--package", "metadatad-tests", "--lib", "--bin", "bench"];
-            beside.and(tests(cargo_test().args(lab), options, report))
+            // Each runs, whatever became of the one before.
+            let ended: Vec<_> = programs.unit().map(|mut program| tests(&mut program, options, report)).collect();
+            ended.into_iter().collect()
         }
         Group::Api => {
-            let mut command = package_test("api");
+            let mut command = programs.of_group("api")?;
             if let Some(directory) = &options.golden {
                 let directory = env::current_dir().context("finding the current directory")?.join(directory);
                 command.env("METADATAD_GOLDEN_DIR", directory);
             }
             tests(&mut command, options, report)
         }
-        Group::Datapath => tests(&mut package_test("datapath"), options, report),
+        Group::Datapath => tests(&mut programs.of_group("datapath")?, options, report),
         Group::Netns => {
-            let netns = tests(&mut package_test("netns"), options, report);
-            // Measured, so one at a time and with what it prints.
-            let mut alone = package_test("scale");
-            alone.env("RUST_TEST_THREADS", "1").env("RUST_TEST_NOCAPTURE", "1");
-            netns.and(tests(&mut alone, options, report))
+            let netns = tests(waiting(&mut programs.of_group("netns")?), options, report);
+            netns.and(tests(measuring(&mut programs.of_group("scale")?), options, report))
         }
-        Group::Clients => tests(&mut package_test("clients"), options, report),
+        Group::Clients => tests(waiting(&mut programs.of_group("clients")?), options, report),
         Group::Controllers => {
-            let controllers = tests(&mut package_test("controllers"), options, report);
-            let mut alone = package_test("measured");
-            alone.env("RUST_TEST_THREADS", "1").env("RUST_TEST_NOCAPTURE", "1");
-            controllers.and(tests(&mut alone, options, report))
+            let controllers = tests(waiting(&mut programs.of_group("controllers")?), options, report);
+            controllers.and(tests(measuring(&mut programs.of_group("measured")?), options, report))
         }
         Group::Vm => {
-            // With what it prints: how long boots took.
-            let mut machines = package_test("vm");
-            machines.env("RUST_TEST_NOCAPTURE", "1");
+            let mut machines = programs.of_group("vm")?;
+            // With what it prints: how long boots took. All tests begin at once: runs of machines serve several of them,
+            // and see to it themselves that not too many run at a time.
+            machines.env("RUST_TEST_NOCAPTURE", "1").env("RUST_TEST_THREADS", "64");
             // What also runs inside machines.
-            machines.env("METADATAD_TEST_PROGRAMS", test_programs(&["datapath", "netns"])?);
+            let inside = env::join_paths([programs.file("datapath")?, programs.file("netns")?]);
+            machines.env("METADATAD_TEST_PROGRAMS", inside.context("the paths of the tests")?);
             tests(&mut machines, options, report)
         }
     }
 }
 
-/// Begins `cargo test` for tests that say how long they took.
-fn cargo_test() -> Command {
-    let mut command = cargo();
-    // libtest tells times only where unstable features are allowed. The setting is for the tests alone, not for the
-    // compiler, which would build everything anew.
-    command.args(["--config", "target.'cfg(all())'.runner = ['env', 'RUSTC_BOOTSTRAP=1']", "test"]);
+/// Tests that mostly wait, for other processes and for the kernel: two of them for each processor at a time.
+fn waiting(command: &mut Command) -> &mut Command {
+    if env::var_os("RUST_TEST_THREADS").is_none() {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        command.env("RUST_TEST_THREADS", (2 * processors).to_string());
+    }
     command
 }
 
-fn package_test(name: &str) -> Command {
-    let mut command = cargo_test();
-    command.args(["--package", "metadatad-tests", "--test", name]);
-    command
+/// Tests that measure: one at a time, and with what they print.
+fn measuring(command: &mut Command) -> &mut Command {
+    command.env("RUST_TEST_THREADS", "1").env("RUST_TEST_NOCAPTURE", "1")
 }
 
-/// Builds these tests and returns their files, as a list of paths.
-fn test_programs(names: &[&str]) -> Result<OsString> {
-    let mut command = cargo();
-    command.args(["test", "--package", "metadatad-tests", "--no-run", "--quiet"]);
-    command.arg("--message-format=json-render-diagnostics");
-    command.args(names.iter().flat_map(|name| ["--test", name]));
-    show(&command);
-    let output = command.stderr(Stdio::inherit()).output().context("starting cargo")?;
-    if !output.status.success() {
-        bail!("cargo test --no-run: {}", output.status);
-    }
-    let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<serde_json::Value>();
-    let mut programs = Vec::new();
-    for message in messages {
-        let message = message.context("reading cargo's messages")?;
-        let is_asked = names.iter().any(|name| message["target"]["name"] == *name);
-        programs.extend(message["executable"].as_str().filter(|_| is_asked).map(PathBuf::from));
-    }
-    env::join_paths(programs).context("the paths of the tests")
-}
-
-/// Runs `cargo test`, shows its output as it comes, and reports its lines.
+/// Runs a program of tests, shows its output as it comes, and reports its lines.
 fn tests(command: &mut Command, options: &Options, report: &mut Report) -> Result<()> {
-    command.arg("--").args(&options.filter).args(["-Z", "unstable-options", "--report-time"]);
+    command.args(&options.filter).args(["-Z", "unstable-options", "--report-time"]);
     show(command);
-    let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo")?;
-    let output = child.stdout.take().context("cargo's output is not there")?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("starting the tests")?;
+    let output = child.stdout.take().context("the tests' output is not there")?;
     for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("reading cargo's output")?;
+        let line = line.context("reading the tests' output")?;
         let line = String::from_utf8_lossy(&line);
         let mut stdout = std::io::stdout().lock();
         // Nobody may be reading any more; the tests' outcome is worth finding out all the same.
         let _ = writeln!(stdout, "{line}");
         report.add(&line);
     }
-    let status = child.wait().context("waiting for cargo")?;
+    let status = child.wait().context("waiting for the tests")?;
     if !status.success() {
-        bail!("cargo test: {status}");
+        bail!("{}: {status}", command.get_program().display());
     }
     Ok(())
 }
