@@ -6,6 +6,7 @@ use lab::{Document, Libvirtd, Nic, Terminal, machine, wait};
 use serde_json::json;
 
 use crate::guest::world::{node, port, proofs, read_by_large_request};
+use crate::run::Slot;
 
 const UUID: &str = "77777777-0000-4000-9000-00000000000b";
 
@@ -62,6 +63,7 @@ fn domain(libvirtd: &Libvirtd, nic: &Nic, port: &str) -> String {
 
 #[test]
 fn a_domain_of_a_real_libvirt_is_bound_by_its_word_and_interfaces_come_and_go() {
+    let _slot = Slot::take();
     let node = node("");
     // Names that no document tells, nor the port's id.
     let nics = [1, 2].map(|number| Nic { tap: format!("tapvirt{number}"), mac: [0xfa, 0x16, 0x3e, 0x78, 0, number] });

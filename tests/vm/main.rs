@@ -4,3 +4,4 @@
 mod guest;
 mod kernels;
 mod libvirt;
+mod run;

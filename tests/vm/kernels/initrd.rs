@@ -10,6 +10,8 @@ use std::{fs, str};
 use anyhow::{Context as _, Result, ensure};
 use lab::command;
 
+use super::Program;
+
 /// Open vSwitch's programs and its schema, in `target/controllers/debian`.
 const SWITCH: &[&str] = &[
     "usr/bin/ovs-appctl",
@@ -32,12 +34,7 @@ pub(super) struct Initrd {
 
 impl Initrd {
     /// Collects everything for this kernel, and these programs with their arguments, which run one after the other.
-    pub(super) fn make(
-        debian: &Path,
-        release: &str,
-        modules: &[&str],
-        programs: &[(PathBuf, &'static [&'static str])],
-    ) -> Result<Self> {
+    pub(super) fn make(debian: &Path, release: &str, modules: &[&str], programs: &[Program]) -> Result<Self> {
         let mut root = Self::default();
         let mut init = "#!/bin/busybox sh\nexport PATH=/usr/sbin:/bin\n".to_owned();
         init += "/bin/busybox --install -s /bin\nmount -t proc proc /proc\nmount -t sysfs sys /sys\n";
@@ -48,7 +45,7 @@ impl Initrd {
             root.file(&place, 0o644, &read_module(module)?)?;
             writeln!(init, "insmod /{place} || echo cannot load {}", module.display())?;
         }
-        for (program, arguments) in programs {
+        for Program { file: program, arguments } in programs {
             let file = program.file_name().unwrap_or_default().to_string_lossy();
             // Without what cargo puts behind the name.
             let name = file.split('-').next().unwrap_or_default();
