@@ -38,14 +38,8 @@ pub struct NodePlan {
 
 impl Default for NodePlan {
     fn default() -> Self {
-        Self {
-            unbound: "hold",
-            attach: "auto",
-            lasting: false,
-            source: None,
-            snapshot: String::new(),
-            further: String::new(),
-        }
+        let (snapshot, further) = (String::new(), String::new());
+        Self { unbound: "hold", attach: "auto", lasting: false, source: None, snapshot, further }
     }
 }
 
