@@ -73,14 +73,14 @@ fn overlap(old: &Ratio, new: &Ratio) -> bool {
 
 fn row(case: &Case, old: &Ratio, new: &Ratio) -> Vec<String> {
     let (before, after) = (old.spread(), new.spread());
-    let said = |spread: crate::stats::Spread| {
+    let shown = |spread: crate::stats::Spread| {
         format!("{} ({} to {})", ratio(spread.median), ratio(spread.low), ratio(spread.high))
     };
     vec![
         format!("{}, {}", case.scenario, case.name),
         format!("{}: {} / {}", old.metric, old.of, old.to),
-        said(before),
-        said(after),
+        shown(before),
+        shown(after),
         percent(before.median, after.median),
     ]
 }
@@ -117,26 +117,26 @@ mod tests {
 
     #[test]
     fn overlapping_quartiles_are_noise() {
-        let said = text(&with(&[0.90, 0.95, 1.00]), &with(&[0.95, 1.00, 1.05]));
-        assert!(said.contains("no change beyond noise"), "{said}");
-        assert!(said.contains("1 ratios are the same within their quartiles"), "{said}");
-        assert!(!said.contains('%') && !said.contains("only in"), "{said}");
+        let shown = text(&with(&[0.90, 0.95, 1.00]), &with(&[0.95, 1.00, 1.05]));
+        assert!(shown.contains("no change beyond noise"), "{shown}");
+        assert!(shown.contains("1 ratios are the same within their quartiles"), "{shown}");
+        assert!(!shown.contains('%') && !shown.contains("only in"), "{shown}");
     }
 
     #[test]
     fn quartiles_that_lie_apart_are_a_change() {
-        let said = text(&with(&[0.90, 0.91, 0.92]), &with(&[0.99, 1.001, 1.01]));
-        assert!(!said.contains("no change"), "{said}");
-        assert!(said.contains("| 0.910 (0.905 to 0.915) | 1.001 (0.995 to 1.006) | +10.0 %"), "{said}");
+        let shown = text(&with(&[0.90, 0.91, 0.92]), &with(&[0.99, 1.001, 1.01]));
+        assert!(!shown.contains("no change"), "{shown}");
+        assert!(shown.contains("| 0.910 (0.905 to 0.915) | 1.001 (0.995 to 1.006) | +10.0 %"), "{shown}");
     }
 
     #[test]
     fn what_only_one_run_has_is_counted_and_not_compared() {
         let mut other = run();
         other.cases[0].name = "another case".to_owned();
-        let said = text(&run(), &other);
-        assert!(said.contains("no change beyond noise"), "{said}");
-        assert!(said.contains("1 are only in the earlier run; 1 are only in the later run"), "{said}");
+        let shown = text(&run(), &other);
+        assert!(shown.contains("no change beyond noise"), "{shown}");
+        assert!(shown.contains("1 are only in the earlier run; 1 are only in the later run"), "{shown}");
     }
 
     #[test]
@@ -144,8 +144,8 @@ mod tests {
         let mut other = run();
         other.machine.kernel = "7.0".to_owned();
         other.pairs = 3;
-        let said = text(&run(), &other);
-        assert!(said.contains("different machines") && said.contains("different slices or pairs"), "{said}");
+        let shown = text(&run(), &other);
+        assert!(shown.contains("different machines") && shown.contains("different slices or pairs"), "{shown}");
         assert!(!text(&run(), &run()).contains("different"));
     }
 
@@ -153,8 +153,8 @@ mod tests {
     fn a_figure_with_a_goal_that_moved_is_shown_as_a_single_measurement() {
         let mut other = run();
         other.cases[0].figures.insert("seconds".to_owned(), 3.0);
-        let said = text(&run(), &other);
-        assert!(said.contains("each measured once per run") && said.contains("+50.0 %"), "{said}");
+        let shown = text(&run(), &other);
+        assert!(shown.contains("each measured once per run") && shown.contains("+50.0 %"), "{shown}");
         other.cases[0].figures.insert("seconds".to_owned(), 2.1);
         assert!(!text(&run(), &other).contains("measured once"));
     }

@@ -13,15 +13,15 @@ use crate::table::{Table, number, ratio};
 
 /// Says a case's ratios in one line.
 pub(crate) fn ratios(case: &Case) -> String {
-    let mut said = String::new();
+    let mut sentence = String::new();
     for (place, found) in case.ratios.iter().enumerate() {
         let comma = if place == 0 { "" } else { ", " };
-        let _ = write!(said, "{comma}{} {}", found.metric, ratio(found.spread().median));
+        let _ = write!(sentence, "{comma}{} {}", found.metric, ratio(found.spread().median));
         if case.ratios.get(place + 1).is_none_or(|next| (&next.of, &next.to) != (&found.of, &found.to)) {
-            let _ = write!(said, " ({} / {})", found.of, found.to);
+            let _ = write!(sentence, " ({} / {})", found.of, found.to);
         }
     }
-    said
+    sentence
 }
 
 /// Returns what the run says of each goal.

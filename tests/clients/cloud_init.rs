@@ -137,9 +137,9 @@ fn the_clouds_vendor_data_reaches_cloud_init() {
     let node = NodePlan::default().further(&api).start().unwrap();
     let guest = Case::load("plain").unwrap().boot(&node).unwrap();
     let crawled = crawl(&guest, "openstack", &[IPV4]);
-    let told: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    assert_eq!(crawled["vendordata"], told);
-    assert_eq!(crawled["vendordata2"], json!({"static": told}));
+    let vendor: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(crawled["vendordata"], vendor);
+    assert_eq!(crawled["vendordata2"], json!({"static": vendor}));
 }
 
 #[test]

@@ -19,6 +19,6 @@ fn botocore_reads_the_zone_without_a_session_and_finds_no_role() {
 fn ec2_metadata_is_told_as_by_nova_that_there_are_no_session_tokens() {
     let node = Node::start().unwrap();
     let guest = Case::load("plain").unwrap().boot(&node).unwrap();
-    let told = client::run(&guest, Python::PyPi, "ec2_metadata_read.py", &[]).unwrap();
-    assert_eq!(told, json!({"error": "Failed to fetch token: 404"}));
+    let printed = client::run(&guest, Python::PyPi, "ec2_metadata_read.py", &[]).unwrap();
+    assert_eq!(printed, json!({"error": "Failed to fetch token: 404"}));
 }

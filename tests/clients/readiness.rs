@@ -19,13 +19,13 @@ fn wait_for_document(source: &str, max_wait: &str, url: &str) -> (Case, Value) {
     let mut command = client::command(&guest, Python::Debian, "cloud_init.py", &[source, max_wait, url]).unwrap();
     command.stdin(Stdio::null()).stdout(File::create(&printed).unwrap()).stderr(File::create(&log).unwrap());
     let mut process = command.spawn().unwrap();
-    let said = || std::fs::read_to_string(&log).unwrap();
-    wait::until("cloud-init was told to ask again", || Ok(said().contains("[503]").then_some(()))).unwrap();
-    assert!(process.try_wait().unwrap().is_none(), "cloud-init gave up:\n{}", said());
+    let logged = || std::fs::read_to_string(&log).unwrap();
+    wait::until("cloud-init was told to ask again", || Ok(logged().contains("[503]").then_some(()))).unwrap();
+    assert!(process.try_wait().unwrap().is_none(), "cloud-init gave up:\n{}", logged());
     case.publish(&node).unwrap();
-    assert!(process.wait().unwrap().success(), "{}", said());
+    assert!(process.wait().unwrap().success(), "{}", logged());
     let crawled: Value = serde_json::from_slice(&std::fs::read(&printed).unwrap()).unwrap();
-    assert_eq!((&crawled["found"], &crawled["address"]), (&Value::Bool(true), &Value::from(url)), "{}", said());
+    assert_eq!((&crawled["found"], &crawled["address"]), (&Value::Bool(true), &Value::from(url)), "{}", logged());
     (case, crawled)
 }
 

@@ -40,8 +40,8 @@ fn instance(node: &Node, words: &[&str]) -> Result<String> {
 fn wait_host_name(guest: &Guest, expected: &str) -> Result<()> {
     wait::until(&format!("the guest is {expected}"), || {
         let answer = guest.get("/openstack/latest/meta_data.json")?;
-        let told: Option<Value> = serde_json::from_str(&answer.text()).ok();
-        Ok(told.is_some_and(|told| told["hostname"] == format!("{expected}.novalocal")).then_some(()))
+        let text: Option<Value> = serde_json::from_str(&answer.text()).ok();
+        Ok(text.is_some_and(|text| text["hostname"] == format!("{expected}.novalocal")).then_some(()))
     })
 }
 
@@ -160,7 +160,7 @@ fn a_key_that_the_daemon_refuses_is_not_listed_as_good() -> Result<()> {
     let list: Value = serde_json::from_str(&instance(&node, &["list", "--json"])?)?;
     let problems: Vec<_> = list.as_array().context("a list")?.iter().map(|one| one["problem"].as_str()).collect();
     assert_eq!(problems.len(), 3, "{list}");
-    assert!(problems.iter().all(|told| told.is_some_and(|told| told.contains("in lower case"))), "{list}");
+    assert!(problems.iter().all(|text| text.is_some_and(|text| text.contains("in lower case"))), "{list}");
     Ok(())
 }
 
@@ -211,9 +211,9 @@ fn a_user_without_the_right_is_told_so() -> Result<()> {
     let given = file(&node, &document())?;
     for words in [&["apply", &given][..], &["list", "--all-nodes"], &["get", A, "--node", "node-2"]] {
         let refused = try_to(&node, words)?;
-        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(NO_PERMISSION), "{words:?}: {told}");
-        assert!(told.contains("the user's role may not"), "{told}");
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(NO_PERMISSION), "{words:?}: {text}");
+        assert!(text.contains("the user's role may not"), "{text}");
     }
     Ok(())
 }

@@ -55,15 +55,15 @@ pub(crate) fn wait_reads(guest: &Guest, user_data: &str) -> Result<()> {
 }
 
 /// Returns the state of the source.
-pub(crate) fn told(node: &Node) -> Result<Value> {
+pub(crate) fn source_state(node: &Node) -> Result<Value> {
     node.source()
 }
 
 /// Waits until the source's state is such.
-pub(crate) fn wait_told(node: &Node, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
+pub(crate) fn wait_source(node: &Node, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
     let mut last = Value::Null;
     let waited = lab::wait::until(what, || {
-        last = told(node)?;
+        last = source_state(node)?;
         Ok(is(&last).then_some(()))
     });
     waited.with_context(|| format!("it is {last:#}\nmetadatad's log:\n{}", node.log()))?;
@@ -83,12 +83,12 @@ fn documents_come_change_and_go_with_their_keys() {
     assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
     change(&etcd, &guest, "1").unwrap();
     wait_reads(&guest, "1").unwrap();
-    let state = wait_told(&node, "etcd is followed", is_well).unwrap();
+    let state = wait_source(&node, "etcd is followed", is_well).unwrap();
     assert_eq!((&state["kind"], &state["instances"]), (&"etcd".into(), &1.into()));
     assert!(state["revision"].as_i64().unwrap() >= 3, "{state}");
     assert_eq!(state["endpoints"][0]["in_use"], true);
     etcd.etcdctl(&["del", &key(guest.uuid())]).unwrap();
     node.wait_held(guest.ifindex()).unwrap();
     assert_eq!(guest.get(USER_DATA).unwrap().status, 503);
-    assert_eq!(told(&node).unwrap()["instances"], 0);
+    assert_eq!(source_state(&node).unwrap()["instances"], 0);
 }

@@ -45,9 +45,9 @@ fn a_second_daemon_on_the_same_port_is_refused_and_takes_nothing_away() {
     let mut second = node.namespace().command("timeout").unwrap();
     second.arg("20").arg(lab::daemon::program().unwrap()).arg("run").arg("--config").arg(&other);
     let ended = second.output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned() + &String::from_utf8_lossy(&ended.stdout);
-    assert_eq!(ended.status.code(), Some(70), "{said}");
-    assert!(said.contains("the listening socket, port"), "{said}");
+    let output = String::from_utf8_lossy(&ended.stderr).into_owned() + &String::from_utf8_lossy(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(70), "{output}");
+    assert!(output.contains("the listening socket, port"), "{output}");
     for over_ipv6 in [false, true] {
         assert_eq!(guest.read_uuid(over_ipv6).unwrap(), guest.uuid());
     }

@@ -75,12 +75,12 @@ fn a_broken_document_is_named_and_the_last_good_one_stays() {
     let guest = node.guest("a").document(|document| document.with("user_data", "good")).boot().unwrap();
     let file = format!("{}.json", guest.uuid());
     std::fs::write(node.instances().join(&file), "{\n  \"uuid\": 17\n}\n").unwrap();
-    let told = wait::until("the status names the broken file", || {
+    let shown = wait::until("the status names the broken file", || {
         let status = node.told(&["status"])?;
         Ok(status.contains(&file).then_some(status))
     })
     .unwrap();
-    assert!(told.contains("line 2") || told.contains(":2:"), "no line in {told}");
+    assert!(shown.contains("line 2") || shown.contains(":2:"), "no line in {shown}");
     assert!(node.log().contains(&file), "no word of it in the log");
     assert_eq!(guest.get("/openstack/latest/user_data").unwrap().text(), "good");
     node.write(&guest.document().clone().with("user_data", "mended")).unwrap();

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 /// Runs the command with `input` on its standard input and returns what it printed.
 ///
 /// # Errors
-/// If it cannot be started, or ends with another status than 0; the error holds what it said.
+/// If it cannot be started, or ends with another status than 0; the error holds what it printed.
 pub fn run(command: &mut Command, input: &str) -> Result<String> {
     let line = format!("{command:?}");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -20,8 +20,8 @@ pub fn run(command: &mut Command, input: &str) -> Result<String> {
     let output = child.wait_with_output().with_context(|| format!("waiting for {line}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{line}: {}\n{text}{said}{:.2000}", output.status, input);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("{line}: {}\n{text}{errors}{:.2000}", output.status, input);
     }
     Ok(text)
 }

@@ -193,7 +193,7 @@ impl Terminal {
         Self { directory: directory.to_owned(), process: None, started: Instant::now(), asked: 0, shell: None }
     }
 
-    /// Returns what the guest has said on its console.
+    /// Returns what the guest has written to its console.
     #[must_use]
     pub fn console(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.directory.join("console")).unwrap_or_default()).replace('\r', "")
@@ -235,27 +235,27 @@ impl Terminal {
         let shell = self.shell.as_mut().context("no shell")?;
         // The mark is put together by the shell, so that an echo of the command would not be taken for it.
         writeln!(shell.get_mut(), "({line}) </dev/null 2>&1; echo \"end-of\"-{} $?", self.asked)?;
-        let mut said = String::new();
+        let mut printed = String::new();
         loop {
             let mut text = String::new();
-            if shell.read_line(&mut text).with_context(|| format!("waiting for {line:?}; so far: {said}"))? == 0 {
+            if shell.read_line(&mut text).with_context(|| format!("waiting for {line:?}; so far: {printed}"))? == 0 {
                 bail!("the guest's shell is gone");
             }
             let Some((last, status)) = text.split_once(&end) else {
-                said += &text;
+                printed += &text;
                 continue;
             };
-            said += last;
+            printed += last;
             if status.trim() != "0" {
-                bail!("{line:?} ended with {}: {said}", status.trim());
+                bail!("{line:?} ended with {}: {printed}", status.trim());
             }
-            return Ok(said);
+            return Ok(printed);
         }
     }
 }
 
 impl Machine {
-    /// Returns what it has said on its console.
+    /// Returns what it has written to its console.
     #[must_use]
     pub fn console(&self) -> String {
         self.terminal.console()

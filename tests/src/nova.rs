@@ -185,11 +185,11 @@ impl Nova {
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let process = Process(child);
         let mut setter = Setter {
-            input: input.context("no way to tell it")?,
+            input: input.context("it has no input pipe")?,
             output: BufReader::new(output.context("it has no output pipe")?),
             _process: process,
         };
-        setter.hear("ready").with_context(|| fs::read_to_string(self.path("setter.log")).unwrap_or_default())?;
+        setter.expect_line("ready").with_context(|| fs::read_to_string(self.path("setter.log")).unwrap_or_default())?;
         Ok(setter)
     }
 
@@ -322,15 +322,15 @@ impl Setter {
     /// # Errors
     /// If Nova's objects refuse.
     pub fn set(&mut self, uuid: &str, key: &str, value: &str) -> Result<()> {
-        writeln!(self.input, "{uuid} {key} {value}").context("telling what to set")?;
-        self.hear("set")
+        writeln!(self.input, "{uuid} {key} {value}").context("sending what to set")?;
+        self.expect_line("set")
     }
 
-    fn hear(&mut self, expected: &str) -> Result<()> {
+    fn expect_line(&mut self, expected: &str) -> Result<()> {
         let mut line = String::new();
-        self.output.read_line(&mut line).context("hearing whether it is set")?;
+        self.output.read_line(&mut line).context("reading whether it is set")?;
         if line.trim_end() != expected {
-            bail!("what changes instances said {line:?} instead of {expected:?}");
+            bail!("what changes instances printed {line:?} instead of {expected:?}");
         }
         Ok(())
     }

@@ -148,14 +148,14 @@ fn over_ipv6_alone_cloud_init_takes_everything() {
     println!("IPv6: cloud-init done {:.1} s after power-on", finished.as_secs_f64());
     machine.wait_console("proof done").unwrap();
     let console = machine.console();
-    let said = |of| proofs(&console, of);
-    assert_eq!(said("found"), ["datasource_list: [ OpenStack, None ]"]);
-    assert_eq!(said("result"), [r#"{ "v1": { "datasource": "DataSourceOpenStack [net,ver=2]", "errors": [] } }"#]);
-    assert_eq!(said("instance"), [UUID]);
-    assert_eq!(said("hostname"), ["six"]);
-    assert_eq!(said("key"), [RSA]);
-    assert_eq!(said("file"), ["script run"]);
-    assert_eq!(said("address"), ["eth0 inet6 2001:db8:77::5/64"]);
+    let proof = |of| proofs(&console, of);
+    assert_eq!(proof("found"), ["datasource_list: [ OpenStack, None ]"]);
+    assert_eq!(proof("result"), [r#"{ "v1": { "datasource": "DataSourceOpenStack [net,ver=2]", "errors": [] } }"#]);
+    assert_eq!(proof("instance"), [UUID]);
+    assert_eq!(proof("hostname"), ["six"]);
+    assert_eq!(proof("key"), [RSA]);
+    assert_eq!(proof("file"), ["script run"]);
+    assert_eq!(proof("address"), ["eth0 inet6 2001:db8:77::5/64"]);
     // The EC2 tree is asked for over IPv4, where there is no way: cloud-init goes on without it.
     assert_eq!(asked(&node), CRAWL[..7]);
     assert!(machine.shell("cat /var/large").unwrap() == large, "the large file arrived differently");
@@ -181,12 +181,15 @@ fn a_document_that_comes_20_seconds_late_is_waited_for_by_cloud_init() {
     println!("document late: cloud-init done {:.1} s after power-on", finished.as_secs_f64());
     machine.wait_console("proof done").unwrap();
     let console = machine.console();
-    let said = |of| proofs(&console, of);
-    assert_eq!(said("result"), [r#"{ "v1": { "datasource": "DataSourceOpenStackLocal [net,ver=2]", "errors": [] } }"#]);
-    assert_eq!(said("instance"), [UUID]);
-    assert_eq!(said("hostname"), ["late"]);
-    assert_eq!(said("file"), ["script run"]);
-    assert_eq!(said("key"), [ED25519]);
+    let proof = |of| proofs(&console, of);
+    assert_eq!(
+        proof("result"),
+        [r#"{ "v1": { "datasource": "DataSourceOpenStackLocal [net,ver=2]", "errors": [] } }"#]
+    );
+    assert_eq!(proof("instance"), [UUID]);
+    assert_eq!(proof("hostname"), ["late"]);
+    assert_eq!(proof("file"), ["script run"]);
+    assert_eq!(proof("key"), [ED25519]);
     let asked = asked(&node);
     let refused = asked.iter().take_while(|line| *line == "GET /openstack 503").count();
     // Each waits for 5 s, and it asks again; what it sees is the first answer that is not 503.

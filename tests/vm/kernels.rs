@@ -90,7 +90,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// The console of a machine that was booted, and whether it came to its end.
 type Booted = Result<(String, Result<()>)>;
 
-/// What a machine said, and whether it came to its end.
+/// What a machine wrote to its console, and whether it came to its end.
 struct Console {
     kernel: &'static Kernel,
     text: String,
@@ -108,16 +108,16 @@ static CONSOLES: LazyLock<Vec<Console>> = LazyLock::new(|| {
     boots.into_iter().map(end).collect()
 });
 
-/// Hands what a program said to `judge`, kernel by kernel. A machine that ended before the program has said it all is one
+/// Hands what a program printed to `judge`, kernel by kernel. A machine that ended before the program did is one
 /// failure for all tests.
 #[track_caller]
 fn each(program: &str, judge: impl Fn(&Console, &str, bool)) {
     for console in CONSOLES.iter() {
         let (begin, end) = (format!("program {program} begins\n"), format!("program {program} ends"));
-        let said = console.text.split_once(&begin).map_or("", |(_, rest)| rest);
-        match said.split_once(&end) {
-            Some((said, _)) => judge(console, said, true),
-            None => judge(console, said, false),
+        let text = console.text.split_once(&begin).map_or("", |(_, rest)| rest);
+        match text.split_once(&end) {
+            Some((text, _)) => judge(console, text, true),
+            None => judge(console, text, false),
         }
     }
 }
@@ -156,11 +156,11 @@ fn passed(program: &str, beginnings: impl Fn(&Kernel) -> &'static [&'static str]
 /// The case of `switches` holds on each kernel.
 #[track_caller]
 fn holds(case: &str) {
-    each("switches", |console, said, _| {
-        if !said.contains(&format!("case {case}: ")) {
+    each("switches", |console, text, _| {
+        if !text.contains(&format!("case {case}: ")) {
             return cut_short(console, "switches");
         }
-        assert!(said.contains(&format!("case {case}: holds")), "on Linux {}:\n{said}", console.kernel.release);
+        assert!(text.contains(&format!("case {case}: holds")), "on Linux {}:\n{text}", console.kernel.release);
     });
 }
 
@@ -191,12 +191,12 @@ fn a_kernel_booted_without_ipv6_is_named_at_the_start_and_by_check_config() {
         file: daemon.clone(),
         arguments: ["--config", "/dev/null", verb].map(str::to_owned).to_vec(),
     });
-    let (said, outcome) = boot(&KERNELS[1], "ipv6.disable=1", &programs).unwrap();
-    outcome.unwrap_or_else(|error| panic!("{error:#}\n{said}"));
+    let (text, outcome) = boot(&KERNELS[1], "ipv6.disable=1", &programs).unwrap();
+    outcome.unwrap_or_else(|error| panic!("{error:#}\n{text}"));
     let reason = "booted with ipv6.disable=1";
-    assert_eq!(said.matches(reason).count(), 2, "{said}");
-    assert_eq!(said.matches("program metadatad ends with 78").count(), 2, "{said}");
-    assert!(said.contains("net.ipv6.conf.all.disable_ipv6=1"), "{said}");
+    assert_eq!(text.matches(reason).count(), 2, "{text}");
+    assert_eq!(text.matches("program metadatad ends with 78").count(), 2, "{text}");
+    assert!(text.contains("net.ipv6.conf.all.disable_ipv6=1"), "{text}");
 }
 
 cases! {
@@ -244,16 +244,16 @@ fn boot(kernel: &Kernel, parameters: &str, programs: &[Program]) -> Booted {
     });
     let _ = child.kill();
     let _ = child.wait();
-    let said = String::from_utf8_lossy(&std::fs::read(&console).unwrap_or_default()).replace('\r', "");
+    let text = String::from_utf8_lossy(&std::fs::read(&console).unwrap_or_default()).replace('\r', "");
     let outcome = ended.and_then(|_| {
         let last = programs.last().and_then(|program| program.file.file_name()).unwrap_or_default().to_string_lossy();
         // Without what cargo puts behind the name.
         let last = last.split('-').next().unwrap_or_default();
-        ensure!(said.contains(&format!("program {last} ends")), "it was switched off before its programs had ended");
+        ensure!(text.contains(&format!("program {last} ends")), "it was switched off before its programs had ended");
         println!("Linux {release}: all programs ended {:.0} s after power-on", started.elapsed().as_secs_f32());
         Ok(())
     });
-    Ok((said, outcome))
+    Ok((text, outcome))
 }
 
 /// Returns what runs on this kernel, in this order.

@@ -106,8 +106,8 @@ fn a_domain_of_a_real_libvirt_is_bound_by_its_word_and_interfaces_come_and_go() 
         .unwrap();
     let served = |terminal: &mut Terminal, interface: &str| {
         for url in ["http://169.254.169.254".to_owned(), format!("http://[fe80::a9fe:a9fe%{interface}]")] {
-            let told = terminal.shell(&read_by_large_request(&url)).unwrap();
-            assert!(told.contains("links"), "{url}: {told}");
+            let answer = terminal.shell(&read_by_large_request(&url)).unwrap();
+            assert!(answer.contains("links"), "{url}: {answer}");
         }
     };
     served(&mut terminal, "eth1");

@@ -19,7 +19,7 @@ use crate::controllers::CONTROLLERS;
 use crate::openstack::OPENSTACK;
 use crate::peers::PEERS;
 
-/// What `bench` may be told: everything is the program's.
+/// Options of `bench`: everything is the program's.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use crate::command::{COMPILER_SETTINGS, cargo, path_with_cargo_bin, root, show_and_run};
 use crate::setup::{self, Toolchain};
 
-/// What `build` may be told.
+/// Options of `build`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// Build the daemon with optimisations

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command::{show, target_directory};
 
-/// What `demo` may be told.
+/// Options of `demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoOptions {
     /// Leave everything running at the end, and print how to enter each namespace
@@ -17,7 +17,7 @@ pub(crate) struct DemoOptions {
     keep: bool,
 }
 
-/// What `run` may be told.
+/// Options of `run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunOptions {
     /// Seconds to run; without it, until Ctrl-C

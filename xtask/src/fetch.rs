@@ -91,8 +91,8 @@ fn resolve(name: &str) -> Result<String> {
         return Ok(name.to_owned());
     };
     let mut command = Command::new("apt-cache");
-    let said =
+    let printed =
         quiet_output(command.args(["depends", "--no-recommends", "--no-suggests", follower])).unwrap_or_default();
-    let first = said.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+    let first = printed.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
     first.map(str::to_owned).with_context(|| format!("apt knows nothing that {follower} depends on"))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command::{cargo, show_and_run};
 
-/// What `golden` may be told.
+/// Options of `golden`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The facts: an `instance.json` in the format of tests/golden

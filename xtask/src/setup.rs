@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, cargo_bin, find_program, quiet_output, show_and_run};
 
-/// What `setup` may be told.
+/// Options of `setup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Fetch also the real clients that the tests run in guests

@@ -20,7 +20,7 @@ use self::programs::{Programs, Selection};
 use self::report::Report;
 use crate::command::{cargo, show, show_and_run};
 
-/// What `test` may be told.
+/// Options of `test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Groups to run, in this order; all of them if none is named

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use lab::{EtcdPlan, Node, NodePlan, Tls};
 
-use super::{NODE, boot, change, is_well, key, source, wait_reads, wait_told};
+use super::{NODE, boot, change, is_well, key, source, wait_reads, wait_source};
 
 const ROOT: &str = "root:r00t";
 const GUIDE: &str = include_str!("../../../docs/etcd.md");
@@ -97,21 +97,21 @@ fn a_wrong_password_and_a_missing_permission_are_told_apart_and_survived() {
     secret(&node, "password", "wrong");
     etcd.kill(0).unwrap();
     etcd.start_all().unwrap();
-    wait_told(&node, "a wrong password", says("user name or password is wrong")).unwrap();
+    wait_source(&node, "a wrong password", says("user name or password is wrong")).unwrap();
     assert!(!node.log().contains("s3cret"), "the password is in the log");
     secret(&node, "password", "s3cret");
-    wait_told(&node, "all is well", is_well).unwrap();
+    wait_source(&node, "all is well", is_well).unwrap();
     etcd.etcdctl_as(Some(ROOT), &["user", "revoke-role", &format!("node-{NODE}"), &format!("node-{NODE}")]).unwrap();
     etcd.kill(0).unwrap();
     etcd.start_all().unwrap();
-    wait_told(&node, "a missing permission", says("permission denied")).unwrap();
+    wait_source(&node, "a missing permission", says("permission denied")).unwrap();
     assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
     etcd.etcdctl_as(Some(ROOT), &["user", "grant-role", &format!("node-{NODE}"), &format!("node-{NODE}")]).unwrap();
-    wait_told(&node, "all is well", is_well).unwrap();
+    wait_source(&node, "all is well", is_well).unwrap();
     fs::remove_file(node.path("password")).unwrap();
     etcd.kill(0).unwrap();
     etcd.start_all().unwrap();
-    wait_told(&node, "a missing file", says("source.etcd.password_file")).unwrap();
+    wait_source(&node, "a missing file", says("source.etcd.password_file")).unwrap();
     assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
 }
 
@@ -120,7 +120,7 @@ fn a_login_that_has_expired_is_renewed() {
     let (node, etcd) = locked(&["--auth-token-ttl=1"]);
     node.start_daemon().unwrap();
     let guest = boot(&node, &etcd, "a").unwrap();
-    wait_told(&node, "etcd is followed", is_well).unwrap();
+    wait_source(&node, "etcd is followed", is_well).unwrap();
     // The token that the watch was made with expires, since nothing uses it. Only time does that.
     let start = std::time::Instant::now();
     let over = std::time::Duration::from_secs(3);
@@ -131,7 +131,7 @@ fn a_login_that_has_expired_is_renewed() {
     etcd.start_all().unwrap();
     change(&etcd, &guest, "2").unwrap();
     wait_reads(&guest, "2").unwrap();
-    wait_told(&node, "all is well", is_well).unwrap();
+    wait_source(&node, "all is well", is_well).unwrap();
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_client_certificate_opens_etcd_and_a_wrong_authority_is_told() {
     ] {
         rewrite(&node, &table(ca, identity));
         node.start_daemon().unwrap();
-        let state = wait_told(&node, "TLS fails", |state| !state["error"].is_null()).unwrap();
+        let state = wait_source(&node, "TLS fails", |state| !state["error"].is_null()).unwrap();
         let error = state["error"].as_str().unwrap();
         assert!(error.contains(what) && error.contains(remedy), "{error}");
         node.stop_daemon().unwrap();

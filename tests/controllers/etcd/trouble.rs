@@ -2,7 +2,7 @@
 
 use lab::{Asker, Etcd, EtcdPlan, Guest, Node};
 
-use super::{USER_DATA, boot, change, is_well, key, told, wait_reads, wait_told, world};
+use super::{USER_DATA, boot, change, is_well, key, source_state, wait_reads, wait_source, world};
 
 /// Requests in a second, of one guest.
 const RATE: u32 = 200;
@@ -11,7 +11,7 @@ fn watched_world(plan: EtcdPlan) -> (Node, Etcd, Guest, Asker) {
     let (node, etcd) = world(plan).unwrap();
     node.start_daemon().unwrap();
     let guest = boot(&node, &etcd, "a").unwrap();
-    wait_told(&node, "etcd is followed", is_well).unwrap();
+    wait_source(&node, "etcd is followed", is_well).unwrap();
     let asker = Asker::start(&guest, USER_DATA, RATE, b"0").unwrap();
     (node, etcd, guest, asker)
 }
@@ -34,14 +34,14 @@ fn finish(asker: Asker, what: &str) {
 fn guests_are_answered_while_etcd_is_stopped_and_followed_on_without_reading_all_again() {
     let (node, etcd, guest, asker) = watched_world(EtcdPlan::default());
     etcd.stop(0).unwrap();
-    let state = wait_told(&node, "the loss is told", |state| !state["error"].is_null()).unwrap();
+    let state = wait_source(&node, "the loss is reported", |state| !state["error"].is_null()).unwrap();
     assert!(state["error"].as_str().unwrap().contains("cannot be reached"), "{state:#}");
     assert!(!state["lagging_since"].is_null() && state["endpoints"][0]["in_use"] == false, "{state:#}");
     assert_eq!(state["instances"], 1);
     etcd.start_all().unwrap();
-    wait_told(&node, "etcd is followed again", is_well).unwrap();
+    wait_source(&node, "etcd is followed again", is_well).unwrap();
     change_seen(&etcd, &guest, &asker, "1");
-    assert_eq!(told(&node).unwrap()["resyncs"], 0);
+    assert_eq!(source_state(&node).unwrap()["resyncs"], 0);
     finish(asker, "etcd stopped and started");
 }
 
@@ -51,10 +51,10 @@ fn a_change_while_the_connection_was_lost_is_caught_up_also_after_compaction() {
     let other = boot(&node, &etcd, "b").unwrap();
     // It hangs, then dies.
     etcd.pause(0).unwrap();
-    wait_told(&node, "the hanging member is noticed", |state| !state["lagging_since"].is_null()).unwrap();
+    wait_source(&node, "the hanging member is noticed", |state| !state["lagging_since"].is_null()).unwrap();
     etcd.kill(0).unwrap();
     etcd.start_all().unwrap();
-    wait_told(&node, "etcd is followed again", is_well).unwrap();
+    wait_source(&node, "etcd is followed again", is_well).unwrap();
     finish(asker, "etcd hanging, killed and started");
     // Stopped, the daemon cannot follow what comes now.
     let process = nix::unistd::Pid::from_raw(i32::try_from(node.daemon_id().unwrap()).unwrap());
@@ -70,7 +70,7 @@ fn a_change_while_the_connection_was_lost_is_caught_up_also_after_compaction() {
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGCONT).unwrap();
     wait_reads(&guest, "2").unwrap();
     node.wait_held(other.ifindex()).unwrap();
-    let state = wait_told(&node, "etcd is followed again", is_well).unwrap();
+    let state = wait_source(&node, "etcd is followed again", is_well).unwrap();
     assert_eq!(state["resyncs"], 1, "{state:#}");
 }
 
@@ -78,27 +78,27 @@ fn a_change_while_the_connection_was_lost_is_caught_up_also_after_compaction() {
 fn an_empty_cluster_takes_nothing_away_until_the_operator_accepts_it() {
     let (node, etcd, guest, asker) = watched_world(EtcdPlan::default());
     let gone = boot(&node, &etcd, "b").unwrap();
-    let before = wait_told(&node, "two instances", |state| state["instances"] == 2).unwrap();
+    let before = wait_source(&node, "two instances", |state| state["instances"] == 2).unwrap();
     etcd.replace().unwrap();
-    let state = wait_told(&node, "the other cluster is told of", |state| !state["unconfirmed"].is_null()).unwrap();
+    let state = wait_source(&node, "the other cluster is reported", |state| !state["unconfirmed"].is_null()).unwrap();
     let error = state["error"].as_str().unwrap().to_owned();
     assert!(error.contains("metadatad source accept") && error.contains("no documents for 2"), "{error}");
     assert_eq!((&state["cluster"], &state["instances"]), (&before["cluster"], &2.into()));
     assert_eq!(gone.read_uuid(false).unwrap(), gone.uuid());
     // What is written into the new cluster counts.
     change_seen(&etcd, &guest, &asker, "1");
-    let state = told(&node).unwrap();
+    let state = source_state(&node).unwrap();
     assert_eq!(state["unconfirmed"], serde_json::json!([gone.uuid()]));
     assert!(node.told(&["source"]).unwrap().contains(&format!("unconfirmed  {}", gone.uuid())));
     // A resync asks again, and a further break of the connection too.
     etcd.kill(0).unwrap();
     etcd.start_all().unwrap();
-    wait_told(&node, "etcd is followed again", |state| state["lagging_since"].is_null()).unwrap();
+    wait_source(&node, "etcd is followed again", |state| state["lagging_since"].is_null()).unwrap();
     assert_eq!(gone.read_uuid(false).unwrap(), gone.uuid());
-    let said = node.ask(&["source", "accept"]).unwrap();
-    assert_eq!(said, "accepted; 1 instances are no longer served\n");
+    let output = node.ask(&["source", "accept"]).unwrap();
+    assert_eq!(output, "accepted; 1 instances are no longer served\n");
     node.wait_held(gone.ifindex()).unwrap();
-    let state = wait_told(&node, "all is well", is_well).unwrap();
+    let state = wait_source(&node, "all is well", is_well).unwrap();
     assert_ne!(state["cluster"], before["cluster"]);
     assert!(node.ask(&["source", "accept"]).unwrap_err().to_string().contains("nothing to accept"));
     finish(asker, "etcd replaced by an empty cluster");
@@ -117,13 +117,13 @@ fn a_restored_backup_takes_nothing_away_and_what_it_lacks_may_be_written_again()
     // What the backup has is served: it is as explicit as it was before.
     asker.allow(b"0");
     etcd.start_all().unwrap();
-    let state = wait_told(&node, "the backup is told of", |state| !state["unconfirmed"].is_null()).unwrap();
+    let state = wait_source(&node, "the backup is reported", |state| !state["unconfirmed"].is_null()).unwrap();
     assert!(state["error"].as_str().unwrap().contains("went back"), "{state:#}");
     assert_eq!(late.read_uuid(false).unwrap(), late.uuid());
     wait_reads(&guest, "0").unwrap();
     asker.only(b"0");
     etcd.put(&key(late.uuid()), &late.document().text()).unwrap();
-    wait_told(&node, "all is well", is_well).unwrap();
+    wait_source(&node, "all is well", is_well).unwrap();
     finish(asker, "etcd restored from a backup");
 }
 
@@ -134,36 +134,36 @@ fn three_members_lose_their_leader_hang_and_lose_each_other() {
     etcd.kill(leader).unwrap();
     etcd.wait_healthy().unwrap();
     change_seen(&etcd, &guest, &asker, "1");
-    wait_told(&node, "etcd is followed", is_well).unwrap();
+    wait_source(&node, "etcd is followed", is_well).unwrap();
     etcd.start_all().unwrap();
     // The member in use hangs: its connection stays, and nothing comes.
     let in_use = |state: &serde_json::Value| {
         let endpoints = state["endpoints"].as_array().unwrap();
         endpoints.iter().position(|endpoint| endpoint["in_use"] == true)
     };
-    let state = wait_told(&node, "a member is in use", |state| in_use(state).is_some()).unwrap();
+    let state = wait_source(&node, "a member is in use", |state| in_use(state).is_some()).unwrap();
     let hanging = in_use(&state).unwrap();
     etcd.pause(hanging).unwrap();
-    wait_told(&node, "another member is in use", |state| in_use(state).is_some_and(|member| member != hanging))
+    wait_source(&node, "another member is in use", |state| in_use(state).is_some_and(|member| member != hanging))
         .unwrap();
-    let state = told(&node).unwrap();
+    let state = source_state(&node).unwrap();
     assert!(!state["endpoints"][hanging]["error"].is_null(), "{state:#}");
     etcd.resume(hanging).unwrap();
     etcd.wait_healthy().unwrap();
     change_seen(&etcd, &guest, &asker, "2");
     // A member that is alone has no leader, and must not be believed to be in step.
-    let alone = in_use(&told(&node).unwrap()).unwrap();
+    let alone = in_use(&source_state(&node).unwrap()).unwrap();
     let others: Vec<_> = (0..3).filter(|member| *member != alone).collect();
     for other in &others {
         etcd.kill(*other).unwrap();
     }
-    let state = wait_told(&node, "the loss is told", |state| !state["error"].is_null()).unwrap();
+    let state = wait_source(&node, "the loss is reported", |state| !state["error"].is_null()).unwrap();
     let lone = state["endpoints"][alone]["error"].as_str().unwrap_or_default();
     assert!(lone.contains("no leader") || lone.contains("no answer in time"), "{state:#}");
     etcd.start_all().unwrap();
-    wait_told(&node, "etcd is followed again", is_well).unwrap();
+    wait_source(&node, "etcd is followed again", is_well).unwrap();
     change_seen(&etcd, &guest, &asker, "3");
-    assert_eq!(told(&node).unwrap()["resyncs"], 0);
+    assert_eq!(source_state(&node).unwrap()["resyncs"], 0);
     finish(asker, "three members");
 }
 
@@ -180,7 +180,7 @@ fn a_value_that_cannot_be_used_keeps_the_last_good_one_and_is_told_by_key() {
         (key(&guest.uuid().to_uppercase().replace("-4000-", "-400A-")), "{}", "lower case"),
     ] {
         etcd.put(&key, value).unwrap();
-        let state = wait_told(&node, "the broken document is told", |state| {
+        let state = wait_source(&node, "the broken document is reported", |state| {
             broken(state).iter().any(|found| {
                 found["name"] == key.as_str() && found["problem"].as_str().unwrap_or_default().contains(problem)
             })
@@ -188,8 +188,8 @@ fn a_value_that_cannot_be_used_keeps_the_last_good_one_and_is_told_by_key() {
         .unwrap();
         assert_eq!(state["instances"], 1, "{state:#}");
     }
-    assert_eq!(broken(&told(&node).unwrap()).len(), 3);
-    for found in broken(&told(&node).unwrap()) {
+    assert_eq!(broken(&source_state(&node).unwrap()).len(), 3);
+    for found in broken(&source_state(&node).unwrap()) {
         etcd.etcdctl(&["put", "ignored", "x"]).unwrap();
         assert_eq!(found["serves_last_good"], found["name"] == key(guest.uuid()).as_str(), "{found:#}");
         if found["name"] != key(guest.uuid()).as_str() {
@@ -197,7 +197,7 @@ fn a_value_that_cannot_be_used_keeps_the_last_good_one_and_is_told_by_key() {
         }
     }
     change_seen(&etcd, &guest, &asker, "1");
-    wait_told(&node, "nothing is broken", |state| broken(state).is_empty()).unwrap();
+    wait_source(&node, "nothing is broken", |state| broken(state).is_empty()).unwrap();
     assert_eq!(node.log().matches("document refused").count(), 4, "each once");
     finish(asker, "broken documents");
 }

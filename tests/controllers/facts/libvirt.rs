@@ -213,9 +213,9 @@ fn half_a_document_leaves_the_last_good_one() {
     wait_observer(&node, "libvirt", "names two files", |observer| {
         observer["unreadable"].as_array().is_some_and(|files| files.len() == 2)
     });
-    let told = observer(&node, "libvirt")["unreadable"].to_string();
-    assert!(told.contains("not complete XML") && told.contains("; its last good version stays in use"), "{told}");
-    assert!(told.contains("garbage.xml: "), "{told}");
+    let shown = observer(&node, "libvirt")["unreadable"].to_string();
+    assert!(shown.contains("not complete XML") && shown.contains("; its last good version stays in use"), "{shown}");
+    assert!(shown.contains("garbage.xml: "), "{shown}");
     reads(&guest, guest.uuid());
     fs::write(&path, &text).unwrap();
     fs::remove_file(node.domains().join("garbage.xml")).unwrap();
@@ -273,9 +273,9 @@ fn interfaces_without_a_tap_are_named() {
     wait_observer(&node, "libvirt", "names three interfaces", |observer| {
         observer["unreachable_ports"].as_array().is_some_and(|devices| devices.len() == 3)
     });
-    let told = node.told(&["status"]).unwrap();
+    let shown = node.told(&["status"]).unwrap();
     for word in ["vhu1 of", "fa:16:3e:00:00:02 of", "macvtap0 of", "config drive", uuid] {
-        assert!(told.contains(word), "{word}: {told}");
+        assert!(shown.contains(word), "{word}: {shown}");
     }
 }
 

@@ -159,7 +159,7 @@ fn without_a_project_nothing_is_asked_and_that_is_told() {
     let node = Node::start(&[nova.url()], "");
     let project = facts["instance"]["project_id"].take();
     node.boot(&facts);
-    let state = node.wait("it is told", |state| !state.broken.is_empty());
+    let state = node.wait("it is reported", |state| !state.broken.is_empty());
     assert!(state.broken[0].problem.contains("project"), "{state:?}");
     facts["instance"]["project_id"] = project;
     node.boot(&facts);

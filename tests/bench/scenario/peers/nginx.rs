@@ -126,8 +126,8 @@ fn nginx(node: &Node, guest: &Guest, network: &Namespace) -> Result<Process> {
     let mut nginx = Process::start(command.arg("-p").arg(&directory).arg("-c").arg(&config), &node.path("nginx.out"))?;
     wait::until("nginx listens", || {
         if let Some(status) = nginx.try_wait()? {
-            let said = fs::read_to_string(node.path("nginx.out")).unwrap_or_default();
-            anyhow::bail!("nginx ended by itself: {status}: {said}");
+            let output = fs::read_to_string(node.path("nginx.out")).unwrap_or_default();
+            anyhow::bail!("nginx ended by itself: {status}: {output}");
         }
         network.run(|| Ok(TcpStream::connect((LISTENS, PORT)).ok()))
     })?;
