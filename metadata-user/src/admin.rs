@@ -6,6 +6,7 @@
 //! | `GET /v1/security` | [`wire::Security`]: what each thread of the daemon may do |
 //! | `GET /v1/ports` | list of [`wire::PortStatus`] |
 //! | `GET /v1/counters` | list of [`wire::PortCounters`] |
+//! | `GET /v1/anomalies` | list of [`wire::InstanceAnomalies`] |
 //! | `GET /v1/source` | [`wire::Source`] |
 //! | `GET /v1/password?instance=UUID` | [`wire::Password`], without the secret: whether there is a password |
 //! | `GET /v1/password/secret?instance=UUID` | [`wire::Password`]: what the guest reads as its password |
@@ -34,7 +35,7 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
-use wire::{Password, PortCounters, PortStatus, Security, Source, Status, UserData};
+use wire::{InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData};
 
 /// What the admin API shows. The rest of the daemon is behind this.
 pub trait Inspect: Send + Sync + 'static {
@@ -52,6 +53,9 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// Returns each port's packet counters, by interface index.
     fn counters(&self) -> Vec<PortCounters>;
+
+    /// Returns what was unusual about each instance's traffic, by instance.
+    fn anomalies(&self) -> Vec<InstanceAnomalies>;
 
     /// Returns how the source of documents is doing.
     fn source(&self) -> Source;

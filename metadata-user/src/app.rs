@@ -23,10 +23,11 @@
 //!
 //! Threads: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! the snapshot has one, the observers of Open vSwitch and libvirt share one, and the main thread runs the admin API,
+//! the snapshot has one, the audit log has one, the observers of Open vSwitch and libvirt share one, and the main thread runs the admin API,
 //! dynamic vendor data, the log of drops and signal handling.
 
 mod answering;
+mod audit;
 mod cloud;
 mod content;
 mod error;
@@ -50,6 +51,7 @@ pub use error::AppError;
 
 use crate::admin;
 use crate::admin::socket::AdminSocket;
+use crate::audit::{Audit, Writer};
 use crate::config::Config;
 use crate::dataplane::responder::ResponderNetns;
 use crate::dataplane::{self, Dataplane, events};
@@ -84,6 +86,9 @@ struct Shared {
     facts: Facts,
     identities: Arc<Identities>,
     guests: Arc<Guests>,
+    audit: Arc<Audit>,
+    /// Writes what is recorded; it ends last, when no request is in flight any more.
+    _audit_writer: Option<Writer>,
     kernel: Kernel,
 }
 
@@ -92,6 +97,10 @@ impl Shared {
         let (metrics, identities) = (Metrics::new(), Arc::new(Identities::new()));
         let store = Arc::new(Store::new(cloud(&config.cloud)?));
         let guests = Guests::new(config, Arc::clone(&identities), Arc::clone(&store), metrics.http.clone());
+        let (audit, writer) =
+            Audit::start(&config.audit, &metrics.audit, &metrics.anomalies).map_err(AppError::Runtime)?;
+        let audit = Arc::new(audit);
+        guests.record_at(Arc::clone(&audit));
         Ok(Self {
             readiness: Readiness::new(),
             drain: Drain::new(),
@@ -100,6 +109,8 @@ impl Shared {
             facts: Facts::new(),
             identities,
             guests: Arc::new(guests),
+            audit,
+            _audit_writer: writer,
             kernel: Kernel::default(),
         })
     }
@@ -191,6 +202,7 @@ fn view(shared: &Shared, content: &Content) -> Arc<View> {
         vendordata: content.vendordata.clone(),
         observers: content.observers.views(),
         guests: Arc::clone(&shared.guests),
+        audit: Arc::clone(&shared.audit),
         kernel: shared.kernel.clone(),
     })
 }
@@ -218,7 +230,8 @@ fn start_ports(
 ) -> Result<(PortsEnd, JoinHandle<io::Result<()>>), AppError> {
     let view = PortsView::new(shared.metrics.ports.clone());
     let names = view.clone();
-    let drops = tokio::spawn(events::log(dataplane.take_events()?, move |ifindex| names.name_of(ifindex)));
+    let seen = audit::drops(Arc::clone(&shared.audit), view.clone());
+    let drops = tokio::spawn(events::log(dataplane.take_events()?, move |ifindex| names.name_of(ifindex), seen));
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
     shared.kernel.set(view.clone(), dataplane.counters_reader()?, requests);
     let (identities, store) = (Arc::clone(&shared.identities), Arc::clone(&shared.store));

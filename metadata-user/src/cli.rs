@@ -4,6 +4,7 @@
 //! thing and the remedy, and an exit status of [`exit`] that a service manager can act on; a reader that goes away
 //! ends a verb without noise.
 
+mod anomalies;
 mod check_config;
 mod counters;
 mod detach;
@@ -66,6 +67,8 @@ enum Verb {
     Ports(Form),
     /// Show packets by verdict and drop reason, per tap
     Counters(counters::Verb),
+    /// Show what is unusual about guests' traffic, per instance: forwarded headers, foreign hosts, scans, spoofed packets
+    Anomalies(anomalies::Verb),
     /// Show what becomes of each metadata packet of one tap, until interrupted
     Trace(trace::Verb),
     /// List, read, change and delete documents, in the directory or in etcd; read or clear a posted password
@@ -140,6 +143,7 @@ fn execute(
         Verb::Source(verb) => verb.execute(&client(notes)?, out),
         Verb::Ports(form) => ports::execute(form, &client(notes)?, out),
         Verb::Counters(verb) => verb.execute(&client(notes)?, out),
+        Verb::Anomalies(verb) => verb.execute(&client(notes)?, out),
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),
         Verb::Instance(instance::Verb::Password(verb)) => verb.execute(&client(notes)?, out),

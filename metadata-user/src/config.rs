@@ -11,6 +11,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod bpf;
 mod cloud;
 mod error;
@@ -39,6 +40,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use admin::Admin;
+pub use audit::{Audit, AuditTarget};
 pub use bpf::{AttachMode, Bpf};
 pub use cloud::{Cloud, VendordataDynamic, VendordataProvider};
 pub use error::ConfigError;
@@ -79,6 +81,8 @@ pub struct Config {
     pub access: Access,
     /// `[http]`: time-outs and limits towards guests.
     pub http: Http,
+    /// `[audit]`: where the record of each request goes.
+    pub audit: Audit,
     /// `[admin]`: the socket that the command line talks to.
     pub admin: Admin,
     /// `[log]`: what is logged and how.
@@ -96,6 +100,7 @@ static TABLES: &[&key::Table] = &[
     &cloud::TABLE,
     &access::TABLE,
     &http::TABLE,
+    &audit::TABLE,
     &admin::TABLE,
     &log::TABLE,
 ];
@@ -148,6 +153,7 @@ impl Config {
             cloud: cloud::read(&open(&cloud::TABLE)?)?,
             access: access::read(&open(&access::TABLE)?)?,
             http: http::read(&open(&http::TABLE)?)?,
+            audit: audit::read(&open(&audit::TABLE)?)?,
             admin: admin::read(&open(&admin::TABLE)?)?,
             log: log::read(&open(&log::TABLE)?)?,
         };

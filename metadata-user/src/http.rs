@@ -28,11 +28,13 @@ mod stream;
 mod switches;
 mod target;
 mod turns;
+mod unusual;
 mod wait;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::audit::Audit;
 use crate::config::{self, Config};
 use crate::identity::Identities;
 use crate::origin::Origin;
@@ -55,6 +57,7 @@ pub struct Guests {
     counters: Arc<Counters>,
     times: Times,
     origin: OnceLock<Origin>,
+    audit: OnceLock<Arc<Audit>>,
 }
 
 /// How long a connection may take for what.
@@ -92,6 +95,7 @@ impl Guests {
             counters: Arc::new(counters),
             times: Times::of(&settings.http),
             origin: OnceLock::new(),
+            audit: OnceLock::new(),
         }
     }
 
@@ -99,6 +103,17 @@ impl Guests {
     pub fn ask_at(&self, origin: Origin) {
         // There is one source in a daemon's life.
         let _ = self.origin.set(origin);
+    }
+
+    /// From here on, what guests do is recorded there, beyond the counters.
+    pub fn record_at(&self, audit: Arc<Audit>) {
+        // There is one audit log in a daemon's life.
+        let _ = self.audit.set(audit);
+    }
+
+    /// Returns where more than the counters is recorded.
+    fn audit(&self) -> Option<&Audit> {
+        self.audit.get().map(|audit| &**audit)
     }
 
     /// Returns what happened so far.

@@ -55,6 +55,12 @@ impl Lease {
         (!self.0.ended.is_cancelled()).then(|| self.0.identity.load_full())
     }
 
+    /// Returns what the tag is bound to, or was when its binding ended: for records of what happened, not for answers.
+    #[must_use]
+    pub fn last_identity(&self) -> Arc<Identity> {
+        self.0.identity.load_full()
+    }
+
     /// Completes when the binding gets another identity after this call, polled before or not. Cancel-safe.
     pub fn next_identity(&self) -> Notified<'_> {
         self.0.bound.notified()

@@ -12,6 +12,17 @@ use prometheus_client::registry::Registry;
 /// Statuses that are counted one by one; others share one counter.
 const STATUSES: [u16; 12] = [200, 400, 401, 403, 404, 405, 409, 411, 413, 431, 500, 503];
 
+/// Kinds of unusual traffic, in the order of `audit::Anomaly`. Append-only.
+pub const ANOMALIES: [&str; 7] = [
+    "forwarded_header",
+    "identity_header",
+    "odd_host",
+    "path_scan",
+    "spoofed_packets",
+    "token_failure",
+    "limit_reached",
+];
+
 /// Counters with one label.
 type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
@@ -23,6 +34,10 @@ pub struct Metrics {
     pub http: Http,
     /// Ports.
     pub ports: Ports,
+    /// The audit log.
+    pub audit: Audit,
+    /// Unusual traffic.
+    pub anomalies: Anomalies,
 }
 
 /// Counters of guests' connections and requests. Cheap to clone; clones are the same counters.
@@ -69,7 +84,8 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("metadatad");
         let (http, ports) = (Http::new(&mut registry), Ports::new(&mut registry));
-        Self { registry, http, ports }
+        let (audit, anomalies) = (Audit::new(&mut registry), Anomalies::new(&mut registry));
+        Self { registry, http, ports, audit, anomalies }
     }
 
     /// Returns all counters that are declared here, for an exporter.
@@ -163,6 +179,69 @@ impl Default for Ports {
     }
 }
 
+/// Counters of the audit log. Cheap to clone; clones are the same counters.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Records that were written.
+    pub written: Counter,
+    /// Records lost because more came than could be written.
+    pub lost_queue_full: Counter,
+    /// Records lost because writing failed.
+    pub lost_write_failed: Counter,
+    /// Records of connections and refused requests that a port's quota left out.
+    pub left_out: Counter,
+}
+
+impl Audit {
+    fn new(registry: &mut Registry) -> Self {
+        let written = counter(registry, "audit_records", "Audit records that were written");
+        let lost = labelled(registry, "audit_records_lost", "Audit records that could not be written");
+        let with = |reason| lost.get_or_create_owned(&[("reason", reason)]);
+        Self {
+            written,
+            lost_queue_full: with("queue_full"),
+            lost_write_failed: with("write_failed"),
+            left_out: counter(
+                registry,
+                "audit_records_left_out",
+                "Audit records of connections and refused requests beyond what one port may cause",
+            ),
+        }
+    }
+}
+
+impl Default for Audit {
+    /// Returns counters that are not exported: for a part of the daemon by itself.
+    fn default() -> Self {
+        Self::new(&mut Registry::default())
+    }
+}
+
+/// Counters of unusual traffic. Cheap to clone; clones are the same counters.
+#[derive(Clone, Debug)]
+pub struct Anomalies([Counter; ANOMALIES.len()]);
+
+impl Anomalies {
+    fn new(registry: &mut Registry) -> Self {
+        let family =
+            labelled(registry, "anomalies", "Unusual traffic of guests by kind; a hint, nothing was refused for it");
+        Self(ANOMALIES.map(|kind| family.get_or_create_owned(&[("kind", kind)])))
+    }
+
+    /// Returns the counter of the kind at this place of [`ANOMALIES`].
+    #[must_use]
+    pub fn of(&self, place: usize) -> &Counter {
+        &self.0[place]
+    }
+}
+
+impl Default for Anomalies {
+    /// Returns counters that are not exported: for a part of the daemon by itself.
+    fn default() -> Self {
+        Self::new(&mut Registry::default())
+    }
+}
+
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
@@ -219,10 +298,12 @@ mod tests {
             "metadatad_http_responses_total{code=\"200\"} 1",
             "metadatad_http_responses_total{code=\"other\"} 1",
             "metadatad_ports_programs_repaired_total 1",
+            "metadatad_audit_records_lost_total{reason=\"queue_full\"} 0",
+            "metadatad_anomalies_total{kind=\"path_scan\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }
-        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 9, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 13, "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
             assert!(name.starts_with("metadatad_") && name.ends_with("_total"), "{line}");

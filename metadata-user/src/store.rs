@@ -158,6 +158,13 @@ impl Store {
         self.slots.get(&id).filter(|slot| slot.content().is_some()).map(|slot| slot.generation())
     }
 
+    /// Returns the instance's content with its generation, if it has one.
+    #[must_use]
+    pub fn current(&self, id: InstanceId) -> Option<(Content, u64)> {
+        let slot = self.slots.get(&id)?;
+        Some((slot.content()?.clone(), slot.generation()))
+    }
+
     /// Prepares to wait for the content of an instance, which need not be known yet.
     #[must_use]
     pub fn wait(&self, id: InstanceId) -> Waiter<'_> {

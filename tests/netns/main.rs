@@ -7,6 +7,7 @@
 mod access;
 mod addressing;
 mod adversity;
+mod audit;
 mod bystanders;
 mod connections;
 mod documented;

@@ -12,7 +12,9 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::wire::{Accepted, Password, PortCounters, PortStatus, Problem, Security, Source, Status, UserData};
+use super::wire::{
+    Accepted, InstanceAnomalies, Password, PortCounters, PortStatus, Problem, Security, Source, Status, UserData,
+};
 use crate::percent;
 use crate::record::InstanceId;
 
@@ -105,6 +107,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn counters(&self) -> Result<Vec<PortCounters>, ClientError> {
         self.get("/v1/counters").await
+    }
+
+    /// Asks what was unusual about each instance's traffic.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn anomalies(&self) -> Result<Vec<InstanceAnomalies>, ClientError> {
+        self.get("/v1/anomalies").await
     }
 
     /// Asks how the source of documents is doing.

@@ -1,8 +1,12 @@
 //! What the admin API answers, in JSON. Members are only ever added; one that is absent is unknown or does not apply.
 
+mod audit;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use audit::{Anomaly, Audit, InstanceAnomalies};
 
 /// How the daemon is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,17 +49,24 @@ pub struct Status {
     pub facts: Vec<Observer>,
     /// Guests' connections.
     pub http: Http,
+    /// The audit log; absent if it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
+    /// Unusual traffic by kind, of all instances, since the start; kinds that nobody showed are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub anomalies: BTreeMap<String, u64>,
 }
 
 impl Status {
-    /// Tells whether there is nothing to repair: the source is read, no document is broken, the snapshot can be written, no
-    /// target of vendor data fails, every observer that is present can be read, no port is refused or failed.
+    /// Tells whether there is nothing to repair: the source is read, no document is broken, snapshot and audit log can be
+    /// written, no target of vendor data fails, every observer that is present can be read, no port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
             && self.source.error.is_none()
             && self.source.broken.is_empty()
             && self.snapshot.as_ref().is_none_or(|snapshot| snapshot.error.is_none())
+            && self.audit.as_ref().is_none_or(|audit| audit.error.is_none())
             && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)
             && self.facts.iter().all(|observer| observer.error.is_none() && observer.unreadable.is_empty())
             && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Answer, NovaPages, RenderedInstance, Request, Write};
 use crate::policy::PolicyOverrides;
-use crate::record::InstanceId;
+use crate::record::{InstanceId, ProjectId};
 
 /// The content of an instance. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -55,6 +55,15 @@ impl Content {
         match self {
             Self::Rendered(instance) => instance.record().uuid,
             Self::NovaPages(pages) => pages.uuid(),
+        }
+    }
+
+    /// Returns the instance's project, where it is known.
+    #[must_use]
+    pub fn project(&self) -> Option<&ProjectId> {
+        match self {
+            Self::Rendered(instance) => Some(&instance.record().project_id),
+            Self::NovaPages(pages) => pages.project(),
         }
     }
 

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::error::Refusal;
 use super::found::{self, Found};
@@ -23,7 +24,7 @@ use super::password::{self, Exchange, Password, Write};
 use super::{HTML, JSON, PLAIN, Reply, Request, Status, route};
 use crate::base64;
 use crate::percent;
-use crate::record::InstanceId;
+use crate::record::{InstanceId, ProjectId};
 
 /// What Nova says without an `Accept` header where there is no such path, or no such instance.
 pub const NOT_FOUND_TEXT: &str = "404 Not Found\n\nThe resource could not be found.\n\n   ";
@@ -135,10 +136,21 @@ fn seed_in(body: &[u8]) -> Option<usize> {
     })
 }
 
+/// The page that says which project the instance is of.
+const META_DATA: &str = "openstack/latest/meta_data.json";
+
+/// Returns the project that a `meta_data.json` says.
+fn project_in(body: &[u8]) -> Option<ProjectId> {
+    let parsed: Value = serde_json::from_slice(body).ok()?;
+    Some(parsed.get("project_id")?.as_str()?.into())
+}
+
 /// An instance's answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NovaPages {
     uuid: InstanceId,
+    /// As its `meta_data.json` says.
+    project: Option<ProjectId>,
     pages: Arc<BTreeMap<Box<str>, Page>>,
 }
 
@@ -156,7 +168,16 @@ impl NovaPages {
             }
             (path.into_boxed_str(), page)
         });
-        Self { uuid, pages: Arc::new(shared.collect()) }
+        let pages: BTreeMap<_, _> = shared.collect();
+        let project =
+            pages.get(META_DATA).filter(|page: &&Page| page.is_found()).and_then(|page| project_in(&page.body));
+        Self { uuid, project, pages: Arc::new(pages) }
+    }
+
+    /// Returns the instance's project, if its latest `meta_data.json` is there and says it.
+    #[must_use]
+    pub fn project(&self) -> Option<&ProjectId> {
+        self.project.as_ref()
     }
 
     /// Returns the instance's id.

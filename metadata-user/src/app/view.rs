@@ -11,10 +11,11 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
-    self, Allowed, Broken, Endpoint, Http, Password, PortCounters, PortStatus, Security, Snapshot, Source, State,
-    Status, UserData, Vendordata, VendordataTarget,
+    self, Allowed, Broken, Endpoint, Http, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Snapshot,
+    Source, State, Status, UserData, Vendordata, VendordataTarget,
 };
 use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, TraceError, Tracing};
+use crate::audit::Audit;
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
 use crate::error_text;
@@ -42,6 +43,7 @@ pub(super) struct View {
     pub(super) vendordata: Option<StateView<VendordataState>>,
     pub(super) observers: Vec<ObserverView>,
     pub(super) guests: Arc<Guests>,
+    pub(super) audit: Arc<Audit>,
     pub(super) kernel: Kernel,
 }
 
@@ -109,6 +111,8 @@ impl Inspect for View {
             ports_repaired: self.kernel.0.get().map_or(0, |parts| parts.ports.repairs()),
             facts: self.observers.iter().map(|state| observer(&state.get())).collect(),
             http: http(&self.guests),
+            audit: audit(&self.audit),
+            anomalies: self.audit.watch().totals().map(|(anomaly, count)| (anomaly.name().to_owned(), count)).collect(),
         }
     }
 
@@ -130,6 +134,22 @@ impl Inspect for View {
             })
         });
         counted.collect()
+    }
+
+    fn anomalies(&self) -> Vec<InstanceAnomalies> {
+        let shown = self.audit.watch().all().into_iter().map(|(instance, seen)| InstanceAnomalies {
+            instance: instance.to_string(),
+            project: self.store.served(instance).and_then(|content| content.project().map(ToString::to_string)),
+            anomalies: seen
+                .into_iter()
+                .map(|seen| wire::Anomaly {
+                    kind: seen.anomaly.name().to_owned(),
+                    count: seen.count,
+                    last_at: seen.last_at,
+                })
+                .collect(),
+        });
+        shown.collect()
     }
 
     fn source(&self) -> Source {
@@ -287,6 +307,18 @@ fn http(guests: &Guests) -> Http {
         unanswered: counters.unanswered.get(),
         answers: counters.answers().collect(),
     }
+}
+
+fn audit(audit: &Audit) -> Option<wire::Audit> {
+    let log = audit.log()?;
+    let counters = log.counters();
+    Some(wire::Audit {
+        written: counters.written.get(),
+        lost_queue_full: counters.lost_queue_full.get(),
+        lost_write_failed: counters.lost_write_failed.get(),
+        left_out: counters.left_out.get(),
+        error: log.state().get().error.clone(),
+    })
 }
 
 fn state(state: &PortState) -> State {

@@ -8,14 +8,16 @@ use super::error::CliError;
 use super::lines::{self, Lines, ago, last};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
-use crate::admin::wire::{Http, Observer, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget};
+use crate::admin::wire::{
+    Audit, Http, Observer, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Verb {
     #[command(flatten)]
     form: Form,
 
-    /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot cannot be written, a target of
+    /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot or the audit log cannot be written, a target of
     /// vendor data fails, Open vSwitch or libvirt cannot be read, or a port is refused or failed
     #[arg(long)]
     check: bool,
@@ -62,6 +64,13 @@ fn describe(status: &Status, now: u64) -> String {
     }
     ports(status, &mut lines);
     connections(&status.http, &mut lines);
+    if let Some(log) = &status.audit {
+        audit(log, &mut lines);
+    }
+    if !status.anomalies.is_empty() {
+        let kinds: Vec<String> = status.anomalies.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        lines.line("anomalies", &format!("{}: see `metadatad anomalies`", kinds.join(", ")));
+    }
     lines.into_text()
 }
 
@@ -164,6 +173,20 @@ fn connections(http: &Http, lines: &mut Lines) {
     lines.line("answers", &list(&http.answers.iter().map(with).collect::<Vec<_>>()));
 }
 
+fn audit(log: &Audit, lines: &mut Lines) {
+    lines.line("audit log", &format!("{} records written", log.written));
+    lines::error(log.error.as_ref(), lines);
+    for (count, what) in [
+        (log.lost_queue_full, "records lost: more came than could be written"),
+        (log.lost_write_failed, "records lost: they could not be written"),
+        (log.left_out, "records of connections left out: beyond what one port may cause"),
+    ] {
+        if count > 0 {
+            lines.more(&format!("{count} {what}"));
+        }
+    }
+}
+
 fn list(items: &[String]) -> String {
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
@@ -218,6 +241,18 @@ mod tests {
             let text = text(present, error);
             assert!(text.contains(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn the_audit_log_and_anomalies_are_shown_once_there_are_any() {
+        let audit = Audit { written: 7, lost_write_failed: 2, error: Some("no space".to_owned()), ..Audit::default() };
+        let anomalies = [("odd_host".to_owned(), 3), ("path_scan".to_owned(), 1)].into();
+        let text = describe(&Status { audit: Some(audit), anomalies, ..Status::default() }, 100);
+        let expected = "audit log    7 records written\n  \
+                          error      no space\n             \
+                        2 records lost: they could not be written\n\
+                        anomalies    3 odd_host, 1 path_scan: see `metadatad anomalies`\n";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

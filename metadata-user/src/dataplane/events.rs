@@ -9,19 +9,46 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::IfIndex;
 
-/// Logs every event of the ring, for as long as it is polled; `name_of` knows the taps' names. Cancel-safe.
+/// A drop that was sampled.
+#[derive(Clone, Debug)]
+pub struct SampledDrop {
+    /// The tap.
+    pub ifindex: IfIndex,
+    /// Its name; empty if it is not known (any more).
+    pub tap: String,
+    /// Why.
+    pub reason: DropReason,
+    /// How many of this reason one CPU has dropped on this tap: 1, 2, 4, 8 …
+    pub count: u64,
+    /// Source MAC of the frame; empty if it is not there.
+    pub mac: String,
+    /// Source address of the packet; empty if it is not there.
+    pub source: String,
+}
+
+/// Logs every event of the ring and gives it to `seen`, for as long as it is polled; `name_of` knows the taps' names.
+/// Cancel-safe.
 ///
 /// # Errors
 /// If the ring cannot be waited for.
-pub async fn log(ring: RingBuf<MapData>, name_of: impl Fn(IfIndex) -> Option<String> + Send) -> std::io::Result<()> {
+pub async fn log(
+    ring: RingBuf<MapData>,
+    name_of: impl Fn(IfIndex) -> Option<String> + Send,
+    seen: impl Fn(SampledDrop) + Send,
+) -> std::io::Result<()> {
     // SAFETY: the ring owns its descriptor, always returns the same one and keeps it open until it is dropped.
     let mut ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
     loop {
         let mut ready = ring.readable_mut().await?;
         while let Some(item) = ready.get_inner_mut().next() {
             if let Some(event) = read(&item) {
-                let name = name_of(IfIndex(event.ifindex)).unwrap_or_default();
-                write(&event, &name);
+                let tap = name_of(IfIndex(event.ifindex)).unwrap_or_default();
+                let (mac, source) = addresses(&event);
+                write(&event, &tap, &mac, &source);
+                if let Some(reason) = DropReason::from_number(event.reason) {
+                    let ifindex = IfIndex(event.ifindex);
+                    seen(SampledDrop { ifindex, tap, reason, count: event.count, mac, source });
+                }
             }
         }
         ready.clear_ready();
@@ -34,9 +61,8 @@ fn read(item: &[u8]) -> Option<Event> {
     (item.len() == size_of::<Event>()).then(|| unsafe { item.as_ptr().cast::<Event>().read_unaligned() })
 }
 
-fn write(event: &Event, name: &str) {
+fn write(event: &Event, name: &str, mac: &str, source: &str) {
     let reason = DropReason::from_number(event.reason).map_or("unknown", DropReason::name);
-    let (mac, source) = addresses(event);
     tracing::warn!(
         ifindex = event.ifindex,
         name,

@@ -1,9 +1,12 @@
 //! Who is asking, and what they may read.
 
 use std::future::{Future, ready};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use crate::api::{Content, Date, Write, Written};
+use crate::audit::{Audit, Subject};
 use crate::clock;
 use crate::config::Config;
 use crate::identity::{Identity, Lease};
@@ -51,6 +54,17 @@ pub trait Access: Send + Sync + 'static {
 
     /// Names the connection in the log.
     fn name(&self) -> u32;
+
+    /// Returns where more than the counters is recorded; `None`: nowhere.
+    fn audit(&self) -> Option<&Audit> {
+        None
+    }
+
+    /// Says who a record is about, also after the binding has ended; the generation is that of the content that
+    /// [`Self::resolve`] returned last.
+    fn subject(&self) -> Subject {
+        Subject { tag: self.name(), ..Subject::default() }
+    }
 }
 
 /// The other end of a connection.
@@ -89,6 +103,11 @@ pub(super) struct Guest {
     pub(super) store: Arc<Store>,
     pub(super) origin: Option<Origin>,
     pub(super) caller: Caller,
+    pub(super) audit: Option<Arc<Audit>>,
+    /// The guest's own address, and the port that it sends from.
+    pub(super) source: Option<(IpAddr, u16)>,
+    /// Generation of the content that was resolved last; 0: there was none.
+    pub(super) generation: AtomicU64,
 }
 
 impl Guest {
@@ -108,9 +127,16 @@ impl Access for Guest {
         };
         match &*identity {
             Identity::Held => Resolution::NotReady,
-            Identity::Bound { instance, .. } => {
-                self.store.served(*instance).map_or(Resolution::NotReady, Resolution::Ready)
-            }
+            Identity::Bound { instance, .. } => match self.store.current(*instance) {
+                Some((content, generation)) => {
+                    self.generation.store(generation, Ordering::Relaxed);
+                    Resolution::Ready(content)
+                }
+                None => {
+                    self.generation.store(0, Ordering::Relaxed);
+                    Resolution::NotReady
+                }
+            },
         }
     }
 
@@ -168,5 +194,24 @@ impl Access for Guest {
 
     fn name(&self) -> u32 {
         self.tag
+    }
+
+    fn audit(&self) -> Option<&Audit> {
+        self.audit.as_deref()
+    }
+
+    fn subject(&self) -> Subject {
+        let (instance, port) = match &*self.lease.last_identity() {
+            Identity::Bound { instance, port } => (Some(*instance), *port),
+            Identity::Held => (None, None),
+        };
+        Subject {
+            tag: self.tag,
+            instance,
+            project: instance.and_then(|instance| self.store.served(instance)?.project().cloned()),
+            port,
+            source: self.source,
+            generation: Some(self.generation.load(Ordering::Relaxed)).filter(|generation| *generation > 0),
+        }
     }
 }

@@ -112,7 +112,7 @@ pub(super) async fn serve_placed<S, C>(
         progress.cut();
     }
     drop(watched);
-    record::ended(counters, content.name(), end);
+    record::ended(counters, &*content, end);
 }
 
 /// First pause before another look at what the guest has acknowledged; each is twice as long as the one before.

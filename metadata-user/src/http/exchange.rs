@@ -12,8 +12,10 @@ use super::access::Access;
 use super::body::{self, AnswerBody};
 use super::error::Ended;
 use super::progress::Progress;
+use super::record::Outcome;
 use super::{Counters, record, respond, target};
 use crate::api::{Answer, Request as Asked};
+use crate::audit::TokenMode;
 use crate::clock;
 use crate::drain::Drain;
 
@@ -26,19 +28,21 @@ pub(super) struct Shared<C> {
     pub(super) drain: Drain,
 }
 
-/// A request. It is recorded when this is dropped, with an answer or without.
+/// A request. It is recorded when it is answered, or when this is dropped before that.
 #[derive(Debug)]
 pub(super) struct Exchange<C: Access> {
     pub(super) shared: Arc<Shared<C>>,
     parts: Parts,
     body: Vec<u8>,
-    status: Option<u16>,
+    /// Whether it came with a session token.
+    token: TokenMode,
+    is_recorded: bool,
 }
 
 impl<C: Access> Exchange<C> {
     /// Begins with the head of a request.
     pub(super) fn new(shared: Arc<Shared<C>>, parts: Parts) -> Self {
-        Self { shared, parts, body: Vec::new(), status: None }
+        Self { shared, parts, body: Vec::new(), token: TokenMode::None, is_recorded: false }
     }
 
     /// Tells whether the body has to be read before there can be an answer.
@@ -55,7 +59,6 @@ impl<C: Access> Exchange<C> {
     /// The request is complete.
     pub(super) fn received(&self) {
         self.shared.progress.received();
-        record::received(&self.shared.counters, self.shared.content.name(), &self.parts);
     }
 
     /// Returns the request as the content takes it.
@@ -73,8 +76,14 @@ impl<C: Access> Exchange<C> {
 
     /// Ends with this answer; `None`: the content is not there.
     pub(super) fn respond(mut self, answer: Option<Answer>) -> Response<AnswerBody> {
-        self.status = Some(answer.as_ref().map_or(503, |answer| answer.status.code()));
         let head = self.parts.method == Method::HEAD;
+        // Before the response takes the headers.
+        self.record(Some(match &answer {
+            Some(answer) => {
+                Outcome { status: answer.status.code(), bytes: if head { 0 } else { answer.body.len() as u64 } }
+            }
+            None => Outcome { status: 503, bytes: if head { 0 } else { respond::NOT_READY.len() as u64 } },
+        }));
         // The response takes over the request's table, which hyper takes back for the next request.
         let headers = std::mem::take(&mut self.parts.headers);
         let response = match answer {
@@ -83,10 +92,17 @@ impl<C: Access> Exchange<C> {
         };
         response.map(|body| AnswerBody::new(body, &self.shared.progress))
     }
+
+    fn record(&mut self, outcome: Option<Outcome>) {
+        self.is_recorded = true;
+        record::answered(&self.shared.counters, &*self.shared.content, &self.parts, self.token, outcome);
+    }
 }
 
 impl<C: Access> Drop for Exchange<C> {
     fn drop(&mut self) {
-        record::answered(&self.shared.counters, self.shared.content.name(), &self.parts, self.status);
+        if !self.is_recorded {
+            self.record(None);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use metadata_ebpf::addr::{Family, IdentityAddress};
@@ -72,7 +73,7 @@ impl Guests {
         let (guest, permit) = match self.admit(peer, &progress) {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                record::refused(&self.counters, peer, refusal);
+                record::refused(self, peer, refusal);
                 return stream.cut();
             }
         };
@@ -102,6 +103,9 @@ impl Guests {
             store: Arc::clone(&self.store),
             origin: self.origin.get().cloned(),
             caller: Caller { policy: self.policy, over_ipv6: address.family == Family::Ipv6 },
+            audit: self.audit.get().cloned(),
+            source: Some(record::source(&address, peer.port())),
+            generation: AtomicU64::new(0),
         };
         // Looked at for each connection, so that a change of the document counts from the next one on.
         let policy = self.policy.with(&guest.policy());

@@ -1,21 +1,22 @@
-//! What became of connections and requests: counted and logged here, and nowhere else.
+//! What became of connections and requests: counted, logged and given to the audit log here, and nowhere else.
 //!
 //! Promises: a connection is recorded once, however it ends, and so is a request, with its status or without an answer; a
-//! record costs no allocation. A metric, an audit log and a history of boots would be fed from here too.
+//! record costs no allocation, and nobody waits for it. A metric and a history of boots would be fed from here too.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
 
+use hyper::header::USER_AGENT;
 use hyper::http::request::Parts;
-use tracing::{debug, info};
+use metadata_ebpf::addr::{Family, IdentityAddress};
+use tracing::debug;
 
+use super::access::Access;
 use super::error::Refusal;
-use super::target;
+use super::{Guests, target, unusual};
+use crate::audit::{self, Anomalies, Anomaly, Audit, Record, Subject, Text, TokenMode};
+use crate::identity::{Identity, Tag};
 use crate::metrics;
-
-/// Headers by which Neutron's agents and load balancers tell Nova who is asking, in hyper's lower case. Nova trusts
-/// them; here they mean nothing, but a guest that sends one is trying something.
-const IDENTITY_HEADERS: [&str; 5] =
-    ["x-instance-id", "x-instance-id-signature", "x-tenant-id", "x-metadata-provider", "x-metadata-provider-signature"];
 
 /// How a connection that was not refused ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,37 +39,71 @@ pub(super) fn accepted(counters: &metrics::Http) {
 }
 
 /// Records the end of a connection that did not get a place.
-pub(super) fn refused(counters: &metrics::Http, peer: SocketAddr, refusal: Refusal) {
-    match refusal {
-        Refusal::Foreign(_) | Refusal::Unknown(_) => &counters.refused_unknown,
-        Refusal::PortLimit(_) => &counters.refused_port_limit,
-        Refusal::TotalLimit => &counters.refused_total_limit,
-    }
-    .inc();
+pub(super) fn refused(guests: &Guests, peer: SocketAddr, refusal: Refusal) {
+    let counters = &guests.counters;
+    let (counter, event, anomaly) = match refusal {
+        Refusal::Foreign(_) | Refusal::Unknown(_) => (&counters.refused_unknown, "refused_unknown", None),
+        Refusal::PortLimit(_) => (&counters.refused_port_limit, "refused_port_limit", Some(Anomaly::LimitReached)),
+        // Whoever comes last to a full node has not filled it.
+        Refusal::TotalLimit => (&counters.refused_total_limit, "refused_total_limit", None),
+    };
+    counter.inc();
     debug!(%peer, %refusal, "connection refused");
+    if let Some(audit) = guests.audit() {
+        connection(audit, event, anomaly.into_iter().collect(), || subject_of(guests, peer));
+    }
 }
 
 /// Records the end of a connection.
-pub(super) fn ended(counters: &metrics::Http, tag: u32, end: End) {
-    match end {
-        End::Closed => {}
-        End::GaveWay => _ = counters.gave_way.inc(),
-        End::BindingEnded => _ = counters.binding_ended.inc(),
-        End::TimedOut => _ = counters.timed_out.inc(),
-        End::Malformed => _ = counters.malformed.inc(),
+pub(super) fn ended(counters: &metrics::Http, content: &impl Access, end: End) {
+    let event = match end {
+        End::Closed => None,
+        End::GaveWay => Some((&counters.gave_way, "gave_way")),
+        End::BindingEnded => Some((&counters.binding_ended, "binding_ended")),
+        End::TimedOut => Some((&counters.timed_out, "timed_out")),
+        End::Malformed => Some((&counters.malformed, "malformed")),
+    };
+    debug!(tag = content.name(), ?end, "connection ended");
+    let Some((counter, event)) = event else { return };
+    counter.inc();
+    if let Some(audit) = content.audit() {
+        connection(audit, event, Anomalies::default(), || content.subject());
     }
-    debug!(tag, ?end, "connection ended");
 }
 
-/// Records that a request is complete: whether it claims an identity.
-pub(super) fn received(counters: &metrics::Http, tag: u32, parts: &Parts) {
-    if let Some(header) = IDENTITY_HEADERS.iter().find(|header| parts.headers.contains_key(**header)) {
-        let times = counters.claimed_identity.inc() + 1;
-        // The 1st, 2nd, 4th, 8th …: a guest cannot fill the log with it.
-        if times.is_power_of_two() {
-            info!(tag, header, times, "a guest sent an identity header: ignored");
-        }
+/// Notes anomalies of a connection, and gives the audit log a record of it, as far as its port may cause one.
+fn connection(audit: &Audit, event: &'static str, anomalies: Anomalies, subject: impl FnOnce() -> Subject) {
+    if audit.log().is_none() && anomalies.is_empty() {
+        return;
     }
+    let (subject, at) = (subject(), SystemTime::now());
+    audit.watch().note(subject.instance, subject.tag, anomalies, 1, at);
+    if let Some(log) = audit.log()
+        && let Some(left_out) = log.admit(subject.tag)
+    {
+        log.send(Record::Connection(audit::Connection { at, subject, event, anomalies, left_out }));
+    }
+}
+
+/// Returns what is known of whoever is behind an address.
+fn subject_of(guests: &Guests, peer: SocketAddr) -> Subject {
+    let SocketAddr::V6(address) = peer else { return Subject::default() };
+    let Some(identity) = IdentityAddress::decode(&address.ip().octets()) else { return Subject::default() };
+    let bound = guests.identities.lease(Tag(identity.tag)).and_then(|lease| lease.identity());
+    let (instance, port) = match bound.as_deref() {
+        Some(Identity::Bound { instance, port }) => (Some(*instance), *port),
+        Some(Identity::Held) | None => (None, None),
+    };
+    Subject { tag: identity.tag, instance, port, source: Some(source(&identity, peer.port())), ..Subject::default() }
+}
+
+/// Returns the guest's own address and port.
+pub(super) fn source(identity: &IdentityAddress, port: u16) -> (IpAddr, u16) {
+    let address = match identity.family {
+        Family::Ipv4 => IpAddr::from(identity.guest_ipv4()),
+        Family::Ipv6 => IpAddr::from(identity.guest_ipv6()),
+    };
+    (address, port)
 }
 
 /// Records that a request waits for its content.
@@ -76,24 +111,97 @@ pub(super) fn waits(counters: &metrics::Http) {
     counters.waited.inc();
 }
 
-/// Records the end of a request: its status, or `None` if it gets no answer.
-pub(super) fn answered(counters: &metrics::Http, tag: u32, parts: &Parts, status: Option<u16>) {
+/// How a request was answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome {
+    pub(super) status: u16,
+    /// Bytes of the body that is sent.
+    pub(super) bytes: u64,
+}
+
+/// Records the end of a request: how it was answered, or `None` if it gets no answer.
+pub(super) fn answered(
+    counters: &metrics::Http,
+    content: &impl Access,
+    parts: &Parts,
+    token: TokenMode,
+    outcome: Option<Outcome>,
+) {
+    let status = outcome.map(|outcome| outcome.status);
     match status {
         Some(status) => counters.answered(status),
         None => _ = counters.unanswered.inc(),
     }
-    debug!(
-        tag,
-        method = parts.method.as_str(),
-        target = target::of(&parts.method, &parts.uri),
+    let target = target::of(&parts.method, &parts.uri);
+    debug!(tag = content.name(), method = parts.method.as_str(), target, status, "request ended");
+    let mut anomalies = unusual::of(&parts.method, &parts.uri, &parts.headers);
+    if anomalies.contains(Anomaly::IdentityHeader) {
+        counters.claimed_identity.inc();
+    }
+    let Some(audit) = content.audit() else { return };
+    if let Some(anomaly) = status.and_then(Anomaly::of_status) {
+        anomalies.add(anomaly);
+    }
+    let is_unknown = status == Some(404);
+    if audit.log().is_none() && anomalies.is_empty() && !is_unknown {
+        return;
+    }
+    let (subject, at) = (content.subject(), SystemTime::now());
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    if is_unknown && subject.instance.is_some_and(|instance| audit.watch().is_scan(instance, path, at)) {
+        anomalies.add(Anomaly::PathScan);
+    }
+    audit.watch().note(subject.instance, subject.tag, anomalies, 1, at);
+    let Some(log) = audit.log() else { return };
+    // What a limit refuses, a guest can cause in any number.
+    let admitted = if status == Some(429) { log.admit(subject.tag) } else { Some(0) };
+    let Some(left_out) = admitted else { return };
+    log.send(Record::Request(audit::Request {
+        at,
+        subject,
+        method: Text::escaped(parts.method.as_str().as_bytes()),
+        path: Text::escaped(path.as_bytes()),
+        has_query: query.is_some(),
         status,
-        "request ended"
-    );
+        bytes: outcome.map_or(0, |outcome| outcome.bytes),
+        token,
+        user_agent: parts.headers.get(USER_AGENT).map(|value| Text::escaped(value.as_bytes())),
+        anomalies,
+        left_out,
+    }));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::access::Resolution;
     use super::*;
+    use crate::api::{Cloud, Write, Written};
+    use crate::config::Config;
+    use crate::identity::Identities;
+    use crate::record::InstanceId;
+    use crate::store::Store;
+
+    struct Nobody;
+
+    impl Access for Nobody {
+        fn resolve(&self) -> Resolution {
+            Resolution::NotReady
+        }
+
+        async fn ready(&self) {}
+
+        async fn keep(&self, _: InstanceId, _: Write) -> Written {
+            Written::Unavailable
+        }
+
+        async fn ended(&self) {}
+
+        fn name(&self) -> u32 {
+            1
+        }
+    }
 
     #[test]
     fn each_refusal_and_each_end_moves_its_own_counter() {
@@ -115,9 +223,10 @@ mod tests {
             (Refusal::PortLimit(1), [0, 1, 0, 0, 0, 0, 0]),
             (Refusal::TotalLimit, [0, 0, 1, 0, 0, 0, 0]),
         ] {
-            let counters = metrics::Http::default();
-            refused(&counters, peer, refusal);
-            assert_eq!(shown(&counters), expected, "{refusal}");
+            let (identities, store) = (Arc::new(Identities::new()), Arc::new(Store::new(Cloud::default())));
+            let guests = Guests::new(&Config::default(), identities, store, metrics::Http::default());
+            refused(&guests, peer, refusal);
+            assert_eq!(shown(guests.counters()), expected, "{refusal}");
         }
         for (end, expected) in [
             (End::Closed, [0; 7]),
@@ -127,7 +236,7 @@ mod tests {
             (End::Malformed, [0, 0, 0, 0, 0, 0, 1]),
         ] {
             let counters = metrics::Http::default();
-            ended(&counters, 1, end);
+            ended(&counters, &Nobody, end);
             assert_eq!(shown(&counters), expected, "{end:?}");
         }
     }

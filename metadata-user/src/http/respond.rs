@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use crate::api::Answer;
 
 /// What every path answers until the content has arrived.
-const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.\n";
+pub(super) const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.\n";
 
 /// Builds a response in the table of the request's headers, which hyper takes back for the next request.
 pub(super) fn respond(headers: HeaderMap, answer: Answer, head: bool) -> Response<Full<Bytes>> {

@@ -1,6 +1,7 @@
 //! Tests of `http`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -62,6 +63,9 @@ impl Node {
             store: Arc::clone(&self.store),
             origin: self.origin.clone(),
             caller: self.caller,
+            audit: None,
+            source: None,
+            generation: AtomicU64::new(0),
         })
     }
 

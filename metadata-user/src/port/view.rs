@@ -94,6 +94,12 @@ impl PortsView {
         self.0.table.read().by_index.get(&ifindex).map(|view| view.name.clone())
     }
 
+    /// Returns a tap.
+    #[must_use]
+    pub fn get(&self, ifindex: IfIndex) -> Option<PortView> {
+        self.0.table.read().by_index.get(&ifindex).cloned()
+    }
+
     /// Returns how often a tap became refused since the start because the evidence about it contradicts itself.
     #[must_use]
     pub fn disagreements(&self) -> u64 {

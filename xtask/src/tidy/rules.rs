@@ -11,7 +11,10 @@ pub(super) const LEVELS: &[Level] = &[
     Level { name: "Content on disk", modules: &["snapshot"] },
     Level { name: "Requests, ports and sources", modules: &["http", "port", "source"] },
     Level { name: "Content, kernel and admin socket", modules: &["admin", "clock", "dataplane", "origin", "store"] },
-    Level { name: "Answers, observers and identity", modules: &["api", "facts", "identity", "server", "telemetry"] },
+    Level {
+        name: "Answers, observers and identity",
+        modules: &["api", "audit", "facts", "identity", "server", "telemetry"],
+    },
     Level { name: "Configuration, watched directories", modules: &["config", "watched_directory"] },
     Level {
         name: "Leaves: they use nothing above",

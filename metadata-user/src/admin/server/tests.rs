@@ -88,6 +88,15 @@ impl Inspect for Sample {
         Ok(wire::Security { threads: vec![main, ports, guests] })
     }
 
+    fn anomalies(&self) -> Vec<wire::InstanceAnomalies> {
+        let anomaly = wire::Anomaly { kind: "odd_host".to_owned(), count: 3, last_at: 1_700_000_000 };
+        vec![wire::InstanceAnomalies {
+            instance: "11111111-0000-0000-0000-000000000001".to_owned(),
+            project: Some("p".to_owned()),
+            anomalies: vec![anomaly],
+        }]
+    }
+
     fn source(&self) -> wire::Source {
         self.status().source
     }
@@ -174,6 +183,7 @@ async fn what_the_daemon_says_arrives() {
     let client = Client::new(&path);
     assert_eq!(client.status().await.expect("a status"), Sample.status());
     assert_eq!(client.ports().await.expect("ports"), Sample.ports());
+    assert_eq!(client.anomalies().await.expect("anomalies"), Sample.anomalies());
     assert_eq!(client.counters().await.expect("counters"), Sample.counters());
     let mut trace = client.trace("tap1").await.expect("a trace");
     let mut text = String::new();

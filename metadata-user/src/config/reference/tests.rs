@@ -145,8 +145,9 @@ fn named_keys(source: &str, tables: &[&str]) -> Vec<String> {
     let words = literals.split(|c: char| !is_part(c) && !"/:-".contains(c)).map(|word| word.trim_matches(['.', ':']));
     let keys = words.filter(|word| word.chars().all(is_part));
     // Files are no keys.
-    let is_file =
-        |word: &str| ["rs", "toml", "yaml", "json", "conf", "sock"].contains(&word.rsplit('.').next().unwrap_or(word));
+    let is_file = |word: &str| {
+        ["rs", "toml", "yaml", "json", "jsonl", "conf", "sock"].contains(&word.rsplit('.').next().unwrap_or(word))
+    };
     let is_key =
         |word: &str| tables.iter().any(|table| word.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')));
     keys.filter(|word| is_key(word) && !is_file(word)).map(str::to_owned).collect()
