@@ -61,6 +61,7 @@ enum Class {
 const CLASSES: &[(&str, Class)] = &[
     ("bpftool prog profile", Class::NotRun("reads the processor's counters, which many virtual machines lack")),
     ("bpftool prog show", Class::Machine),
+    ("cargo audit bin", Class::NotRun("reads a release build, which takes minutes")),
     ("cargo xtask", Class::Parsed),
     ("curl", Class::Guest),
     ("etcdctl", Class::Elsewhere("controllers/etcd/security.rs")),

@@ -19,7 +19,7 @@ pub(crate) struct Collection {
     pub(crate) name: &'static str,
     /// What it is, for people.
     pub(crate) what: &'static str,
-    /// Debian's packages, unpacked into `debian`. `dependency-of:` before a name stands for the first package that this
+    /// Debian's packages, unpacked into `debian`; none where there are none. `dependency-of:` before a name stands for the first package that this
     /// one depends on: a kernel's name changes with each update, that of the package which follows it does not.
     pub(crate) debian: &'static [&'static str],
     /// PyPI's packages, in the virtual environment `venv`; none where there are none.
@@ -41,7 +41,7 @@ impl Collection {
         if !missing.is_empty() {
             setup::install(&missing, true)?;
         }
-        if find_program("dpkg-deb").is_none() {
+        if !self.debian.is_empty() && find_program("dpkg-deb").is_none() {
             bail!("{} are Debian's: `cargo xtask setup --{}` needs apt-get and dpkg-deb", self.what, self.name);
         }
         eprintln!("fetching {} into {}", self.what, directory.display());
@@ -59,6 +59,9 @@ impl Collection {
 
     /// Downloads Debian's packages and unpacks them.
     fn unpack(&self, directory: &Path) -> Result<()> {
+        if self.debian.is_empty() {
+            return Ok(());
+        }
         let packages = directory.join("packages");
         fs::create_dir_all(&packages).with_context(|| format!("making {}", packages.display()))?;
         let download = || {

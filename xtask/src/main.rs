@@ -18,6 +18,7 @@ mod openstack;
 mod peers;
 mod schema;
 mod setup;
+mod supply;
 mod test;
 mod tidy;
 mod vm;
@@ -55,6 +56,10 @@ enum Verb {
     Schema,
     /// Check imports, file headers, sizes and the module graph; takes a second
     Tidy,
+    /// Check licences, banned and doubled crates, sources, and advisories where there is a copy of them
+    Deny(supply::DenyOptions),
+    /// Build a release: the daemon with what it is made of inside, and as a CycloneDX document beside it
+    Package,
     /// Write docs/modules.md anew: which module uses which
     Graph,
 }
@@ -81,6 +86,8 @@ fn main() -> ExitCode {
         Verb::Golden(options) => golden::run(&options),
         Verb::Schema => schema::run(),
         Verb::Tidy => tidy::run(),
+        Verb::Deny(options) => supply::deny(&options),
+        Verb::Package => supply::package(),
         Verb::Graph => tidy::write_graph(),
     };
     match done {

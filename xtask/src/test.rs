@@ -41,6 +41,8 @@ enum Group {
     Fmt,
     /// Imports, file headers, sizes and the module graph
     Tidy,
+    /// Licences, banned and doubled crates, sources, advisories: `cargo xtask deny`
+    Deny,
     /// `cargo clippy`, warnings are errors
     Clippy,
     /// Tests beside the code
@@ -114,7 +116,7 @@ fn build(groups: &[Group]) -> Result<Programs> {
     } else {
         Selection::Targets(groups.iter().flat_map(|group| group.targets()).copied().collect())
     };
-    if groups.iter().any(|group| !matches!(group, Group::Fmt | Group::Tidy)) {
+    if groups.iter().any(|group| !matches!(group, Group::Fmt | Group::Tidy | Group::Deny)) {
         crate::build::object()?;
     }
     match &selection {
@@ -125,6 +127,9 @@ fn build(groups: &[Group]) -> Result<Programs> {
 
 /// Fetches the programs of others that these groups run.
 fn download(groups: &[Group]) -> Result<()> {
+    if groups.contains(&Group::Deny) {
+        crate::supply::TOOLS.setup()?;
+    }
     if groups.contains(&Group::Clients) {
         crate::clients::CLIENTS.setup()?;
     }
@@ -142,7 +147,7 @@ impl Group {
     /// Returns the test targets of the lab's package that belong to it.
     fn targets(self) -> &'static [&'static str] {
         match self {
-            Self::Fmt | Self::Tidy | Self::Clippy | Self::Unit => &[],
+            Self::Fmt | Self::Tidy | Self::Deny | Self::Clippy | Self::Unit => &[],
             Self::Api => &["api"],
             Self::Datapath => &["datapath"],
             Self::Netns => &["netns", "scale"],
@@ -158,6 +163,7 @@ fn one(group: Group, options: &Options, programs: &Programs, report: &mut Report
     match group {
         Group::Fmt => show_and_run(cargo().args(["fmt", "--all", "--check"])),
         Group::Tidy => crate::tidy::run(),
+        Group::Deny => crate::supply::deny(&crate::supply::DenyOptions::default()),
         Group::Clippy => show_and_run(cargo().args([
             "clippy",
             "--workspace",
