@@ -6,7 +6,7 @@
 
 /// Version of this interface, kept in the map `META`. A daemon that finds pins of another version does not adopt
 /// them: it replaces them and says so.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Most (MAC, prefix) pairs that one port may have. User space joins adjacent prefixes first, and merges the closest
 /// ones of what still does not fit. 64 is six times Neutron's default of ten address pairs, and keeps [`Port`] at 2.6 KB.
@@ -73,7 +73,7 @@ pub struct Port {
 pub const PORT_HELD: u16 = 1;
 /// The port's own MAC may use any source address (`port_security: false`).
 pub const PORT_ANY_ADDRESS: u16 = 2;
-/// More than one MAC may send here, so the MAC is learned per guest address, in `NEIGHBOURS`.
+/// More than one MAC may send here, so the MAC is learned per guest address, in [`Neighbours`].
 pub const PORT_LEARN: u16 = 4;
 /// The binding has ended, but its connections may still be closed: of replies only resets pass, which carry no data.
 pub const PORT_ENDED: u16 = 8;
@@ -93,15 +93,30 @@ pub struct ReturnPath {
     pub flags: u16,
 }
 
-/// Value of the map `NEIGHBOURS` (key: the identity address, 16 bytes): the MAC that a guest address was last
-/// seen with.
+/// Places of [`Neighbours`]; a power of two.
+pub const NEIGHBOUR_SETS: usize = 32;
+/// Addresses that one place holds.
+pub const NEIGHBOUR_WAYS: usize = 4;
+
+/// Value of the map `NEIGHBOURS` (key: tag): the MACs that this binding's guest addresses were last seen with. Only a
+/// binding that learns has one ([`PORT_HELD`], [`PORT_LEARN`]). [`crate::neighbours`] reads and writes it.
+///
+/// 128 addresses are twice [`MAX_SOURCES`]; 2 KB for each binding that learns, 20 MB if 10,000 do.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbours {
+    /// By the hash of the address; within a place, the one that was added last comes first.
+    pub sets: [[Neighbour; NEIGHBOUR_WAYS]; NEIGHBOUR_SETS],
+}
+
+/// The MAC of one guest address; all 0 if there is none. Bytes in their order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// MAC, as on the wire.
-    pub mac: [u8; 6],
-    /// 0.
-    pub reserved: u16,
+    /// The last 8 bytes of the identity address: the guest's own address.
+    pub guest: u64,
+    /// Bytes 2 and 3 of the identity address, which are family and VLAN, then the MAC.
+    pub link: u64,
 }
 
 /// The one element of the map `META`.
@@ -386,7 +401,8 @@ const _: () = {
     assert!(size_of::<Source>() == 40 && align_of::<Source>() == 8);
     assert!(size_of::<Port>() == 40 + 40 * MAX_SOURCES);
     assert!(size_of::<ReturnPath>() == 16);
-    assert!(size_of::<Neighbour>() == 8);
+    assert!(size_of::<Neighbour>() == 16);
+    assert!(size_of::<Neighbours>() == 16 * NEIGHBOUR_SETS * NEIGHBOUR_WAYS && NEIGHBOUR_SETS.is_power_of_two());
     assert!(size_of::<Meta>() == 8);
     assert!(size_of::<PassList>() == 4 * MAX_PASS);
     assert!(size_of::<Counters>() == 8 * Counters::LEN);
@@ -396,14 +412,14 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Counters, Event, Meta, Neighbour, PassList, Port, ReturnPath};
+    use super::{Counters, Event, Meta, Neighbours, PassList, Port, ReturnPath};
 
     // SAFETY: `repr(C)`, `Copy`, no padding (sizes are asserted above), every bit pattern is a value.
     unsafe impl aya::Pod for Port {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ReturnPath {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Neighbour {}
+    unsafe impl aya::Pod for Neighbours {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Meta {}
     // SAFETY: as above.

@@ -12,6 +12,7 @@ pub mod abi;
 pub mod addr;
 pub mod checksum;
 pub mod mss;
+pub mod neighbours;
 pub mod packet;
 pub mod translate;
 pub mod verdict;

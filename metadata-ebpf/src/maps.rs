@@ -1,15 +1,15 @@
 //! Every map, and the constants that the loader sets.
 //!
-//! The daemon writes `PORTS`, `TAGS`, `PASS` and `META`, and makes and removes the elements of `COUNTERS`; the programs count,
-//! learn and report. All are pinned by name under the daemon's pin directory, so they outlive it.
+//! The daemon writes `PORTS`, `TAGS`, `PASS` and `META`, and makes and removes the elements of `COUNTERS` and `NEIGHBOURS`; the
+//! programs count, learn and report. All are pinned by name under the daemon's pin directory, so they outlive it.
 
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuHashMap, RingBuf},
+    btf_maps::{Array, HashMap, PerCpuHashMap, RingBuf},
     macros::btf_map,
 };
-use metadata_ebpf::abi::{Counters, Event, Meta, Neighbour, PassList, Port, ReturnPath};
+use metadata_ebpf::abi::{Counters, Event, Meta, Neighbours, PassList, Port, ReturnPath};
 
 /// Most taps on one node. Memory is taken per tap that is there, not for all.
 const MAX_PORTS: usize = 16384;
@@ -22,10 +22,10 @@ pub(crate) static PORTS: HashMap<u32, Port, MAX_PORTS, { BPF_F_NO_PREALLOC as us
 #[btf_map]
 pub(crate) static TAGS: HashMap<u32, ReturnPath, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
-/// Identity address → the guest's MAC, for ports where more than one is possible. Full: the least recently used entry
-/// goes, which costs its guest one retransmission. Minimum kernel version: 4.10.
+/// Tag → the MACs of the guest's addresses, for ports where more than one is possible: a table for each binding, so that no
+/// guest's packets change another's. The daemon makes and removes the tables. Minimum kernel version: 4.6.
 #[btf_map]
-pub(crate) static NEIGHBOURS: LruHashMap<[u8; 16], Neighbour, 16384> = LruHashMap::new();
+pub(crate) static NEIGHBOURS: HashMap<u32, Neighbours, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Interface index → packets by what became of them. Minimum kernel version: 4.6.
 #[btf_map]

@@ -24,14 +24,18 @@ mod query;
 pub mod responder;
 mod trace;
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
+};
 
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, RingBuf},
     programs::SchedClassifier,
 };
-use metadata_ebpf::abi::{Counters, MAX_SOURCES, Meta, PORT_ENDED, Port, ReturnPath};
+use metadata_ebpf::abi::{Counters, MAX_SOURCES, Meta, Neighbours, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath};
 
 use self::entry::port_value;
 pub use self::{
@@ -153,6 +157,7 @@ pub struct Dataplane {
     pair: IfIndex,
     ports: HashMap<MapData, u32, Port>,
     tags: HashMap<MapData, u32, ReturnPath>,
+    neighbours: HashMap<MapData, u32, Neighbours>,
     counters: PerCpuHashMap<MapData, u32, Counters>,
     meta: Array<MapData, Meta>,
     attached: BTreeMap<IfIndex, AttachKind>,
@@ -203,9 +208,22 @@ impl Dataplane {
     pub fn set_port(&mut self, ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<(), DataplaneError> {
         let port = port_value(ifindex, tag, entry)?;
         let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
+        let learns = port.flags & (PORT_HELD | PORT_LEARN) != 0;
         self.make_counters(ifindex)?;
+        if learns {
+            self.make_neighbours(tag)?;
+        }
         insert(&mut self.tags, "TAGS", tag.0, path)?;
-        insert(&mut self.ports, "PORTS", ifindex.0, port)
+        insert(&mut self.ports, "PORTS", ifindex.0, port)?;
+        if learns { Ok(()) } else { remove(self.neighbours.remove(&tag.0), "NEIGHBOURS") }
+    }
+
+    /// Gives a tag a table of its guest's MACs, unless it has one: what was learned while it was held stays known.
+    fn make_neighbours(&mut self, tag: Tag) -> Result<(), DataplaneError> {
+        match self.neighbours.insert(tag.0, Neighbours::EMPTY, BPF_NOEXIST) {
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other.map_err(map_error("write", "NEIGHBOURS")),
+        }
     }
 
     /// Gives an interface its counters, unless it has them.
@@ -237,7 +255,8 @@ impl Dataplane {
     /// # Errors
     /// If the map refuses for another reason than that there is no such tag.
     pub fn end_tag(&mut self, tag: Tag) -> Result<(), DataplaneError> {
-        remove(self.tags.remove(&tag.0), "TAGS")
+        let ended = remove(self.tags.remove(&tag.0), "TAGS");
+        ended.and(remove(self.neighbours.remove(&tag.0), "NEIGHBOURS"))
     }
 
     /// Forgets a port: its traffic passes untouched if the program is still attached. Its tag and counters stay.
@@ -278,8 +297,9 @@ impl Dataplane {
     /// # Errors
     /// If a map refuses.
     pub fn end_orphaned_tags(&mut self) -> Result<usize, DataplaneError> {
-        let live: std::collections::BTreeSet<u32> = self.ports.iter().flatten().map(|(_, port)| port.tag).collect();
-        let orphans: Vec<u32> = self.tags.keys().flatten().filter(|tag| !live.contains(tag)).collect();
+        let live: BTreeSet<u32> = self.ports.iter().flatten().map(|(_, port)| port.tag).collect();
+        let tags = self.tags.keys().chain(self.neighbours.keys());
+        let orphans: BTreeSet<u32> = tags.flatten().filter(|tag| !live.contains(tag)).collect();
         for tag in &orphans {
             self.end_tag(Tag(*tag))?;
         }
@@ -361,6 +381,9 @@ impl CountersReader {
         Some(sum)
     }
 }
+
+/// A flag of the kernel's: an element that is there stays as it is.
+const BPF_NOEXIST: u64 = 1;
 
 fn possible_cpus() -> Result<usize, DataplaneError> {
     aya::util::nr_cpus().map_err(|(path, source)| DataplaneError::Pin { doing: "read", path: path.into(), source })

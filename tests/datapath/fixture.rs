@@ -5,7 +5,10 @@ use aya::{
     maps::{Array, HashMap, PerCpuHashMap, PerCpuValues},
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
-use metadata_ebpf::abi::{Counters, MAX_SOURCES, PassList, Port, ReturnPath, Source};
+use metadata_ebpf::{
+    abi::{Counters, MAX_SOURCES, Neighbours, PORT_HELD, PORT_LEARN, PassList, Port, ReturnPath, Source},
+    neighbours,
+};
 use nix::sched::{CloneFlags, unshare};
 
 /// The loopback interface of a new namespace: where the kernel pretends that the frame came in.
@@ -74,6 +77,9 @@ impl Kernel {
         let path = ReturnPath { tag: port.tag, ifindex: IFINDEX, mac: port.mac, flags: port.flags };
         let mut tags: HashMap<_, u32, ReturnPath> = kernel.map("TAGS");
         tags.insert(port.tag, path, 0).expect("TAGS takes the path");
+        if port.flags & (PORT_HELD | PORT_LEARN) != 0 {
+            kernel.make_neighbours(port.tag);
+        }
         kernel
     }
 
@@ -132,10 +138,16 @@ impl Kernel {
         self.ebpf.take_map("EVENTS").expect("EVENTS is there")
     }
 
-    /// Returns the MAC that was learned for an identity address.
+    /// Gives a tag a table of its guest's MACs.
+    pub(crate) fn make_neighbours(&mut self, tag: u32) {
+        let mut neighbours: HashMap<_, u32, Neighbours> = self.map("NEIGHBOURS");
+        neighbours.insert(tag, Neighbours::EMPTY, 0).expect("NEIGHBOURS takes the table");
+    }
+
+    /// Returns the MAC that was learned for an identity address of [`TAG`].
     pub(crate) fn learned_mac(&mut self, identity: [u8; 16]) -> Option<[u8; 6]> {
-        let map: HashMap<_, [u8; 16], metadata_ebpf::abi::Neighbour> = self.map("NEIGHBOURS");
-        map.get(&identity, 0).ok().map(|neighbour| neighbour.mac)
+        let map: HashMap<_, u32, Neighbours> = self.map("NEIGHBOURS");
+        neighbours::find(&map.get(&TAG, 0).expect("the tag has a table"), &identity)
     }
 
     /// Returns how many instructions the verifier went through, for each program. Minimum kernel version: 5.16.

@@ -308,6 +308,23 @@ fn a_held_port_learns_the_mac_of_any_source() {
 }
 
 #[test]
+fn what_a_port_learns_is_its_own() {
+    let held = Port { flags: PORT_HELD, source_count: 0, mac: [0; 6], ..port() };
+    let mut kernel = Kernel::with(&held);
+    let outcome = kernel.run("from_guest", &tcp6(OTHER_MAC, GUEST_V6, METADATA_IPV6));
+    let source: [u8; 16] = outcome.frame[22..38].try_into().expect("sixteen bytes");
+    kernel.make_neighbours(TAG + 1);
+    let mut ports: aya::maps::HashMap<_, u32, Port> = kernel.map("PORTS");
+    ports.insert(IFINDEX, Port { tag: TAG + 1, ..held }, 0).expect("PORTS takes the port");
+    for last in 0..=255 {
+        for address in [[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, last], GUEST_V6] {
+            kernel.run("from_guest", &tcp6(MAC, address, METADATA_IPV6));
+        }
+    }
+    assert_eq!(kernel.learned_mac(source), Some(OTHER_MAC), "the other tag's");
+}
+
+#[test]
 fn an_entry_of_another_interface_is_not_believed() {
     let frame = tcp4(MAC, GUEST, METADATA_IPV4);
     let outcome = Kernel::with(&Port { ifindex: 99, ..port() }).run("from_guest", &frame);

@@ -2,8 +2,9 @@
 
 use etherparse::{Ipv4Header, Ipv6Header, PacketBuilder};
 use metadata_ebpf::{
-    abi::{Neighbour, PORT_ENDED, PORT_LEARN, Port},
+    abi::{Neighbour, Neighbours, PORT_ENDED, PORT_LEARN, Port},
     addr::{Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, RESPONDER_IPV6, Vlan},
+    neighbours,
 };
 
 use crate::fixture::{DROP, GUEST, GUEST_V6, Kernel, MAC, OTHER_MAC, Outcome, REDIRECT, TAG, port};
@@ -111,10 +112,10 @@ fn a_port_of_several_macs_is_answered_at_the_learned_one() {
     let frame = reply(RESPONDER_IPV6, address);
     let outcome = kernel.run("to_guest", &frame);
     assert_eq!(outcome, Outcome { verdict: DROP, frame: frame.clone(), moved: vec![("mac_unknown", 1)] });
-    kernel
-        .map::<[u8; 16], Neighbour>("NEIGHBOURS")
-        .insert(address, Neighbour { mac: OTHER_MAC, reserved: 0 }, 0)
-        .expect("NEIGHBOURS takes the entry");
+    let mut table = Neighbours::EMPTY;
+    let Neighbour { guest, link } = Neighbour::new(&address, OTHER_MAC);
+    neighbours::learn(&mut table, guest, link);
+    kernel.map::<u32, Neighbours>("NEIGHBOURS").insert(TAG, table, 0).expect("NEIGHBOURS takes the table");
     let outcome = kernel.run("to_guest", &frame);
     assert_eq!((outcome.verdict, &outcome.frame[..6]), (REDIRECT, &OTHER_MAC[..]));
 }

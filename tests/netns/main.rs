@@ -13,6 +13,7 @@ mod connections;
 mod documented;
 mod documents;
 mod identity;
+mod isolation;
 mod kernel_memory;
 mod lifecycle;
 mod passed;

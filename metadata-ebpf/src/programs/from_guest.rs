@@ -7,13 +7,13 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use metadata_ebpf::{
-    abi::{DropReason, Neighbour as LearnedMac, PORT_HELD, PORT_LEARN, PassList, Port, Verdict},
+    abi::{DropReason, Neighbour, PORT_HELD, PORT_LEARN, PassList, Port, Verdict},
     addr::{IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_SOLICITED_NODE, RESPONDER_IPV6},
-    mss,
+    mss, neighbours,
     packet::{
         ADVERTISEMENT_LEN, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthArp, EthIpv4,
         EthIpv6, FragmentationNeeded, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST,
-        ICMPV6_SOLICITATION, Neighbour, PACKET_TOO_BIG_LEN, PROTOCOL_ICMPV6, PacketTooBig, TCP_CHECKSUM, Tcp,
+        ICMPV6_SOLICITATION, Neighbour as NeighbourMessage, PACKET_TOO_BIG_LEN, PROTOCOL_ICMPV6, PacketTooBig, TCP_CHECKSUM, Tcp,
         Transport,
     },
     translate::{self, PathMtu},
@@ -76,7 +76,7 @@ fn asks_ipv6(ctx: &TcContext) -> bool {
     dst == METADATA_SOLICITED_NODE
         && next_header == PROTOCOL_ICMPV6
         && ctx
-            .load::<Neighbour>(ETH_IPV6_LEN)
+            .load::<NeighbourMessage>(ETH_IPV6_LEN)
             .is_ok_and(|message| message.kind == ICMPV6_SOLICITATION && message.target == METADATA_IPV6)
 }
 
@@ -168,7 +168,7 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
 fn ipv6(arrival: &Arrival<'_>) -> Outcome {
     let ctx = arrival.ctx;
     let frame = view::<EthIpv6>(ctx, 0).ok_or(DropReason::Truncated)?;
-    if let Some(message) = view::<Neighbour>(ctx, ETH_IPV6_LEN)
+    if let Some(message) = view::<NeighbourMessage>(ctx, ETH_IPV6_LEN)
         && verdict::is_solicitation(frame, message)
     {
         let reply = verdict::solicitation(frame, message)?;
@@ -228,12 +228,14 @@ impl Arrival<'_> {
         if self.port.flags & (PORT_HELD | PORT_LEARN) == 0 {
             return;
         }
-        let learned = LearnedMac { mac, reserved: 0 };
-        // SAFETY: read at once, before anything could change the element; a stale MAC is only written anew.
-        if unsafe { NEIGHBOURS.get(identity) }.is_none_or(|known| *known != learned) {
-            // Full map or contention: the reply is dropped and counted, and the guest sends again.
-            let _ = NEIGHBOURS.insert(identity, learned, 0);
-        }
+        // Without a table the reply is dropped and counted.
+        let Some(table) = NEIGHBOURS.get_ptr_mut(self.tag) else {
+            return;
+        };
+        let Neighbour { guest, link } = Neighbour::new(&identity, mac);
+        // SAFETY: points to a map element, which stays writable while the program runs. What other processors do with it at
+        // the same time, `neighbours` allows for.
+        neighbours::learn(unsafe { &mut *table }, guest, link);
     }
 
     /// Bounds the segments that the responder will send on this connection to what the tap can carry. The guest's own

@@ -9,8 +9,9 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use metadata_ebpf::{
-    abi::{DropReason, ReturnPath, Verdict},
+    abi::{DropReason, Neighbour, ReturnPath, Verdict},
     addr::{METADATA_IPV4, METADATA_IPV6, RESPONDER_IPV6},
+    neighbours,
     packet::{ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_IPV4, EthIpv6, TCP_CHECKSUM, Tcp},
     translate::{self, Outbound},
     verdict::reply::{self, NextHop, Path},
@@ -49,11 +50,7 @@ fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
         *ifindex = path.ifindex;
     }
     let tcp = *view::<Tcp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
-    let mac = match reply::next_hop(&identity, &path, &tcp)? {
-        NextHop::Mac(mac) => mac,
-        // SAFETY: copied at once.
-        NextHop::Learned => reply::learned(unsafe { NEIGHBOURS.get(frame.dst) })?,
-    };
+    let next_hop = reply::next_hop(&identity, &path, &tcp)?;
     let packet_len = reply::packet_len(ctx.len(), gso_size(ctx), &tcp, identity.family);
     if !reply::surely_fits(packet_len)
         && let Some(path_mtu) = reply::too_big(&frame, &tcp, packet_len, mtu_of(ctx, path.ifindex), identity.family)
@@ -69,6 +66,12 @@ fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
         return Ok(value);
     }
 
+    // One word until it is needed: the stack is nearly full.
+    let link = match next_hop {
+        NextHop::Mac(mac) => Neighbour::new(&frame.dst, mac).link,
+        NextHop::Learned => learned(ctx, identity.tag),
+    };
+    let mac = neighbours::mac_of(link).ok_or(DropReason::MacUnknown)?;
     let checksum = ETH_IPV6_LEN + TCP_CHECKSUM;
     let old = [RESPONDER_IPV6, frame.dst];
     match translate::outbound(&frame, &identity, mac).ok_or(DropReason::Truncated)? {
@@ -87,6 +90,19 @@ fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
     }
     counted(path.ifindex, Verdict::ToGuest);
     Ok(send_out(path.ifindex))
+}
+
+/// Returns the word with the MAC that the frame's destination, of this binding, was last seen with; 0 if there is none. A
+/// function of its own that copies the address from the frame, for the sake of the caller's stack.
+#[inline(never)]
+fn learned(ctx: &TcContext, tag: u32) -> u64 {
+    let (Ok(identity), Some(table)) = (ctx.load::<[u8; 16]>(ETH_IPV6_LEN - 16), NEIGHBOURS.get_ptr(tag)) else {
+        return 0;
+    };
+    let Neighbour { guest, link } = Neighbour::new(&identity, [0; 6]);
+    // SAFETY: points to a map element, which stays readable while the program runs. Other processors may write to it, or it
+    // may be another binding's by now: then the MAC may be one that no interface has behind the tap, which is the right one.
+    neighbours::link_of(unsafe { &*table }, guest, link)
 }
 
 /// Copies what the map says of a tag.

@@ -7,7 +7,7 @@
 //! [`next_hop`], then the MAC where it is learned, then the MTU.
 
 use crate::{
-    abi::{DropReason, Neighbour, PORT_ENDED, PORT_HELD, PORT_LEARN},
+    abi::{DropReason, PORT_ENDED, PORT_HELD, PORT_LEARN},
     addr::{Family, IDENTITY_PREFIX, IdentityAddress, RESPONDER_IPV6},
     packet::{ETHERTYPE_IPV6, EthIpv6, PROTOCOL_TCP, TCP_RESET, Tcp},
     translate::{HEADER_DIFFERENCE, PathMtu, responder_mtu},
@@ -71,15 +71,6 @@ pub fn next_hop(identity: &IdentityAddress, path: &Path, tcp: &Tcp) -> Result<Ne
         return Err(DropReason::TagEnded);
     }
     Ok(if path.flags & (PORT_HELD | PORT_LEARN) == 0 { NextHop::Mac(path.mac) } else { NextHop::Learned })
-}
-
-/// Returns the MAC of a guest address that was learned, if it was.
-///
-/// # Errors
-/// [`DropReason::MacUnknown`].
-#[inline(always)]
-pub fn learned(neighbour: Option<&Neighbour>) -> Result<[u8; 6], DropReason> {
-    neighbour.map(|neighbour| neighbour.mac).ok_or(DropReason::MacUnknown)
 }
 
 /// Returns the length of the IP packet that reaches the guest: of the frame, or of each of the segments that a frame with

@@ -44,6 +44,7 @@ impl Dataplane {
         let mut dataplane = Self {
             ports: hash(&mut ebpf, "PORTS")?,
             tags: hash(&mut ebpf, "TAGS")?,
+            neighbours: hash(&mut ebpf, "NEIGHBOURS")?,
             counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(map_error("open", "COUNTERS"))?,
             meta: take(&mut ebpf, "META")?.try_into().map_err(map_error("open", "META"))?,
             ebpf,

@@ -72,8 +72,6 @@ fn a_binding_gets_its_replies_until_it_ends() {
     ] {
         assert_eq!(next_hop(&identity(Family::Ipv4), &path, &tcp(flags)), expected, "{name}");
     }
-    assert_eq!(learned(Some(&Neighbour { mac: MAC, reserved: 0 })), Ok(MAC));
-    assert_eq!(learned(None), Err(DropReason::MacUnknown));
 }
 
 #[test]
