@@ -119,6 +119,30 @@ pub struct Neighbour {
     pub link: u64,
 }
 
+/// A token bucket: see [`crate::limit`]. Times in nanoseconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Time in which one token falls in; 0: no limit.
+    pub interval: u64,
+    /// How much earlier than due a packet may come: the burst less one, times the interval.
+    pub tolerance: u64,
+    /// When the next packet is due, by the kernel's monotonic clock. The programs write it; what user space writes, 0, is a
+    /// full bucket.
+    pub due: u64,
+}
+
+/// Value of the map `LIMITS` (key: interface index): how fast a port may send to the metadata addresses, over IPv4 and IPv6
+/// together. No element: no limits. A changed limit begins with full buckets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// First segments of TCP connections.
+    pub connections: Bucket,
+    /// Packets of every kind, but for those that pass ([`PassList`]).
+    pub packets: Bucket,
+}
+
 /// The one element of the map `META`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -211,11 +235,15 @@ pub enum DropReason {
     StrayFromResponder = 12,
     /// The host sent something into the responder's namespace. Counted under the pair's interface.
     StrayFromHost = 13,
+    /// The first segment of a connection, beyond [`Limits::connections`].
+    LimitConnections = 14,
+    /// Beyond [`Limits::packets`], whatever it was.
+    LimitPackets = 15,
 }
 
 impl DropReason {
     /// All reasons, by number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::SpoofedMac,
         Self::SpoofedIp,
         Self::Ipv4Options,
@@ -229,6 +257,8 @@ impl DropReason {
         Self::KernelError,
         Self::StrayFromResponder,
         Self::StrayFromHost,
+        Self::LimitConnections,
+        Self::LimitPackets,
     ];
 
     /// Returns the name that logs, counters and metrics use.
@@ -292,8 +322,12 @@ pub struct Counters {
     pub drop_stray_from_responder: u64,
     /// [`DropReason::StrayFromHost`].
     pub drop_stray_from_host: u64,
+    /// [`DropReason::LimitConnections`].
+    pub drop_limit_connections: u64,
+    /// [`DropReason::LimitPackets`].
+    pub drop_limit_packets: u64,
     /// Places for further reasons; 0.
-    pub reserved_reasons: [u64; 11],
+    pub reserved_reasons: [u64; 9],
 }
 
 impl Counters {
@@ -325,8 +359,8 @@ impl Counters {
         "kernel_error",
         "stray_from_responder",
         "stray_from_host",
-        "",
-        "",
+        "limit_connections",
+        "limit_packets",
         "",
         "",
         "",
@@ -403,6 +437,7 @@ const _: () = {
     assert!(size_of::<ReturnPath>() == 16);
     assert!(size_of::<Neighbour>() == 16);
     assert!(size_of::<Neighbours>() == 16 * NEIGHBOUR_SETS * NEIGHBOUR_WAYS && NEIGHBOUR_SETS.is_power_of_two());
+    assert!(size_of::<Limits>() == 48);
     assert!(size_of::<Meta>() == 8);
     assert!(size_of::<PassList>() == 4 * MAX_PASS);
     assert!(size_of::<Counters>() == 8 * Counters::LEN);
@@ -412,7 +447,7 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Counters, Event, Meta, Neighbours, PassList, Port, ReturnPath};
+    use super::{Counters, Event, Limits, Meta, Neighbours, PassList, Port, ReturnPath};
 
     // SAFETY: `repr(C)`, `Copy`, no padding (sizes are asserted above), every bit pattern is a value.
     unsafe impl aya::Pod for Port {}
@@ -420,6 +455,8 @@ mod pod {
     unsafe impl aya::Pod for ReturnPath {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Neighbours {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Limits {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Meta {}
     // SAFETY: as above.

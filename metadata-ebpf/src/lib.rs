@@ -4,6 +4,8 @@
 //! any type in [`abi`] changes [`abi::ABI_VERSION`], which a test notices. The eBPF programs themselves are in `main.rs` and `programs/`,
 //! compiled for `target_arch = "bpf"` only.
 #![no_std]
+// One instruction, in `limit`.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(test)]
 extern crate std;
@@ -11,6 +13,7 @@ extern crate std;
 pub mod abi;
 pub mod addr;
 pub mod checksum;
+pub mod limit;
 pub mod mss;
 pub mod neighbours;
 pub mod packet;

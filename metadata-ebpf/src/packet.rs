@@ -36,6 +36,8 @@ pub const ETH_IPV6_LEN: usize = size_of::<EthIpv6>();
 pub const TCP_CHECKSUM: usize = 16;
 /// The flag of a connection's first segment.
 pub const TCP_SYN: u8 = 0x02;
+/// The flag of a segment that acknowledges.
+pub const TCP_ACK: u8 = 0x10;
 /// The reset flag.
 pub const TCP_RESET: u8 = 0x04;
 /// Length of a TCP header without options.

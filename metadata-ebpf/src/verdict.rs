@@ -11,7 +11,7 @@
 //!   tenant's network;
 //! - a report about a path's MTU concerns connections of this port only, whatever it quotes.
 //!
-//! Left out: traffic to other addresses, and to ports that pass. It is not inspected, so nothing here polices it; that is
+//! Left out: how much a port may send ([`crate::limit`]); traffic to other addresses, and to ports that pass. It is not inspected, so nothing here polices it; that is
 //! Neutron's task. Checksums of ICMP messages are not verified.
 
 pub mod reply;
@@ -24,7 +24,7 @@ use crate::{
         FRAGMENTATION_NEEDED_LEN, FragmentationNeeded, ICMP_ECHO_REQUEST, ICMP_FRAGMENTATION_NEEDED, ICMP_UNREACHABLE,
         ICMPV6_ADVERTISEMENT, ICMPV6_ECHO_REQUEST, ICMPV6_PACKET_TOO_BIG, ICMPV6_SOLICITATION, NEXT_HEADER_FRAGMENT,
         Neighbour, PACKET_TOO_BIG_MESSAGE_LEN, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP,
-        PacketTooBig, TCP_MIN_LEN, TCP_SYN, Tcp, Transport, UDP_LEN,
+        PacketTooBig, TCP_ACK, TCP_MIN_LEN, TCP_SYN, Tcp, Transport, UDP_LEN,
     },
     translate::PathMtu,
 };
@@ -240,6 +240,13 @@ pub fn options_of_first(tcp: &Tcp) -> Option<usize> {
         return None;
     }
     Some(header_len - size_of::<Tcp>())
+}
+
+/// Tells whether a segment asks for a new connection.
+#[inline(always)]
+#[must_use]
+pub const fn begins_connection(tcp: &Tcp) -> bool {
+    tcp.flags & (TCP_SYN | TCP_ACK) == TCP_SYN
 }
 
 /// Tells whether an ARP packet resolves an IPv4 address on Ethernet.

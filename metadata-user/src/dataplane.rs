@@ -35,7 +35,7 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, RingBuf},
     programs::SchedClassifier,
 };
-use metadata_ebpf::abi::{Counters, MAX_SOURCES, Meta, Neighbours, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath};
+use metadata_ebpf::abi::{Bucket, Counters, Limits, MAX_SOURCES, Meta, Neighbours, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath};
 
 use self::entry::port_value;
 pub use self::{
@@ -47,7 +47,11 @@ pub use self::{
     trace::Trace,
 };
 pub use crate::config::AttachMode;
-use crate::{identity::Tag, record::InstanceId};
+use crate::{
+    identity::Tag,
+    policy::{PortLimits, Rate},
+    record::InstanceId,
+};
 
 /// An interface index of the node's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,6 +162,7 @@ pub struct Dataplane {
     ports: HashMap<MapData, u32, Port>,
     tags: HashMap<MapData, u32, ReturnPath>,
     neighbours: HashMap<MapData, u32, Neighbours>,
+    limits: HashMap<MapData, u32, Limits>,
     counters: PerCpuHashMap<MapData, u32, Counters>,
     meta: Array<MapData, Meta>,
     attached: BTreeMap<IfIndex, AttachKind>,
@@ -176,7 +181,8 @@ impl std::fmt::Debug for Dataplane {
 
 impl Dataplane {
     /// Names of the pinned maps.
-    pub const MAPS: [&'static str; 7] = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META", "PASS"];
+    pub const MAPS: [&'static str; 8] =
+        ["PORTS", "TAGS", "NEIGHBOURS", "LIMITS", "COUNTERS", "EVENTS", "META", "PASS"];
 
     /// Returns a tag that no binding has had since the pins were made.
     ///
@@ -226,6 +232,21 @@ impl Dataplane {
         }
     }
 
+    /// Bounds how fast an interface may send to the metadata addresses. Its buckets are full then.
+    ///
+    /// # Errors
+    /// If the map refuses; then the former limits stay.
+    pub fn set_limits(&mut self, ifindex: IfIndex, limits: &PortLimits) -> Result<(), DataplaneError> {
+        let PortLimits { new_connections, packets } = *limits;
+        let bucket = |rate: Rate| Bucket::of(rate.per_second, rate.burst.get());
+        let value = Limits { connections: bucket(new_connections), packets: bucket(packets) };
+        if value.connections.is_limited() || value.packets.is_limited() {
+            insert(&mut self.limits, "LIMITS", ifindex.0, value)
+        } else {
+            remove(self.limits.remove(&ifindex.0), "LIMITS")
+        }
+    }
+
     /// Gives an interface its counters, unless it has them.
     fn make_counters(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
         if self.counters.get(&ifindex.0, 0).is_ok() {
@@ -259,12 +280,14 @@ impl Dataplane {
         ended.and(remove(self.neighbours.remove(&tag.0), "NEIGHBOURS"))
     }
 
-    /// Forgets a port: its traffic passes untouched if the program is still attached. Its tag and counters stay.
+    /// Forgets a port with its limits: its traffic passes untouched if the program is still attached. Its tag and counters
+    /// stay.
     ///
     /// # Errors
     /// If the map refuses for another reason than that there is no such port.
     pub fn clear_port(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
-        remove(self.ports.remove(&ifindex.0), "PORTS")
+        let cleared = remove(self.ports.remove(&ifindex.0), "PORTS");
+        cleared.and(remove(self.limits.remove(&ifindex.0), "LIMITS"))
     }
 
     /// Forgets everything about an interface that is gone or no longer ours: port, tag, counters and link.

@@ -1,7 +1,7 @@
 //! What an instance may do, as one value.
 //!
 //! The configuration says it for all instances ([`crate::config::Config::policy`] collects it from the tables that have such
-//! keys), and a document for its own instance, in its member `policy`. The document's overrides are kept in the instance's
+//! keys; the kernel's part is [`crate::config::Ports::limits`]), and a document for its own instance, in its member `policy`. The document's overrides are kept in the instance's
 //! record, so whoever reads the store has them: `http` for each connection, and what writes the kernel's maps.
 //!
 //! Promises: what a document leaves out is as configured; there is no third place.
@@ -9,8 +9,12 @@
 //! A leaf: it uses nothing of this crate. A new member is added to both types here, to the document (`source/wire/policy`)
 //! and to the configuration's table that it belongs to.
 
+mod port_limits;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+pub use port_limits::{PortLimits, PortLimitsOverrides, Rate};
 
 /// What an instance may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct PolicyOverrides {
     pub connections_per_port: Option<NonZeroU32>,
     /// Instead of [`Policy::access`], member by member.
     pub access: AccessOverrides,
+    /// Instead of [`crate::config::Ports::limits`], member by member.
+    pub port_limits: PortLimitsOverrides,
 }
 
 impl Policy {
@@ -35,7 +41,8 @@ impl Policy {
     #[must_use]
     pub fn with(self, overrides: &PolicyOverrides) -> Self {
         // By name and without `..`: a member that is added must be overridden too.
-        let PolicyOverrides { connections_per_port, access } = *overrides;
+        // What a port may send is the kernel's to look after, and a value of its own.
+        let PolicyOverrides { connections_per_port, access, port_limits: _ } = *overrides;
         Self {
             connections_per_port: connections_per_port
                 .map_or(self.connections_per_port, |count| usize::try_from(count.get()).unwrap_or(usize::MAX)),
@@ -132,6 +139,7 @@ mod tests {
                 ec2: Some(false),
                 user_data: Some(UserData::FirstBoot),
             },
+            port_limits: PortLimitsOverrides::default(),
         };
         let access = Access {
             metadata: false,

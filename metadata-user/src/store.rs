@@ -429,9 +429,10 @@ impl Index {
     }
 }
 
-/// Names the devices on which the two records' claims differ.
+/// Names the devices on which the two records' claims differ, or what their ports may do.
 fn changed_devices(old: Option<&InstanceRecord>, new: Option<&InstanceRecord>) -> BTreeSet<String> {
-    let same_project = old.map(|record| &record.project_id) == new.map(|record| &record.project_id);
+    let of_all = |record: Option<&InstanceRecord>| record.map(|record| (record.project_id.clone(), record.policy));
+    let same_for_all = of_all(old) == of_all(new);
     let ports = |record: Option<&InstanceRecord>| {
         let mut by_device: HashMap<String, Vec<PortRecord>> = HashMap::new();
         for port in record.into_iter().flat_map(|record| &record.ports) {
@@ -442,7 +443,7 @@ fn changed_devices(old: Option<&InstanceRecord>, new: Option<&InstanceRecord>) -
     let (old, new) = (ports(old), ports(new));
     old.keys()
         .chain(new.keys())
-        .filter(|device| !same_project || old.get(*device) != new.get(*device))
+        .filter(|device| !same_for_all || old.get(*device) != new.get(*device))
         .cloned()
         .collect()
 }

@@ -249,9 +249,24 @@ fn document() -> BoxedStrategy<Value> {
             ("local_ipv4", optional_text()),
             ("password", optional_text()),
             ("boot_roles", optional_text()),
-            ("policy", nullable((1..=u32::MAX).prop_map(|count| json!({ "connections_per_port": count })).boxed())),
+            ("policy", nullable(policy())),
         ],
     )
+}
+
+fn policy() -> BoxedStrategy<Value> {
+    let (rate, burst) = (0..=1_000_000u32, 1..=1_000_000u32);
+    (1..=u32::MAX, rate.clone(), burst.clone(), rate, burst)
+        .prop_map(|(connections, new_connections, new_burst, packets, packets_burst)| {
+            json!({
+                "connections_per_port": connections,
+                "new_connections_per_second": new_connections,
+                "new_connections_burst": new_burst,
+                "packets_per_second": packets,
+                "packets_burst": packets_burst,
+            })
+        })
+        .boxed()
 }
 
 /// Any JSON that an operator may write.

@@ -6,7 +6,7 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use metadata_ebpf::{
-    abi::{Counters, MAX_SOURCES, Neighbours, PORT_HELD, PORT_LEARN, PassList, Port, ReturnPath, Source},
+    abi::{Counters, Limits, MAX_SOURCES, Neighbours, PORT_HELD, PORT_LEARN, PassList, Port, ReturnPath, Source},
     neighbours,
 };
 use nix::sched::{CloneFlags, unshare};
@@ -115,6 +115,11 @@ impl Kernel {
         let mut map: Array<_, PassList> =
             self.ebpf.map_mut("PASS").expect("PASS is there").try_into().expect("of this type");
         map.set(0, PassList::of(pairs), 0).expect("PASS takes the list");
+    }
+
+    /// Gives the interface these limits.
+    pub(crate) fn limit(&mut self, limits: &Limits) {
+        self.map::<u32, Limits>("LIMITS").insert(IFINDEX, limits, 0).expect("LIMITS takes the limits");
     }
 
     /// Returns a map.

@@ -5,6 +5,7 @@
 
 mod fixture;
 mod from_guest;
+mod limits;
 mod passed;
 mod path_mtu;
 mod to_guest;

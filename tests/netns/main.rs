@@ -16,6 +16,7 @@ mod identity;
 mod isolation;
 mod kernel_memory;
 mod lifecycle;
+mod limits;
 mod passed;
 mod password;
 mod path_mtu;

@@ -32,7 +32,7 @@ fn ids(list: &Value) -> Vec<u64> {
 
 /// The ids of the maps that are pinned in the node's directory.
 fn pinned_maps(node: &Node) -> Vec<u64> {
-    let names = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META", "PASS"];
+    let names = ["PORTS", "TAGS", "NEIGHBOURS", "LIMITS", "COUNTERS", "EVENTS", "META", "PASS"];
     let pins = names.iter().map(|name| node.pins().join(name)).filter(|pin| pin.exists());
     pins.map(|pin| bpftool(node, &["map", "show", "pinned", pin.to_str().unwrap()])["id"].as_u64().unwrap()).collect()
 }

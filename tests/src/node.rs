@@ -28,18 +28,22 @@ use crate::wait;
 /// What a node is to be.
 #[derive(Clone, Debug)]
 pub struct NodePlan {
-    unbound: &'static str,
     attach: &'static str,
     lasting: bool,
     source: Option<String>,
     snapshot: String,
+    ports: String,
     further: String,
 }
 
 impl Default for NodePlan {
     fn default() -> Self {
         let (snapshot, further) = (String::new(), String::new());
-        Self { unbound: "hold", attach: "auto", lasting: false, source: None, snapshot, further }
+        // A test that asks as fast as it can is not to be slowed down; those of the limits set them.
+        let ports = "new_connections_per_second = 0
+packets_per_second = 0
+".to_owned();
+        Self { attach: "auto", lasting: false, source: None, snapshot, ports, further }
     }
 }
 
@@ -47,7 +51,7 @@ impl NodePlan {
     /// `ports.unbound`: "hold" or "pass".
     #[must_use]
     pub fn unbound(mut self, unbound: &'static str) -> Self {
-        self.unbound = unbound;
+        self.ports += &format!("unbound = \"{unbound}\"\n");
         self
     }
 
@@ -69,6 +73,13 @@ impl NodePlan {
     #[must_use]
     pub fn snapshot(mut self, toml: &str) -> Self {
         self.snapshot += toml;
+        self
+    }
+
+    /// The keys of `[ports]`, as TOML, in place of all others; an empty text is a default configuration's.
+    #[must_use]
+    pub fn ports(mut self, toml: &str) -> Self {
+        toml.clone_into(&mut self.ports);
         self
     }
 
@@ -457,12 +468,12 @@ impl Node {
     fn config_text(&self, plan: &NodePlan) -> String {
         let directory = || format!("kind = \"directory\"\npath = \"{}\"", self.instances().display());
         format!(
-            "[responder]\nnamespace = \"{}\"\n\n[ports]\nunbound = \"{}\"\n\n[bpf]\npin_dir = \"{}\"\nattach = \"{}\"\n\n\
+            "[responder]\nnamespace = \"{}\"\n\n[ports]\n{}\n[bpf]\npin_dir = \"{}\"\nattach = \"{}\"\n\n\
              [source]\n{}\n\n[facts]\nlibvirt_dir = \"{}\"\nopenvswitch_socket = \"{}\"\n\n\
              [admin]\nsocket = \"{}\"\n\n\
              [snapshot]\npath = \"{}\"\nkey_file = \"{}\"\n{}\n{}",
             self.responder,
-            plan.unbound,
+            plan.ports,
             self.pins().display(),
             plan.attach,
             plan.source.clone().unwrap_or_else(directory),

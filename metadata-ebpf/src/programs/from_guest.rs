@@ -1,7 +1,8 @@
 //! `from_guest`: tc *ingress* of a tap, which is the guest *sending*.
 //!
 //! Promises: traffic that is not to a metadata address passes after a few loads, untouched; traffic that is, ends here.
-//! What is done with it is decided by [`metadata_ebpf::verdict`]; this file only does it.
+//! What is done with it is decided by [`metadata_ebpf::verdict`], and how much of it by [`metadata_ebpf::limit`]; this file only does
+//! it.
 //!
 //! Minimum kernel version: 5.12 (`bpf_redirect_peer` is of 5.10, `bpf_check_mtu` of 5.12).
 
@@ -26,6 +27,7 @@ use crate::{
         PASS, accept_any_destination, adjust_checksum, clamp_mss, ethertype, hand_to_peer, ifindex_of, mtu_of,
         pop_vlan, pull, report_path_mtu, resize, send_out, view, vlan_of,
     },
+    limits,
     maps::{self, NEIGHBOURS, PAIR_IFINDEX, PORTS, traced},
 };
 
@@ -108,12 +110,20 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
     match protocol(&arrival) {
         Ok(verdict) => verdict,
         Err(reason) => {
+            let reason = refused(ifindex, reason);
             if traced(ifindex) {
                 report(ctx, "from_guest: dropped, reason ", reason as u32);
             }
             dropped(ctx, ifindex, reason)
         }
     }
+}
+
+/// Takes one of the port's tokens for a packet that is refused, unless it has taken one; returns the reason for the drop.
+#[inline(always)]
+fn refused(ifindex: u32, reason: DropReason) -> DropReason {
+    let has_token = matches!(reason, DropReason::LimitPackets | DropReason::LimitConnections | DropReason::KernelError);
+    if has_token || limits::admit_packet(ifindex) != 0 { reason } else { DropReason::LimitPackets }
 }
 
 /// Answers a request for the service's MAC in place.
@@ -123,6 +133,7 @@ fn arp(arrival: &Arrival<'_>) -> Outcome {
     match verdict::arp(frame, arrival.pass)? {
         ArpAction::Pass => Ok(arrival.pass()),
         ArpAction::Answer(reply) => {
+            arrival.admit_packet()?;
             arrival.ctx.store(0, &reply, 0).map_err(|_| DropReason::KernelError)?;
             Ok(arrival.answer(Verdict::AnsweredArp))
         }
@@ -137,6 +148,7 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
     match verdict::ipv4(frame, transport, ctx.len(), arrival.port, arrival.pass)? {
         Action::Pass => Ok(arrival.pass()),
         Action::Respond => {
+            arrival.admit_segment(ETH_IPV4_LEN)?;
             let identity = IdentityAddress::of_ipv4(arrival.tag, vlan_of(ctx), frame.src).encode();
             let (mac, src, header) = (frame.src_mac, frame.src, translate::inbound_ipv4(frame, identity));
             arrival.learn(identity, mac);
@@ -147,6 +159,7 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
             arrival.respond(&header)
         }
         Action::Echo => {
+            arrival.admit_packet()?;
             let reply = Echo {
                 header_len: ETH_IPV4_LEN,
                 kinds: [ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY],
@@ -158,6 +171,7 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
         Action::PathMtu => {
             let message = view::<FragmentationNeeded>(ctx, ETH_IPV4_LEN).ok_or(DropReason::Truncated)?;
             let path_mtu = verdict::fragmentation_needed(message, arrival.tag, vlan_of(ctx))?;
+            arrival.admit_packet()?;
             ctx.change_proto(ETHERTYPE_IPV6.to_be(), 0).map_err(|_| DropReason::KernelError)?;
             arrival.path_mtu(&path_mtu)
         }
@@ -172,6 +186,7 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
         && verdict::is_solicitation(frame, message)
     {
         let reply = verdict::solicitation(frame, message)?;
+        arrival.admit_packet()?;
         // A probe has no link-layer option, so it is shorter than its answer.
         resize(ctx, ADVERTISEMENT_LEN as u32)
             .and_then(|()| ctx.store(0, &reply, 0))
@@ -182,6 +197,7 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
     match verdict::ipv6(frame, transport, ctx.len(), arrival.port, arrival.pass)? {
         Action::Pass => Ok(arrival.pass()),
         Action::Respond => {
+            arrival.admit_segment(ETH_IPV6_LEN)?;
             let src = frame.src;
             let identity = IdentityAddress::of_ipv6(arrival.tag, vlan_of(ctx), &src).encode();
             let header = translate::inbound_ipv6(frame, identity);
@@ -192,6 +208,7 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
             arrival.respond(&header)
         }
         Action::Echo => {
+            arrival.admit_packet()?;
             let reply = Echo {
                 header_len: ETH_IPV6_LEN,
                 kinds: [ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY],
@@ -203,6 +220,7 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
         Action::PathMtu => {
             let message = view::<PacketTooBig>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
             let path_mtu = verdict::packet_too_big(message, arrival.tag, vlan_of(ctx))?;
+            arrival.admit_packet()?;
             arrival.path_mtu(&path_mtu)
         }
     }
@@ -222,6 +240,25 @@ struct Echo<const N: usize> {
 }
 
 impl Arrival<'_> {
+    /// Takes one of the port's tokens for a packet that is answered or handed over; what passes takes none.
+    #[inline(always)]
+    fn admit_packet(&self) -> Result<(), DropReason> {
+        if limits::admit_packet(self.ifindex) == 0 { Err(DropReason::LimitPackets) } else { Ok(()) }
+    }
+
+    /// Takes one of the port's tokens for a segment, and one for a new connection if it begins one; `tcp` is the header's
+    /// offset. A refused segment is dropped without an answer, so the guest sends it again a second later.
+    #[inline(always)]
+    fn admit_segment(&self, tcp: usize) -> Result<(), DropReason> {
+        let header = view::<Tcp>(self.ctx, tcp).ok_or(DropReason::Truncated)?;
+        let begins = verdict::begins_connection(header);
+        self.admit_packet()?;
+        if begins && limits::admit_connection(self.ifindex) == 0 {
+            return Err(DropReason::LimitConnections);
+        }
+        Ok(())
+    }
+
     /// Remembers the MAC of a guest address, on ports where it could be one of several.
     #[inline(always)]
     fn learn(&self, identity: [u8; 16], mac: [u8; 6]) {

@@ -389,9 +389,8 @@ fn a_report_about_a_path_quotes_a_reply_and_reaches_this_ports_connections_only(
     }
 }
 
-#[test]
-fn only_first_segments_announce_options() {
-    let tcp = |flags, data_offset| Tcp {
+fn tcp(flags: u8, data_offset: u8) -> Tcp {
+    Tcp {
         src: [0; 2],
         dst: [0; 2],
         sequence: [0; 4],
@@ -401,7 +400,26 @@ fn only_first_segments_announce_options() {
         window: [0; 2],
         checksum: [0; 2],
         urgent: [0; 2],
-    };
+    }
+}
+
+#[test]
+fn a_connection_begins_with_a_segment_that_acknowledges_nothing() {
+    for (name, flags, expected) in [
+        ("SYN", 2, true),
+        ("SYN with ECN", 0xc2, true),
+        ("SYN with FIN and URG, which the responder may take", 0x23, true),
+        ("SYN and ACK", 0x12, false),
+        ("ACK", 0x10, false),
+        ("RST", 4, false),
+        ("none", 0, false),
+    ] {
+        assert_eq!(begins_connection(&tcp(flags, 0x50)), expected, "{name}");
+    }
+}
+
+#[test]
+fn only_first_segments_announce_options() {
     for (flags, data_offset, expected) in
         [(2, 0xa0, Some(20)), (0x12, 0xf0, Some(40)), (2, 0x50, None), (2, 0x40, None), (0x10, 0xa0, None)]
     {

@@ -1,12 +1,15 @@
 //! `[ports]`: which interfaces are guests', and what happens before an instance is known.
 
+use std::num::NonZeroU32;
+
 use super::key::{Key, Table};
-use super::kind::{Choice, List, Text};
+use super::kind::{Choice, List, Number, Text};
 use super::pass::{self, PassedPort};
 use super::pattern::NamePattern;
 use super::refusal::{Fault, Refusal};
 use super::responder::LONGEST_INTERFACE;
 use super::written::Reader;
+use crate::policy::{PortLimits, Rate};
 
 /// `[ports]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct Ports {
     pub unbound: Unbound,
     /// Protocols and ports of the metadata addresses that are left to the network.
     pub pass: Vec<PassedPort>,
+    /// How fast a port may send to the metadata addresses.
+    pub limits: PortLimits,
 }
 
 impl Ports {
@@ -39,7 +44,7 @@ pub enum Unbound {
 pub(super) static TABLE: Table = Table {
     name: "ports",
     about: "Which interfaces of the node are guests' taps, and what happens before their instance is known.",
-    keys: &[&MATCH, &UNBOUND, &PASS],
+    keys: &[&MATCH, &UNBOUND, &PASS, &NEW_CONNECTIONS, &NEW_CONNECTIONS_BURST, &PACKETS, &PACKETS_BURST],
     tables: &[],
     is_optional: false,
 };
@@ -72,6 +77,48 @@ static PASS: Key<List<Text<PassedPort>>> = Key {
     reason: "Neutron's DNS forwarder, or another resolver that guests reach at a metadata address.",
 };
 
+static NEW_CONNECTIONS: Key<Number<u32>> = Key {
+    name: "new_connections_per_second",
+    kind: RATE,
+    default: "200",
+    about: "New connections to the metadata addresses for each second, of one port, over IPv4 and IPv6 together; 0: no \
+            limit. A document may set another number for its instance. Beyond it the kernel drops a connection's first \
+            segment, which the guest sends again a second later. Counted as `limit_connections`.",
+    reason: "A boot with cloud-init opens about 30 connections in two seconds, Ignition and cloudbase-init fewer: ten \
+             boots' worth fits.",
+};
+
+static NEW_CONNECTIONS_BURST: Key<Number<u32>> = Key {
+    name: "new_connections_burst",
+    kind: BURST,
+    default: "400",
+    about: "New connections that a port may open at once, after a time without any.",
+    reason: "A container host is one port for all its pods, which may all start at the same time: 110 by Kubernetes' \
+             default, 250 by OpenShift's.",
+};
+
+static PACKETS: Key<Number<u32>> = Key {
+    name: "packets_per_second",
+    kind: RATE,
+    default: "10000",
+    about: "Packets to the metadata addresses for each second, of one port: ARP, neighbour discovery, ICMP and TCP, over IPv4 \
+            and IPv6 together; 0: no limit. What `ports.pass` lists does not count. A document may set another number for its \
+            instance. Beyond it the kernel drops them, before anything else is done with them. Counted as `limit_packets`.",
+    reason: "A boot sends some 300 packets, 64 KB of user data take fewer than 100: far from any guest's need, and \
+             little work for the node.",
+};
+
+static PACKETS_BURST: Key<Number<u32>> = Key {
+    name: "packets_burst",
+    kind: BURST,
+    default: "20000",
+    about: "Packets to the metadata addresses that a port may send at once, after a time without any.",
+    reason: "The largest document that is accepted, 16 MB of user data, takes about 12,000 acknowledgements.",
+};
+
+const RATE: Number<u32> = Number { least: 0, most: PortLimits::MOST };
+const BURST: Number<u32> = Number { least: 1, most: PortLimits::MOST };
+
 const EXAMPLE: &str = "use for example \"tap*\"";
 
 /// Reads the table; `responder_port` is not among the ports that pass.
@@ -85,7 +132,16 @@ pub(super) fn read(table: &Reader<'_>, responder_port: u16) -> Result<Ports, Ref
         patterns: patterns.into_inner().into_iter().map(toml::Spanned::into_inner).collect(),
         unbound: table.value(&UNBOUND)?,
         pass: pass::check(table.value(&PASS)?, table.span_of(PASS.name).is_some(), responder_port)?,
+        limits: PortLimits {
+            new_connections: rate(table, &NEW_CONNECTIONS, &NEW_CONNECTIONS_BURST)?,
+            packets: rate(table, &PACKETS, &PACKETS_BURST)?,
+        },
     })
+}
+
+fn rate(table: &Reader<'_>, per_second: &Key<Number<u32>>, burst: &Key<Number<u32>>) -> Result<Rate, Refusal> {
+    let burst = NonZeroU32::new(table.value(burst)?).unwrap_or(NonZeroU32::MIN);
+    Ok(Rate { per_second: table.value(per_second)?, burst })
 }
 
 fn pattern(text: &str) -> Result<NamePattern, Fault> {
@@ -115,6 +171,10 @@ mod tests {
         let ports = read("[ports]\nmatch = ['tap*', 'vnet?']\nunbound = 'pass'\n").expect("accepted").ports;
         assert!(ports.matches("vnet3") && !ports.matches("eth0"));
         assert_eq!(ports.unbound, Unbound::Pass);
+        let limits = "[ports]\nnew_connections_per_second = 1\nnew_connections_burst = 2\npackets_per_second = 0\n";
+        let limits = read(limits).expect("accepted").ports.limits;
+        assert_eq!((limits.new_connections.per_second, limits.new_connections.burst.get()), (1, 2));
+        assert_eq!((limits.packets.per_second, limits.packets.burst.get()), (0, 20_000));
     }
 
     #[test]
@@ -127,6 +187,8 @@ mod tests {
             ("[ports]\nmatch = ['tap-0123456789abc*']", "m.toml:2:10", "at most 15", "tap*"),
             ("[ports]\nmatch = 'tap*'", "m.toml:2:9", "expected a list", "write a value"),
             ("[ports]\nmatch = [1]", "m.toml:2:10", "expected a string", "write a value"),
+            ("[ports]\npackets_per_second = 1000001", "m.toml:2:22", "out of range", "0 to 1000000"),
+            ("[ports]\npackets_burst = 0", "m.toml:2:17", "out of range", "1 to 1000000"),
             ("[ports]\nunbound = 'drop'", "m.toml:2:11", "`drop` is not known", "\"hold\" or \"pass\""),
         ]);
     }

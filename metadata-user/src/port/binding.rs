@@ -18,6 +18,7 @@ use super::owner::{Owner, keeps_tag};
 use super::reconcile::DesiredPort;
 use crate::dataplane::{DataplaneError, IfIndex, PortEntry};
 use crate::identity::{Identity, Tag};
+use crate::policy::PortLimits;
 
 /// How long an ended tag lets resets pass: its connections are closed within milliseconds.
 const RETIREMENT: Duration = Duration::from_secs(5);
@@ -30,6 +31,8 @@ pub(super) struct Binding {
     pub(super) owner: Option<Owner>,
     /// What the kernel has; `None`: not known, so it is written again.
     entry: Option<PortEntry>,
+    /// The limits that the kernel has; `None`: as above.
+    limits: Option<PortLimits>,
 }
 
 /// A tag that ended, and still lets resets pass.
@@ -52,7 +55,7 @@ impl Ports {
         let adopted = self.dataplane.adopted(ifindex);
         if let (Some(adopted), Some(binding)) = (adopted, self.taps.binding_mut(ifindex)) {
             let owner = adopted.instance.map(|instance| Owner { instance, port: None });
-            *binding = Some(Binding { tag: adopted.tag, owner, entry: None });
+            *binding = Some(Binding { tag: adopted.tag, owner, entry: None, limits: None });
         }
         Ok(())
     }
@@ -84,7 +87,7 @@ impl Ports {
         };
         let binding = match kept {
             Some(binding) => Ok(binding),
-            None => self.dataplane.new_tag().map(|tag| Binding { tag, owner: None, entry: None }),
+            None => self.dataplane.new_tag().map(|tag| Binding { tag, owner: None, entry: None, limits: None }),
         };
         let result = binding.and_then(|mut binding| {
             let result = self.write(ifindex, &mut binding, owner, entry);
@@ -106,6 +109,12 @@ impl Ports {
     ) -> Result<(), DataplaneError> {
         // Known before the first packet carries the tag.
         self.identify(binding.tag, binding.owner);
+        let limits = self.limits(owner);
+        if binding.limits != Some(limits) {
+            binding.limits = None;
+            self.dataplane.set_limits(ifindex, &limits)?;
+            binding.limits = Some(limits);
+        }
         if binding.entry.as_ref() != Some(&entry) {
             binding.entry = None;
             self.dataplane.set_port(ifindex, binding.tag, &entry)?;
@@ -114,6 +123,13 @@ impl Ports {
         binding.owner = owner;
         self.identify(binding.tag, owner);
         Ok(())
+    }
+
+    /// Returns the limits of a port with this owner: as configured, its document over them.
+    fn limits(&self, owner: Option<Owner>) -> PortLimits {
+        let content = owner.and_then(|owner| self.store.served(owner.instance));
+        let overrides = content.map(|content| content.policy()).unwrap_or_default();
+        self.rules.limits.with(&overrides.port_limits)
     }
 
     fn identify(&self, tag: Tag, owner: Option<Owner>) {

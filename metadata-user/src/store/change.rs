@@ -17,7 +17,7 @@ use crate::record::InstanceId;
 pub struct Change {
     /// The instance.
     pub instance: InstanceId,
-    /// Taps that a document names, and whose claims may have changed.
+    /// Taps that a document names, and whose claims or policy may have changed.
     pub taps: BTreeSet<String>,
     /// Whether its document, or what Nova answers for it, came, changed or went. If not, only its posted password or its
     /// dynamic vendor data changed.

@@ -100,6 +100,12 @@ fn changes_name_the_devices_whose_claims_differ() {
 
     store.put(record(1, "q", &["tap1", "tap2"]));
     assert_eq!(devices(&mut changes), ["tap1", "tap2"], "the project is part of a claim");
+    let mut policy = record(1, "q", &["tap1", "tap2"]);
+    policy.policy.port_limits.packets_per_second = Some(7);
+    store.put(policy);
+    assert_eq!(devices(&mut changes), ["tap1", "tap2"], "the policy is of every port");
+    store.put(record(1, "q", &["tap1", "tap2"]));
+    assert_eq!(devices(&mut changes), ["tap1", "tap2"]);
     store.put(record(1, "q", &["tap2", "tap3"]));
     assert_eq!(devices(&mut changes), ["tap1", "tap2", "tap3"], "tap2 is another port now");
     assert!(store.remove(id(1)));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Fault;
 use super::place::Step;
-use crate::policy::{AccessOverrides, PolicyOverrides, UserData};
+use crate::policy::{AccessOverrides, PolicyOverrides, PortLimits, PortLimitsOverrides, UserData};
 
 /// What this instance may do, where it differs from the node's configuration.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -35,6 +35,28 @@ pub(super) struct PolicyDocument {
     /// When it may read its user data; otherwise that answers 404. Default: `access.user_data`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user_data: Option<UserDataDocument>,
+
+    /// New connections for each second, of each of the instance's ports; 0: no limit. Default:
+    /// `ports.new_connections_per_second` of the node's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_000_000))]
+    new_connections_per_second: Option<u32>,
+
+    /// New connections at once. Default: `ports.new_connections_burst` of the node's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    new_connections_burst: Option<u32>,
+
+    /// Packets to the metadata addresses for each second, of each of the instance's ports; 0: no limit. Default:
+    /// `ports.packets_per_second` of the node's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_000_000))]
+    packets_per_second: Option<u32>,
+
+    /// Packets to the metadata addresses at once. Default: `ports.packets_burst` of the node's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    packets_burst: Option<u32>,
 }
 
 /// When an instance may read its user data.
@@ -72,7 +94,13 @@ impl From<UserData> for UserDataDocument {
 impl PolicyDocument {
     /// Returns what a record's overrides look like in a document; `None` if there are none.
     pub(super) fn of(overrides: &PolicyOverrides) -> Option<Self> {
-        let PolicyOverrides { connections_per_port, access } = *overrides;
+        let PolicyOverrides { connections_per_port, access, port_limits } = *overrides;
+        let PortLimitsOverrides {
+            new_connections_per_second,
+            new_connections_burst,
+            packets_per_second,
+            packets_burst,
+        } = port_limits;
         let AccessOverrides { metadata, ipv6, ec2, user_data } = access;
         let document = Self {
             connections_per_port: connections_per_port.map(NonZeroU32::get),
@@ -80,6 +108,10 @@ impl PolicyDocument {
             ipv6,
             ec2,
             user_data: user_data.map(UserDataDocument::from),
+            new_connections_per_second,
+            new_connections_burst: new_connections_burst.map(NonZeroU32::get),
+            packets_per_second,
+            packets_burst: packets_burst.map(NonZeroU32::get),
         };
         (document != Self::default()).then_some(document)
     }
@@ -98,6 +130,38 @@ impl PolicyDocument {
         };
         let Self { metadata, ipv6, ec2, user_data, .. } = self;
         let access = AccessOverrides { metadata, ipv6, ec2, user_data: user_data.map(UserData::from) };
-        Ok(PolicyOverrides { connections_per_port, access })
+        let port_limits = PortLimitsOverrides {
+            new_connections_per_second: rate("new_connections_per_second", self.new_connections_per_second)?,
+            new_connections_burst: burst("new_connections_burst", self.new_connections_burst)?,
+            packets_per_second: rate("packets_per_second", self.packets_per_second)?,
+            packets_burst: burst("packets_burst", self.packets_burst)?,
+        };
+        Ok(PolicyOverrides { connections_per_port, access, port_limits })
+    }
+}
+
+fn out_of_range(member: &'static str, problem: String, remedy: &'static str) -> Fault {
+    Fault { path: vec![Step::from("policy"), Step::from(member)], problem, remedy }
+}
+
+/// Checks a number for each second.
+fn rate(member: &'static str, value: Option<u32>) -> Result<Option<u32>, Fault> {
+    match value {
+        Some(value) if value > PortLimits::MOST => Err(out_of_range(
+            member,
+            format!("{value} for each second is more than can be counted"),
+            "set 1 to 1000000, or 0 for no limit",
+        )),
+        value => Ok(value),
+    }
+}
+
+/// Checks a number at once.
+fn burst(member: &'static str, value: Option<u32>) -> Result<Option<NonZeroU32>, Fault> {
+    match value {
+        Some(value) if value == 0 || value > PortLimits::MOST => {
+            Err(out_of_range(member, format!("{value} at once is out of range"), "set 1 to 1000000, or leave it out"))
+        }
+        value => Ok(value.and_then(NonZeroU32::new)),
     }
 }

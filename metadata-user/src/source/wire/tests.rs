@@ -1,9 +1,11 @@
 //! Tests of `source::wire`.
 
+use std::num::NonZeroU32;
+
 use serde_json::{Value, json};
 
 use super::{MAX_DOCUMENT, parse, read_back, schema, work, write};
-use crate::policy::{AccessOverrides, PolicyOverrides, UserData};
+use crate::policy::{AccessOverrides, PolicyOverrides, PortLimitsOverrides, UserData};
 use crate::record::InstanceRecord;
 
 mod nulls;
@@ -62,7 +64,24 @@ fn a_policy_is_what_the_document_says_otherwise() {
         write(&record, &mut written).expect("written");
         assert_eq!(read_back(&written).expect("reads back"), record);
     }
+    let limits = r#""policy": {"new_connections_per_second": 0, "new_connections_burst": 7, "packets_per_second": 8,
+        "packets_burst": 9}"#;
+    let limits = read(&with(limits));
+    let expected = PortLimitsOverrides {
+        new_connections_per_second: Some(0),
+        new_connections_burst: NonZeroU32::new(7),
+        packets_per_second: Some(8),
+        packets_burst: NonZeroU32::new(9),
+    };
+    assert_eq!(limits.policy.port_limits, expected);
+    let mut written = Vec::new();
+    write(&limits, &mut written).expect("written");
+    assert_eq!(read_back(&written).expect("reads back"), limits);
     for (policy, expected) in [
+        (r#"{"packets_burst": 0}"#, "at policy.packets_burst: 0 at once is out of range"),
+        (r#"{"packets_per_second": 1000001}"#, "at policy.packets_per_second: 1000001 for each second"),
+        (r#"{"new_connections_burst": 0}"#, "at policy.new_connections_burst: 0 at once"),
+        (r#"{"new_connections_per_second": 2000000}"#, "at policy.new_connections_per_second: 2000000"),
         (r#"{"user_data": "once"}"#, "at policy.user_data: "),
         (r#"{"connections_per_port": 0}"#, "at policy.connections_per_port: 0 connections would"),
         (r#"{"connections_per_port": -1}"#, "at policy.connections_per_port: "),

@@ -1,0 +1,44 @@
+//! Taking tokens out of a port's buckets. How they fill, [`metadata_ebpf::limit`] says.
+//!
+//! The clock is read only where there is a limit. Functions of their own that return a word: the verifier follows their
+//! callers once, whatever limits there are.
+
+use core::sync::atomic::AtomicU64;
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use metadata_ebpf::{abi::Bucket, limit};
+
+use crate::maps::LIMITS;
+
+/// Takes a token of an interface for a packet; 0 if there is none.
+#[inline(never)]
+pub(crate) fn admit_packet(ifindex: u32) -> u32 {
+    let Some(limits) = LIMITS.get_ptr_mut(ifindex) else {
+        return 1;
+    };
+    // SAFETY: points to a map element, which stays readable while the program runs.
+    take(unsafe { &raw mut (*limits).packets })
+}
+
+/// Takes a token of an interface for a new connection; 0 if there is none.
+#[inline(never)]
+pub(crate) fn admit_connection(ifindex: u32) -> u32 {
+    let Some(limits) = LIMITS.get_ptr_mut(ifindex) else {
+        return 1;
+    };
+    // SAFETY: as above.
+    take(unsafe { &raw mut (*limits).connections })
+}
+
+#[inline(always)]
+fn take(bucket: *mut Bucket) -> u32 {
+    // SAFETY: points into a map element, as said above. Should it be another port's by now, that port loses a token.
+    let (interval, tolerance) = unsafe { ((*bucket).interval, (*bucket).tolerance) };
+    if interval == 0 {
+        return 1;
+    }
+    // SAFETY: as above; aligned to 8, and written by nobody but programs, atomically.
+    let due = unsafe { AtomicU64::from_ptr(&raw mut (*bucket).due) };
+    // SAFETY: no pointers are involved.
+    limit::take(due, interval, tolerance, unsafe { bpf_ktime_get_ns() }).into()
+}
