@@ -151,6 +151,9 @@ pub struct Meta {
     pub abi_version: u32,
     /// The next tag to give away.
     pub next_tag: u32,
+    /// What the programs mark their own frames with until those have left: random, never 0, the same for as long as the pins
+    /// are there. A secret of the node's.
+    pub own_mark: [u32; 4],
 }
 
 /// Most pairs of protocol and port that may pass. Each is compared with every segment to a metadata address, so the list is
@@ -239,11 +242,13 @@ pub enum DropReason {
     LimitConnections = 14,
     /// Beyond [`Limits::packets`], whatever it was.
     LimitPackets = 15,
+    /// A frame to the guest, from elsewhere, that claims to come from the metadata service.
+    Impersonation = 16,
 }
 
 impl DropReason {
     /// All reasons, by number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SpoofedMac,
         Self::SpoofedIp,
         Self::Ipv4Options,
@@ -259,6 +264,7 @@ impl DropReason {
         Self::StrayFromHost,
         Self::LimitConnections,
         Self::LimitPackets,
+        Self::Impersonation,
     ];
 
     /// Returns the name that logs, counters and metrics use.
@@ -326,8 +332,10 @@ pub struct Counters {
     pub drop_limit_connections: u64,
     /// [`DropReason::LimitPackets`].
     pub drop_limit_packets: u64,
+    /// [`DropReason::Impersonation`].
+    pub drop_impersonation: u64,
     /// Places for further reasons; 0.
-    pub reserved_reasons: [u64; 9],
+    pub reserved_reasons: [u64; 8],
 }
 
 impl Counters {
@@ -361,7 +369,7 @@ impl Counters {
         "stray_from_host",
         "limit_connections",
         "limit_packets",
-        "",
+        "impersonation",
         "",
         "",
         "",
@@ -438,7 +446,7 @@ const _: () = {
     assert!(size_of::<Neighbour>() == 16);
     assert!(size_of::<Neighbours>() == 16 * NEIGHBOUR_SETS * NEIGHBOUR_WAYS && NEIGHBOUR_SETS.is_power_of_two());
     assert!(size_of::<Limits>() == 48);
-    assert!(size_of::<Meta>() == 8);
+    assert!(size_of::<Meta>() == 24);
     assert!(size_of::<PassList>() == 4 * MAX_PASS);
     assert!(size_of::<Counters>() == 8 * Counters::LEN);
     assert!(size_of::<Event>() == 24 + 64);

@@ -20,6 +20,8 @@ use metadata_ebpf::{
     translate::PathMtu,
 };
 
+use crate::maps::OWN_MARK;
+
 /// Not ours: go on with the next program, or the stack. `TCX_NEXT` and clsact's "unspecified" are the same number.
 pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
 
@@ -186,11 +188,43 @@ pub(crate) fn resize(ctx: &TcContext, len: u32) -> Result<(), i64> {
     check(unsafe { bpf_skb_change_tail(ctx.skb.skb, len, 0) })
 }
 
-/// Sends the frame out of an interface.
+/// Marks the frame as the programs' own and sends it out of an interface.
+///
+/// The mark is in `skb->cb`, which stays as it is between the redirect and the interface's own hook, and which nothing but
+/// BPF programs sets: other than `skb->mark`, no firewall or switch uses it.
 #[inline(always)]
-pub(crate) fn send_out(ifindex: u32) -> i32 {
+pub(crate) fn send_out(ctx: &TcContext, ifindex: u32) -> i32 {
+    let mark = OWN_MARK.load();
+    set_mark(ctx, mark);
     // SAFETY: no pointers are involved.
     unsafe { bpf_redirect(ifindex, 0) as i32 }
+}
+
+/// Tells whether the frame is one of the programs' own, on its way out, and takes the mark off. What others send has at this place
+/// what its way through the kernel left there: 128 random bits are not among it.
+#[inline(always)]
+pub(crate) fn take_own_mark(ctx: &TcContext) -> bool {
+    let mark = OWN_MARK.load();
+    // SAFETY: `skb` is the context that the kernel passed in.
+    let found = unsafe { (*ctx.skb.skb).cb };
+    if found[0] != mark[0] || found[1] != mark[1] || found[2] != mark[2] || found[3] != mark[3] {
+        return false;
+    }
+    set_mark(ctx, [0; 4]);
+    true
+}
+
+/// Writes the mark: word by word, as the verifier allows no other access to the context.
+#[inline(always)]
+fn set_mark(ctx: &TcContext, mark: [u32; 4]) {
+    // SAFETY: `skb` is the context that the kernel passed in; programs at tc may write to `cb`, which has five words.
+    unsafe {
+        let cb = &raw mut (*ctx.skb.skb).cb;
+        (&raw mut (*cb)[0]).write_volatile(mark[0]);
+        (&raw mut (*cb)[1]).write_volatile(mark[1]);
+        (&raw mut (*cb)[2]).write_volatile(mark[2]);
+        (&raw mut (*cb)[3]).write_volatile(mark[3]);
+    }
 }
 
 /// Hands the frame to the other end of a pair, in its namespace, without a queue in between.

@@ -15,6 +15,7 @@ mod maps;
 mod programs {
     mod from_guest;
     mod from_host;
+    mod from_network;
     mod to_guest;
 }
 

@@ -45,13 +45,17 @@ pub(crate) static EVENTS: RingBuf<Event, 65536> = RingBuf::new();
 #[btf_map]
 pub(crate) static PASS: Array<PassList, 1> = Array::new();
 
-/// One element: version of the interface, next tag. Only the daemon uses it.
+/// One element: version of the interface, next tag, the programs' mark. Only the daemon uses it.
 #[btf_map]
 pub(crate) static META: Array<Meta, 1> = Array::new();
 
 /// Interface index of the pair's end in the node's namespace; set when the programs are loaded.
 #[unsafe(no_mangle)]
 pub(crate) static PAIR_IFINDEX: Global<u32> = Global::new(0);
+
+/// What the programs mark their own frames with: [`Meta::own_mark`].
+#[unsafe(no_mangle)]
+pub(crate) static OWN_MARK: Global<[u32; 4]> = Global::new([0; 4]);
 
 /// Interface index of the tap to trace; 0 in the programs of normal service. It is a constant to the verifier, which
 /// removes the tracing code where it is 0.

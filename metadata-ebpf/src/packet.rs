@@ -53,6 +53,18 @@ pub const ECHO_LEN: u16 = 8;
 /// Only for `repr(C)` types made of bytes: alignment 1, no padding, every bit pattern a value.
 pub unsafe trait View: Copy {}
 
+/// An Ethernet header alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ethernet {
+    /// Destination MAC.
+    pub dst_mac: [u8; 6],
+    /// Source MAC.
+    pub src_mac: [u8; 6],
+    /// EtherType.
+    pub ethertype: [u8; 2],
+}
+
 /// Ethernet and IPv4 (RFC 791) without options.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,6 +294,8 @@ pub struct PacketTooBig {
 }
 
 // SAFETY: bytes only.
+unsafe impl View for Ethernet {}
+// SAFETY: bytes only.
 unsafe impl View for EthIpv4 {}
 // SAFETY: bytes only.
 unsafe impl View for EthIpv6 {}
@@ -301,6 +315,7 @@ unsafe impl View for FragmentationNeeded {}
 unsafe impl View for PacketTooBig {}
 
 const _: () = {
+    assert!(size_of::<Ethernet>() == 14 && align_of::<Ethernet>() == 1);
     assert!(size_of::<EthIpv4>() == 34 && align_of::<EthIpv4>() == 1);
     assert!(size_of::<EthIpv6>() == 54 && align_of::<EthIpv6>() == 1);
     assert!(size_of::<EthArp>() == 42 && align_of::<EthArp>() == 1);
@@ -350,6 +365,8 @@ pub const ICMPV6_ECHO_REPLY: u8 = 129;
 pub const ICMPV6_SOLICITATION: u8 = 135;
 /// ICMPv6 type of a neighbour advertisement.
 pub const ICMPV6_ADVERTISEMENT: u8 = 136;
+/// ICMPv6 type of a redirect.
+pub const ICMPV6_REDIRECT: u8 = 137;
 
 /// Returns the frame's first bytes as `T`, or `None` if there are too few of them.
 #[must_use]

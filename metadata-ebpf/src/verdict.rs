@@ -1,6 +1,7 @@
 //! What becomes of a packet: every decision of the programs, without the kernel.
 //!
-//! Here: what a guest sends to a metadata address. In [`reply`]: what the responder sends.
+//! Here: what a guest sends to a metadata address. In [`reply`]: what the responder sends. In [`impersonation`]: what others send to
+//! the guest in its name.
 //!
 //! Promises to the guest and to its neighbours:
 //! - a packet is answered or handed to the responder only if its source MAC and address are this port's;
@@ -14,6 +15,7 @@
 //! Left out: how much a port may send ([`crate::limit`]); traffic to other addresses, and to ports that pass. It is not inspected, so nothing here polices it; that is
 //! Neutron's task. Checksums of ICMP messages are not verified.
 
+pub mod impersonation;
 pub mod reply;
 
 use crate::{

@@ -165,7 +165,11 @@ pub struct Dataplane {
     limits: HashMap<MapData, u32, Limits>,
     counters: PerCpuHashMap<MapData, u32, Counters>,
     meta: Array<MapData, Meta>,
+    /// [`Meta::own_mark`].
+    own_mark: [u32; 4],
     attached: BTreeMap<IfIndex, AttachKind>,
+    /// Taps of which it is known whether they have `from_network`.
+    guards: BTreeMap<IfIndex, bool>,
 }
 
 impl std::fmt::Debug for Dataplane {

@@ -1,8 +1,9 @@
 //! What an instance may do, as one value.
 //!
 //! The configuration says it for all instances ([`crate::config::Config::policy`] collects it from the tables that have such
-//! keys; the kernel's part is [`crate::config::Ports::limits`]), and a document for its own instance, in its member `policy`. The document's overrides are kept in the instance's
-//! record, so whoever reads the store has them: `http` for each connection, and what writes the kernel's maps.
+//! keys; the kernel's part is [`crate::config::Ports::limits`]), and a document for its own instance, in its member `policy`. The
+//! document's overrides are kept in the instance's record, so whoever reads the store has them: `http` for each connection, and
+//! what writes the kernel's maps.
 //!
 //! Promises: what a document leaves out is as configured; there is no third place.
 //!
@@ -34,6 +35,8 @@ pub struct PolicyOverrides {
     pub access: AccessOverrides,
     /// Instead of [`crate::config::Ports::limits`], member by member.
     pub port_limits: PortLimitsOverrides,
+    /// Instead of [`crate::config::Ports::impersonation_guard`].
+    pub impersonation_guard: Option<bool>,
 }
 
 impl Policy {
@@ -41,8 +44,8 @@ impl Policy {
     #[must_use]
     pub fn with(self, overrides: &PolicyOverrides) -> Self {
         // By name and without `..`: a member that is added must be overridden too.
-        // What a port may send is the kernel's to look after, and a value of its own.
-        let PolicyOverrides { connections_per_port, access, port_limits: _ } = *overrides;
+        // What a port may send and receive is the kernel's to look after, and not of this value.
+        let PolicyOverrides { connections_per_port, access, port_limits: _, impersonation_guard: _ } = *overrides;
         Self {
             connections_per_port: connections_per_port
                 .map_or(self.connections_per_port, |count| usize::try_from(count.get()).unwrap_or(usize::MAX)),
@@ -140,6 +143,7 @@ mod tests {
                 user_data: Some(UserData::FirstBoot),
             },
             port_limits: PortLimitsOverrides::default(),
+            impersonation_guard: None,
         };
         let access = Access {
             metadata: false,

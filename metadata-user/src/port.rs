@@ -313,7 +313,7 @@ impl Ports {
         let has_program = attached.is_ok();
         let state = match attached.and_then(|()| self.bind(ifindex, &desired)) {
             Ok(()) => {
-                self.failures.remove(ifindex);
+                self.guard_or_retry(ifindex, &name);
                 PortState::from(desired)
             }
             Err(error) if is_gone(&error) => {
@@ -327,9 +327,23 @@ impl Ports {
             }
         };
         let tag = self.taps.binding(ifindex).map(|binding| binding.tag);
-        let view = PortView { name, tag, state, attached: self.dataplane.attached(ifindex) };
+        let guarded = self.dataplane.is_guarded(ifindex);
+        let view = PortView { name, tag, state, attached: self.dataplane.attached(ifindex), guarded };
         if self.view.set(ifindex, &view) {
             view::log(ifindex, &view);
+        }
+    }
+
+    /// Guards a tap against impersonation where that is wanted. A tap that cannot be guarded is served all the same, and tried
+    /// again.
+    fn guard_or_retry(&mut self, ifindex: IfIndex, name: &str) {
+        match self.guard(ifindex, name) {
+            Err(error) if !is_gone(&error) => {
+                self.failures.add(ifindex, Instant::now());
+                let error = error_text::chain(&error);
+                tracing::error!(ifindex = ifindex.0, name, error, "tap is not guarded against impersonation");
+            }
+            _ => self.failures.remove(ifindex),
         }
     }
 

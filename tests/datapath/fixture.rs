@@ -15,6 +15,8 @@ use nix::sched::{CloneFlags, unshare};
 pub(crate) const IFINDEX: u32 = 1;
 /// The tag of the port.
 pub(crate) const TAG: u32 = 0x0102_0304;
+/// What the programs mark their own frames with.
+pub(crate) const OWN_MARK: [u32; 4] = [1, 2, 3, 4];
 /// The port's MAC.
 pub(crate) const MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0, 0, 1];
 /// Another MAC.
@@ -95,6 +97,7 @@ impl Kernel {
         let mut ebpf = EbpfLoader::new()
             .override_global("PAIR_IFINDEX", &IFINDEX, true)
             .override_global("TRACE_IFINDEX", &ifindex, true)
+            .override_global("OWN_MARK", &OWN_MARK, true)
             .load(metadata_user::dataplane::OBJECT)
             .expect("the object loads: run as root, `cargo xtask test datapath`");
         for (name, program) in ebpf.programs_mut() {

@@ -5,6 +5,7 @@
 
 mod fixture;
 mod from_guest;
+mod impersonation;
 mod limits;
 mod passed;
 mod path_mtu;

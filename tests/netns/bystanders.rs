@@ -14,18 +14,18 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// A bridge in the node with a guest on one port and a neighbour on the other.
-struct World {
-    node: Node,
-    guest: Guest,
+pub(crate) struct World {
+    pub(crate) node: Node,
+    pub(crate) guest: Guest,
     neighbour: Namespace,
-    near: FrameSocket,
-    far: FrameSocket,
+    pub(crate) near: FrameSocket,
+    pub(crate) far: FrameSocket,
 }
 
-const FAR_MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0xfa, 0xfa, 0xfa];
+pub(crate) const FAR_MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0xfa, 0xfa, 0xfa];
 
 impl World {
-    fn new(plan: NodePlan, tap: Option<&str>) -> Self {
+    pub(crate) fn new(plan: NodePlan, tap: Option<&str>) -> Self {
         let node = plan.start().unwrap();
         let neighbour = Namespace::create("far").unwrap();
         let lines = format!(
@@ -52,7 +52,7 @@ impl World {
     }
 
     /// Sends frames one way and expects the very same at the other end, in order.
-    fn pass(&self, from: &FrameSocket, to: &FrameSocket, frames: &[Vec<u8>]) {
+    pub(crate) fn pass(&self, from: &FrameSocket, to: &FrameSocket, frames: &[Vec<u8>]) {
         let (source, target) =
             if std::ptr::eq(from, &self.near) { (self.guest.mac(), FAR_MAC) } else { (FAR_MAC, self.guest.mac()) };
         let _one = OneProcessor::stay();
@@ -128,14 +128,14 @@ impl Drop for OneProcessor {
     }
 }
 
-fn written(write: impl FnOnce(&mut Vec<u8>) -> Result<(), etherparse::err::packet::BuildWriteError>) -> Vec<u8> {
+pub(crate) fn written(write: impl FnOnce(&mut Vec<u8>) -> Result<(), etherparse::err::packet::BuildWriteError>) -> Vec<u8> {
     let mut bytes = Vec::new();
     write(&mut bytes).unwrap();
     bytes
 }
 
 /// One frame of each kind, from one MAC to another.
-fn ordinary(from: [u8; 6], to: [u8; 6]) -> Vec<Vec<u8>> {
+pub(crate) fn ordinary(from: [u8; 6], to: [u8; 6]) -> Vec<Vec<u8>> {
     let (a4, b4) = ([10, 0, 0, 5], [10, 0, 0, 9]);
     let (mut a6, mut b6) = ([0; 16], [0; 16]);
     for (address, last) in [(&mut a6, 5), (&mut b6, 9)] {

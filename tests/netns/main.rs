@@ -13,6 +13,7 @@ mod connections;
 mod documented;
 mod documents;
 mod identity;
+mod impersonation;
 mod isolation;
 mod kernel_memory;
 mod lifecycle;

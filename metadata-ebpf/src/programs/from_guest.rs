@@ -321,7 +321,7 @@ impl Arrival<'_> {
             report(self.ctx, "from_guest: answered in place, bytes: ", self.ctx.len());
         }
         counted(self.ifindex, verdict);
-        send_out(self.ifindex)
+        send_out(self.ctx, self.ifindex)
     }
 
     /// Hands a report about a path's MTU to the responder.

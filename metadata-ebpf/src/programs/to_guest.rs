@@ -89,7 +89,7 @@ fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
         report(ctx, "to_guest: to the guest, bytes: ", ctx.len());
     }
     counted(path.ifindex, Verdict::ToGuest);
-    Ok(send_out(path.ifindex))
+    Ok(send_out(ctx, path.ifindex))
 }
 
 /// Returns the word with the MAC that the frame's destination, of this binding, was last seen with; 0 if there is none. A

@@ -459,6 +459,9 @@ pub struct PortStatus {
     /// How the program is attached: `tcx` or `clsact`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attached: Option<String>,
+    /// Whether frames that claim to come from the metadata service are kept from the guest.
+    #[serde(default)]
+    pub guarded: bool,
     /// Why it is held, passed, refused or failed, and the remedy; of a bound one, what is not as its document asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

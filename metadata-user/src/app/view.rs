@@ -345,6 +345,7 @@ fn port_status(ifindex: IfIndex, view: PortView) -> PortStatus {
         mac: None,
         sources: Vec::new(),
         attached: view.attached.map(|kind| kind.name().to_owned()),
+        guarded: view.guarded,
         reason: view.state.reason(),
     };
     match view.state {
@@ -384,11 +385,13 @@ mod tests {
             origin: BindingSource::Document,
             warning: Some("wider sources".to_owned()),
         });
-        let view = PortView { name: "tap1".to_owned(), tag: Some(Tag(4)), state: bound, attached: None };
+        let view =
+            PortView { name: "tap1".to_owned(), tag: Some(Tag(4)), state: bound, attached: None, guarded: true };
         let shown = port_status(IfIndex(3), view.clone());
         assert_eq!((shown.ifindex, shown.tag, shown.state), (3, Some(4), State::Bound));
         assert_eq!(shown.instance, Some(id(1).to_string()));
         assert_eq!(shown.origin.as_deref(), Some("document"));
+        assert!(shown.guarded);
         assert_eq!(shown.reason.as_deref(), Some("wider sources"));
         assert_eq!(
             (shown.sources[0].mac.as_str(), shown.sources[0].prefix.as_str()),

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::key::{Key, Table};
-use super::kind::{Choice, List, Number, Text};
+use super::kind::{Choice, List, Number, Switch, Text};
 use super::pass::{self, PassedPort};
 use super::pattern::NamePattern;
 use super::refusal::{Fault, Refusal};
@@ -22,6 +22,8 @@ pub struct Ports {
     pub pass: Vec<PassedPort>,
     /// How fast a port may send to the metadata addresses.
     pub limits: PortLimits,
+    /// Whether frames to a guest that claim to come from the metadata service are dropped, unless metadatad has sent them.
+    pub impersonation_guard: bool,
 }
 
 impl Ports {
@@ -44,7 +46,7 @@ pub enum Unbound {
 pub(super) static TABLE: Table = Table {
     name: "ports",
     about: "Which interfaces of the node are guests' taps, and what happens before their instance is known.",
-    keys: &[&MATCH, &UNBOUND, &PASS, &NEW_CONNECTIONS, &NEW_CONNECTIONS_BURST, &PACKETS, &PACKETS_BURST],
+    keys: &[&MATCH, &UNBOUND, &PASS, &NEW_CONNECTIONS, &NEW_CONNECTIONS_BURST, &PACKETS, &PACKETS_BURST, &GUARD],
     tables: &[],
     is_optional: false,
 };
@@ -116,6 +118,18 @@ static PACKETS_BURST: Key<Number<u32>> = Key {
     reason: "The largest document that is accepted, 16 MB of user data, takes about 12,000 acknowledgements.",
 };
 
+static GUARD: Key<Switch> = Key {
+    name: "impersonation_guard",
+    kind: Switch,
+    default: "false",
+    about: "Whether a program at each tap's egress drops frames from elsewhere that claim to come from the metadata service: \
+            169.254.169.254 or fe80::a9fe:a9fe as IP source, as ARP sender, or as target of a neighbour advertisement or redirect. \
+            Counted as `impersonation`. A document may say otherwise for its instance. What comes from a port of `ports.pass` \
+            still passes, and a resolver's questions after the guest's MAC.",
+    reason: "It looks at each frame to the guest, whereas only a network without Neutron's port security lets a neighbour \
+             send such frames.",
+};
+
 const RATE: Number<u32> = Number { least: 0, most: PortLimits::MOST };
 const BURST: Number<u32> = Number { least: 1, most: PortLimits::MOST };
 
@@ -136,6 +150,7 @@ pub(super) fn read(table: &Reader<'_>, responder_port: u16) -> Result<Ports, Ref
             new_connections: rate(table, &NEW_CONNECTIONS, &NEW_CONNECTIONS_BURST)?,
             packets: rate(table, &PACKETS, &PACKETS_BURST)?,
         },
+        impersonation_guard: table.value(&GUARD)?,
     })
 }
 

@@ -117,18 +117,19 @@ struct Hook<'a> {
 
 impl Dataplane {
     /// Puts `from_guest` on a tap. `true` if this very device already had it, from before this daemon's start; else
-    /// whatever the maps knew of an earlier device with the same index is forgotten first.
+    /// whatever the maps knew of an earlier device with the same index is forgotten first. `guarded`: a guard may follow, which
+    /// needs a qdisc of both directions where there is no tcx.
     ///
     /// # Errors
     /// [`DataplaneError::Attach`]; also when the name no longer belongs to the index.
-    pub fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<bool, DataplaneError> {
+    pub fn attach(&mut self, ifindex: IfIndex, name: &str, guarded: bool) -> Result<bool, DataplaneError> {
         let hook = Hook {
             ifindex,
             name,
             direction: TcAttachType::Ingress,
             pin: self.pins.tap(ifindex),
             qdisc: self.pins.qdisc(ifindex),
-            kind: qdisc::Kind::Ingress,
+            kind: if guarded { qdisc::Kind::Clsact } else { qdisc::Kind::Ingress },
         };
         if let Some(kind) = self.take_over("from_guest", &hook)? {
             self.attached.insert(ifindex, kind);
@@ -136,8 +137,55 @@ impl Dataplane {
         }
         self.forget(ifindex)?;
         let kind = self.put("from_guest", &hook)?;
+        if kind == AttachKind::Tcx && remove_filter(name, TcAttachType::Egress) {
+            // A guard that an earlier daemon put into a filter kept the qdisc.
+            qdisc::remove(ifindex, &self.pins.qdisc(ifindex));
+        }
         self.attached.insert(ifindex, kind);
         Ok(false)
+    }
+
+    /// Puts `from_network` on a tap that has `from_guest`, or takes it off.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Attach`], or that a pin cannot be removed.
+    pub fn set_guard(&mut self, ifindex: IfIndex, name: &str, on: bool) -> Result<(), DataplaneError> {
+        if self.guards.get(&ifindex) == Some(&on) {
+            return Ok(());
+        }
+        if on {
+            let hook = Hook {
+                ifindex,
+                name,
+                direction: TcAttachType::Egress,
+                pin: self.pins.guard(ifindex),
+                qdisc: self.pins.qdisc(ifindex),
+                kind: qdisc::Kind::Clsact,
+            };
+            if self.take_over("from_network", &hook)?.is_none() {
+                self.put("from_network", &hook)?;
+            }
+        } else {
+            self.remove_guard(ifindex, Some(name))?;
+        }
+        self.guards.insert(ifindex, on);
+        Ok(())
+    }
+
+    /// Tells whether a tap has `from_network`.
+    #[must_use]
+    pub fn is_guarded(&self, ifindex: IfIndex) -> bool {
+        self.guards.get(&ifindex) == Some(&true)
+    }
+
+    fn remove_guard(&mut self, ifindex: IfIndex, name: Option<&str>) -> Result<(), DataplaneError> {
+        self.guards.remove(&ifindex);
+        if self.mode == AttachMode::Clsact
+            && let Some(name) = name
+        {
+            remove_filter(name, TcAttachType::Egress);
+        }
+        unpin(&self.pins.guard(ifindex))
     }
 
     /// Puts `to_guest` and `from_host` on the pair.
@@ -159,39 +207,56 @@ impl Dataplane {
         self.attached.get(&ifindex).copied()
     }
 
-    /// Tells whether `from_guest` is still on the device that has this name: not, if the device was replaced.
+    /// Tells whether `from_guest`, and the guard if there is to be one, are still on the device that has this name: not, if the
+    /// device was replaced.
     #[must_use]
     pub fn is_attached(&mut self, ifindex: IfIndex, name: &str) -> bool {
-        if !names(name, ifindex) {
+        let Some(kind) = self.attached(ifindex).filter(|_| names(name, ifindex)) else {
             return false;
-        }
-        match self.attached.get(&ifindex) {
-            Some(AttachKind::Tcx) => {
-                let Some(id) = self.program("from_guest").ok().and_then(|p| p.info().ok()).map(|info| info.id()) else {
+        };
+        let guarded = self.is_guarded(ifindex);
+        let mut is_at = |program, direction| self.is_at(program, ifindex, name, kind, direction);
+        is_at("from_guest", TcAttachType::Ingress) && (!guarded || is_at("from_network", TcAttachType::Egress))
+    }
+
+    fn is_at(
+        &mut self,
+        program: &'static str,
+        ifindex: IfIndex,
+        name: &str,
+        kind: AttachKind,
+        direction: TcAttachType,
+    ) -> bool {
+        let Ok(program) = self.program(program) else {
+            return false;
+        };
+        match kind {
+            AttachKind::Tcx => {
+                let Ok(id) = program.info().map(|info| info.id()) else {
                     return false;
                 };
-                query::tcx_ingress(ifindex).is_ok_and(|programs| programs.contains(&id))
+                query::tcx(ifindex, direction).is_ok_and(|programs| programs.contains(&id))
             }
             // The filter goes with its device: replacing it finds out.
-            Some(AttachKind::Clsact) => self
-                .program("from_guest")
-                .is_ok_and(|program| replace_in_filter(program, name, TcAttachType::Ingress).unwrap_or(false)),
-            None => false,
+            AttachKind::Clsact => replace_in_filter(program, name, direction).unwrap_or(false),
         }
     }
 
-    /// Takes `from_guest` off a tap; nothing to do if the tap is gone.
+    /// Takes the programs off a tap; nothing to do if the tap is gone.
     ///
     /// # Errors
-    /// If the link's pin cannot be removed.
+    /// If a link's pin cannot be removed.
     pub fn detach(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
-        if self.attached.remove(&ifindex) == Some(AttachKind::Clsact)
-            && let Some(name) = name_of(ifindex)
-        {
-            remove_filter(&name, TcAttachType::Ingress);
+        let mut name = None;
+        if self.attached.remove(&ifindex) == Some(AttachKind::Clsact) {
+            name = name_of(ifindex);
+            if let Some(name) = &name {
+                remove_filter(name, TcAttachType::Ingress);
+            }
         }
+        let guard = self.remove_guard(ifindex, name.as_deref());
         qdisc::remove(ifindex, &self.pins.qdisc(ifindex));
-        unpin(&self.pins.tap(ifindex))
+        unpin(&self.pins.tap(ifindex)).and(guard)
     }
 
     /// Returns the taps whose links an earlier daemon pinned.
@@ -327,11 +392,11 @@ pub(super) fn replace_in_filter(
 
 /// Takes our filter off. `true` if there was one.
 fn remove_filter(name: &str, direction: TcAttachType) -> bool {
-    let program = match direction {
-        TcAttachType::Egress => "from_host",
-        _ => "from_guest",
+    let programs = match direction {
+        TcAttachType::Egress => ["from_host", "from_network"],
+        _ => ["from_guest", "to_guest"],
     };
-    [program, "to_guest"].iter().any(|program| tc::qdisc_detach_program(name, direction, program).is_ok())
+    programs.iter().any(|program| tc::qdisc_detach_program(name, direction, program).is_ok())
 }
 
 /// Takes our filters off every interface of this namespace. `true` if there were any.

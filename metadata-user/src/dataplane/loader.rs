@@ -1,6 +1,6 @@
 //! Loading the object, with the maps of an earlier daemon where they fit.
 
-use std::{path::Path, time::Duration};
+use std::{io::Read as _, path::Path, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The programs in the object, by name.
-const PROGRAMS: [&str; 3] = ["from_guest", "to_guest", "from_host"];
+const PROGRAMS: [&str; 4] = ["from_guest", "to_guest", "from_host", "from_network"];
 
 impl Dataplane {
     /// Loads the programs, writes what passes them, and attaches the pair's.
@@ -37,7 +37,8 @@ impl Dataplane {
         let pins = Pins::open(pin_dir)?;
         Expedited::recover(&pins.link("expedited"));
         replace_foreign_pins(&pins)?;
-        let mut ebpf = load_object(&pins, pair, None)?;
+        let own_mark = own_mark(&pins)?;
+        let mut ebpf = load_object(&pins, pair, own_mark, None)?;
         // Of an earlier daemon's programs too, which may be attached: the map is theirs as well.
         let mut passing: Array<_, PassList> = take(&mut ebpf, "PASS")?.try_into().map_err(map_error("open", "PASS"))?;
         passing.set(0, PassList::of(pass), 0).map_err(map_error("write", "PASS"))?;
@@ -52,13 +53,15 @@ impl Dataplane {
             pins,
             mode: mode.resolve(),
             pair,
+            own_mark,
             attached: std::collections::BTreeMap::new(),
+            guards: std::collections::BTreeMap::new(),
         };
         let meta = dataplane.meta.get(&0, 0).unwrap_or_default();
         if meta.abi_version == 0 {
             dataplane
                 .meta
-                .set(0, Meta { abi_version: ABI_VERSION, next_tag: first_tag()? }, 0)
+                .set(0, Meta { abi_version: ABI_VERSION, next_tag: first_tag()?, own_mark }, 0)
                 .map_err(map_error("write", "META"))?;
         }
         dataplane.make_counters(pair)?;
@@ -66,6 +69,30 @@ impl Dataplane {
         Ok(dataplane)
     }
 }
+
+/// Returns what the programs mark their own frames with: as an earlier daemon's do, which may still be attached, or a new one.
+fn own_mark(pins: &Pins) -> Result<[u32; 4], DataplaneError> {
+    let data = MapData::from_pin(pins.map("META")).ok();
+    let meta = data.and_then(|data| Array::<_, Meta>::try_from(Map::Array(data)).ok()?.get(&0, 0).ok());
+    if let Some(meta) = meta
+        && meta.own_mark != [0; 4]
+    {
+        return Ok(meta.own_mark);
+    }
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open(RANDOM).and_then(|mut random| random.read_exact(&mut bytes));
+    read.map_err(|source| DataplaneError::Pin { doing: "read the programs' mark from", path: RANDOM.into(), source })?;
+    let mut mark = [0; 4];
+    for (word, bytes) in mark.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = bytes.iter().fold(0, |word, byte| word << 8 | u32::from(*byte));
+    }
+    // What others' frames are most likely to have there.
+    mark[0] |= 1;
+    Ok(mark)
+}
+
+/// Random bytes from the kernel (random(4)).
+const RANDOM: &str = "/dev/urandom";
 
 /// Returns the tag that new maps begin with: later than any that was given away before, without knowing those.
 ///
@@ -85,13 +112,19 @@ fn first_tag() -> Result<u32, DataplaneError> {
 }
 
 /// Loads and verifies the object. `trace`: the tap whose packets the programs report.
-pub(super) fn load_object(pins: &Pins, pair: IfIndex, trace: Option<IfIndex>) -> Result<Ebpf, DataplaneError> {
+pub(super) fn load_object(
+    pins: &Pins,
+    pair: IfIndex,
+    own_mark: [u32; 4],
+    trace: Option<IfIndex>,
+) -> Result<Ebpf, DataplaneError> {
     if OBJECT.is_empty() {
         return Err(DataplaneError::NoObject);
     }
     let (pair, trace) = (pair.0, trace.map_or(0, |ifindex| ifindex.0));
     let mut loader = EbpfLoader::new();
     loader.override_global("PAIR_IFINDEX", &pair, true).override_global("TRACE_IFINDEX", &trace, true);
+    loader.override_global("OWN_MARK", &own_mark, true);
     for name in Dataplane::MAPS {
         loader.map_pin_path(name, pins.map(name));
     }

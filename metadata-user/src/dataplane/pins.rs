@@ -3,6 +3,7 @@
 //! ```text
 //! <pin_dir>/PORTS …               the maps, by name
 //! <pin_dir>/links/tap-<ifindex>   a tap's link (tcx only; clsact filters live on their interface)
+//! <pin_dir>/links/guard-<ifindex> the link of a tap's guard against impersonation
 //! <pin_dir>/links/to_guest        the pair's links
 //! <pin_dir>/links/from_host
 //! <pin_dir>/links/qdisc-<ifindex> a mark: the qdisc was made by the daemon
@@ -72,6 +73,11 @@ impl Pins {
 
     pub(super) fn tap(&self, ifindex: IfIndex) -> PathBuf {
         self.link(&format!("tap-{ifindex}"))
+    }
+
+    /// The link of a tap's guard.
+    pub(super) fn guard(&self, ifindex: IfIndex) -> PathBuf {
+        self.link(&format!("guard-{ifindex}"))
     }
 
     /// The mark of a qdisc that was made here.

@@ -7,6 +7,7 @@
 
 use std::io;
 
+use aya::programs::TcAttachType;
 use nix::libc;
 
 use super::IfIndex;
@@ -16,6 +17,9 @@ const PROG_QUERY: libc::c_long = 16;
 
 /// `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
 const TCX_INGRESS: u32 = 46;
+
+/// `BPF_TCX_EGRESS` of `enum bpf_attach_type`.
+const TCX_EGRESS: u32 = 47;
 
 /// Most programs on a hook: `BPF_MPROG_MAX`.
 const PROGRAMS: usize = 64;
@@ -37,15 +41,15 @@ struct Query {
     revision: u64,
 }
 
-/// Returns the ids of the programs at tcx ingress of the interface, in their order.
+/// Returns the ids of the programs at tcx of the interface, in this direction and in their order.
 ///
 /// # Errors
 /// If the kernel refuses: without `CAP_NET_ADMIN`, without tcx, or because the interface is gone.
-pub(super) fn tcx_ingress(ifindex: IfIndex) -> io::Result<Vec<u32>> {
+pub(super) fn tcx(ifindex: IfIndex, direction: TcAttachType) -> io::Result<Vec<u32>> {
     let mut ids = vec![0_u32; PROGRAMS];
     let mut query = Query {
         target_ifindex: ifindex.0,
-        attach_type: TCX_INGRESS,
+        attach_type: if direction == TcAttachType::Egress { TCX_EGRESS } else { TCX_INGRESS },
         prog_ids: ids.as_mut_ptr().expose_provenance() as u64,
         count: u32::try_from(ids.len()).unwrap_or_default(),
         ..Query::default()

@@ -66,7 +66,7 @@ impl Dataplane {
         ifindex: IfIndex,
         lines: mpsc::Sender<String>,
     ) -> Result<(Trace, impl Future<Output = std::io::Result<()>> + Send + use<>), DataplaneError> {
-        let mut ebpf = load_object(&self.pins, self.pair, Some(ifindex))?;
+        let mut ebpf = load_object(&self.pins, self.pair, self.own_mark, Some(ifindex))?;
         let logger = EbpfLogger::init_with_logger(&mut ebpf, Lines(lines))
             .map_err(|_| DataplaneError::Missing("map AYA_LOGS"))?;
         self.swap(ifindex, Some(&mut ebpf))?;

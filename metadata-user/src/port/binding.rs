@@ -18,7 +18,7 @@ use super::owner::{Owner, keeps_tag};
 use super::reconcile::DesiredPort;
 use crate::dataplane::{DataplaneError, IfIndex, PortEntry};
 use crate::identity::{Identity, Tag};
-use crate::policy::PortLimits;
+use crate::policy::{PolicyOverrides, PortLimits};
 
 /// How long an ended tag lets resets pass: its connections are closed within milliseconds.
 const RETIREMENT: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ impl Ports {
     /// Puts the program on a tap that does not have it from this daemon, and adopts the binding that an earlier daemon gave
     /// the same device.
     pub(super) fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<(), DataplaneError> {
-        if self.dataplane.attached(ifindex).is_some() || !self.dataplane.attach(ifindex, name)? {
+        if self.dataplane.attached(ifindex).is_some() || !self.dataplane.attach(ifindex, name, self.rules.impersonation_guard)? {
             return Ok(());
         }
         let adopted = self.dataplane.adopted(ifindex);
@@ -127,9 +127,21 @@ impl Ports {
 
     /// Returns the limits of a port with this owner: as configured, its document over them.
     fn limits(&self, owner: Option<Owner>) -> PortLimits {
+        self.rules.limits.with(&self.overrides(owner).port_limits)
+    }
+
+    /// Returns what the owner's document says otherwise than the configuration.
+    fn overrides(&self, owner: Option<Owner>) -> PolicyOverrides {
         let content = owner.and_then(|owner| self.store.served(owner.instance));
-        let overrides = content.map(|content| content.policy()).unwrap_or_default();
-        self.rules.limits.with(&overrides.port_limits)
+        content.map(|content| content.policy()).unwrap_or_default()
+    }
+
+    /// Guards a tap against impersonation as its owner wants, or not at all if its requests are left to others.
+    pub(super) fn guard(&mut self, ifindex: IfIndex, name: &str) -> Result<(), DataplaneError> {
+        let on = self.taps.binding(ifindex).is_some_and(|binding| {
+            self.overrides(binding.owner).impersonation_guard.unwrap_or(self.rules.impersonation_guard)
+        });
+        self.dataplane.set_guard(ifindex, name, on)
     }
 
     fn identify(&self, tag: Tag, owner: Option<Owner>) {

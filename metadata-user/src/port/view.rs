@@ -23,6 +23,8 @@ pub struct PortView {
     pub state: PortState,
     /// How the program is attached.
     pub attached: Option<AttachKind>,
+    /// Whether frames that claim to come from the metadata service are kept from the guest.
+    pub guarded: bool,
 }
 
 /// The state of a tap.
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     fn held(name: &str) -> PortView {
-        PortView { name: name.to_owned(), tag: None, state: PortState::Held, attached: None }
+        PortView { name: name.to_owned(), tag: None, state: PortState::Held, attached: None, guarded: false }
     }
 
     #[test]

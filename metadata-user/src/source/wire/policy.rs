@@ -57,6 +57,11 @@ pub(super) struct PolicyDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     packets_burst: Option<u32>,
+
+    /// Whether frames from elsewhere that claim to come from the metadata service are kept from the instance. Default:
+    /// `ports.impersonation_guard` of the node's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    impersonation_guard: Option<bool>,
 }
 
 /// When an instance may read its user data.
@@ -94,7 +99,7 @@ impl From<UserData> for UserDataDocument {
 impl PolicyDocument {
     /// Returns what a record's overrides look like in a document; `None` if there are none.
     pub(super) fn of(overrides: &PolicyOverrides) -> Option<Self> {
-        let PolicyOverrides { connections_per_port, access, port_limits } = *overrides;
+        let PolicyOverrides { connections_per_port, access, port_limits, impersonation_guard } = *overrides;
         let PortLimitsOverrides {
             new_connections_per_second,
             new_connections_burst,
@@ -112,6 +117,7 @@ impl PolicyDocument {
             new_connections_burst: new_connections_burst.map(NonZeroU32::get),
             packets_per_second,
             packets_burst: packets_burst.map(NonZeroU32::get),
+            impersonation_guard,
         };
         (document != Self::default()).then_some(document)
     }
@@ -128,7 +134,7 @@ impl PolicyDocument {
             }
             count => count.flatten(),
         };
-        let Self { metadata, ipv6, ec2, user_data, .. } = self;
+        let Self { metadata, ipv6, ec2, user_data, impersonation_guard, .. } = self;
         let access = AccessOverrides { metadata, ipv6, ec2, user_data: user_data.map(UserData::from) };
         let port_limits = PortLimitsOverrides {
             new_connections_per_second: rate("new_connections_per_second", self.new_connections_per_second)?,
@@ -136,7 +142,7 @@ impl PolicyDocument {
             packets_per_second: rate("packets_per_second", self.packets_per_second)?,
             packets_burst: burst("packets_burst", self.packets_burst)?,
         };
-        Ok(PolicyOverrides { connections_per_port, access, port_limits })
+        Ok(PolicyOverrides { connections_per_port, access, port_limits, impersonation_guard })
     }
 }
 

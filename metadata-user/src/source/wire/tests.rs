@@ -65,7 +65,7 @@ fn a_policy_is_what_the_document_says_otherwise() {
         assert_eq!(read_back(&written).expect("reads back"), record);
     }
     let limits = r#""policy": {"new_connections_per_second": 0, "new_connections_burst": 7, "packets_per_second": 8,
-        "packets_burst": 9}"#;
+        "packets_burst": 9, "impersonation_guard": true}"#;
     let limits = read(&with(limits));
     let expected = PortLimitsOverrides {
         new_connections_per_second: Some(0),
@@ -73,7 +73,7 @@ fn a_policy_is_what_the_document_says_otherwise() {
         packets_per_second: Some(8),
         packets_burst: NonZeroU32::new(9),
     };
-    assert_eq!(limits.policy.port_limits, expected);
+    assert_eq!((limits.policy.port_limits, limits.policy.impersonation_guard), (expected, Some(true)));
     let mut written = Vec::new();
     write(&limits, &mut written).expect("written");
     assert_eq!(read_back(&written).expect("reads back"), limits);
