@@ -35,7 +35,9 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, RingBuf},
     programs::SchedClassifier,
 };
-use metadata_ebpf::abi::{Bucket, Counters, Limits, MAX_SOURCES, Meta, Neighbours, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath};
+use metadata_ebpf::abi::{
+    Bucket, Counters, Limits, MAX_SOURCES, Meta, Neighbours, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath,
+};
 
 use self::entry::port_value;
 pub use self::{
@@ -185,8 +187,7 @@ impl std::fmt::Debug for Dataplane {
 
 impl Dataplane {
     /// Names of the pinned maps.
-    pub const MAPS: [&'static str; 8] =
-        ["PORTS", "TAGS", "NEIGHBOURS", "LIMITS", "COUNTERS", "EVENTS", "META", "PASS"];
+    pub const MAPS: [&'static str; 8] = ["PORTS", "TAGS", "NEIGHBOURS", "LIMITS", "COUNTERS", "EVENTS", "META", "PASS"];
 
     /// Returns a tag that no binding has had since the pins were made.
     ///

@@ -30,7 +30,8 @@ fn udp4(src: [u8; 4], port: u16) -> Vec<u8> {
 }
 
 fn arp(operation: u8, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
-    let ends = [MAC.as_slice(), &OTHER_MAC, &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation], &OTHER_MAC, &sender, &MAC, &target];
+    let ends =
+        [MAC.as_slice(), &OTHER_MAC, &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation], &OTHER_MAC, &sender, &MAC, &target];
     ends.concat()
 }
 

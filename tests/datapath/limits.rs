@@ -103,7 +103,8 @@ fn packets_of_every_kind_take_from_one_bucket() {
     }
     let spoofed = udp(OTHER_MAC, 54, METADATA_IPV4);
     assert_eq!(kernel.run("from_guest", &spoofed), dropped_for("limit_packets", spoofed));
-    for (counter, frame) in [(vec![("passed", 1)], udp(MAC, 53, METADATA_IPV4)), (vec![], udp(MAC, 54, [10, 0, 0, 9]))] {
+    for (counter, frame) in [(vec![("passed", 1)], udp(MAC, 53, METADATA_IPV4)), (vec![], udp(MAC, 54, [10, 0, 0, 9]))]
+    {
         let outcome = kernel.run("from_guest", &frame);
         assert_eq!(outcome, Outcome { verdict: PASS, frame, moved: counter }, "not the metadata service's");
     }

@@ -128,7 +128,9 @@ impl Drop for OneProcessor {
     }
 }
 
-pub(crate) fn written(write: impl FnOnce(&mut Vec<u8>) -> Result<(), etherparse::err::packet::BuildWriteError>) -> Vec<u8> {
+pub(crate) fn written(
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), etherparse::err::packet::BuildWriteError>,
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     write(&mut bytes).unwrap();
     bytes

@@ -112,8 +112,10 @@ fn echoes_and_large_answers_reach_a_guarded_guest_whole() {
     let world = guarded("auto");
     let body: Vec<u8> = (0..1_000_000u32).map(|number| b'a' + u8::try_from(number % 23).unwrap()).collect();
     world.node.write(&world.guest.document().clone().with_user_data(&body)).unwrap();
-    wait::until("the guest reads it", || Ok((world.guest.get("/openstack/latest/user_data")?.body == body).then_some(())))
-        .unwrap();
+    wait::until("the guest reads it", || {
+        Ok((world.guest.get("/openstack/latest/user_data")?.body == body).then_some(()))
+    })
+    .unwrap();
     assert!(world.guest.get6("/openstack/latest/user_data").unwrap().body == body);
     let echo = PacketBuilder::ethernet2(world.guest.mac(), METADATA_MAC).ipv4([10, 0, 0, 5], METADATA_IPV4, 64);
     let echo = written(|out| echo.icmpv4_echo_request(7, 9).write(out, b"are you there?"));

@@ -12,6 +12,7 @@ mod bystanders;
 mod connections;
 mod documented;
 mod documents;
+mod forgery;
 mod identity;
 mod impersonation;
 mod isolation;

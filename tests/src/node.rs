@@ -2,6 +2,8 @@
 //!
 //! Promises: everything the daemon makes is the node's own: pins in a bpf file system mounted in the node's directory, a
 //! responder namespace with a unique name, an admin socket, a directory of documents. All of it goes with the value.
+//!
+//! One file because a node is one thing: each line of its plan is one of its configuration, and most methods are short questions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,7 +44,8 @@ impl Default for NodePlan {
         // A test that asks as fast as it can is not to be slowed down; those of the limits set them.
         let ports = "new_connections_per_second = 0
 packets_per_second = 0
-".to_owned();
+"
+        .to_owned();
         Self { attach: "auto", lasting: false, source: None, snapshot, ports, further }
     }
 }

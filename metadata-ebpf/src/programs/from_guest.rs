@@ -14,8 +14,8 @@ use metadata_ebpf::{
     packet::{
         ADVERTISEMENT_LEN, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthArp, EthIpv4,
         EthIpv6, FragmentationNeeded, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST,
-        ICMPV6_SOLICITATION, Neighbour as NeighbourMessage, PACKET_TOO_BIG_LEN, PROTOCOL_ICMPV6, PacketTooBig, TCP_CHECKSUM, Tcp,
-        Transport,
+        ICMPV6_SOLICITATION, Neighbour as NeighbourMessage, PACKET_TOO_BIG_LEN, PROTOCOL_ICMPV6, PacketTooBig,
+        TCP_CHECKSUM, Tcp, Transport,
     },
     translate::{self, PathMtu},
     verdict::{self, Action, ArpAction},

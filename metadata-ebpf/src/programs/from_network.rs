@@ -130,7 +130,9 @@ fn misleads(ctx: &TcContext, start: usize, first: u8) -> bool {
         };
         match impersonation::next(next_header, bytes) {
             Next::Other => return false,
-            Next::Message => return load::<Neighbour>(ctx, offset).is_some_and(|message| impersonation::message(&message)),
+            Next::Message => {
+                return load::<Neighbour>(ctx, offset).is_some_and(|message| impersonation::message(&message));
+            }
             Next::Extension { next_header: following, len } => {
                 next_header = following;
                 offset += usize::from(len);

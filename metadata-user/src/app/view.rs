@@ -385,8 +385,7 @@ mod tests {
             origin: BindingSource::Document,
             warning: Some("wider sources".to_owned()),
         });
-        let view =
-            PortView { name: "tap1".to_owned(), tag: Some(Tag(4)), state: bound, attached: None, guarded: true };
+        let view = PortView { name: "tap1".to_owned(), tag: Some(Tag(4)), state: bound, attached: None, guarded: true };
         let shown = port_status(IfIndex(3), view.clone());
         assert_eq!((shown.ifindex, shown.tag, shown.state), (3, Some(4), State::Bound));
         assert_eq!(shown.instance, Some(id(1).to_string()));

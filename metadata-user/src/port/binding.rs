@@ -49,7 +49,9 @@ impl Ports {
     /// Puts the program on a tap that does not have it from this daemon, and adopts the binding that an earlier daemon gave
     /// the same device.
     pub(super) fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<(), DataplaneError> {
-        if self.dataplane.attached(ifindex).is_some() || !self.dataplane.attach(ifindex, name, self.rules.impersonation_guard)? {
+        if self.dataplane.attached(ifindex).is_some()
+            || !self.dataplane.attach(ifindex, name, self.rules.impersonation_guard)?
+        {
             return Ok(());
         }
         let adopted = self.dataplane.adopted(ifindex);
