@@ -36,7 +36,6 @@ mod signals;
 mod view;
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -59,6 +58,7 @@ use crate::drain::Drain;
 use crate::error_text;
 use crate::facts::Facts;
 use crate::http::Guests;
+use crate::https::Https;
 use crate::identity::Identities;
 use crate::metrics::Metrics;
 use crate::port::{self, Ports, PortsError, PortsView};
@@ -67,6 +67,7 @@ use crate::readiness::{Blocker, Readiness};
 use crate::secret;
 use crate::store::Store;
 use crate::worker::Worker;
+use answering::Sockets;
 use content::Content;
 use signals::Signals;
 use view::{Kernel, View};
@@ -89,6 +90,7 @@ struct Shared {
     audit: Arc<Audit>,
     /// Writes what is recorded; it ends last, when no request is in flight any more.
     _audit_writer: Option<Writer>,
+    https: Option<Arc<Https>>,
     kernel: Kernel,
 }
 
@@ -111,6 +113,7 @@ impl Shared {
             guests: Arc::new(guests),
             audit,
             _audit_writer: writer,
+            https: config.https.as_ref().map(|https| Arc::new(Https::open(https))),
             kernel: Kernel::default(),
         })
     }
@@ -163,9 +166,11 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     let mut admin = tokio::spawn(admin::server::run(socket, view(&shared, &content)));
     content::first(&shared.readiness).await;
     info!(instances = shared.store.len(), "source read");
-    let (listeners, dataplane) = load_programs(config)?;
-    let mut answering =
-        answering::start(listeners, &shared.guests, &shared.readiness, &shared.drain).map_err(AppError::Runtime)?;
+    let (sockets, dataplane) = load_programs(config)?;
+    if let Some(https) = &shared.https {
+        tokio::spawn(Arc::clone(https).keep_current());
+    }
+    let mut answering = answering::start(sockets, &shared).map_err(AppError::Runtime)?;
     let (mut ports, drops) = start_ports(config, &shared, dataplane, changes, ports_attached)?;
     // Every thread that needs more than this one has it by now.
     privilege::PLAIN.enter()?;
@@ -203,18 +208,22 @@ fn view(shared: &Shared, content: &Content) -> Arc<View> {
         observers: content.observers.views(),
         guests: Arc::clone(&shared.guests),
         audit: Arc::clone(&shared.audit),
+        https: shared.https.as_ref().map(|https| https.state()),
         kernel: shared.kernel.clone(),
     })
 }
 
 /// Makes or adopts the responder's namespace with its listening sockets, then loads the programs.
-fn load_programs(config: &Config) -> Result<(Vec<TcpListener>, Dataplane), AppError> {
+fn load_programs(config: &Config) -> Result<(Sockets, Dataplane), AppError> {
     let netns = ResponderNetns::set_up(&config.responder.namespace, &config.responder.interface)?;
     // Before any program can redirect a packet to it.
-    let listeners = netns.listen(config.responder.port, config.http.threads, config.http.idle_timeout)?;
+    let (threads, patience) = (config.http.threads, config.http.idle_timeout);
+    let plain = netns.listen(config.responder.port, threads, patience)?;
+    let tls = config.https.as_ref().map(|https| netns.listen(https.port, threads, patience)).transpose()?;
+    let sockets = Sockets { plain, tls: tls.unwrap_or_default() };
     let pass: Vec<_> = config.ports.pass.iter().map(|port| port.pair()).collect();
     let dataplane = Dataplane::load(&config.bpf.pin_dir, config.bpf.attach, netns.pair(), netns.pair_name(), &pass)?;
-    Ok((listeners, dataplane))
+    Ok((sockets, dataplane))
 }
 
 /// The result of the ports' thread, once it has ended.

@@ -18,6 +18,7 @@ mod error;
 pub mod etcd;
 pub mod facts;
 mod http;
+mod https;
 mod key;
 mod kind;
 mod log;
@@ -45,6 +46,7 @@ pub use bpf::{AttachMode, Bpf};
 pub use cloud::{Cloud, VendordataDynamic, VendordataProvider};
 pub use error::ConfigError;
 pub use http::Http;
+pub use https::Https;
 pub use log::{Log, LogFormat};
 pub use ports::{Ports, Unbound};
 pub use responder::Responder;
@@ -83,6 +85,8 @@ pub struct Config {
     pub http: Http,
     /// `[audit]`: where the record of each request goes.
     pub audit: Audit,
+    /// `[https]`: answering guests over TLS too; `None`: they are not.
+    pub https: Option<Https>,
     /// `[admin]`: the socket that the command line talks to.
     pub admin: Admin,
     /// `[log]`: what is logged and how.
@@ -101,6 +105,7 @@ static TABLES: &[&key::Table] = &[
     &access::TABLE,
     &http::TABLE,
     &audit::TABLE,
+    &https::TABLE,
     &admin::TABLE,
     &log::TABLE,
 ];
@@ -142,6 +147,7 @@ impl Config {
         written::only_tables(document, TABLES)?;
         let open = |table| Reader::open(document, table);
         let (responder, ports) = (open(&responder::TABLE)?, open(&ports::TABLE)?);
+        let https = open(&https::TABLE)?;
         let read = responder::read(&responder)?;
         let config = Self {
             ports: ports::read(&ports, read.port)?,
@@ -154,10 +160,16 @@ impl Config {
             access: access::read(&open(&access::TABLE)?)?,
             http: http::read(&open(&http::TABLE)?)?,
             audit: audit::read(&open(&audit::TABLE)?)?,
+            https: https::read(&https)?,
             admin: admin::read(&open(&admin::TABLE)?)?,
             log: log::read(&open(&log::TABLE)?)?,
         };
         // Between two tables.
+        if config.https.as_ref().is_some_and(|https| https.port == config.responder.port) {
+            let problem = format!("https.port is also responder.port: {}", config.responder.port);
+            let span = https.span_of("port").or_else(|| responder.span_of("port")).unwrap_or_default();
+            return Err(Fault::new(problem, "choose another port for one of them").at(span));
+        }
         if config.ports.matches(&config.responder.interface) {
             let problem = format!("responder.interface `{}` matches ports.match", config.responder.interface);
             let span = responder.span_of("interface").or_else(|| ports.span_of("match")).unwrap_or_default();

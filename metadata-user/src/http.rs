@@ -9,7 +9,7 @@
 //! Promises to the operator: a guest costs a bounded number of connections, bytes and seconds; what is refused is
 //! counted.
 //!
-//! Left out: what the answers are (`api`), TLS, HTTP/2, and compression, none of which Nova has.
+//! Left out: what the answers are (`api`), handshakes of TLS (`https`), HTTP/2, and compression, none of which Nova has.
 
 mod access;
 mod body;
@@ -43,7 +43,7 @@ use crate::store::Store;
 
 pub use crate::metrics::Http as Counters;
 pub use error::Refusal;
-pub use listener::run;
+pub use listener::{Listeners, run};
 
 use limit::Limits;
 

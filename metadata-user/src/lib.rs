@@ -18,6 +18,7 @@ mod encoding;
 pub mod error_text;
 pub mod facts;
 pub mod http;
+pub mod https;
 pub mod identity;
 mod links;
 pub mod metrics;

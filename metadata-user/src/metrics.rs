@@ -59,6 +59,8 @@ pub struct Http {
     pub timed_out: Counter,
     /// Connections closed because what came was not HTTP.
     pub malformed: Counter,
+    /// Connections closed because no TLS handshake came about.
+    pub handshake_failed: Counter,
     /// Requests with a header by which Neutron's agents tell Nova who is asking. From a guest it means nothing.
     pub claimed_identity: Counter,
     /// Requests that waited for their content.
@@ -120,6 +122,7 @@ impl Http {
             binding_ended: with(&closed, "reason", "binding_ended"),
             timed_out: with(&closed, "reason", "timed_out"),
             malformed: with(&closed, "reason", "malformed"),
+            handshake_failed: with(&closed, "reason", "handshake_failed"),
             claimed_identity: counter(
                 registry,
                 "http_requests_claimed_identity",

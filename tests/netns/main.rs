@@ -13,6 +13,7 @@ mod connections;
 mod documented;
 mod documents;
 mod forgery;
+mod https;
 mod identity;
 mod impersonation;
 mod isolation;

@@ -12,7 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 pub struct Tls {
     /// Certificate of the authority, for both sides.
     pub ca: PathBuf,
-    /// The server's certificate, for 127.0.0.1.
+    /// The server's certificate.
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
@@ -23,11 +23,19 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Makes an authority, a server's certificate and a client's, in this directory.
+    /// Makes an authority, a server's certificate for 127.0.0.1 and a client's, in this directory.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn make(directory: &Path) -> Result<Self> {
+        Self::make_for(directory, &["127.0.0.1"])
+    }
+
+    /// As [`Self::make`], with a server's certificate for these names and addresses.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn make_for(directory: &Path, names: &[&str]) -> Result<Self> {
         let write = |name: &str, text: String| -> Result<PathBuf> {
             let path = directory.join(name);
             fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
@@ -38,15 +46,15 @@ impl Tls {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "lab authority");
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        let signed = |name: &str, address: &str| -> Result<(PathBuf, PathBuf)> {
+        let signed = |name: &str, names: &[&str]| -> Result<(PathBuf, PathBuf)> {
             let key = KeyPair::generate()?;
-            let mut params = CertificateParams::new(vec![address.to_owned()])?;
+            let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
             params.distinguished_name.push(DnType::CommonName, name);
             let certificate = params.signed_by(&key, &authority)?;
             Ok((write(&format!("{name}.pem"), certificate.pem())?, write(&format!("{name}.key"), key.serialize_pem())?))
         };
-        let (cert, key) = signed("server", "127.0.0.1")?;
-        let (client_cert, client_key) = signed("client", "client")?;
+        let (cert, key) = signed("server", names)?;
+        let (client_cert, client_key) = signed("client", &["client"])?;
         Ok(Self { ca: write("ca.pem", authority.pem())?, cert, key, client_cert, client_key })
     }
 }

@@ -60,8 +60,15 @@ const PROTOC_PACKAGES: &[&str] = &["protobuf-compiler", "libprotobuf-dev"];
 /// One of these files. A protoc that was not installed by the distribution has them elsewhere, and `PROTOC_INCLUDE` for it.
 const PROTOBUF_TYPES: &str = "/usr/include/google/protobuf/descriptor.proto";
 /// Programs that the demo and the tests run, and Debian's package of each.
-const PROGRAMS: &[(&str, &str)] =
-    &[("bpftool", "bpftool"), ("ip", "iproute2"), ("curl", "curl"), ("ethtool", "ethtool"), ("mount", "mount")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("bpftool", "bpftool"),
+    ("ip", "iproute2"),
+    ("curl", "curl"),
+    ("ethtool", "ethtool"),
+    ("mount", "mount"),
+    ("openssl", "openssl"),
+    ("python3", "python3"),
+];
 
 /// Finds or installs everything; `verbose` tells also what was found.
 pub(crate) fn run(verbose: bool) -> Result<()> {

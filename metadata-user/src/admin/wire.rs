@@ -55,11 +55,15 @@ pub struct Status {
     /// Unusual traffic by kind, of all instances, since the start; kinds that nobody showed are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub anomalies: BTreeMap<String, u64>,
+    /// The certificate that guests see; absent if they are not answered over TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<Https>,
 }
 
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, snapshot and audit log can be
-    /// written, no target of vendor data fails, every observer that is present can be read, no port is refused or failed.
+    /// written, no target of vendor data fails, the certificate of https and every
+    /// observer that is present can be read, no port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
@@ -68,6 +72,7 @@ impl Status {
             && self.snapshot.as_ref().is_none_or(|snapshot| snapshot.error.is_none())
             && self.audit.as_ref().is_none_or(|audit| audit.error.is_none())
             && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)
+            && self.https.as_ref().is_none_or(|https| https.error.is_none())
             && self.facts.iter().all(|observer| observer.error.is_none() && observer.unreadable.is_empty())
             && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))
     }
@@ -166,6 +171,20 @@ pub struct Source {
     /// operator has not confirmed it yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unconfirmed: Vec<String>,
+}
+
+/// The certificate that guests see over TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Https {
+    /// When the one in use was read, in seconds of Unix time; absent: none could be read yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded_at: Option<u64>,
+    /// When it ends, in seconds of Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<u64>,
+    /// Why the files as they are now are not used, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// An instance's password.
@@ -381,6 +400,9 @@ pub struct Http {
     pub timed_out: u64,
     /// Connections closed because what came was not HTTP.
     pub malformed: u64,
+    /// Connections closed because no TLS handshake came about.
+    #[serde(default)]
+    pub handshake_failed: u64,
     /// Requests that claimed to be another instance's, by a header that only Neutron's agents send. It is ignored.
     pub claimed_identity: u64,
     /// Requests that waited for their content.

@@ -1,6 +1,6 @@
 //! The threads that answer guests.
 //!
-//! Promises: each has a listening socket and a runtime of its own, so a connection is accepted, read and answered on one
+//! Promises: each has listening sockets and a runtime of its own, so a connection is accepted, read and answered on one
 //! thread from its first to its last byte; none wakes another, and nothing else runs on them. The kernel spreads the
 //! connections over the sockets. Before it accepts anything, a thread has given up every privilege
 //! ([`privilege::GUESTS`]): what a request needs from outside is asked of other threads, over channels.
@@ -14,29 +14,34 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::Shared;
 use crate::drain::Drain;
-use crate::http::{self, Guests};
+use crate::http::{self, Guests, Listeners};
 use crate::privilege;
 use crate::readiness::Readiness;
 use crate::worker::Worker;
 
-/// Starts a thread for each socket. The set yields their results; a thread that panics yields an error.
+/// The sockets that guests connect to: one of each kind for each thread.
+pub(super) struct Sockets {
+    pub(super) plain: Vec<TcpListener>,
+    /// None where `[https]` is off.
+    pub(super) tls: Vec<TcpListener>,
+}
+
+/// Starts a thread for each plain socket. The set yields their results; a thread that panics yields an error.
 ///
 /// # Errors
 /// If a thread cannot be started.
-pub(super) fn start(
-    listeners: Vec<TcpListener>,
-    guests: &Arc<Guests>,
-    readiness: &Readiness,
-    drain: &Drain,
-) -> io::Result<JoinSet<io::Result<()>>> {
+pub(super) fn start(sockets: Sockets, shared: &Shared) -> io::Result<JoinSet<io::Result<()>>> {
     let mut ends = JoinSet::new();
-    for listener in listeners {
-        let (guests, readiness, drain) = (Arc::clone(guests), readiness.clone(), drain.clone());
+    let mut tls = sockets.tls.into_iter();
+    for plain in sockets.plain {
+        let listeners = Listeners { plain, tls: tls.next().zip(shared.https.clone()) };
+        let (guests, readiness, drain) = (Arc::clone(&shared.guests), shared.readiness.clone(), shared.drain.clone());
         let (end, ended) = oneshot::channel();
         let worker = Worker::spawn_as(&privilege::GUESTS, "guests", async move |_| {
             // The receiver is gone during shutdown.
-            let _ = end.send(answer(listener, guests, readiness, drain).await);
+            let _ = end.send(answer(listeners, guests, readiness, drain).await);
         })?;
         worker.detach();
         ends.spawn(async move { ended.await.unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))) });
@@ -45,7 +50,7 @@ pub(super) fn start(
 }
 
 /// Accepts guests' connections once every tap is bound to its instance; the kernel's backlog holds them until then.
-async fn answer(listener: TcpListener, guests: Arc<Guests>, readiness: Readiness, drain: Drain) -> io::Result<()> {
+async fn answer(listeners: Listeners, guests: Arc<Guests>, readiness: Readiness, drain: Drain) -> io::Result<()> {
     readiness.not_waiting_for("ports").await;
-    http::run(listener, guests, drain).await
+    http::run(listeners, guests, drain).await
 }

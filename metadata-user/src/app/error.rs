@@ -7,6 +7,7 @@ use crate::admin::socket::SocketError;
 use crate::dataplane::DataplaneError;
 use crate::dataplane::kernel::KernelError;
 use crate::dataplane::responder::NetnsError;
+use crate::https::HttpsError;
 use crate::port::PortsError;
 use crate::privilege::PrivilegeError;
 use crate::source::StartError;
@@ -50,6 +51,9 @@ pub enum AppError {
     /// No `https` target of dynamic vendor data can be queried.
     #[error("setting up requests to the targets of dynamic vendor data")]
     Tls(#[from] TlsError),
+    /// The certificate that guests would see cannot be used.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
     /// The admin socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),

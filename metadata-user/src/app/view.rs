@@ -11,8 +11,8 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
-    self, Allowed, Broken, Endpoint, Http, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Snapshot,
-    Source, State, Status, UserData, Vendordata, VendordataTarget,
+    self, Allowed, Broken, Endpoint, Http, Https, InstanceAnomalies, Password, PortCounters, PortStatus, Security,
+    Snapshot, Source, State, Status, UserData, Vendordata, VendordataTarget,
 };
 use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, TraceError, Tracing};
 use crate::audit::Audit;
@@ -21,6 +21,7 @@ use crate::drain::Drain;
 use crate::error_text;
 use crate::facts::report::{ObserverState, ObserverView};
 use crate::http::Guests;
+use crate::https::HttpsState;
 use crate::port::reconcile::Assignment;
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
@@ -44,6 +45,7 @@ pub(super) struct View {
     pub(super) observers: Vec<ObserverView>,
     pub(super) guests: Arc<Guests>,
     pub(super) audit: Arc<Audit>,
+    pub(super) https: Option<StateView<HttpsState>>,
     pub(super) kernel: Kernel,
 }
 
@@ -113,6 +115,7 @@ impl Inspect for View {
             http: http(&self.guests),
             audit: audit(&self.audit),
             anomalies: self.audit.watch().totals().map(|(anomaly, count)| (anomaly.name().to_owned(), count)).collect(),
+            https: self.https.as_ref().map(|state| https(&state.get())),
         }
     }
 
@@ -302,6 +305,7 @@ fn http(guests: &Guests) -> Http {
         binding_ended: counters.binding_ended.get(),
         timed_out: counters.timed_out.get(),
         malformed: counters.malformed.get(),
+        handshake_failed: counters.handshake_failed.get(),
         waited: counters.waited.get(),
         claimed_identity: counters.claimed_identity.get(),
         unanswered: counters.unanswered.get(),
@@ -319,6 +323,14 @@ fn audit(audit: &Audit) -> Option<wire::Audit> {
         left_out: counters.left_out.get(),
         error: log.state().get().error.clone(),
     })
+}
+
+fn https(state: &HttpsState) -> Https {
+    Https {
+        loaded_at: state.loaded_at.map(unix),
+        not_after: state.not_after.map(unix),
+        error: state.error.as_deref().map(error_text::one_line),
+    }
 }
 
 fn state(state: &PortState) -> State {

@@ -8,12 +8,16 @@ use super::exit;
 use crate::app::{self, AppError};
 use crate::config::{self, Config};
 use crate::dataplane::kernel;
+use crate::https::Https;
 use crate::source;
 
 pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Result<u8, CliError> {
     kernel::check().map_err(AppError::from)?;
     app::cloud(&config.cloud)?;
     app::vendordata(&config.cloud)?;
+    if let Some(https) = &config.https {
+        Https::check(https).map_err(AppError::from)?;
+    }
     for warning in config.warnings() {
         writeln!(out, "{}: warning: {warning}", path.display())?;
     }

@@ -73,6 +73,7 @@ impl CliError {
             Self::Config(ConfigError::Read { .. })
             | Self::App(
                 AppError::Kernel(_)
+                | AppError::Https(_)
                 | AppError::Vendordata { .. }
                 | AppError::Tls(TlsError::Read { .. } | TlsError::NoCertificate { .. })
                 | AppError::Source(StartError::Nova(NovaStartError::Secret(_) | NovaStartError::Tls(_))),

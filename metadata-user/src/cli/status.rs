@@ -9,7 +9,7 @@ use super::lines::{self, Lines, ago, last};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
 use crate::admin::wire::{
-    Audit, Http, Observer, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget,
+    Audit, Http, Https, Observer, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget,
 };
 
 #[derive(Debug, clap::Args)]
@@ -17,8 +17,9 @@ pub(super) struct Verb {
     #[command(flatten)]
     form: Form,
 
-    /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot or the audit log cannot be written, a target of
-    /// vendor data fails, Open vSwitch or libvirt cannot be read, or a port is refused or failed
+    /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot or the audit log cannot be written, a
+    /// target of vendor data fails, Open vSwitch, libvirt or the certificate of https cannot be read, or a port is refused
+    /// or failed
     #[arg(long)]
     check: bool,
 
@@ -63,6 +64,9 @@ fn describe(status: &Status, now: u64) -> String {
         observer(reporter, now, &mut lines);
     }
     ports(status, &mut lines);
+    if let Some(certificate) = &status.https {
+        https(certificate, now, &mut lines);
+    }
     connections(&status.http, &mut lines);
     if let Some(log) = &status.audit {
         audit(log, &mut lines);
@@ -148,6 +152,19 @@ fn ports(status: &Status, lines: &mut Lines) {
     }
 }
 
+fn https(https: &Https, now: u64, lines: &mut Lines) {
+    const DAY: u64 = 24 * 3600;
+    let state = match https.not_after {
+        None => "no certificate".to_owned(),
+        Some(end) if end <= now => "the certificate has expired".to_owned(),
+        Some(end) => format!("the certificate ends in {} days", (end - now) / DAY),
+    };
+    lines.line("https", &state);
+    if let Some(error) = &https.error {
+        lines.more(&format!("error: {error}"));
+    }
+}
+
 fn connections(http: &Http, lines: &mut Lines) {
     lines.line("connections", &format!("{} open, {} accepted", http.open, http.accepted));
     for (count, what) in [
@@ -160,6 +177,7 @@ fn connections(http: &Http, lines: &mut Lines) {
         (http.waited, "requests waited for content"),
         (http.unanswered, "requests without an answer: their connection ended"),
         (http.malformed, "closed: not HTTP"),
+        (http.handshake_failed, "closed: no TLS handshake"),
         (http.claimed_identity, "requests with an identity header (ignored)"),
     ] {
         if count > 0 {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::error::Ended;
@@ -22,6 +23,7 @@ use super::stream::Watched;
 use super::turns::Turn;
 use super::{Counters, Times};
 use crate::drain::Drain;
+use crate::https::Https;
 
 /// Most bytes of a request's head, as haproxy before Neutron's agents has it (`tune.bufsize`).
 const MAX_HEAD: usize = 16 << 10;
@@ -97,7 +99,7 @@ pub(super) async fn serve_placed<S, C>(
             }
             end
         }
-        End::Closed | End::GaveWay | End::Malformed => tokio::select! {
+        End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed => tokio::select! {
             biased;
             () = &mut ended => End::BindingEnded,
             arrived = all_arrived(watched.stream(), &progress) => {
@@ -152,6 +154,37 @@ async fn all_arrived(stream: &impl Cut, progress: &Progress) -> bool {
         }
         pause = (pause * 2).min(LAST_LOOK);
     }
+}
+
+/// Performs the handshake of TLS, within the time that a request's head may take, and serves the connection.
+pub(super) async fn serve_tls<C: Access>(
+    stream: TcpStream,
+    https: &Https,
+    content: C,
+    progress: Arc<Progress>,
+    turn: Turn,
+    counters: &Arc<Counters>,
+    drain: &Drain,
+) {
+    // From here on, as if a request had begun: the connection does not give way, and its time is limited.
+    progress.read();
+    let end = tokio::select! {
+        biased;
+        () = content.ended() => End::BindingEnded,
+        () = progress.expired() => End::TimedOut,
+        () = drain.begun() => End::Closed,
+        stream = async {
+            turn.handshake().await;
+            https.accept(stream).await
+        } => match stream {
+            Ok(stream) => {
+                progress.secured();
+                return serve_placed(stream, content, progress, Some(turn), counters, drain).await;
+            }
+            Err(_) => End::HandshakeFailed,
+        },
+    };
+    record::ended(counters, &content, end);
 }
 
 /// Tells whether a request found that the binding has ended.

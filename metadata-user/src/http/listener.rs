@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::turns::Turns;
 use super::{Guests, Refusal, record};
 use crate::drain::Drain;
+use crate::https::Https;
 use crate::identity::Tag;
 use crate::server;
 
@@ -27,20 +28,39 @@ const CROWD: usize = 64;
 /// 46 MB in the kernel: 288 KiB for each of 64 and 64 KiB for each other, receive buffers included.
 const CROWDED: usize = 16 << 10;
 
-/// Accepts connections until the drain begins. The socket stays open then, so that what the backlog holds is not
+/// The sockets that a thread accepts guests' connections on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For http.
+    pub plain: std::net::TcpListener,
+    /// For https, and the certificate.
+    pub tls: Option<(std::net::TcpListener, Arc<Https>)>,
+}
+
+/// Accepts connections until the drain begins. The sockets stay open then, so that what their backlogs hold is not
 /// reset before the process ends.
 ///
 /// # Errors
-/// If the listener cannot be used with this runtime.
-pub async fn run(listener: std::net::TcpListener, guests: Arc<Guests>, drain: Drain) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+/// If a socket cannot be used with this runtime.
+pub async fn run(listeners: Listeners, guests: Arc<Guests>, drain: Drain) -> io::Result<()> {
+    let plain = TcpListener::from_std(listeners.plain)?;
     let turns = Arc::new(Turns::default());
     // It ends with the runtime.
     tokio::spawn({
         let turns = Arc::clone(&turns);
         async move { turns.run().await }
     });
-    server::serve(&listener, &drain, &Connections { guests, turns, drain: drain.clone() }).await;
+    let connections =
+        |https| Connections { guests: Arc::clone(&guests), turns: Arc::clone(&turns), https, drain: drain.clone() };
+    let plain_connections = connections(None);
+    let serving = server::serve(&plain, &drain, &plain_connections);
+    match listeners.tls {
+        None => serving.await,
+        Some((tls, https)) => {
+            let (tls, connections) = (TcpListener::from_std(tls)?, connections(Some(https)));
+            tokio::join!(serving, server::serve(&tls, &drain, &connections));
+        }
+    }
     drain.finished(Duration::MAX).await;
     Ok(())
 }
@@ -50,6 +70,7 @@ struct Connections {
     guests: Arc<Guests>,
     /// Of the thread that accepts here: it serves what it has accepted.
     turns: Arc<Turns>,
+    https: Option<Arc<Https>>,
     drain: Drain,
 }
 
@@ -62,12 +83,13 @@ impl server::Handler<TcpListener> for Connections {
     async fn room(&self) {}
 
     fn handle(&self, stream: TcpStream, peer: SocketAddr, (): ()) {
-        self.guests.accept(stream, peer, &self.turns, &self.drain);
+        self.guests.accept(stream, peer, self);
     }
 }
 
 impl Guests {
-    fn accept(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, turns: &Arc<Turns>, drain: &Drain) {
+    fn accept(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, connections: &Connections) {
+        let Connections { turns, https, drain, .. } = connections;
         record::accepted(&self.counters);
         let progress = Arc::new(Progress::new(self.times));
         let (guest, permit) = match self.admit(peer, &progress) {
@@ -83,8 +105,13 @@ impl Guests {
         }
         let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
         let turn = turns.place(Tag(guest.tag));
+        let https = https.clone();
         tokio::spawn(async move {
-            connection::serve_placed(stream, guest, progress, Some(turn), &guests.counters, &drain).await;
+            let counters = &guests.counters;
+            match https {
+                None => connection::serve_placed(stream, guest, progress, Some(turn), counters, &drain).await,
+                Some(https) => connection::serve_tls(stream, &https, guest, progress, turn, counters, &drain).await,
+            }
             drop((permit, in_flight));
         });
     }

@@ -87,6 +87,12 @@ impl Progress {
         }
     }
 
+    /// The handshake of TLS is complete.
+    pub(super) fn secured(&self) {
+        self.receiving.store(0, Ordering::Relaxed);
+        self.phase.store(phase::IDLE, Ordering::Relaxed);
+    }
+
     /// The request is complete.
     pub(super) fn received(&self) {
         self.receiving.store(0, Ordering::Relaxed);

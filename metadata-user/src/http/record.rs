@@ -31,6 +31,8 @@ pub(super) enum End {
     TimedOut,
     /// What came was not HTTP.
     Malformed,
+    /// What came was not TLS, or not of a kind that both sides have.
+    HandshakeFailed,
 }
 
 /// Records a connection, before anything is known of it.
@@ -62,6 +64,7 @@ pub(super) fn ended(counters: &metrics::Http, content: &impl Access, end: End) {
         End::BindingEnded => Some((&counters.binding_ended, "binding_ended")),
         End::TimedOut => Some((&counters.timed_out, "timed_out")),
         End::Malformed => Some((&counters.malformed, "malformed")),
+        End::HandshakeFailed => Some((&counters.handshake_failed, "handshake_failed")),
     };
     debug!(tag = content.name(), ?end, "connection ended");
     let Some((counter, event)) = event else { return };
@@ -215,13 +218,14 @@ mod tests {
                 counters.binding_ended.get(),
                 counters.timed_out.get(),
                 counters.malformed.get(),
+                counters.handshake_failed.get(),
             ]
         };
         for (refusal, expected) in [
-            (Refusal::Foreign(peer), [1, 0, 0, 0, 0, 0, 0]),
-            (Refusal::Unknown(1), [1, 0, 0, 0, 0, 0, 0]),
-            (Refusal::PortLimit(1), [0, 1, 0, 0, 0, 0, 0]),
-            (Refusal::TotalLimit, [0, 0, 1, 0, 0, 0, 0]),
+            (Refusal::Foreign(peer), [1, 0, 0, 0, 0, 0, 0, 0]),
+            (Refusal::Unknown(1), [1, 0, 0, 0, 0, 0, 0, 0]),
+            (Refusal::PortLimit(1), [0, 1, 0, 0, 0, 0, 0, 0]),
+            (Refusal::TotalLimit, [0, 0, 1, 0, 0, 0, 0, 0]),
         ] {
             let (identities, store) = (Arc::new(Identities::new()), Arc::new(Store::new(Cloud::default())));
             let guests = Guests::new(&Config::default(), identities, store, metrics::Http::default());
@@ -229,11 +233,12 @@ mod tests {
             assert_eq!(shown(guests.counters()), expected, "{refusal}");
         }
         for (end, expected) in [
-            (End::Closed, [0; 7]),
-            (End::GaveWay, [0, 0, 0, 1, 0, 0, 0]),
-            (End::BindingEnded, [0, 0, 0, 0, 1, 0, 0]),
-            (End::TimedOut, [0, 0, 0, 0, 0, 1, 0]),
-            (End::Malformed, [0, 0, 0, 0, 0, 0, 1]),
+            (End::Closed, [0; 8]),
+            (End::GaveWay, [0, 0, 0, 1, 0, 0, 0, 0]),
+            (End::BindingEnded, [0, 0, 0, 0, 1, 0, 0, 0]),
+            (End::TimedOut, [0, 0, 0, 0, 0, 1, 0, 0]),
+            (End::Malformed, [0, 0, 0, 0, 0, 0, 1, 0]),
+            (End::HandshakeFailed, [0, 0, 0, 0, 0, 0, 0, 1]),
         ] {
             let counters = metrics::Http::default();
             ended(&counters, &Nobody, end);

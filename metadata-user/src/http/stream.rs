@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use super::progress::Progress;
 use super::request_line::Requests;
 use super::turns::Turn;
+use crate::https;
 
 /// Most bytes of one read after a chunked body, where requests are not told apart here: some ten small ones.
 const OPAQUE_READ: usize = 256;
@@ -72,6 +73,27 @@ fn has_unacknowledged(socket: RawFd) -> bool {
         )
     };
     outcome == 0 && info.tcpi_state != CLOSED && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0)
+}
+
+impl Cut for https::Stream {
+    fn cut(&self) {
+        self.get_ref().0.cut();
+    }
+
+    /// What has been decrypted is read before this is asked.
+    fn has_unread(&self) -> bool {
+        self.get_ref().0.has_unread()
+    }
+
+    fn has_unacknowledged(&self) -> bool {
+        self.get_ref().0.has_unacknowledged()
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (stream, session) = self.get_ref();
+        // It wants none while it holds what it has decrypted, or has seen the end.
+        if session.wants_read() { stream.poll_readable(cx) } else { Poll::Ready(Ok(())) }
+    }
 }
 
 impl Cut for DuplexStream {

@@ -14,6 +14,7 @@
 //! Left out: limits. Whoever waits here is served as fast as the thread allows.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
@@ -35,6 +36,9 @@ const BYTES: usize = 16 << 10;
 
 /// Units of a new connection: accepting it, and what serves it.
 const CONNECTION: i64 = 2;
+
+/// Units of a handshake of TLS: a signature and a key exchange, some tenths of a millisecond.
+const HANDSHAKE: i64 = SHARE;
 
 /// The turns of one thread.
 #[derive(Debug, Default)]
@@ -205,6 +209,14 @@ impl Turn {
         Poll::Pending
     }
 
+    /// Completes when the connection may perform a handshake of TLS.
+    pub(super) async fn handshake(&self) {
+        poll_fn(|cx| self.poll(cx)).await;
+        if let Some(port) = self.turns.state.lock().ports.get_mut(&self.tag) {
+            port.left = port.left.saturating_sub(HANDSHAKE);
+        }
+    }
+
     /// The connection has written so many bytes.
     pub(super) fn wrote(&self, bytes: usize) {
         let units = 1 + i64::try_from(bytes / BYTES).unwrap_or(i64::MAX / 2);
@@ -295,6 +307,16 @@ mod tests {
         assert!(!may_read(&place));
         assert!(!turns.next_round());
         assert!(may_read(&place));
+    }
+
+    #[tokio::test]
+    async fn a_handshake_takes_a_whole_share_of_the_next_rounds() {
+        let turns = Arc::new(Turns::default());
+        let (first, second) = (turns.place(Tag(1)), turns.place(Tag(1)));
+        first.handshake().await;
+        assert!(!may_read(&second));
+        turns.next_round();
+        assert!(may_read(&second));
     }
 
     #[test]

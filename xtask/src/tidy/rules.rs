@@ -13,7 +13,7 @@ pub(super) const LEVELS: &[Level] = &[
     Level { name: "Content, kernel and admin socket", modules: &["admin", "clock", "dataplane", "origin", "store"] },
     Level {
         name: "Answers, observers and identity",
-        modules: &["api", "audit", "facts", "identity", "server", "telemetry"],
+        modules: &["api", "audit", "facts", "https", "identity", "server", "telemetry"],
     },
     Level { name: "Configuration, watched directories", modules: &["config", "watched_directory"] },
     Level {
@@ -69,11 +69,11 @@ pub(super) const ONLY: &[Only] = &[
     },
     Only {
         names: &["aws_lc_rs"],
-        places: &["secret", "source/tls"],
-        why: "only secret knows the crypto library, and source/tls hands it to rustls (invariant 5)",
+        places: &["secret", "source/tls", "https"],
+        why: "only secret knows the crypto library; source/tls and https hand it to rustls (invariant 5)",
     },
     Only { names: &["ring"], places: &[], why: "aws-lc-rs is the only crypto library" },
-    Only { names: &["rustls", "tokio_rustls"], places: &["source"], why: "only sources speak TLS" },
+    Only { names: &["rustls", "tokio_rustls"], places: &["source", "https"], why: "only sources and https speak TLS" },
     Only {
         names: &["etcd_client"],
         places: &["source/etcd", "cli/instance/etcd"],

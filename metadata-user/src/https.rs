@@ -1,0 +1,297 @@
+//! TLS towards guests: the certificate that they see, and handshakes.
+//!
+//! Promises: a handshake uses the certificate that was read last and fits its key. When one of the two files changes, both
+//! are read again; while they cannot be used, the former ones stay in force, and the log and `status` tell why. A connection
+//! keeps the certificate that it began with.
+//!
+//! TLS 1.2 and 1.3. Sessions are not resumed: nothing is kept for a guest after its connection, and no ticket of one guest
+//! is of use to another. HTTP/1.1 is what is negotiated.
+//!
+//! Left out: limits and time-outs, which `http` applies to a handshake as to a request's head; client certificates, since
+//! who a guest is comes from its port alone.
+
+mod certificate;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::config;
+use crate::error_text;
+use crate::state_view::StateView;
+use crate::watched_directory::WatchedDirectory;
+use certificate::Certificate;
+
+/// A guest's connection after its handshake.
+pub type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// How long the files must rest before they are read again: whoever renews a certificate writes two of them.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// How long before its end a certificate is warned of.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// How often the end of the certificate is looked at.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The addresses that guests connect to.
+const ADDRESSES: [IpAddr; 2] = [
+    IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+];
+
+/// Why the certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpsError {
+    /// A file cannot be read.
+    #[error("reading {key} {}: correct the path, or the file's owner and mode", path.display())]
+    Read {
+        /// The key of the configuration that names it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not PEM, or of another kind.
+    #[error("{key} {} has no {what} in PEM: write one, as `openssl` does", path.display())]
+    Pem {
+        /// The key of the configuration that names it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        what: &'static str,
+        /// Why.
+        source: pem::Error,
+    },
+    /// The first certificate cannot be read as one.
+    #[error("https.cert_file {}: its first certificate is damaged ({problem}): issue it again", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The library refuses the two together.
+    #[error(
+        "https.cert_file {} and https.key_file {}: they cannot be used together: the key must be the one of the first certificate",
+        cert.display(), key.display()
+    )]
+    Pair {
+        /// The file with the certificate.
+        cert: PathBuf,
+        /// The file with its key.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+/// The state of the certificate.
+#[derive(Clone, Debug, Default)]
+pub struct HttpsState {
+    /// When the one in use was read; `None`: none could be read yet, and every handshake fails.
+    pub loaded_at: Option<SystemTime>,
+    /// When it ends.
+    pub not_after: Option<SystemTime>,
+    /// Why the files as they are now are not used, and the remedy.
+    pub error: Option<String>,
+}
+
+/// TLS with the present certificate.
+#[derive(Debug)]
+pub struct Https {
+    settings: config::Https,
+    config: ArcSwapOption<ServerConfig>,
+    state: StateView<HttpsState>,
+    /// What was read last, whether it can be used or not; `None`: it could not be read.
+    read: Mutex<Option<Files>>,
+}
+
+/// What is in the two files.
+#[derive(PartialEq, Eq)]
+struct Files {
+    cert: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl Https {
+    /// Reads certificate and key. What is wrong with them is logged and shown, and guests are answered over http alone
+    /// until [`Self::keep_current`] has read others: a certificate must not keep a node from answering.
+    #[must_use]
+    pub fn open(settings: &config::Https) -> Self {
+        let https = Self {
+            settings: settings.clone(),
+            config: ArcSwapOption::empty(),
+            state: StateView::new(HttpsState::default()),
+            read: Mutex::new(None),
+        };
+        https.read_again();
+        https
+    }
+
+    /// Says whether certificate and key can be read, and fit.
+    ///
+    /// # Errors
+    /// [`HttpsError`] if they cannot be used.
+    pub fn check(settings: &config::Https) -> Result<(), HttpsError> {
+        Files::read(settings)?.parse(settings).map(drop)
+    }
+
+    /// Returns a view of the certificate's state.
+    #[must_use]
+    pub fn state(&self) -> StateView<HttpsState> {
+        self.state.clone()
+    }
+
+    /// Performs the handshake of a connection. The caller bounds its time.
+    ///
+    /// # Errors
+    /// If the guest sends something else, or the two have no version or algorithm in common.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
+        let config = self.config.load_full().ok_or_else(|| io::Error::other("no certificate could be read"))?;
+        TlsAcceptor::from(config).accept(stream).await
+    }
+
+    /// Reads the files again whenever they change. Never completes.
+    pub async fn keep_current(self: Arc<Self>) {
+        let directory = |path: &Path| {
+            let parent = path.parent().unwrap_or(Path::new("/")).to_owned();
+            WatchedDirectory::new(parent, |_| true, QUIET)
+        };
+        let (mut cert, mut key) = (directory(&self.settings.cert_file), directory(&self.settings.key_file));
+        loop {
+            // What has happened does not matter: the files are compared with those that were read last.
+            tokio::select! {
+                _ = cert.next() => {}
+                _ = key.next() => {}
+                () = tokio::time::sleep(DAY) => self.warn_of_end(),
+            }
+            self.read_again();
+        }
+    }
+
+    fn read_again(&self) {
+        let mut before = self.read.lock();
+        match Files::read(&self.settings) {
+            Ok(found) if before.as_ref() == Some(&found) => {}
+            Ok(found) => {
+                self.apply(found.parse(&self.settings));
+                *before = Some(found);
+            }
+            Err(error) => {
+                *before = None;
+                self.apply(Err(error));
+            }
+        }
+    }
+
+    fn apply(&self, parsed: Result<(ServerConfig, Certificate), HttpsError>) {
+        let before = self.state.get();
+        match parsed {
+            Ok((config, certificate)) => {
+                self.config.store(Some(Arc::new(config)));
+                let (loaded_at, not_after) = (Some(SystemTime::now()), Some(certificate.not_after));
+                self.state.publish(HttpsState { loaded_at, not_after, error: None });
+                info!(file = %self.settings.cert_file.display(), "https: certificate read");
+                self.warn_of_end();
+            }
+            Err(error) => {
+                let error = error_text::chain(&error);
+                if before.error.as_ref() != Some(&error) {
+                    let kept = if before.loaded_at.is_some() {
+                        "the former certificate stays in use"
+                    } else {
+                        "guests are answered over http alone"
+                    };
+                    warn!("https: {error}; {kept}");
+                    self.state.publish(HttpsState { error: Some(error), ..(*before).clone() });
+                }
+            }
+        }
+    }
+
+    fn warn_of_end(&self) {
+        let Some(not_after) = self.state.get().not_after else { return };
+        let left = not_after.duration_since(SystemTime::now());
+        let file = self.settings.cert_file.display();
+        match left {
+            Err(_) => warn!(%file, "https: the certificate has expired: guests refuse it; replace the file"),
+            Ok(left) if left < EXPIRES_SOON => {
+                warn!(%file, days = left.as_secs() / DAY.as_secs(), "https: the certificate ends soon; replace the file");
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Files(..)")
+    }
+}
+
+impl Files {
+    fn read(settings: &config::Https) -> Result<Self, HttpsError> {
+        let read =
+            |key, path: &Path| fs::read(path).map_err(|source| HttpsError::Read { key, path: path.to_owned(), source });
+        Ok(Self {
+            cert: read("https.cert_file", &settings.cert_file)?,
+            key: Zeroizing::new(read("https.key_file", &settings.key_file)?),
+        })
+    }
+
+    fn parse(&self, settings: &config::Https) -> Result<(ServerConfig, Certificate), HttpsError> {
+        let config::Https { cert_file, key_file, .. } = settings;
+        let pem = |key, path: &Path, what| {
+            let path = path.to_owned();
+            move |source| HttpsError::Pem { key, path, what, source }
+        };
+        let chain = CertificateDer::pem_slice_iter(&self.cert).collect::<Result<Vec<_>, _>>();
+        let chain = chain
+            .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
+            .map_err(pem("https.cert_file", cert_file, "certificate"))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(pem("https.key_file", key_file, "private key"))?;
+        let certificate = Certificate::parse(&chain[0])
+            .map_err(|problem| HttpsError::Certificate { path: cert_file.clone(), problem })?;
+        let pair = |source| HttpsError::Pair { cert: cert_file.clone(), key: key_file.clone(), source };
+        // Explicit, since the process has no default provider.
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(pair)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(pair)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let missing: Vec<_> = ADDRESSES.iter().filter(|address| !certificate.names(**address)).collect();
+        if !missing.is_empty() {
+            warn!(
+                file = %cert_file.display(), ?missing,
+                "https: the certificate is not for these addresses: guests that connect to them refuse it"
+            );
+        }
+        Ok((config, certificate))
+    }
+}
+
+#[cfg(test)]
+mod tests;
