@@ -62,8 +62,8 @@ pub struct Status {
 
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, snapshot and audit log can be
-    /// written, no target of vendor data fails, the certificate of https and every
-    /// observer that is present can be read, no port is refused or failed.
+    /// written, no target of vendor data fails, the certificate of https and every observer that is present can be read, no
+    /// port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
