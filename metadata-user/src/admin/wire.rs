@@ -1,4 +1,6 @@
 //! What the admin API answers, in JSON. Members are only ever added; one that is absent is unknown or does not apply.
+//!
+//! One file because it is one list: declarations alone, read by operators as the reference of `--json`.
 
 mod audit;
 
