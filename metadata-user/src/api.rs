@@ -14,6 +14,7 @@
 //! Left out: who asks (`http`), whether there is an instance yet (`http`: 503), fetching of dynamic vendor data.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -102,8 +103,8 @@ pub struct Request<'a> {
     pub seed: &'a dyn Fn(&mut [u8; 512]),
 }
 
-/// The answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The answer to a request. `Debug` leaves the body out.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: Status,
@@ -111,6 +112,12 @@ pub struct Answer {
     pub content_type: Option<Cow<'static, str>>,
     /// The body. `http` leaves it out for HEAD, and sends its length.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 /// The HTTP status of an answer. Nova has 200, 400, 404 and 409 in these trees; the others are of refusals by policy.

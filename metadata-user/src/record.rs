@@ -40,8 +40,8 @@ pub struct ProjectId(Arc<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MacAddress(pub [u8; 6]);
 
-/// The record of one instance.
-#[derive(Clone, Debug, PartialEq)]
+/// The record of one instance. Its `Debug` output names the instance and nothing else: most of the rest is secret.
+#[derive(Clone, PartialEq)]
 pub struct InstanceRecord {
     /// The instance.
     pub uuid: InstanceId,
@@ -97,6 +97,12 @@ pub struct InstanceRecord {
     pub policy: PolicyOverrides,
     /// Its ports, in order of its network interfaces.
     pub ports: Vec<PortRecord>,
+}
+
+impl fmt::Debug for InstanceRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstanceRecord").field("uuid", &self.uuid).finish_non_exhaustive()
+    }
 }
 
 /// An instance's names in the EC2 tree.

@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,14 +41,20 @@ const SEED_KEY: &[u8] = b"\"random_seed\": \"";
 /// Length of 512 bytes in base64. Metadata, the only other values of that key, has at most 255 characters.
 const SEED_LENGTH: usize = 684;
 
-/// Nova's answer for one path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Nova's answer for one path. `Debug` leaves the body out.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Page {
     status: Status,
     content_type: Option<Cow<'static, str>>,
     body: Bytes,
     /// Where in the body the seed is.
     seed: Option<usize>,
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("status", &self.status).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 impl Page {

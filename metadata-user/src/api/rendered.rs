@@ -1,5 +1,6 @@
 //! One instance's answers: from a request to a rendered document.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -14,8 +15,8 @@ use super::password::{self, Exchange, Password, Write};
 use super::{Cloud, HTML, JSON, PLAIN, Request, ec2, route};
 use crate::record::InstanceRecord;
 
-/// An instance's answers. Cheap to clone; clones share what is rendered.
-#[derive(Clone, Debug)]
+/// An instance's answers. Cheap to clone; clones share what is rendered. `Debug` names the instance only.
+#[derive(Clone)]
 pub struct RenderedInstance {
     facts: Arc<Facts>,
     /// What the guest posted; a password of the document comes before it.
@@ -25,7 +26,6 @@ pub struct RenderedInstance {
 }
 
 /// What does not change as long as the document does not, with its renderings.
-#[derive(Debug)]
 struct Facts {
     record: Arc<InstanceRecord>,
     /// The password of the document.
@@ -36,6 +36,12 @@ struct Facts {
     network_data: OnceLock<Bytes>,
     injected: OnceLock<Option<Bytes>>,
     ec2: OnceLock<ec2::Tree>,
+}
+
+impl fmt::Debug for RenderedInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RenderedInstance").field("uuid", &self.facts.record.uuid).finish_non_exhaustive()
+    }
 }
 
 impl RenderedInstance {

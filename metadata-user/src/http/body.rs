@@ -42,7 +42,6 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// A body that is ready. hyper drops it when it has taken all of it, or when the connection ends before that.
-#[derive(Debug)]
 pub(super) struct AnswerBody {
     bytes: Full<Bytes>,
     progress: Arc<Progress>,

@@ -28,8 +28,8 @@ pub(super) struct Shared<C> {
     pub(super) drain: Drain,
 }
 
-/// A request. It is recorded when it is answered, or when this is dropped before that.
-#[derive(Debug)]
+/// A request. It is recorded when it is answered, or when this is dropped before that. Without `Debug`, as its body may be a
+/// password.
 pub(super) struct Exchange<C: Access> {
     pub(super) shared: Arc<Shared<C>>,
     parts: Parts,

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::io::{self, Write};
 
 use bytes::Bytes;
@@ -26,8 +27,7 @@ const DOCUMENT: &[u8] = b"document ";
 const BESIDE: &[u8] = b"beside ";
 const COPIED: &[u8] = b"copied ";
 
-/// An instance of a snapshot.
-#[derive(Debug)]
+/// An instance of a snapshot. `Debug` names the instance only.
 pub(super) enum Entry {
     Record {
         record: Box<InstanceRecord>,
@@ -39,6 +39,12 @@ pub(super) enum Entry {
         pages: NovaPages,
         user_data_read: Option<u64>,
     },
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entry({}, ..)", self.id())
+    }
 }
 
 impl Entry {

@@ -16,7 +16,7 @@ pub(super) use port::{Ipv6AddressMode, PortDocument, SubnetDocument};
 
 /// What metadatad serves to one instance. Only `uuid`, `project_id` and one port are required. Names follow Nova's and
 /// Neutron's; unknown fields are refused.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Instance document of metadatad")]
 pub(super) struct Document {

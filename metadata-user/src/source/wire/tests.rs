@@ -8,6 +8,7 @@ use super::{MAX_DOCUMENT, parse, read_back, schema, work, write};
 use crate::policy::{AccessOverrides, PolicyOverrides, PortLimitsOverrides, UserData};
 use crate::record::InstanceRecord;
 
+mod debug;
 mod nulls;
 mod size;
 
