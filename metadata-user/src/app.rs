@@ -130,6 +130,7 @@ pub fn run(config: &Config) -> Result<(), AppError> {
     secret::process::forbid_core_dumps().map_err(|error| AppError::CoreDumps(error.into()))?;
     // Before there is another thread: what this one has given up, none has.
     privilege::SET_UP.enter()?;
+    privilege::set_user(&config.security.user);
     dataplane::kernel::check()?;
     let control = Builder::new_current_thread().enable_all().on_thread_start(plain_thread).build();
     let control = control.map_err(AppError::Runtime)?;
@@ -145,7 +146,7 @@ pub fn run(config: &Config) -> Result<(), AppError> {
 
 /// Gives up privileges in a thread that looks up names or reads files for the main thread.
 fn plain_thread() {
-    if let Err(error) = privilege::PLAIN.enter() {
+    if let Err(error) = privilege::MAIN.enter() {
         error!(error = error_text::chain(&error), "a helping thread keeps the privileges of set-up");
     }
 }
@@ -173,7 +174,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     let mut answering = answering::start(sockets, &shared).map_err(AppError::Runtime)?;
     let (mut ports, drops) = start_ports(config, &shared, dataplane, changes, ports_attached)?;
     // Every thread that needs more than this one has it by now.
-    privilege::PLAIN.enter()?;
+    privilege::MAIN.enter()?;
 
     let ended = tokio::select! {
         name = signals.next() => {

@@ -30,6 +30,7 @@ mod ports;
 pub mod reference;
 mod refusal;
 mod responder;
+mod security;
 pub mod snapshot;
 mod source;
 pub mod target;
@@ -50,6 +51,7 @@ pub use https::Https;
 pub use log::{Log, LogFormat};
 pub use ports::{Ports, Unbound};
 pub use responder::Responder;
+pub use security::Security;
 pub use source::Source;
 
 use facts::Facts;
@@ -89,6 +91,8 @@ pub struct Config {
     pub https: Option<Https>,
     /// `[admin]`: the socket that the command line talks to.
     pub admin: Admin,
+    /// `[security]`: what the daemon gives up.
+    pub security: Security,
     /// `[log]`: what is logged and how.
     pub log: Log,
 }
@@ -107,6 +111,7 @@ static TABLES: &[&key::Table] = &[
     &audit::TABLE,
     &https::TABLE,
     &admin::TABLE,
+    &security::TABLE,
     &log::TABLE,
 ];
 
@@ -162,6 +167,7 @@ impl Config {
             audit: audit::read(&open(&audit::TABLE)?)?,
             https: https::read(&https)?,
             admin: admin::read(&open(&admin::TABLE)?)?,
+            security: security::read(&open(&security::TABLE)?)?,
             log: log::read(&open(&log::TABLE)?)?,
         };
         // Between two tables.

@@ -19,6 +19,7 @@ mod capabilities;
 mod landlock;
 mod seccomp;
 mod threads;
+mod user;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,6 +31,7 @@ use tracing::warn;
 
 pub use self::landlock::Landlock;
 pub use self::threads::{Seccomp, ThreadState, all as threads};
+pub use self::user::{set_user, why_no_user};
 pub use caps::Capability;
 
 /// A capability, and why it is needed.
@@ -52,6 +54,8 @@ pub struct Profile {
     pub name: &'static str,
     /// The capabilities that it keeps, if the process was started with them.
     pub capabilities: &'static [Need],
+    /// Whether it becomes the configured user; else it stays the user that started the daemon.
+    pub own_user: bool,
     /// Whether it has a seccomp filter and can open no file.
     pub confined: bool,
 }
@@ -63,12 +67,15 @@ pub static SET_UP: Profile = Profile {
         need(Capability::CAP_SYS_ADMIN, "make, mount and enter the responder's namespace; mount the BPF file system"),
         need(Capability::CAP_NET_BIND_SERVICE, "listen on port 80 in the responder's namespace"),
         need(Capability::CAP_CHOWN, "give the admin socket to the group that may read"),
+        need(Capability::CAP_SETUID, "become `security.user`"),
+        need(Capability::CAP_SETGID, "become `security.user`: its group, and no other"),
         need(Capability::CAP_SETPCAP, "empty the bounding set of each thread"),
         need(Capability::CAP_NET_ADMIN, "handed on to the thread `ports`"),
         need(Capability::CAP_BPF, "handed on to the thread `ports`"),
         need(Capability::CAP_PERFMON, "handed on to the thread `ports`"),
         need(Capability::CAP_DAC_OVERRIDE, "handed on to the thread `facts`"),
     ],
+    own_user: false,
     confined: false,
 };
 
@@ -80,6 +87,7 @@ pub static PORTS: Profile = Profile {
         need(Capability::CAP_BPF, "load the programs of a trace"),
         need(Capability::CAP_PERFMON, "load the programs of a trace: they read packets by address"),
     ],
+    own_user: false,
     confined: false,
 };
 
@@ -90,17 +98,21 @@ pub static FACTS: Profile = Profile {
         Capability::CAP_DAC_OVERRIDE,
         "connect to Open vSwitch's socket where Open vSwitch runs as a user of its own",
     )],
+    own_user: false,
     confined: false,
 };
 
 /// The threads that read guests' bytes.
-pub static GUESTS: Profile = Profile { name: "guests", capabilities: &[], confined: true };
+pub static GUESTS: Profile = Profile { name: "guests", capabilities: &[], own_user: true, confined: true };
 
-/// Every other thread, and the main thread from the end of set-up on.
-pub static PLAIN: Profile = Profile { name: "plain", capabilities: &[], confined: false };
+/// The main thread from the end of set-up on, and those that help it.
+pub static MAIN: Profile = Profile { name: "main", capabilities: &[], own_user: true, confined: false };
+
+/// Every other thread: it reads and writes files of root's.
+pub static PLAIN: Profile = Profile { name: "plain", capabilities: &[], own_user: false, confined: false };
 
 /// Every profile.
-pub static PROFILES: [&Profile; 5] = [&SET_UP, &PORTS, &FACTS, &GUESTS, &PLAIN];
+pub static PROFILES: [&Profile; 6] = [&SET_UP, &PORTS, &FACTS, &GUESTS, &MAIN, &PLAIN];
 
 /// A thread that cannot take on its profile.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +120,9 @@ pub enum PrivilegeError {
     /// Privileges could still be gained.
     #[error("setting no_new_privs")]
     NoNewPrivileges(#[source] io::Error),
+    /// The user cannot be changed.
+    #[error("becoming the user of [security]")]
+    User(#[source] io::Error),
     /// Capabilities cannot be given up.
     #[error("giving up capabilities")]
     Capabilities(#[source] caps::errors::CapsError),
@@ -115,10 +130,16 @@ pub enum PrivilegeError {
     #[error("building the seccomp filter for {}", std::env::consts::ARCH)]
     Filter(#[source] seccompiler::BackendError),
     /// The seccomp filter is refused.
-    #[error("installing the seccomp filter: does a container or an older kernel forbid seccomp(2)?")]
+    #[error(
+        "installing the seccomp filter: if a unit or container forbids seccomp(2), allow it (SystemCallFilter= in \
+         metadatad.service does)"
+    )]
     Seccomp(#[source] io::Error),
     /// The landlock domain is refused.
-    #[error("closing the file system to the thread by landlock")]
+    #[error(
+        "closing the file system to the thread by landlock: if a unit or container forbids landlock_restrict_self(2), allow \
+         it (SystemCallFilter= in metadatad.service does)"
+    )]
     Landlock(#[source] ::landlock::RulesetError),
 }
 
@@ -149,6 +170,10 @@ impl Profile {
     pub fn enter(&self) -> Result<(), PrivilegeError> {
         prctl::set_no_new_privs().map_err(|error| PrivilegeError::NoNewPrivileges(error.into()))?;
         let needed: Vec<_> = self.capabilities.iter().map(|need| need.capability).collect();
+        capabilities::bound(&needed).map_err(PrivilegeError::Capabilities)?;
+        if self.own_user {
+            user::become_user().map_err(PrivilegeError::User)?;
+        }
         capabilities::keep(&needed).map_err(PrivilegeError::Capabilities)?;
         let landlock = if self.confined { Some(self.confine()?) } else { None };
         APPLIED.lock().insert(gettid().as_raw(), Applied { profile: self.name, landlock });

@@ -48,19 +48,23 @@ fn bound(port: u16, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Opens the Unix socket of the admin API, for its owner and this group. Nothing may exist at `path`.
+/// Opens the Unix socket of the admin API, for its owner only. Nothing may exist at `path`.
 ///
 /// # Errors
-/// If the socket cannot be opened, or given to the group.
-pub fn admin(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
+/// If the socket cannot be opened.
+pub fn admin(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
-    // Until here the umask decides, and the usual ones let only the owner write. First for nobody else, then the group: its
-    // members cannot connect before it is theirs.
+    // Until here the umask decides, and the usual ones let only the owner write.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    if let Some(group) = group {
-        std::os::unix::fs::chown(path, None, Some(group))?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    }
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Lets a group connect to a socket, too.
+///
+/// # Errors
+/// If it cannot be given to the group, for which a daemon that is no member of it needs `CAP_CHOWN`.
+pub fn share(path: &Path, group: u32) -> io::Result<()> {
+    std::os::unix::fs::chown(path, None, Some(group))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
 }

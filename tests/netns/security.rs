@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
-use lab::{Node, NodePlan};
+use lab::{Node, NodePlan, wait};
 
 /// What the kernel says of a thread.
 struct Thread {
@@ -101,4 +102,61 @@ fn the_status_shows_what_the_kernel_does() {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     assert!(node.told(&["status", "--security", "--json"]).unwrap().contains("\"landlock\""));
+}
+
+#[test]
+fn threads_that_need_no_file_of_roots_become_the_configured_user() {
+    // There on every Debian, and in no group that matters.
+    let plan = NodePlan::default().further("[security]\nuser = \"nobody\"\n");
+    let node = plan.start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    assert_eq!(guest.get("/openstack").unwrap().status, 200);
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    for thread in threads(&node) {
+        let (user, group) = match thread.name.as_str() {
+            "guests" | "metadatad" => (nobody.uid.as_raw(), nobody.gid.as_raw()),
+            "ports" | "facts" | "source" | "snapshot" => (0, 0),
+            // Helpers have the user of whom they help.
+            _ => continue,
+        };
+        // Real, effective, saved, of the file system.
+        for (field, expected) in [("Uid", user), ("Gid", group)] {
+            assert_eq!(
+                thread.field(field),
+                [expected.to_string().as_str(); 4].join("\t"),
+                "{field} of {}",
+                thread.name
+            );
+        }
+        if user != 0 {
+            assert_eq!(thread.field("Groups"), "", "{}", thread.name);
+        }
+    }
+    assert_eq!(node.security().unwrap().no_user, None);
+    // A change of user would let the process be dumped where fs.suid_dumpable allows it: its files in /proc are root's only
+    // while it cannot be (proc(5)).
+    let memory = fs::metadata(format!("/proc/{}/mem", node.daemon_id().unwrap())).unwrap();
+    assert_eq!(memory.uid(), 0, "it can be dumped");
+    // Everything goes on: a changed document, another tap, a restart.
+    node.write(&guest.document().clone().with("user_data", "changed\n")).unwrap();
+    wait::until("the changed document", || {
+        let text = guest.get("/openstack/latest/user_data")?.text();
+        Ok((text == "changed\n").then_some(()))
+    })
+    .unwrap();
+    let second = node.guest("b").boot().unwrap();
+    assert_eq!(second.get("/openstack").unwrap().status, 200);
+    node.stop_daemon().unwrap();
+    node.start_daemon().unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    assert_eq!(guest.get("/openstack").unwrap().status, 200);
+}
+
+#[test]
+fn without_the_user_threads_stay_roots_and_the_status_says_so() {
+    let plan = NodePlan::default().further("[security]\nuser = \"no-such-user\"\n");
+    let node = plan.start().unwrap();
+    assert!(threads(&node).iter().all(|thread| thread.field("Uid").starts_with("0\t")));
+    let text = node.told(&["status", "--security"]).unwrap();
+    assert!(text.contains("there is no user `no-such-user`"), "{text}");
 }

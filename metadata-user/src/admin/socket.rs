@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Group;
+use tracing::warn;
 
 use crate::sockets;
 
@@ -66,9 +67,17 @@ impl AdminSocket {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(system("looking for the socket")(error)),
         }
+        let listener = sockets::admin(path).map_err(system("opening the socket"))?;
         let group = group.and_then(|name| Group::from_name(name).ok().flatten());
-        let readers = group.map(|group| group.gid.as_raw());
-        let listener = sockets::admin(path, readers).map_err(system("opening the socket"))?;
+        let readers = group.map(|group| group.gid.as_raw()).filter(|group| match sockets::share(path, *group) {
+            Ok(()) => true,
+            // Operators can still use it.
+            Err(error) => {
+                let remedy = "add CAP_CHOWN to CapabilityBoundingSet=";
+                warn!(%error, group, "cannot give the admin socket to the group that may read: {remedy}");
+                false
+            }
+        });
         Ok(Self { listener, readers, path: path.to_owned() })
     }
 }

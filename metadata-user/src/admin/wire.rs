@@ -83,6 +83,9 @@ impl Status {
 /// What the daemon may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Security {
+    /// Why no thread has a user of its own; absent: those have one that can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_user: Option<String>,
     /// Its threads, by id.
     pub threads: Vec<Thread>,
 }

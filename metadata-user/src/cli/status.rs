@@ -35,7 +35,7 @@ impl Verb {
             if self.form.json {
                 print_json(&shown, out)?;
             } else {
-                security::describe(&shown.threads, out)?;
+                security::describe(&shown, out)?;
             }
             return Ok(exit::OK);
         }

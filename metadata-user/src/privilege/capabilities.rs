@@ -3,15 +3,21 @@
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// Gives up every capability but these, in every set. Of these, none is gained.
-pub(super) fn keep(needed: &[Capability]) -> Result<(), CapsError> {
+/// Takes every capability but these from the bounding set, if the thread may: while it has `CAP_SETPCAP`.
+pub(super) fn bound(needed: &[Capability]) -> Result<(), CapsError> {
     let needed: CapsHashSet = needed.iter().copied().collect();
-    caps::clear(None, CapSet::Ambient)?;
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::runtime::thread_all_supported().difference(&needed) {
             caps::drop(None, CapSet::Bounding, *capability)?;
         }
     }
+    Ok(())
+}
+
+/// Gives up every capability but these, in every other set. Of these, none is gained.
+pub(super) fn keep(needed: &[Capability]) -> Result<(), CapsError> {
+    let needed: CapsHashSet = needed.iter().copied().collect();
+    caps::clear(None, CapSet::Ambient)?;
     let kept: CapsHashSet = caps::read(None, CapSet::Permitted)?.intersection(&needed).copied().collect();
     // The effective set is always part of the permitted one.
     caps::set(None, CapSet::Effective, &kept)?;

@@ -48,7 +48,9 @@ pub(super) fn restrict() -> Result<Landlock, RulesetError> {
     Ok(match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => Landlock::Applied(effective_abi as u32),
         LandlockStatus::NotEnabled => Landlock::Absent("landlock is off: add it to the kernel parameter lsm="),
-        LandlockStatus::NotImplemented => Landlock::Absent("this kernel has no landlock (CONFIG_SECURITY_LANDLOCK)"),
+        LandlockStatus::NotImplemented => Landlock::Absent(
+            "no landlock: this kernel lacks it (CONFIG_SECURITY_LANDLOCK), or the unit's SystemCallFilter= forbids it",
+        ),
     })
 }
 

@@ -85,7 +85,8 @@ impl Inspect for Sample {
             landlock: Some("no file (version 1)".to_owned()),
             ..thread(9, "guests")
         };
-        Ok(wire::Security { threads: vec![main, ports, guests] })
+        let no_user = Some("there is no user `metadatad`".to_owned());
+        Ok(wire::Security { no_user, threads: vec![main, ports, guests] })
     }
 
     fn anomalies(&self) -> Vec<wire::InstanceAnomalies> {

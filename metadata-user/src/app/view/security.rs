@@ -7,7 +7,8 @@ use crate::privilege::{self, PROFILES, Seccomp, ThreadState};
 
 /// Returns what each thread may do.
 pub(super) fn security() -> io::Result<Security> {
-    Ok(Security { threads: privilege::threads()?.into_iter().map(thread).collect() })
+    let threads = privilege::threads()?.into_iter().map(thread).collect();
+    Ok(Security { no_user: privilege::why_no_user(), threads })
 }
 
 fn thread(state: ThreadState) -> Thread {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use nix::unistd::{Uid, User};
 
-use crate::admin::wire::Thread;
+use crate::admin::wire::{Security, Thread};
 use crate::cli::error::CliError;
 use crate::cli::table;
 
@@ -13,7 +13,8 @@ const NOTE: &str =
     "All but LANDLOCK is read from the kernel, which does not tell of landlock: shown is what was applied.";
 
 /// Prints the threads, and why they keep what they keep.
-pub(super) fn describe(threads: &[Thread], out: &mut dyn Write) -> Result<(), CliError> {
+pub(super) fn describe(shown: &Security, out: &mut dyn Write) -> Result<(), CliError> {
+    let threads = &shown.threads;
     let rows: Vec<_> = threads.iter().map(row).collect();
     let head = ["THREAD", "ID", "USER", "CAPABILITIES", "BOUNDING", "NO_NEW_PRIVS", "SECCOMP", "LANDLOCK"];
     table::print(head, &rows, out)?;
@@ -29,6 +30,9 @@ pub(super) fn describe(threads: &[Thread], out: &mut dyn Write) -> Result<(), Cl
     writeln!(out)?;
     for reason in reasons {
         writeln!(out, "{}", table::plain(&reason))?;
+    }
+    if let Some(why) = &shown.no_user {
+        writeln!(out, "No thread has a user of its own: {}", table::plain(why))?;
     }
     writeln!(out, "{NOTE}")?;
     Ok(())
@@ -85,7 +89,7 @@ mod tests {
     #[test]
     fn each_thread_is_a_row_and_each_capability_has_its_reason() {
         let mut out = Vec::new();
-        describe(&Sample.security().expect("there").threads, &mut out).expect("written");
+        describe(&Sample.security().expect("there"), &mut out).expect("written");
         let text = String::from_utf8(out).expect("text");
         assert_eq!(
             text,
@@ -95,6 +99,7 @@ mod tests {
              guests     9   root  none          none             yes           filter   no file (version 1)\n\
              \n\
              ports keeps CAP_NET_ADMIN: attach programs to taps\n\
+             No thread has a user of its own: there is no user `metadatad`\n\
              All but LANDLOCK is read from the kernel, which does not tell of landlock: shown is what was applied.\n"
         );
     }
