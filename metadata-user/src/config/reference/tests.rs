@@ -150,7 +150,9 @@ fn named_keys(source: &str, tables: &[&str]) -> Vec<String> {
     };
     let is_key =
         |word: &str| tables.iter().any(|table| word.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')));
-    keys.filter(|word| is_key(word) && !is_file(word)).map(str::to_owned).collect()
+    // A document's list is written so: `ports.0.tap`.
+    let is_element = |word: &str| word.split('.').any(|part| part.parse::<usize>().is_ok());
+    keys.filter(|word| is_key(word) && !is_file(word) && !is_element(word)).map(str::to_owned).collect()
 }
 
 /// Returns all string literals, apart from each other by line breaks.
