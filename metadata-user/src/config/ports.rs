@@ -105,7 +105,7 @@ static PACKETS: Key<Number<u32>> = Key {
     default: "10000",
     about: "Packets to the metadata addresses for each second, of one port: ARP, neighbour discovery, ICMP and TCP, over IPv4 \
             and IPv6 together; 0: no limit. What `ports.pass` lists does not count. A document may set another number for its \
-            instance. Beyond it the kernel drops them, before anything else is done with them. Counted as `limit_packets`.",
+            instance. Beyond it the kernel drops them. Counted as `limit_packets`.",
     reason: "A boot sends some 300 packets, 64 KB of user data take fewer than 100: far from any guest's need, and \
              little work for the node.",
 };
