@@ -96,7 +96,9 @@ struct Shared {
 
 impl Shared {
     fn new(config: &Config) -> Result<Self, AppError> {
-        let (metrics, identities) = (Metrics::new(), Arc::new(Identities::new()));
+        let (mut metrics, identities) = (Metrics::new(), Arc::new(Identities::new()));
+        let kernel = Kernel::default();
+        metrics.read_packets(kernel.clone());
         let store = Arc::new(Store::new(cloud(&config.cloud)?));
         let guests = Guests::new(config, Arc::clone(&identities), Arc::clone(&store), metrics.http.clone());
         let (audit, writer) =
@@ -114,7 +116,7 @@ impl Shared {
             audit,
             _audit_writer: writer,
             https: config.https.as_ref().map(|https| Arc::new(Https::open(https))),
-            kernel: Kernel::default(),
+            kernel,
         })
     }
 }

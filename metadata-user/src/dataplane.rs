@@ -28,6 +28,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
+    sync::Arc,
 };
 
 use aya::{
@@ -38,6 +39,8 @@ use aya::{
 use metadata_ebpf::abi::{
     Bucket, Counters, Limits, MAX_SOURCES, Meta, Neighbours, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath,
 };
+
+use parking_lot::Mutex;
 
 use self::entry::port_value;
 pub use self::{
@@ -170,6 +173,8 @@ pub struct Dataplane {
     /// [`Meta::own_mark`].
     own_mark: [u32; 4],
     attached: BTreeMap<IfIndex, AttachKind>,
+    /// Sums of the counters of interfaces that are gone.
+    gone: Arc<Mutex<Counters>>,
     /// Taps of which it is known whether they have `from_network`.
     guards: BTreeMap<IfIndex, bool>,
 }
@@ -304,10 +309,20 @@ impl Dataplane {
         let results = [
             self.clear_port(ifindex),
             tag.map_or(Ok(()), |tag| self.end_tag(tag)),
-            remove(self.counters.remove(&ifindex.0), "COUNTERS"),
+            self.forget_counters(ifindex),
             self.detach(ifindex),
         ];
         results.into_iter().collect()
+    }
+
+    /// Removes an interface's counters; their sums stay.
+    fn forget_counters(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
+        // Under the lock, so that no reader counts them twice or not at all.
+        let mut gone = self.gone.lock();
+        if let Ok(values) = self.counters.get(&ifindex.0, 0) {
+            values.iter().for_each(|value| gone.add(value));
+        }
+        remove(self.counters.remove(&ifindex.0), "COUNTERS")
     }
 
     /// Returns the interfaces that `PORTS` or `COUNTERS` know, the pair left out.
@@ -339,7 +354,7 @@ impl Dataplane {
     /// # Errors
     /// If the pinned map cannot be opened.
     pub fn counters_reader(&self) -> Result<CountersReader, DataplaneError> {
-        CountersReader::open(&self.pins.map("COUNTERS"))
+        CountersReader::open(&self.pins.map("COUNTERS"), Arc::clone(&self.gone))
     }
 
     /// Takes the ring of sampled drops; once.
@@ -379,7 +394,10 @@ impl Dataplane {
 }
 
 /// Reads the counters without the rest.
-pub struct CountersReader(PerCpuHashMap<MapData, u32, Counters>);
+pub struct CountersReader {
+    map: PerCpuHashMap<MapData, u32, Counters>,
+    gone: Arc<Mutex<Counters>>,
+}
 
 impl std::fmt::Debug for CountersReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -392,21 +410,35 @@ impl CountersReader {
     ///
     /// # Errors
     /// If there is no such pin, or it is another map.
-    pub fn open(pin: &std::path::Path) -> Result<Self, DataplaneError> {
+    fn open(pin: &std::path::Path, gone: Arc<Mutex<Counters>>) -> Result<Self, DataplaneError> {
         let map = || map_error("open the pin", "COUNTERS");
         let data = MapData::from_pin(pin).map_err(map())?;
-        Ok(Self(aya::maps::Map::PerCpuHashMap(data).try_into().map_err(map())?))
+        Ok(Self { map: aya::maps::Map::PerCpuHashMap(data).try_into().map_err(map())?, gone })
     }
 
     /// Returns an interface's counters, summed over CPUs; `None` if it has none.
     #[must_use]
     pub fn get(&self, ifindex: IfIndex) -> Option<Counters> {
-        let values = self.0.get(&ifindex.0, 0).ok()?;
+        let values = self.map.get(&ifindex.0, 0).ok()?;
         let mut sum = Counters::default();
         for value in values.iter() {
             sum.add(value);
         }
         Some(sum)
+    }
+
+    /// Returns the counters of all interfaces, summed: also of those that this daemon saw go.
+    #[must_use]
+    pub fn total(&self) -> Counters {
+        let gone = self.gone.lock();
+        let mut sum = *gone;
+        // An interface that comes meanwhile is in the next sum.
+        for ifindex in self.map.keys().flatten() {
+            if let Some(counters) = self.get(IfIndex(ifindex)) {
+                sum.add(&counters);
+            }
+        }
+        sum
     }
 }
 

@@ -3,9 +3,14 @@
 //! Promises: a name follows Prometheus's conventions and never changes its meaning; counting is one atomic addition to a
 //! counter that is held, without a lock, a look-up or an allocation; `metadatad status` and its JSON are read from here.
 //!
-//! Left out: packets, which the programs count in the kernel, and what is a state and not a count (ports, sources).
+//! Packets are counted by the programs in the kernel; they are read when somebody asks ([`Packets`]).
+//!
+//! Left out: what is a state and not a count (ports, sources).
 
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
@@ -88,6 +93,11 @@ impl Metrics {
         let (http, ports) = (Http::new(&mut registry), Ports::new(&mut registry));
         let (audit, anomalies) = (Audit::new(&mut registry), Anomalies::new(&mut registry));
         Self { registry, http, ports, audit, anomalies }
+    }
+
+    /// Exports the packets that are counted elsewhere, too.
+    pub fn read_packets(&mut self, packets: impl Packets) {
+        self.registry.register_collector(Box::new(PacketCollector(packets)));
     }
 
     /// Returns all counters that are declared here, for an exporter.
@@ -179,6 +189,27 @@ impl Default for Ports {
     /// Returns counters that are not exported: for a part of the daemon by itself.
     fn default() -> Self {
         Self::new(&mut Registry::default())
+    }
+}
+
+/// Counts packets of all ports, those that are gone included.
+pub trait Packets: std::fmt::Debug + Send + Sync + 'static {
+    /// Returns how many there were since the programs were loaded, by verdict or drop reason.
+    fn totals(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// Reads packets when they are exported.
+#[derive(Debug)]
+struct PacketCollector<P>(P);
+
+impl<P: Packets> Collector for PacketCollector<P> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Packets of guests to the metadata addresses, and replies, by verdict or drop reason.";
+        let mut family = encoder.encode_descriptor("packets", help, None, MetricType::Counter)?;
+        for (result, count) in self.0.totals() {
+            ConstCounter::new(count).encode(family.encode_family(&[("result", result)])?)?;
+        }
+        Ok(())
     }
 }
 
@@ -312,6 +343,30 @@ mod tests {
             assert!(name.starts_with("metadatad_") && name.ends_with("_total"), "{line}");
             let help = format!("# HELP {} ", name.trim_end_matches("_total"));
             assert!(text.contains(&help), "{line} has no help text");
+        }
+    }
+
+    #[derive(Debug)]
+    struct Two;
+
+    impl Packets for Two {
+        fn totals(&self) -> Vec<(&'static str, u64)> {
+            vec![("to_guest", 7), ("spoofed_ip", 0)]
+        }
+    }
+
+    #[test]
+    fn packets_are_read_when_they_are_exported() {
+        let mut metrics = Metrics::new();
+        assert!(!exported(&metrics).contains("metadatad_packets"));
+        metrics.read_packets(Two);
+        let text = exported(&metrics);
+        for line in [
+            "# TYPE metadatad_packets counter",
+            "metadatad_packets_total{result=\"to_guest\"} 7",
+            "metadatad_packets_total{result=\"spoofed_ip\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }
     }
 

@@ -22,6 +22,7 @@ use crate::error_text;
 use crate::facts::report::{ObserverState, ObserverView};
 use crate::http::Guests;
 use crate::https::HttpsState;
+use crate::metrics::Packets;
 use crate::port::reconcile::Assignment;
 use crate::port::{PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
@@ -53,6 +54,12 @@ pub(super) struct View {
 #[derive(Clone, Default)]
 pub(super) struct Kernel(Arc<OnceLock<Parts>>);
 
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").finish_non_exhaustive()
+    }
+}
+
 struct Parts {
     ports: PortsView,
     counters: CountersReader,
@@ -82,6 +89,14 @@ impl Kernel {
             Err(_) => Err("the daemon is shutting down".to_owned()),
         };
         result.map_err(|reason| TraceError::Refused { port, reason: error_text::one_line(&reason) })
+    }
+}
+
+impl Packets for Kernel {
+    fn totals(&self) -> Vec<(&'static str, u64)> {
+        let Some(parts) = self.0.get() else { return Vec::new() };
+        let named = Counters::NAMES.into_iter().zip(parts.counters.total().values());
+        named.filter(|(name, _)| !name.is_empty()).collect()
     }
 }
 

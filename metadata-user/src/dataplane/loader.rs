@@ -55,6 +55,7 @@ impl Dataplane {
             pair,
             own_mark,
             attached: std::collections::BTreeMap::new(),
+            gone: std::sync::Arc::default(),
             guards: std::collections::BTreeMap::new(),
         };
         let meta = dataplane.meta.get(&0, 0).unwrap_or_default();
