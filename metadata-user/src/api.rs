@@ -120,6 +120,25 @@ impl fmt::Debug for Answer {
     }
 }
 
+impl Answer {
+    /// Returns the answer to a request that is one too many, in the form that its `Accept` header asks for.
+    #[must_use]
+    pub fn too_many_requests(accept: Option<&str>) -> Self {
+        Self::refusal(error::Refusal::TooMany, accept)
+    }
+
+    /// Returns the answer to a request of which the target is too long.
+    #[must_use]
+    pub fn target_too_long(accept: Option<&str>) -> Self {
+        Self::refusal(error::Refusal::TargetTooLong, accept)
+    }
+
+    fn refusal(refusal: error::Refusal, accept: Option<&str>) -> Self {
+        let (content_type, body) = refusal.body(accept);
+        Self { status: refusal.status(), content_type: Some(Cow::Borrowed(content_type)), body }
+    }
+}
+
 /// The HTTP status of an answer. Nova has 200, 400, 404 and 409 in these trees; the others are of refusals by policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -133,6 +152,10 @@ pub enum Status {
     NotFound = 404,
     /// 409: there is a password already.
     Conflict = 409,
+    /// 414: the target is longer than the configuration allows.
+    TargetTooLong = 414,
+    /// 429: the instance asks too much.
+    TooManyRequests = 429,
 }
 
 impl Status {

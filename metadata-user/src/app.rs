@@ -61,6 +61,7 @@ use crate::http::Guests;
 use crate::https::Https;
 use crate::identity::Identities;
 use crate::metrics::Metrics;
+use crate::open_files::OpenFiles;
 use crate::port::{self, Ports, PortsError, PortsView};
 use crate::privilege;
 use crate::readiness::{Blocker, Readiness};
@@ -100,7 +101,9 @@ impl Shared {
         let kernel = Kernel::default();
         metrics.read_packets(kernel.clone());
         let store = Arc::new(Store::new(cloud(&config.cloud)?));
-        let guests = Guests::new(config, Arc::clone(&identities), Arc::clone(&store), metrics.http.clone());
+        let mut possible = config.clone();
+        possible.http.connections = possible_connections(config.http.connections);
+        let guests = Guests::new(&possible, Arc::clone(&identities), Arc::clone(&store), metrics.http.clone());
         let (audit, writer) =
             Audit::start(&config.audit, &metrics.audit, &metrics.anomalies).map_err(AppError::Runtime)?;
         let audit = Arc::new(audit);
@@ -118,6 +121,20 @@ impl Shared {
             https: config.https.as_ref().map(|https| Arc::new(Https::open(https))),
             kernel,
         })
+    }
+}
+
+/// Allows the process as many open files as it may have, and returns how many connections these are enough for.
+fn possible_connections(wanted: usize) -> usize {
+    match OpenFiles::raise().or_else(|_| OpenFiles::allowed()) {
+        Ok(files) => {
+            if let Some(warning) = files.warning(wanted) {
+                warn!("{warning}");
+            }
+            files.connections(wanted)
+        }
+        // Then the accept loop says so when they run out.
+        Err(_) => wanted,
     }
 }
 

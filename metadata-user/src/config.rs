@@ -145,7 +145,12 @@ impl Config {
     /// Returns what an instance may do of which the document says nothing else.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        Policy { connections_per_port: self.http.connections_per_port, access: self.access }
+        Policy {
+            connections_per_port: self.http.connections_per_port,
+            connections_per_instance: self.http.connections_per_instance,
+            requests: self.http.requests(),
+            access: self.access,
+        }
     }
 
     fn read(document: &DeTable<'_>) -> Result<Self, Refusal> {

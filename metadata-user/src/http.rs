@@ -19,6 +19,7 @@ mod exchange;
 mod limit;
 mod listener;
 mod progress;
+mod rate;
 mod record;
 mod request_line;
 mod respond;
@@ -46,6 +47,7 @@ pub use error::Refusal;
 pub use listener::{Listeners, run};
 
 use limit::Limits;
+use rate::Rates;
 
 /// Everything that guests' connections share.
 #[derive(Debug)]
@@ -54,8 +56,10 @@ pub struct Guests {
     store: Arc<Store>,
     limits: Arc<Limits>,
     policy: Policy,
+    rates: Arc<Rates>,
     counters: Arc<Counters>,
     times: Times,
+    heads: Heads,
     origin: OnceLock<Origin>,
     audit: OnceLock<Arc<Audit>>,
 }
@@ -69,11 +73,41 @@ pub struct Times {
     pub idle: Duration,
     /// From a request's last byte until its content has arrived; then the answer is 503.
     pub ready: Duration,
+    /// From its begin until it ends after the request that it has; zero: as long as it likes.
+    pub connection: Duration,
+}
+
+/// How large the head of a request may be.
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    /// Bytes in all; beyond, hyper answers 431.
+    bytes: usize,
+    /// Header fields; beyond, hyper answers 431.
+    fields: usize,
+    /// Bytes of the target.
+    target: usize,
+}
+
+impl Heads {
+    fn of(settings: &config::Http) -> Self {
+        Self { bytes: settings.head_bytes, fields: settings.headers, target: settings.target_bytes }
+    }
+}
+
+impl Default for Heads {
+    fn default() -> Self {
+        Self::of(&config::Config::default().http)
+    }
 }
 
 impl Times {
     fn of(settings: &config::Http) -> Self {
-        Self { request: settings.request_timeout, idle: settings.idle_timeout, ready: settings.ready_timeout }
+        Self {
+            request: settings.request_timeout,
+            idle: settings.idle_timeout,
+            ready: settings.ready_timeout,
+            connection: settings.connection_timeout,
+        }
     }
 }
 
@@ -92,8 +126,10 @@ impl Guests {
             store,
             limits: Arc::new(Limits::new(settings.http.connections)),
             policy: settings.policy(),
+            rates: Arc::new(Rates::new(settings.policy())),
             counters: Arc::new(counters),
             times: Times::of(&settings.http),
+            heads: Heads::of(&settings.http),
             origin: OnceLock::new(),
             audit: OnceLock::new(),
         }

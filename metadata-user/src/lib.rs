@@ -3,6 +3,7 @@
 //! Which module may use which is written in ARCHITECTURE.md.
 
 pub mod admin;
+pub mod allowance;
 pub mod api;
 pub mod app;
 pub mod audit;
@@ -22,6 +23,7 @@ pub mod https;
 pub mod identity;
 mod links;
 pub mod metrics;
+pub mod open_files;
 pub mod origin;
 mod percent;
 pub mod policy;

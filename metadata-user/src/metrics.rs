@@ -15,7 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 /// Statuses that are counted one by one; others share one counter.
-const STATUSES: [u16; 12] = [200, 400, 401, 403, 404, 405, 409, 411, 413, 431, 500, 503];
+const STATUSES: [u16; 14] = [200, 400, 401, 403, 404, 405, 409, 411, 413, 414, 429, 431, 500, 503];
 
 /// Kinds of unusual traffic, in the order of `audit::Anomaly`. Append-only.
 pub const ANOMALIES: [&str; 7] = [
@@ -54,6 +54,8 @@ pub struct Http {
     pub refused_unknown: Counter,
     /// Connections refused because their port has too many.
     pub refused_port_limit: Counter,
+    /// Connections refused because their instance has too many.
+    pub refused_instance_limit: Counter,
     /// Connections refused because there are too many in all.
     pub refused_total_limit: Counter,
     /// Idle connections closed because another one needed their place.
@@ -70,6 +72,8 @@ pub struct Http {
     pub claimed_identity: Counter,
     /// Requests that waited for their content.
     pub waited: Counter,
+    /// Requests that waited because their instance asks too much; what became of them is in the answers.
+    pub limited: Counter,
     /// Requests that got no answer: the connection was cut or left meanwhile.
     pub unanswered: Counter,
     /// Answers with each of [`STATUSES`], then those with any other.
@@ -127,6 +131,7 @@ impl Http {
             accepted: counter(registry, "http_connections_accepted", "Guests' connections that were accepted"),
             refused_unknown: with(&refused, "reason", "unknown"),
             refused_port_limit: with(&refused, "reason", "port_limit"),
+            refused_instance_limit: with(&refused, "reason", "instance_limit"),
             refused_total_limit: with(&refused, "reason", "total_limit"),
             gave_way: with(&closed, "reason", "gave_way"),
             binding_ended: with(&closed, "reason", "binding_ended"),
@@ -139,6 +144,11 @@ impl Http {
                 "Requests with an identity header of Neutron's agents, which is ignored",
             ),
             waited: counter(registry, "http_requests_waited", "Requests that waited for their content"),
+            limited: counter(
+                registry,
+                "http_requests_limited",
+                "Requests that waited because their instance asks more than requests_per_second",
+            ),
             unanswered: counter(
                 registry,
                 "http_requests_unanswered",
@@ -299,6 +309,8 @@ fn text(status: u16) -> &'static str {
         409 => "409",
         411 => "411",
         413 => "413",
+        414 => "414",
+        429 => "429",
         431 => "431",
         500 => "500",
         503 => "503",
@@ -337,7 +349,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }
-        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 13, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 14, "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
             assert!(name.starts_with("metadatad_") && name.ends_with("_total"), "{line}");

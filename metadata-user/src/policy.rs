@@ -24,6 +24,19 @@ pub struct Policy {
     pub connections_per_port: usize,
     /// What it may read, and how.
     pub access: Access,
+    /// Connections of all its ports together at a time.
+    pub connections_per_instance: usize,
+    /// Requests of all its ports together.
+    pub requests: RequestRate,
+}
+
+/// How fast an instance may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestRate {
+    /// Requests per second in the long run; 0: as many as it likes.
+    pub per_second: u32,
+    /// Requests at once after a pause, 1 or more.
+    pub burst: u32,
 }
 
 /// What a document says otherwise.
@@ -37,6 +50,12 @@ pub struct PolicyOverrides {
     pub port_limits: PortLimitsOverrides,
     /// Instead of [`crate::config::Ports::impersonation_guard`].
     pub impersonation_guard: Option<bool>,
+    /// Instead of [`Policy::connections_per_instance`].
+    pub connections_per_instance: Option<NonZeroU32>,
+    /// Instead of [`RequestRate::per_second`].
+    pub requests_per_second: Option<u32>,
+    /// Instead of [`RequestRate::burst`].
+    pub request_burst: Option<NonZeroU32>,
 }
 
 impl Policy {
@@ -45,10 +64,25 @@ impl Policy {
     pub fn with(self, overrides: &PolicyOverrides) -> Self {
         // By name and without `..`: a member that is added must be overridden too.
         // What a port may send and receive is the kernel's to look after, and not of this value.
-        let PolicyOverrides { connections_per_port, access, port_limits: _, impersonation_guard: _ } = *overrides;
+        let PolicyOverrides {
+            connections_per_port,
+            connections_per_instance,
+            requests_per_second,
+            request_burst,
+            access,
+            port_limits: _,
+            impersonation_guard: _,
+        } = *overrides;
+        let count = |overridden: Option<NonZeroU32>, configured| {
+            overridden.map_or(configured, |count| usize::try_from(count.get()).unwrap_or(usize::MAX))
+        };
         Self {
-            connections_per_port: connections_per_port
-                .map_or(self.connections_per_port, |count| usize::try_from(count.get()).unwrap_or(usize::MAX)),
+            connections_per_port: count(connections_per_port, self.connections_per_port),
+            connections_per_instance: count(connections_per_instance, self.connections_per_instance),
+            requests: RequestRate {
+                per_second: requests_per_second.unwrap_or(self.requests.per_second),
+                burst: request_burst.map_or(self.requests.burst, NonZeroU32::get),
+            },
             access: self.access.with(&access),
         }
     }
@@ -132,10 +166,18 @@ mod tests {
 
     #[test]
     fn a_document_overrides_the_configuration_and_nothing_else_does() {
-        let configured = Policy { connections_per_port: 512, access: Access::default() };
+        let configured = Policy {
+            connections_per_port: 512,
+            connections_per_instance: 1024,
+            requests: RequestRate { per_second: 1000, burst: 4000 },
+            access: Access::default(),
+        };
         assert_eq!(configured.with(&PolicyOverrides::default()), configured);
         let overrides = PolicyOverrides {
             connections_per_port: NonZeroU32::new(2000),
+            connections_per_instance: NonZeroU32::new(3000),
+            requests_per_second: Some(0),
+            request_burst: NonZeroU32::new(5),
             access: AccessOverrides {
                 metadata: Some(false),
                 ipv6: Some(false),
@@ -152,6 +194,12 @@ mod tests {
             user_data: UserData::FirstBoot,
             first_boot: configured.access.first_boot,
         };
-        assert_eq!(configured.with(&overrides), Policy { connections_per_port: 2000, access });
+        let expected = Policy {
+            connections_per_port: 2000,
+            connections_per_instance: 3000,
+            requests: RequestRate { per_second: 0, burst: 5 },
+            access,
+        };
+        assert_eq!(configured.with(&overrides), expected);
     }
 }

@@ -256,10 +256,13 @@ fn document() -> BoxedStrategy<Value> {
 
 fn policy() -> BoxedStrategy<Value> {
     let (rate, burst) = (0..=1_000_000u32, 1..=1_000_000u32);
-    (1..=u32::MAX, rate.clone(), burst.clone(), rate, burst, any::<bool>())
-        .prop_map(|(connections, new_connections, new_burst, packets, packets_burst, guard)| {
+    (1..=u32::MAX, any::<u32>(), rate.clone(), burst.clone(), rate, burst, any::<bool>())
+        .prop_map(|(connections, requests, new_connections, new_burst, packets, packets_burst, guard)| {
             json!({
                 "connections_per_port": connections,
+                "connections_per_instance": connections,
+                "requests_per_second": requests,
+                "request_burst": connections,
                 "new_connections_per_second": new_connections,
                 "new_connections_burst": new_burst,
                 "packets_per_second": packets,

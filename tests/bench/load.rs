@@ -18,6 +18,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Longest time without any answer, until the measurement is given up.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// What `[http]` says where one guest asks as fast as it can: its requests are counted, as by default, and never too many.
+pub(crate) const UNLIMITED: &str = "[http]\nconnections_per_port = 4096\nconnections_per_instance = 4096\n\
+                                    requests_per_second = 10000000\nrequest_burst = 10000000\n";
+
 /// Quantiles that are kept of a distribution.
 pub(crate) const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0];
 

@@ -155,3 +155,31 @@ fn a_document_says_how_many_connections_its_guest_may_have_from_the_next_one_on(
     })
     .unwrap();
 }
+
+#[test]
+fn a_guest_that_asks_too_much_is_answered_429_over_both_families_and_another_is_not() {
+    let limits = "[http]\nrequests_per_second = 1\nrequest_burst = 3\n";
+    let node = NodePlan::default().further(limits).start().unwrap();
+    let (guest, other) = (node.guest("a").boot().unwrap(), node.guest("b").boot().unwrap());
+    let mut refused = Vec::new();
+    lab::wait::until("it is refused over both families", || {
+        for over_ipv6 in [false, true] {
+            let response = if over_ipv6 { guest.get6(PATH)? } else { guest.get(PATH)? };
+            if response.status == 429 {
+                assert_eq!(response.header("retry-after"), Some("1"));
+                assert!(response.text().starts_with("429 Too Many Requests\n"));
+                refused.push(over_ipv6);
+            }
+        }
+        Ok((refused.contains(&false) && refused.contains(&true)).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(other.read_uuid(false).unwrap(), other.uuid());
+    assert!(counter(&node, "limited") >= 2);
+    node.write(&guest.document().clone().with("policy", json!({"requests_per_second": 0}))).unwrap();
+    lab::wait::until("its document lifts the limit", || {
+        let all = (0..10).map(|_| guest.get(PATH)).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(all.iter().all(|response| response.status == 200).then_some(()))
+    })
+    .unwrap();
+}

@@ -6,6 +6,7 @@
 
 mod access;
 mod addressing;
+mod admin;
 mod adversity;
 mod audit;
 mod bystanders;

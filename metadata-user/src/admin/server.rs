@@ -3,6 +3,7 @@
 //! Promises: a connection carries one request and ends in bounded time, unless it is a trace; there are at most
 //! [`CONNECTIONS`] at a time, and more wait for their turn; whoever connected must have the [`Right`] that a resource needs.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::io;
@@ -20,6 +21,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -134,7 +136,8 @@ static RESOURCES: [Resource; 13] = [
 /// If the socket cannot be used with this runtime.
 pub async fn run(socket: AdminSocket, inspect: Arc<dyn Inspect>) -> io::Result<()> {
     let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-    let admin = Admin { inspect, readers: socket.readers, room: Arc::new(Semaphore::new(CONNECTIONS)) };
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let admin = Admin { inspect, readers: socket.readers, room, silent: Arc::default() };
     // It answers until the end of the runtime: `status` says that the daemon is draining.
     server::serve(&listener, &Drain::new(), &admin).await;
     Ok(())
@@ -146,6 +149,29 @@ struct Admin {
     /// The group whose members may read.
     readers: Option<u32>,
     room: Arc<Semaphore>,
+    silent: Arc<Silent>,
+}
+
+/// Connections that have not sent a request yet, from the oldest on. Each token ends its connection.
+#[derive(Debug, Default)]
+struct Silent(Mutex<VecDeque<Arc<CancellationToken>>>);
+
+impl Silent {
+    fn add(&self) -> Arc<CancellationToken> {
+        let leave = Arc::new(CancellationToken::new());
+        self.0.lock().push_back(Arc::clone(&leave));
+        leave
+    }
+
+    fn remove(&self, leave: &Arc<CancellationToken>) {
+        self.0.lock().retain(|other| !Arc::ptr_eq(other, leave));
+    }
+
+    fn end_oldest(&self) {
+        if let Some(leave) = self.0.lock().pop_front() {
+            leave.cancel();
+        }
+    }
 }
 
 impl server::Handler<UnixListener> for Admin {
@@ -154,27 +180,38 @@ impl server::Handler<UnixListener> for Admin {
 
     const NAME: &str = "admin";
 
+    /// Where all room is taken, who has sent nothing for longest makes some.
     async fn room(&self) -> Self::Room {
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
+            return Some(room);
+        }
+        self.silent.end_oldest();
         Arc::clone(&self.room).acquire_owned().await.ok()
     }
 
     fn handle(&self, stream: UnixStream, _: unix::SocketAddr, room: Self::Room) {
-        let (inspect, readers) = (Arc::clone(&self.inspect), self.readers);
+        let (inspect, readers, silent) = (Arc::clone(&self.inspect), self.readers, Arc::clone(&self.silent));
+        let leave = silent.add();
         tokio::spawn(async move {
             match Peer::of(&stream) {
-                Ok(peer) => converse(stream, inspect, &peer, readers).await,
+                Ok(peer) => tokio::select! {
+                    () = converse(stream, inspect, &peer, readers, || silent.remove(&leave)) => {}
+                    () = leave.cancelled() => debug!("admin connection without a request gave way"),
+                },
                 Err(error) => debug!(%error, "admin connection of somebody unknown"),
             }
+            silent.remove(&leave);
             drop(room);
         });
     }
 }
 
-/// Answers one request.
-async fn converse(stream: UnixStream, inspect: Arc<dyn Inspect>, peer: &Peer, readers: Option<u32>) {
+/// Answers one request; calls `asked` when it is there.
+async fn converse(stream: UnixStream, inspect: Arc<dyn Inspect>, peer: &Peer, readers: Option<u32>, asked: impl Fn()) {
     let right = peer.right(readers);
     let endless = CancellationToken::new();
     let service = service_fn(|request: Request<Incoming>| {
+        asked();
         let resource = find(&request).and_then(|resource| match right {
             Some(right) if right >= resource.right => Ok(resource),
             _ => Err(Refused::Right { user: peer.user(), needed: resource.right }),

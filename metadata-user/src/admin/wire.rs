@@ -342,6 +342,9 @@ pub struct Http {
     pub refused_unknown: u64,
     /// Connections refused because their port has too many.
     pub refused_port_limit: u64,
+    /// Connections refused because their instance has too many.
+    #[serde(default)]
+    pub refused_instance_limit: u64,
     /// Connections refused because there are too many in all.
     pub refused_total_limit: u64,
     /// Idle connections that were closed because another connection needed their place.
@@ -361,6 +364,9 @@ pub struct Http {
     /// Requests that waited for their content.
     #[serde(default)]
     pub waited: u64,
+    /// Requests that waited because their instance asks too much.
+    #[serde(default)]
+    pub limited: u64,
     /// Requests of which the connection ended before the answer.
     #[serde(default)]
     pub unanswered: u64,

@@ -18,6 +18,10 @@ pub(super) enum Refusal {
     Method,
     /// The instance's policy forbids it.
     Denied(Denial),
+    /// The target is too long.
+    TargetTooLong,
+    /// Too many requests. Nova has none of these: in webob's words.
+    TooMany,
 }
 
 /// The three forms of one error, put together when the program is built.
@@ -73,6 +77,16 @@ const IPV6_OFF: Texts = texts!(
     "Metadata over IPv6 is switched off for this instance. Use http://169.254.169.254 instead."
 );
 
+const TOO_MANY: Texts = texts!(
+    TooManyRequests,
+    429,
+    "Too Many Requests",
+    "The client has sent too many requests in a given amount of time."
+);
+
+const TARGET_TOO_LONG: Texts =
+    texts!(TargetTooLong, 414, "URI Too Long", "The request URI was too long for this server.");
+
 impl Refusal {
     fn texts(self) -> &'static Texts {
         match self {
@@ -83,6 +97,8 @@ impl Refusal {
             Self::Denied(Denial::Absent) => &NOT_FOUND,
             Self::Denied(Denial::MetadataOff) => &METADATA_OFF,
             Self::Denied(Denial::Ipv6Off) => &IPV6_OFF,
+            Self::TooMany => &TOO_MANY,
+            Self::TargetTooLong => &TARGET_TOO_LONG,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::app::{self, AppError};
 use crate::config::{self, Config};
 use crate::dataplane::kernel;
 use crate::https::Https;
+use crate::open_files::OpenFiles;
 use crate::source;
 
 pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Result<u8, CliError> {
@@ -19,6 +20,10 @@ pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Resu
         Https::check(https).map_err(AppError::from)?;
     }
     for warning in config.warnings() {
+        writeln!(out, "{}: warning: {warning}", path.display())?;
+    }
+    // The unit's limit, where a unit runs this; else that of the shell.
+    if let Some(warning) = OpenFiles::allowed().ok().and_then(|files| files.warning(config.http.connections)) {
         writeln!(out, "{}: warning: {warning}", path.display())?;
     }
     if let config::Source::Directory { path: directory } = &config.source

@@ -170,11 +170,13 @@ fn connections(http: &Http, lines: &mut Lines) {
     for (count, what) in [
         (http.refused_unknown, "refused: their address belongs to no port"),
         (http.refused_port_limit, "refused: connections_per_port reached (of [http], or of the document)"),
+        (http.refused_instance_limit, "refused: connections_per_instance reached (of [http], or of the document)"),
         (http.refused_total_limit, "refused: http.connections reached"),
         (http.gave_way, "closed while idle, to stay within a limit of connections"),
         (http.binding_ended, "closed: port removed or rebound to another instance"),
         (http.timed_out, "closed: http.request_timeout or http.idle_timeout reached"),
         (http.waited, "requests waited for content"),
+        (http.limited, "requests waited: requests_per_second reached (of [http], or of the document)"),
         (http.unanswered, "requests without an answer: their connection ended"),
         (http.malformed, "closed: not HTTP"),
         (http.handshake_failed, "closed: no TLS handshake"),

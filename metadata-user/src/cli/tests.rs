@@ -39,7 +39,8 @@ fn check_config_warns_of_targets_that_are_not_asked() {
     let lines: Vec<_> = output.lines().collect();
     assert!(lines[0].contains("warning: ") && lines[0].contains("`nameless` is skipped"), "{output}");
     assert!(lines[1].contains("warning: ") && lines[1].contains("add \"DynamicJSON\""), "{output}");
-    assert!(lines[2].ends_with(": accepted"), "{output}");
+    // Where this process may open few files, that is warned of too.
+    assert!(lines.last().is_some_and(|line| line.ends_with(": accepted")), "{output}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::key::{Key, Table};
 use super::kind::{Number, TIMEOUT, Timeout};
 use super::refusal::Refusal;
 use super::written::Reader;
+use crate::policy::RequestRate;
 
 /// `[http]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,17 +18,37 @@ pub struct Http {
     /// Longest time that a request waits for content that is not there yet, at most half of the idle time-out; zero: not at
     /// all.
     pub ready_timeout: Duration,
+    /// Longest time that a connection is kept, whatever it does; zero: as long as it likes.
+    pub connection_timeout: Duration,
     /// Longest time that requests in flight get when the daemon ends.
     pub drain_timeout: Duration,
     /// Connections of one port at a time.
     pub connections_per_port: usize,
+    /// Connections of one instance at a time, all its ports together.
+    pub connections_per_instance: usize,
     /// Connections in all at a time.
     pub connections: usize,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Header fields of a request.
+    pub headers: usize,
+    /// Bytes of a request's target.
+    pub target_bytes: usize,
+    /// Requests per second of one instance, in the long run; 0: as many as it likes.
+    pub requests_per_second: u32,
+    /// Requests of one instance at once, after a pause.
+    pub request_burst: u32,
     /// Threads that answer guests.
     pub threads: usize,
 }
 
 impl Http {
+    /// Returns how fast an instance may ask of which the document says nothing else.
+    #[must_use]
+    pub fn requests(&self) -> RequestRate {
+        RequestRate { per_second: self.requests_per_second, burst: self.request_burst }
+    }
+
     /// Returns what is accepted, and has another effect than it seems.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -58,9 +79,16 @@ pub(super) static TABLE: Table = Table {
         &REQUEST_TIMEOUT,
         &IDLE_TIMEOUT,
         &READY_TIMEOUT,
+        &CONNECTION_TIMEOUT,
         &DRAIN_TIMEOUT,
         &CONNECTIONS_PER_PORT,
+        &CONNECTIONS_PER_INSTANCE,
         &CONNECTIONS,
+        &HEAD_BYTES,
+        &HEADERS,
+        &TARGET_BYTES,
+        &REQUESTS_PER_SECOND,
+        &REQUEST_BURST,
         &THREADS,
     ],
     tables: &[],
@@ -69,6 +97,8 @@ pub(super) static TABLE: Table = Table {
 
 /// Most connections in all: what a process may have open files, on a usual system, halved.
 const MOST_CONNECTIONS: usize = 524_288;
+/// Most requests per second of an instance: more than a node answers in all.
+const MOST_REQUESTS: u32 = 10_000_000;
 /// Most threads that answer guests: more than any node has use for.
 const MOST_THREADS: usize = 256;
 
@@ -99,6 +129,15 @@ static READY_TIMEOUT: Key<Timeout> = Key {
              seconds, as Ignition does. So a guest may boot about ten seconds before its document arrives.",
 };
 
+static CONNECTION_TIMEOUT: Key<Timeout> = Key {
+    name: "connection_timeout",
+    kind: Timeout { zero: true, ..TIMEOUT },
+    default: "\"0s\"",
+    about: "Longest time that a connection is kept; then it is closed after the request that it has. \"0s\": as long as it \
+            likes.",
+    reason: "Neither Nova nor haproxy ends a connection that is in use; one that is idle ends anyway.",
+};
+
 static DRAIN_TIMEOUT: Key<Timeout> = Key {
     name: "drain_timeout",
     kind: TIMEOUT,
@@ -117,12 +156,66 @@ static CONNECTIONS_PER_PORT: Key<Number<usize>> = Key {
              250 by OpenShift's, seldom more than 500. 8 MiB of memory are the most that one guest can take.",
 };
 
+static CONNECTIONS_PER_INSTANCE: Key<Number<usize>> = Key {
+    name: "connections_per_instance",
+    kind: Number { least: 1, most: MOST_CONNECTIONS },
+    default: "1024",
+    about: "Most connections of one instance at a time, all its ports together; a document may set another number for its \
+            instance. For one beyond it, an idle connection of the same port is closed, else the new one is refused.",
+    reason: "Twice what one port may have, and a sixteenth of the node's.",
+};
+
 static CONNECTIONS: Key<Number<usize>> = Key {
     name: "connections",
     kind: Number { least: 1, most: MOST_CONNECTIONS },
     default: "16384",
     about: "Most connections in all at a time. Beyond it, the port with most connections gives way.",
     reason: "32 ports with all that they may have, or 500 with 32 each; about 16 KiB of memory per connection in user space.",
+};
+
+static HEAD_BYTES: Key<Number<usize>> = Key {
+    name: "head_bytes",
+    // hyper takes no less; a connection's buffer in user space is as large.
+    kind: Number { least: 8192, most: 65536 },
+    default: "16384",
+    about: "Most bytes of a request's head, with its target and all its header fields; beyond it the answer is 431.",
+    reason: "As haproxy before Neutron's agents has it (`tune.bufsize`).",
+};
+
+static HEADERS: Key<Number<usize>> = Key {
+    name: "headers",
+    kind: Number { least: 16, most: 1000 },
+    default: "100",
+    about: "Most header fields of a request; beyond it the answer is 431.",
+    reason: "As haproxy before Neutron's agents has it (`tune.http.maxhdr` is 101).",
+};
+
+static TARGET_BYTES: Key<Number<usize>> = Key {
+    name: "target_bytes",
+    kind: Number { least: 256, most: 65536 },
+    default: "16384",
+    about: "Most bytes of a request's target; beyond it the answer is 414.",
+    reason: "As many as a head has: what fits into that is answered as Nova answers it. Its longest path that means \
+             anything has some hundred.",
+};
+
+static REQUESTS_PER_SECOND: Key<Number<u32>> = Key {
+    name: "requests_per_second",
+    kind: Number { least: 0, most: MOST_REQUESTS },
+    default: "1000",
+    about: "Most requests per second of one instance in the long run, all its ports together; 0: no limit. A document may \
+            set another number for its instance. A request beyond it waits 0.25 s, and is then answered with 429 and \
+            `Retry-After: 1`.",
+    reason: "Some hundred times what a guest with many agents asks, and two hundredths of a processor.",
+};
+
+static REQUEST_BURST: Key<Number<u32>> = Key {
+    name: "request_burst",
+    kind: Number { least: 1, most: MOST_REQUESTS },
+    default: "4000",
+    about: "Most requests of one instance at once, after a pause; a document may set another number for its instance.",
+    reason: "A boot with cloud-init is about 30 requests in two seconds; a container host may start a hundred pods at once, \
+             each with as many.",
 };
 
 static THREADS: Key<Number<usize>> = Key {
@@ -139,9 +232,16 @@ pub(super) fn read(table: &Reader<'_>) -> Result<Http, Refusal> {
         request_timeout: table.value(&REQUEST_TIMEOUT)?,
         idle_timeout: table.value(&IDLE_TIMEOUT)?,
         ready_timeout: table.value(&READY_TIMEOUT)?,
+        connection_timeout: table.value(&CONNECTION_TIMEOUT)?,
         drain_timeout: table.value(&DRAIN_TIMEOUT)?,
         connections_per_port: table.value(&CONNECTIONS_PER_PORT)?,
+        connections_per_instance: table.value(&CONNECTIONS_PER_INSTANCE)?,
         connections: table.value(&CONNECTIONS)?,
+        head_bytes: table.value(&HEAD_BYTES)?,
+        headers: table.value(&HEADERS)?,
+        target_bytes: table.value(&TARGET_BYTES)?,
+        requests_per_second: table.value(&REQUESTS_PER_SECOND)?,
+        request_burst: table.value(&REQUEST_BURST)?,
         threads: table.value(&THREADS)?,
     })
 }
@@ -156,13 +256,18 @@ mod tests {
     fn values_are_taken_as_written() {
         let http = read(concat!(
             "[http]\nrequest_timeout = '500ms'\nidle_timeout = '2m'\ndrain_timeout = '1s'\nconnections = 9\n",
-            "ready_timeout = '0s'\nconnections_per_port = 3\nthreads = 1\n",
+            "ready_timeout = '0s'\nconnections_per_port = 3\nthreads = 1\nconnections_per_instance = 5\n",
+            "requests_per_second = 0\nrequest_burst = 7\nhead_bytes = 8192\nheaders = 16\ntarget_bytes = 256\n",
+            "connection_timeout = '60m'\n",
         ))
         .expect("accepted")
         .http;
         assert_eq!(http.request_timeout, Duration::from_millis(500));
         assert_eq!((http.idle_timeout, http.ready_timeout), (Duration::from_secs(120), Duration::ZERO));
         assert_eq!((http.connections, http.connections_per_port, http.threads), (9, 3, 1));
+        assert_eq!((http.connections_per_instance, http.requests_per_second, http.request_burst), (5, 0, 7));
+        assert_eq!((http.head_bytes, http.headers, http.target_bytes), (8192, 16, 256));
+        assert_eq!(http.connection_timeout, Duration::from_secs(3600));
     }
 
     #[test]
@@ -199,6 +304,7 @@ mod tests {
                 "\"0s\", or \"100ms\" to \"60m\"",
             ),
             ("[http]\nconnections = -1", "m.toml:2:15", "-1 is out of range", "use 1 to"),
+            ("[http]\nrequest_burst = 0", "m.toml:2:17", "0 is out of range", "use 1 to"),
             ("[http]\nthreads = '2'", "m.toml:2:11", "expected a number", "write a value"),
             ("[http]\nidle_timeout = 10", "m.toml:2:16", "expected a string in quotes", "write a value"),
             ("[http]\nthreads = 1\nthreads = 2", "m.toml:3:1", "duplicate key", "keep one"),

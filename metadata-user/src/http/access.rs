@@ -111,6 +111,14 @@ pub(super) struct Guest {
 }
 
 impl Guest {
+    /// Returns the instance that the connection's port is bound to, if it is.
+    pub(super) fn instance(&self) -> Option<InstanceId> {
+        match &*self.lease.identity()? {
+            Identity::Held => None,
+            Identity::Bound { instance, .. } => Some(*instance),
+        }
+    }
+
     /// Returns what the connection's instance may do, where that differs from the configuration.
     pub(super) fn policy(&self) -> PolicyOverrides {
         match self.resolve() {

@@ -16,43 +16,63 @@ use tokio::time::{Instant, sleep};
 
 use super::error::Ended;
 use super::progress::Progress;
+use super::rate::Rates;
 use super::record::{self, End};
 use super::service::{Access, Service};
 pub use super::stream::Cut;
 use super::stream::Watched;
 use super::turns::Turn;
-use super::{Counters, Times};
+use super::{Counters, Heads, Times};
 use crate::drain::Drain;
 use crate::https::Https;
 
-/// Most bytes of a request's head, as haproxy before Neutron's agents has it (`tune.bufsize`).
-const MAX_HEAD: usize = 16 << 10;
+/// Header fields that hyper has room for without an allocation.
+const FIELDS: usize = 100;
 
-/// Serves a connection that no other needs the place of, and that shares its thread with nobody.
+/// What a connection shares with others.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) progress: Arc<Progress>,
+    /// Its turns on its thread; `None`: it has that for itself.
+    pub(super) turn: Option<Turn>,
+    /// What its instance asks; `None`: requests are not counted.
+    pub(super) rates: Option<Arc<Rates>>,
+    pub(super) heads: Heads,
+}
+
+impl Place {
+    /// Returns the place of a connection that shares nothing.
+    pub(super) fn alone(times: Times) -> Self {
+        Self { progress: Arc::new(Progress::new(times)), turn: None, rates: None, heads: Heads::default() }
+    }
+}
+
+/// Serves a connection that no other needs the place of, that shares its thread with nobody, and whose requests are not
+/// counted.
 pub async fn serve<S, C>(stream: S, content: C, times: Times, counters: &Arc<Counters>, drain: &Drain)
 where
     S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
     C: Access,
 {
-    serve_placed(stream, content, Arc::new(Progress::new(times)), None, counters, drain).await;
+    serve_placed(stream, content, Place::alone(times), counters, drain).await;
 }
 
 /// Serves a connection until either side ends it, the binding ends, it is too slow, it has to give its place to another,
-/// or the daemon drains. hyper answers what is not HTTP by itself: 400, or 431 for a head over 16 KiB.
-pub(super) async fn serve_placed<S, C>(
-    stream: S,
-    content: C,
-    progress: Arc<Progress>,
-    turn: Option<Turn>,
-    counters: &Arc<Counters>,
-    drain: &Drain,
-) where
+/// or the daemon drains. hyper answers what is not HTTP by itself: 400, or 431 for a head that is too large.
+pub(super) async fn serve_placed<S, C>(stream: S, content: C, place: Place, counters: &Arc<Counters>, drain: &Drain)
+where
     S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
     C: Access,
 {
     let content = Arc::new(content);
-    let service = Service::new(Arc::clone(&content), Arc::clone(counters), Arc::clone(&progress), drain.clone());
-    let mut connection = http1::Builder::new()
+    let Place { progress, turn, rates, heads } = place;
+    let service =
+        Service::new(Arc::clone(&content), Arc::clone(counters), Arc::clone(&progress), rates, heads, drain.clone());
+    let mut builder = http1::Builder::new();
+    if heads.fields != FIELDS {
+        builder.max_headers(heads.fields);
+    }
+    let mut connection = builder
         .keep_alive(true)
         .half_close(true)
         // Nova's answers have no date, and its headers have this case.
@@ -60,10 +80,11 @@ pub(super) async fn serve_placed<S, C>(
         .title_case_headers(true)
         // `progress` watches the time.
         .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(heads.bytes)
         .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&progress), turn)), service);
     let (mut closing, mut leaving) = (false, false);
     let (mut ended, mut begun, mut expired) = (pin!(content.ended()), pin!(drain.begun()), pin!(progress.expired()));
+    let mut aged = pin!(progress.aged());
     let end = loop {
         tokio::select! {
             biased;
@@ -87,6 +108,10 @@ pub(super) async fn serve_placed<S, C>(
                 Pin::new(&mut connection).graceful_shutdown();
             },
             () = &mut expired => break End::TimedOut,
+            () = &mut aged, if !closing => {
+                closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
     };
     let watched = connection.into_parts().io.into_inner();
@@ -161,11 +186,11 @@ pub(super) async fn serve_tls<C: Access>(
     stream: TcpStream,
     https: &Https,
     content: C,
-    progress: Arc<Progress>,
-    turn: Turn,
+    place: Place,
     counters: &Arc<Counters>,
     drain: &Drain,
 ) {
+    let progress = Arc::clone(&place.progress);
     // From here on, as if a request had begun: the connection does not give way, and its time is limited.
     progress.read();
     let end = tokio::select! {
@@ -174,12 +199,14 @@ pub(super) async fn serve_tls<C: Access>(
         () = progress.expired() => End::TimedOut,
         () = drain.begun() => End::Closed,
         stream = async {
-            turn.handshake().await;
+            if let Some(turn) = &place.turn {
+                turn.handshake().await;
+            }
             https.accept(stream).await
         } => match stream {
             Ok(stream) => {
                 progress.secured();
-                return serve_placed(stream, content, progress, Some(turn), counters, drain).await;
+                return serve_placed(stream, content, place, counters, drain).await;
             }
             Err(_) => End::HandshakeFailed,
         },

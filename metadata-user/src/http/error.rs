@@ -14,6 +14,9 @@ pub enum Refusal {
     /// The port has as many connections as it may have.
     #[error("the port with tag {0} has too many connections")]
     PortLimit(u32),
+    /// The port's instance has as many connections as it may have.
+    #[error("the instance of the port with tag {0} has too many connections")]
+    InstanceLimit(u32),
     /// There are as many connections as there may be.
     #[error("there are too many connections")]
     TotalLimit,

@@ -12,8 +12,9 @@ use super::access::Access;
 use super::body::{self, AnswerBody};
 use super::error::Ended;
 use super::progress::Progress;
+use super::rate::Rates;
 use super::record::Outcome;
-use super::{Counters, record, respond, target};
+use super::{Counters, Heads, record, respond, target};
 use crate::api::{Answer, Request as Asked};
 use crate::audit::TokenMode;
 use crate::clock;
@@ -25,6 +26,9 @@ pub(super) struct Shared<C> {
     pub(super) content: Arc<C>,
     pub(super) counters: Arc<Counters>,
     pub(super) progress: Arc<Progress>,
+    /// `None`: requests are not counted.
+    pub(super) rates: Option<Arc<Rates>>,
+    pub(super) heads: Heads,
     pub(super) drain: Drain,
 }
 
@@ -59,6 +63,11 @@ impl<C: Access> Exchange<C> {
     /// The request is complete.
     pub(super) fn received(&self) {
         self.shared.progress.received();
+    }
+
+    /// Tells whether the target is longer than it may be.
+    pub(super) fn is_target_too_long(&self) -> bool {
+        target::of(&self.parts.method, &self.parts.uri).len() > self.shared.heads.target
     }
 
     /// Returns the request as the content takes it.

@@ -1,4 +1,5 @@
-//! How many connections there may be, of one port and on the node, and which one gives way when there are as many.
+//! How many connections there may be, of one port, of one instance and on the node, and which one gives way when there are
+//! as many.
 //!
 //! Promises: while a port has an idle connection, another of its connections gets a place: the one that is idle longest
 //! ends. Where the node is full, a port's own idle connections give way first, then those of the port that has most. A
@@ -12,10 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 
 use super::Refusal;
 use super::progress::Progress;
 use crate::identity::Tag;
+use crate::policy::Policy;
+use crate::record::InstanceId;
 
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -26,13 +30,36 @@ pub(super) struct Limits {
     leaving: AtomicUsize,
     /// Ports with at least one connection.
     ports: DashMap<Tag, Port>,
+    /// Instances with at least one connection that has a place: how many. Locked after a port, never before.
+    instances: DashMap<InstanceId, usize>,
+}
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) per_port: usize,
+    pub(super) per_instance: usize,
+}
+
+impl Most {
+    /// Returns what a policy says.
+    pub(super) fn of(policy: &Policy) -> Self {
+        Self { per_port: policy.connections_per_port, per_instance: policy.connections_per_instance }
+    }
 }
 
 /// The connections of one port.
 #[derive(Debug, Default)]
 struct Port {
-    placed: Vec<Arc<Progress>>,
+    placed: Vec<Placed>,
     leaving: usize,
+}
+
+/// A connection that has a place, and whose it was when it got that.
+#[derive(Debug)]
+struct Placed {
+    progress: Arc<Progress>,
+    instance: Option<InstanceId>,
 }
 
 /// A place for one connection, given back by `Drop`.
@@ -53,7 +80,13 @@ impl Permit {
 
 impl Limits {
     pub(super) fn new(total: usize) -> Self {
-        Self { total, open: AtomicUsize::new(0), leaving: AtomicUsize::new(0), ports: DashMap::new() }
+        Self {
+            total,
+            open: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
+            ports: DashMap::new(),
+            instances: DashMap::new(),
+        }
     }
 
     /// Returns the number of connections that have a place.
@@ -61,22 +94,24 @@ impl Limits {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Takes a place for a connection of a port that may have `per_port` of them.
+    /// Takes a place for a connection of a port, which is this instance's.
     pub(super) fn admit(
         self: &Arc<Self>,
         tag: Tag,
-        per_port: usize,
+        instance: Option<InstanceId>,
+        Most { per_port, per_instance }: Most,
         progress: Arc<Progress>,
     ) -> Result<Permit, Refusal> {
         let mut port = self.ports.entry(tag).or_default();
         let node_is_full = self.open.fetch_add(1, Ordering::Relaxed) >= self.total;
         let may_leave = self.leaving.load(Ordering::Relaxed) < self.total.div_ceil(4);
+        let instance_is_full = || instance.is_some_and(|instance| self.of_instance(instance) >= per_instance);
         let mut freed = 0;
         // More than one goes where the limit was lowered.
-        while port.placed.len() >= per_port || (node_is_full && freed == 0) {
+        while port.placed.len() >= per_port || instance_is_full() || (node_is_full && freed == 0) {
             let is_surplus = port.placed.len() > per_port;
             let may_go = is_surplus || freed > 0 || (may_leave && port.leaving < per_port);
-            if !(may_go && port.make_longest_idle_leave()) {
+            if !(may_go && self.make_longest_idle_leave(&mut port)) {
                 break;
             }
             freed += 1;
@@ -88,6 +123,12 @@ impl Limits {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::PortLimit(tag.0));
         }
+        if instance_is_full() {
+            drop(port);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.forget_if_unused(tag);
+            return Err(Refusal::InstanceLimit(tag.0));
+        }
         if node_is_full && freed == 0 {
             // Another port's lock is needed, and no two are ever held.
             drop(port);
@@ -98,7 +139,10 @@ impl Limits {
             }
             port = self.ports.entry(tag).or_default();
         }
-        port.placed.push(Arc::clone(&progress));
+        port.placed.push(Placed { progress: Arc::clone(&progress), instance });
+        if let Some(instance) = instance {
+            *self.instances.entry(instance).or_default() += 1;
+        }
         let crowd = port.placed.len() + port.leaving;
         drop(port);
         Ok(Permit { limits: Arc::clone(self), tag, progress, crowd })
@@ -115,7 +159,7 @@ impl Limits {
         ports.sort_unstable_by(|one, other| other.cmp(one));
         let freed = ports
             .into_iter()
-            .any(|(_, tag)| self.ports.get_mut(&tag).is_some_and(|mut port| port.make_longest_idle_leave()));
+            .any(|(_, tag)| self.ports.get_mut(&tag).is_some_and(|mut port| self.make_longest_idle_leave(&mut port)));
         if freed {
             self.leaving.fetch_add(1, Ordering::Relaxed);
             self.open.fetch_sub(1, Ordering::Relaxed);
@@ -123,30 +167,48 @@ impl Limits {
         freed
     }
 
-    fn forget_if_unused(&self, tag: Tag) {
-        self.ports.remove_if(&tag, |_, port| port.placed.is_empty() && port.leaving == 0);
-    }
-}
-
-impl Port {
-    /// Takes its place from the connection that is idle longest. `false`: none is idle.
-    fn make_longest_idle_leave(&mut self) -> bool {
-        let idle = self.placed.iter().enumerate().filter_map(|(at, progress)| Some((progress.idle_since()?, at)));
+    /// Takes its place from the connection of a port that is idle longest. `false`: none is idle.
+    fn make_longest_idle_leave(&self, port: &mut Port) -> bool {
+        let idle = port.placed.iter().enumerate().filter_map(|(at, placed)| Some((placed.progress.idle_since()?, at)));
         let Some((_, at)) = idle.min() else {
             return false;
         };
-        self.placed.swap_remove(at).make_leave();
-        self.leaving += 1;
+        let placed = port.placed.swap_remove(at);
+        placed.progress.make_leave();
+        self.one_less(placed.instance);
+        port.leaving += 1;
         true
+    }
+
+    /// Returns how many connections of an instance have a place.
+    fn of_instance(&self, instance: InstanceId) -> usize {
+        self.instances.get(&instance).map_or(0, |count| *count)
+    }
+
+    /// A connection of the instance has no place any more.
+    fn one_less(&self, instance: Option<InstanceId>) {
+        if let Some(instance) = instance
+            && let Entry::Occupied(mut count) = self.instances.entry(instance)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    fn forget_if_unused(&self, tag: Tag) {
+        self.ports.remove_if(&tag, |_, port| port.placed.is_empty() && port.leaving == 0);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(mut port) = self.limits.ports.get_mut(&self.tag) {
-            match port.placed.iter().position(|progress| Arc::ptr_eq(progress, &self.progress)) {
+            match port.placed.iter().position(|placed| Arc::ptr_eq(&placed.progress, &self.progress)) {
                 Some(at) => {
-                    port.placed.swap_remove(at);
+                    let placed = port.placed.swap_remove(at);
+                    self.limits.one_less(placed.instance);
                     self.limits.open.fetch_sub(1, Ordering::Relaxed);
                 }
                 None => {
@@ -170,12 +232,36 @@ mod tests {
     fn busy(limits: &Arc<Limits>, tag: u32, per_port: usize) -> Result<Permit, Refusal> {
         let progress = Arc::new(Progress::new(Times::default()));
         progress.read();
-        limits.admit(Tag(tag), per_port, progress)
+        limits.admit(Tag(tag), None, Most { per_port, per_instance: usize::MAX }, progress)
     }
 
     /// Takes a place for a connection that has none.
     fn idle(limits: &Arc<Limits>, tag: u32, per_port: usize) -> Result<Permit, Refusal> {
-        limits.admit(Tag(tag), per_port, Arc::new(Progress::new(Times::default())))
+        let most = Most { per_port, per_instance: usize::MAX };
+        limits.admit(Tag(tag), None, most, Arc::new(Progress::new(Times::default())))
+    }
+
+    #[test]
+    fn an_instance_has_a_share_whatever_the_number_of_its_ports() {
+        let limits = Arc::new(Limits::new(100));
+        let instance = |number| Some(InstanceId(uuid::Uuid::from_u128(number)));
+        let admit = |tag, number, busy| {
+            let progress = Arc::new(Progress::new(Times::default()));
+            if busy {
+                progress.read();
+            }
+            limits.admit(Tag(tag), instance(number), Most { per_port: 3, per_instance: 4 }, progress)
+        };
+        let first: Vec<_> = (0..3).map(|_| admit(1, 1, true).expect("a place")).collect();
+        let idle = admit(2, 1, false).expect("a place");
+        assert_eq!(admit(3, 1, true).expect_err("four are there"), Refusal::InstanceLimit(3));
+        let instead = admit(2, 1, true).expect("the idle one of this port gives way");
+        assert!(idle.progress.must_leave());
+        let other = admit(4, 2, true).expect("another instance");
+        drop(first);
+        let again = admit(3, 1, true).expect("places were given back");
+        drop((idle, instead, other, again));
+        assert!(limits.instances.is_empty() && limits.ports.is_empty());
     }
 
     #[test]

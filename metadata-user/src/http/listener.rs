@@ -11,8 +11,8 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::access::{Caller, Guest};
-use super::connection::{self, Cut};
-use super::limit::Permit;
+use super::connection::{self, Cut, Place};
+use super::limit::{Most, Permit};
 use super::progress::Progress;
 use super::turns::Turns;
 use super::{Guests, Refusal, record};
@@ -104,13 +104,14 @@ impl Guests {
             let _ = SockRef::from(&stream).set_send_buffer_size(CROWDED);
         }
         let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
-        let turn = turns.place(Tag(guest.tag));
+        let (turn, rates) = (Some(turns.place(Tag(guest.tag))), Some(Arc::clone(&self.rates)));
+        let place = Place { progress, turn, rates, heads: self.heads };
         let https = https.clone();
         tokio::spawn(async move {
             let counters = &guests.counters;
             match https {
-                None => connection::serve_placed(stream, guest, progress, Some(turn), counters, &drain).await,
-                Some(https) => connection::serve_tls(stream, &https, guest, progress, turn, counters, &drain).await,
+                None => connection::serve_placed(stream, guest, place, counters, &drain).await,
+                Some(https) => connection::serve_tls(stream, &https, guest, place, counters, &drain).await,
             }
             drop((permit, in_flight));
         });
@@ -136,7 +137,7 @@ impl Guests {
         };
         // Looked at for each connection, so that a change of the document counts from the next one on.
         let policy = self.policy.with(&guest.policy());
-        let permit = self.limits.admit(tag, policy.connections_per_port, Arc::clone(progress))?;
+        let permit = self.limits.admit(tag, guest.instance(), Most::of(&policy), Arc::clone(progress))?;
         Ok((guest, permit))
     }
 }

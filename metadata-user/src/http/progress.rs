@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Times;
 use super::request_line::Framing;
@@ -25,6 +25,9 @@ mod phase {
 /// Bytes per second that a guest must take of its answers, once the kernel has no room for more of them: a thousandth of
 /// what the slowest of paths here carries.
 const LEAST_RATE: u64 = 32 << 10;
+
+/// Pause before another look whether a connection that has been kept long enough has a request.
+const AGED_LOOK: Duration = Duration::from_millis(100);
 
 /// No request has begun since it was last asked.
 const NOT_BEGUN: u64 = u64::MAX;
@@ -192,6 +195,19 @@ impl Progress {
             }
             // A request may begin while this sleeps, so it never sleeps longer than one may take.
             sleep_until(deadline.min(now + self.times.request)).await;
+        }
+    }
+
+    /// Completes when the connection has been kept for as long as it may, and has no request; one that always has waits no
+    /// longer than a request may take.
+    pub(super) async fn aged(&self) {
+        if self.times.connection.is_zero() {
+            std::future::pending::<()>().await;
+        }
+        let end = self.start + self.times.connection;
+        sleep_until(end).await;
+        while self.idle_since().is_none() && Instant::now() < end + self.times.request {
+            sleep(AGED_LOOK).await;
         }
     }
 

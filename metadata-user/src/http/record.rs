@@ -46,6 +46,9 @@ pub(super) fn refused(guests: &Guests, peer: SocketAddr, refusal: Refusal) {
     let (counter, event, anomaly) = match refusal {
         Refusal::Foreign(_) | Refusal::Unknown(_) => (&counters.refused_unknown, "refused_unknown", None),
         Refusal::PortLimit(_) => (&counters.refused_port_limit, "refused_port_limit", Some(Anomaly::LimitReached)),
+        Refusal::InstanceLimit(_) => {
+            (&counters.refused_instance_limit, "refused_instance_limit", Some(Anomaly::LimitReached))
+        }
         // Whoever comes last to a full node has not filled it.
         Refusal::TotalLimit => (&counters.refused_total_limit, "refused_total_limit", None),
     };
@@ -112,6 +115,11 @@ pub(super) fn source(identity: &IdentityAddress, port: u16) -> (IpAddr, u16) {
 /// Records that a request waits for its content.
 pub(super) fn waits(counters: &metrics::Http) {
     counters.waited.inc();
+}
+
+/// Records that a request waits because its instance asks too much.
+pub(super) fn limited(counters: &metrics::Http) {
+    counters.limited.inc();
 }
 
 /// How a request was answered.
@@ -213,6 +221,7 @@ mod tests {
             [
                 counters.refused_unknown.get(),
                 counters.refused_port_limit.get(),
+                counters.refused_instance_limit.get(),
                 counters.refused_total_limit.get(),
                 counters.gave_way.get(),
                 counters.binding_ended.get(),
@@ -221,28 +230,30 @@ mod tests {
                 counters.handshake_failed.get(),
             ]
         };
-        for (refusal, expected) in [
-            (Refusal::Foreign(peer), [1, 0, 0, 0, 0, 0, 0, 0]),
-            (Refusal::Unknown(1), [1, 0, 0, 0, 0, 0, 0, 0]),
-            (Refusal::PortLimit(1), [0, 1, 0, 0, 0, 0, 0, 0]),
-            (Refusal::TotalLimit, [0, 0, 1, 0, 0, 0, 0, 0]),
+        let only = |place: usize| std::array::from_fn(|at| u64::from(at == place));
+        for (refusal, place) in [
+            (Refusal::Foreign(peer), 0),
+            (Refusal::Unknown(1), 0),
+            (Refusal::PortLimit(1), 1),
+            (Refusal::InstanceLimit(1), 2),
+            (Refusal::TotalLimit, 3),
         ] {
             let (identities, store) = (Arc::new(Identities::new()), Arc::new(Store::new(Cloud::default())));
             let guests = Guests::new(&Config::default(), identities, store, metrics::Http::default());
             refused(&guests, peer, refusal);
-            assert_eq!(shown(guests.counters()), expected, "{refusal}");
+            assert_eq!(shown(guests.counters()), only(place), "{refusal}");
         }
-        for (end, expected) in [
-            (End::Closed, [0; 8]),
-            (End::GaveWay, [0, 0, 0, 1, 0, 0, 0, 0]),
-            (End::BindingEnded, [0, 0, 0, 0, 1, 0, 0, 0]),
-            (End::TimedOut, [0, 0, 0, 0, 0, 1, 0, 0]),
-            (End::Malformed, [0, 0, 0, 0, 0, 0, 1, 0]),
-            (End::HandshakeFailed, [0, 0, 0, 0, 0, 0, 0, 1]),
+        for (end, place) in [
+            (End::Closed, 9),
+            (End::GaveWay, 4),
+            (End::BindingEnded, 5),
+            (End::TimedOut, 6),
+            (End::Malformed, 7),
+            (End::HandshakeFailed, 8),
         ] {
             let counters = metrics::Http::default();
             ended(&counters, &Nobody, end);
-            assert_eq!(shown(&counters), expected, "{end:?}");
+            assert_eq!(shown(&counters), only(place), "{end:?}");
         }
     }
 }

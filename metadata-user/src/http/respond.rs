@@ -15,7 +15,11 @@ pub(super) const NOT_READY: &str = "The metadata of this instance is not ready y
 /// Builds a response in the table of the request's headers, which hyper takes back for the next request.
 pub(super) fn respond(headers: HeaderMap, answer: Answer, head: bool) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(answer.status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    build(headers, status, answer.content_type, answer.body, head)
+    let mut response = build(headers, status, answer.content_type, answer.body, head);
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 /// Builds the answer of an instance without content.

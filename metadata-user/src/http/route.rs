@@ -6,6 +6,7 @@ use super::exchange::Exchange;
 use super::switches;
 use crate::api::{About, Answer, Content, Reply, Status, Subject, Write, Written};
 use crate::clock;
+use crate::identity::Tag;
 use crate::record::InstanceId;
 
 /// What to do next about a request.
@@ -18,20 +19,34 @@ pub(super) enum Step {
     Fetch(InstanceId, String),
     /// Wait for the content, or answer that it is not there.
     Wait,
+    /// Wait a moment and count the request again: the instance asks too much.
+    TooMany,
 }
 
 /// Asks the content of whoever owns the connection now. Does not wait.
 pub(super) fn route<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
-    let Some(content) = owner(exchange)? else { return Ok(Step::Wait) };
+    Ok(ask(exchange, owner(exchange)?))
+}
+
+/// As [`route`], for a request that has not been counted yet.
+pub(super) fn count_and_route<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
+    let owner = owner(exchange)?;
+    let (shared, tag) = (&exchange.shared, Tag(exchange.shared.content.name()));
+    let may_ask = shared.rates.as_ref().is_none_or(|rates| rates.count(tag, owner.as_ref()));
+    Ok(if may_ask { ask(exchange, owner) } else { Step::TooMany })
+}
+
+fn ask<C: Access>(exchange: &Exchange<C>, owner: Option<Content>) -> Step {
+    let Some(content) = owner else { return Step::Wait };
     let (guest, asked, instance) = (&*exchange.shared.content, exchange.asked(), content.uuid());
     let about = asked.about();
     let caller = guest.caller();
     let access = caller.policy.with(&content.policy()).access;
     let read = || guest.user_data_read(instance);
     if let Some(denial) = switches::refuse(&access, &caller, about, read, clock::unix) {
-        return Ok(Step::Answer(Some(denial.answer(&asked))));
+        return Step::Answer(Some(denial.answer(&asked)));
     }
-    Ok(match content.reply(&asked) {
+    match content.reply(&asked) {
         Reply::Answer(answer) => {
             if is_user_data(about, asked.method, &answer) {
                 guest.note_user_data_read(instance);
@@ -40,7 +55,7 @@ pub(super) fn route<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
         }
         Reply::Keep(write) => Step::Keep(content.uuid(), write),
         Reply::Fetch(path) => Step::Fetch(content.uuid(), path),
-    })
+    }
 }
 
 /// Tells whether an answer holds the instance's user data.

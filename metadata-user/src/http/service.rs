@@ -1,13 +1,14 @@
 //! A request, as a list of steps.
 //!
 //! 1. receive: the head, and the body of a POST, at most as much as a password may have (`body`);
-//! 2. route: who owns the connection now, what their policy forbids (`switches`), and what their content answers (`route`,
+//! 2. count: whether their instance asks too much (`rate`);
+//! 3. route: who owns the connection now, what their policy forbids (`switches`), and what their content answers (`route`,
 //!    `target`);
-//! 3. wait: for content that is not there yet, or for the controller (`wait`);
-//! 4. respond: the answer as HTTP (`respond`);
-//! 5. record: what became of the request, however it ended (`record`).
+//! 4. wait: for content that is not there yet, or for the controller (`wait`);
+//! 5. respond: the answer as HTTP (`respond`);
+//! 6. record: what became of the request, however it ended (`record`).
 //!
-//! Limits of requests and sessions come within 2, after the switches, as plain functions that return an answer or nothing.
+//! Sessions come within 3, after the switches, as plain functions that return an answer or nothing.
 //!
 //! Promises: the owner of the connection is looked at for every request, and again after each wait; where the body is
 //! rendered already, answering allocates nothing (the response takes over the request's header table), and the answer is
@@ -21,14 +22,16 @@ use std::task::{Context, Poll};
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
-use super::Counters;
 pub use super::access::{Access, Resolution};
 use super::body::AnswerBody;
 use super::error::Ended;
 use super::exchange::{Exchange, Shared};
 use super::progress::Progress;
-use super::route::{Step, route};
+use super::rate::Rates;
+use super::route::{Step, count_and_route};
 use super::wait;
+use super::{Counters, Heads};
+use crate::api::Answer;
 use crate::drain::Drain;
 
 /// The service of one connection, as hyper drives it.
@@ -38,8 +41,15 @@ pub(super) struct Service<C> {
 }
 
 impl<C: Access> Service<C> {
-    pub(super) fn new(content: Arc<C>, counters: Arc<Counters>, progress: Arc<Progress>, drain: Drain) -> Self {
-        Self { shared: Arc::new(Shared { content, counters, progress, drain }) }
+    pub(super) fn new(
+        content: Arc<C>,
+        counters: Arc<Counters>,
+        progress: Arc<Progress>,
+        rates: Option<Arc<Rates>>,
+        heads: Heads,
+        drain: Drain,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { content, counters, progress, rates, heads, drain }) }
     }
 }
 
@@ -90,13 +100,17 @@ impl<C: Access> hyper::service::Service<Request<Incoming>> for Service<C> {
 /// The steps of a complete request that wait for nothing.
 fn begin<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
     exchange.received();
-    route(exchange)
+    if exchange.is_target_too_long() {
+        return Ok(Step::Answer(Some(Answer::target_too_long(exchange.asked().accept))));
+    }
+    count_and_route(exchange)
 }
 
 /// The steps that are left.
 async fn finish<C: Access>(exchange: Exchange<C>, mut step: Step) -> Answered {
     loop {
         step = match step {
+            Step::TooMany => wait::for_rate(&exchange).await?,
             Step::Wait => wait::for_content(&exchange).await?,
             step @ (Step::Fetch(..) | Step::Keep(..)) => Step::Answer(wait::for_controller(&exchange, step).await?),
             Step::Answer(answer) => return Ok(exchange.respond(answer)),

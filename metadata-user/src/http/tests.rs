@@ -20,6 +20,8 @@ use crate::record::{InstanceId, PortId};
 use crate::store::tests::{id, record};
 
 mod controller;
+mod large;
+mod rate;
 mod slow;
 
 /// A node with one binding, and a client connected through it.
@@ -31,6 +33,9 @@ struct Node {
     origin: Option<Origin>,
     ready: Duration,
     caller: Caller,
+    rates: Option<Arc<Rates>>,
+    heads: Heads,
+    connection: Duration,
 }
 
 impl Node {
@@ -43,6 +48,9 @@ impl Node {
             origin: None,
             ready: Duration::ZERO,
             caller: Caller::default(),
+            rates: None,
+            heads: Heads::default(),
+            connection: Duration::ZERO,
         }
     }
 
@@ -82,12 +90,12 @@ impl Node {
 
     fn serve_on(&self, server: DuplexStream, content: impl Access) -> (Arc<Progress>, JoinHandle<()>) {
         let (counters, drain) = (Arc::clone(&self.counters), self.drain.clone());
-        let progress = Arc::new(Progress::new(Times { ready: self.ready, ..Times::default() }));
-        let placed = Arc::clone(&progress);
+        let progress =
+            Arc::new(Progress::new(Times { ready: self.ready, connection: self.connection, ..Times::default() }));
+        let rates = self.rates.as_ref().map(Arc::clone);
+        let place = connection::Place { progress: Arc::clone(&progress), turn: None, rates, heads: self.heads };
         let served =
-            tokio::spawn(
-                async move { connection::serve_placed(server, content, placed, None, &counters, &drain).await },
-            );
+            tokio::spawn(async move { connection::serve_placed(server, content, place, &counters, &drain).await });
         (progress, served)
     }
 
@@ -330,47 +338,6 @@ async fn an_identity_header_of_a_guest_means_nothing_and_is_counted() {
     assert!(!answer.contains("000000000009"), "{answer}");
     served.await.expect("served");
     assert_eq!(node.counters.claimed_identity.get(), 1);
-}
-
-/// Waits, in the runtime's own time, until the server closes; returns how long that took.
-async fn closed_after(client: &mut DuplexStream, start: Instant) -> Duration {
-    let mut rest = Vec::new();
-    client.read_to_end(&mut rest).await.expect("closed");
-    start.elapsed()
-}
-
-#[tokio::test(start_paused = true)]
-async fn silence_and_slowness_end_a_connection() {
-    let node = Node::new();
-    let start = Instant::now();
-    let (mut silent, _) = node.serve(fixed());
-    assert_eq!(closed_after(&mut silent, start).await.as_secs(), 30);
-
-    let start = Instant::now();
-    let (mut slow, served) = node.serve(fixed());
-    let drip = async {
-        // A byte every second is never idle, but never done.
-        for byte in b"GET / HTTP/1.1\r\nX: yyyyyyyyyyyyyyyyyyyyyyy" {
-            if slow.write_all(&[*byte]).await.is_err() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::select! { () = drip => panic!("never cut off"), result = served => result.expect("served") }
-    assert!((10..=11).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
-
-    let (mut polite, _) = node.serve(fixed());
-    tokio::time::sleep(Duration::from_secs(25)).await;
-    let start = Instant::now();
-    polite.write_all(b"GET /nonsense HTTP/1.1\r\n\r\n").await.expect("sent");
-    assert_eq!(closed_after(&mut polite, start).await.as_secs(), 30, "idle from the last answer on");
-
-    let start = Instant::now();
-    let (mut body, _) = node.serve(fixed());
-    body.write_all(b"POST /openstack/latest/password HTTP/1.1\r\nContent-Length: 9\r\n\r\n").await.expect("sent");
-    assert_eq!(closed_after(&mut body, start).await.as_secs(), 10, "a body that never comes");
-    assert_eq!(node.counters.timed_out.get(), 4);
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
-//! Requests that wait: for content that is not there yet, or for the controller of an unchanged OpenStack.
+//! Requests that wait: for content that is not there yet, for the controller of an unchanged OpenStack, or because there are too
+//! many of them.
 //!
 //! Promises: a request before its content waits no longer than [`super::Times::ready`], since some clients ask but once or
 //! twice, and is woken by nothing but its own instance's content; one for a path that was not prefetched, or for the POST of a password, no longer than a request may take. Both
-//! are 503 then. Nothing else waits.
+//! are 503 then. One beyond its instance's rate waits [`super::rate::HOLD`]. Nothing else waits.
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::access::Access;
 use super::error::Ended;
 use super::exchange::Exchange;
+use super::rate::HOLD;
 use super::record;
-use super::route::{Step, route, written};
+use super::route::{Step, count_and_route, route, written};
 use crate::api::{Answer, Written};
 
 /// Waits until the content is there, and returns the next step; an answer without content when the time is over or the
@@ -35,6 +37,20 @@ pub(super) async fn for_content<C: Access>(exchange: &Exchange<C>) -> Result<Ste
     }
 }
 
+/// Waits a moment, and returns the next step: the answer 429 if the instance still asks too much.
+pub(super) async fn for_rate<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
+    let shared = &exchange.shared;
+    record::limited(&shared.counters);
+    tokio::select! {
+        () = sleep(HOLD.min(shared.progress.patience())) => {}
+        () = shared.drain.begun() => {}
+    }
+    Ok(match count_and_route(exchange)? {
+        Step::TooMany => Step::Answer(Some(Answer::too_many_requests(exchange.asked().accept))),
+        step => step,
+    })
+}
+
 /// Does what must be done at the controller or in the store before the answer, each thing once. Who is asking is looked at
 /// again after each.
 pub(super) async fn for_controller<C: Access>(exchange: &Exchange<C>, mut step: Step) -> Result<Option<Answer>, Ended> {
@@ -51,6 +67,6 @@ pub(super) async fn for_controller<C: Access>(exchange: &Exchange<C>, mut step: 
             let kept = timeout_at(deadline, shared.content.keep(instance, write)).await;
             written(exchange, instance, kept.unwrap_or(Written::Unavailable))
         }
-        Step::Fetch(..) | Step::Wait => Ok(None),
+        Step::Fetch(..) | Step::Wait | Step::TooMany => Ok(None),
     }
 }

@@ -30,7 +30,7 @@ const RATE: f64 = 250.0;
 /// On so many connections.
 const CONNECTIONS: usize = 4;
 /// What `[http]` says where there are to be no limits but those of the memory.
-const WITHOUT: &str = "[http]\nconnections_per_port = 8192\n";
+const WITHOUT: &str = "[http]\nrequests_per_second = 0\nconnections_per_port = 8192\nconnections_per_instance = 8192\n";
 /// How many times its quiet p99 a guest may see.
 const WANTED: f64 = 2.0;
 

@@ -33,7 +33,7 @@ struct World {
 impl World {
     fn make() -> Result<Self> {
         // The client closes by reset: the daemon sees that a little later, and must not refuse the next one meanwhile.
-        let node = NodePlan::default().further("[http]\nconnections_per_port = 4096\n").start()?;
+        let node = NodePlan::default().further(crate::load::UNLIMITED).start()?;
         let guest = node.guest("bench").document(|document| document.with_user_data(&vec![b'x'; LARGE_BODY])).boot()?;
         let world = Self { plain: Namespace::create("plain")?, guest, node };
         world.join()?;

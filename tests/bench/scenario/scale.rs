@@ -7,7 +7,7 @@ use lab::{Node, NodePlan, Rack};
 use metadata_ebpf::abi::PORT_HELD;
 
 use crate::Effort;
-use crate::load::Load;
+use crate::load::{Load, UNLIMITED};
 use crate::progress;
 use crate::result::{Case, Goal, Ratio, Run};
 use crate::usage::resident;
@@ -99,7 +99,7 @@ fn per_port(run: &Run) -> Option<Case> {
 /// The same request on a node with 10 ports and on one with 1,000, in turns.
 fn few_against_many(effort: Effort) -> Result<Case> {
     let worlds = [PORTS[0], PORTS[3]].map(|ports| {
-        let node = NodePlan::default().make()?;
+        let node = NodePlan::default().further(UNLIMITED).make()?;
         let rack = Rack::plug(&node, ports, |document| document)?;
         node.start_daemon()?;
         wait_bound(&node, ports)?;

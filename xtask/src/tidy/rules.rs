@@ -19,6 +19,7 @@ pub(super) const LEVELS: &[Level] = &[
     Level {
         name: "Leaves: they use nothing above",
         modules: &[
+            "allowance",
             "backoff",
             "base64",
             "drain",
@@ -27,6 +28,7 @@ pub(super) const LEVELS: &[Level] = &[
             "error_text",
             "links",
             "metrics",
+            "open_files",
             "percent",
             "readiness",
             "record",

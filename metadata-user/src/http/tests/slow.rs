@@ -1,4 +1,4 @@
-//! Guests that take their answers slowly.
+//! Guests that are slow: with a request, with an answer, or with everything.
 
 use super::*;
 
@@ -52,4 +52,45 @@ async fn who_pauses_once_and_then_takes_all_is_served() {
     assert_eq!(node.counters.timed_out.get(), 0);
     drop(client);
     served.await.expect("ended");
+}
+
+/// Waits, in the runtime's own time, until the server closes; returns how long that took.
+async fn closed_after(client: &mut DuplexStream, start: Instant) -> Duration {
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.expect("closed");
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_and_slowness_end_a_connection() {
+    let node = Node::new();
+    let start = Instant::now();
+    let (mut silent, _) = node.serve(fixed());
+    assert_eq!(closed_after(&mut silent, start).await.as_secs(), 30);
+
+    let start = Instant::now();
+    let (mut slow, served) = node.serve(fixed());
+    let drip = async {
+        // A byte every second is never idle, but never done.
+        for byte in b"GET / HTTP/1.1\r\nX: yyyyyyyyyyyyyyyyyyyyyyy" {
+            if slow.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! { () = drip => panic!("never cut off"), result = served => result.expect("served") }
+    assert!((10..=11).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+
+    let (mut polite, _) = node.serve(fixed());
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    let start = Instant::now();
+    polite.write_all(b"GET /nonsense HTTP/1.1\r\n\r\n").await.expect("sent");
+    assert_eq!(closed_after(&mut polite, start).await.as_secs(), 30, "idle from the last answer on");
+
+    let start = Instant::now();
+    let (mut body, _) = node.serve(fixed());
+    body.write_all(b"POST /openstack/latest/password HTTP/1.1\r\nContent-Length: 9\r\n\r\n").await.expect("sent");
+    assert_eq!(closed_after(&mut body, start).await.as_secs(), 10, "a body that never comes");
+    assert_eq!(node.counters.timed_out.get(), 4);
 }

@@ -1,6 +1,7 @@
 //! The state of one local instance: its requester, what was read, and the requests of its guest that wait for Nova.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -8,6 +9,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::client::Requester;
+use crate::allowance::Allowance;
 use crate::api::Password;
 use crate::origin::Outcome;
 
@@ -15,9 +17,9 @@ use crate::origin::Outcome;
 const KEPT: usize = 256;
 /// Paths that a guest may ask Nova for at once, and one more every second: a crawl of everything is through at once, and
 /// endless names cost Nova no more than that.
-const BURST: f64 = 512.0;
+const BURST: NonZeroU32 = NonZeroU32::new(512).expect("not zero");
 /// Passwords that a guest may post at once, and one more every [`BETWEEN_POSTS`]: Nova takes one, and empty ones.
-const POSTS: f64 = 8.0;
+const POSTS: NonZeroU32 = NonZeroU32::new(8).expect("not zero");
 const BETWEEN_POSTS: Duration = Duration::from_secs(5);
 /// Requests of one guest that Nova is asked at a time, of the places that there are for guests: the others wait for each
 /// other, and not other guests for them.
@@ -60,30 +62,6 @@ struct Inner {
     pages: Allowance,
     posts: Allowance,
     posted: Option<(Password, Instant)>,
-}
-
-/// What a guest may do at once, and again with time.
-#[derive(Debug)]
-struct Allowance {
-    most: f64,
-    left: f64,
-    every: Duration,
-    counted_at: Instant,
-}
-
-impl Allowance {
-    fn new(most: f64, every: Duration) -> Self {
-        Self { most, left: most, every, counted_at: Instant::now() }
-    }
-
-    fn take(&mut self) -> bool {
-        let now = Instant::now();
-        let earned = now.duration_since(self.counted_at).as_secs_f64() / self.every.as_secs_f64();
-        (self.left, self.counted_at) = ((self.left + earned).min(self.most), now);
-        let is_left = self.left >= 1.0;
-        self.left -= if is_left { 1.0 } else { 0.0 };
-        is_left
-    }
 }
 
 /// What to do about a guest that asks for a page.

@@ -19,6 +19,23 @@ pub(super) struct PolicyDocument {
     #[schemars(range(min = 1))]
     connections_per_port: Option<u32>,
 
+    /// Connections of all the instance's ports together at a time. Default: `http.connections_per_instance` of the node's
+    /// configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    connections_per_instance: Option<u32>,
+
+    /// Requests per second of all the instance's ports together, in the long run; 0: as many as it likes. Default:
+    /// `http.requests_per_second` of the node's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requests_per_second: Option<u32>,
+
+    /// Requests of all the instance's ports together at once, after a pause. Default: `http.request_burst` of the node's
+    /// configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    request_burst: Option<u32>,
+
     /// Whether it may read anything; otherwise every path answers 403. Default: `access.metadata` of the node's
     /// configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,7 +116,15 @@ impl From<UserData> for UserDataDocument {
 impl PolicyDocument {
     /// Returns what a record's overrides look like in a document; `None` if there are none.
     pub(super) fn of(overrides: &PolicyOverrides) -> Option<Self> {
-        let PolicyOverrides { connections_per_port, access, port_limits, impersonation_guard } = *overrides;
+        let PolicyOverrides {
+            connections_per_port,
+            connections_per_instance,
+            requests_per_second,
+            request_burst,
+            access,
+            port_limits,
+            impersonation_guard,
+        } = *overrides;
         let PortLimitsOverrides {
             new_connections_per_second,
             new_connections_burst,
@@ -109,6 +134,9 @@ impl PolicyDocument {
         let AccessOverrides { metadata, ipv6, ec2, user_data } = access;
         let document = Self {
             connections_per_port: connections_per_port.map(NonZeroU32::get),
+            connections_per_instance: connections_per_instance.map(NonZeroU32::get),
+            requests_per_second,
+            request_burst: request_burst.map(NonZeroU32::get),
             metadata,
             ipv6,
             ec2,
@@ -124,16 +152,6 @@ impl PolicyDocument {
 
     /// Checks the values.
     pub(super) fn overrides(self) -> Result<PolicyOverrides, Fault> {
-        let connections_per_port = match self.connections_per_port.map(NonZeroU32::new) {
-            Some(None) => {
-                return Err(Fault {
-                    path: vec![Step::from("policy"), Step::from("connections_per_port")],
-                    problem: "0 connections would keep the guest from its metadata".to_owned(),
-                    remedy: "set 1 or more, or leave it out",
-                });
-            }
-            count => count.flatten(),
-        };
         let Self { metadata, ipv6, ec2, user_data, impersonation_guard, .. } = self;
         let access = AccessOverrides { metadata, ipv6, ec2, user_data: user_data.map(UserData::from) };
         let port_limits = PortLimitsOverrides {
@@ -142,7 +160,19 @@ impl PolicyDocument {
             packets_per_second: rate("packets_per_second", self.packets_per_second)?,
             packets_burst: burst("packets_burst", self.packets_burst)?,
         };
-        Ok(PolicyOverrides { connections_per_port, access, port_limits, impersonation_guard })
+        Ok(PolicyOverrides {
+            access,
+            port_limits,
+            impersonation_guard,
+            connections_per_port: not_zero("connections_per_port", self.connections_per_port, NO_CONNECTION)?,
+            connections_per_instance: not_zero(
+                "connections_per_instance",
+                self.connections_per_instance,
+                NO_CONNECTION,
+            )?,
+            requests_per_second: self.requests_per_second,
+            request_burst: not_zero("request_burst", self.request_burst, NO_REQUEST)?,
+        })
     }
 }
 
@@ -169,5 +199,20 @@ fn burst(member: &'static str, value: Option<u32>) -> Result<Option<NonZeroU32>,
             Err(out_of_range(member, format!("{value} at once is out of range"), "set 1 to 1000000, or leave it out"))
         }
         value => Ok(value.and_then(NonZeroU32::new)),
+    }
+}
+
+const NO_CONNECTION: &str = "0 connections would keep the guest from its metadata";
+const NO_REQUEST: &str = "a burst of 0 requests would keep the guest from its metadata";
+
+/// Checks a number of which 0 would mean that nothing is answered.
+fn not_zero(member: &'static str, number: Option<u32>, problem: &str) -> Result<Option<NonZeroU32>, Fault> {
+    match number.map(NonZeroU32::new) {
+        Some(None) => Err(Fault {
+            path: vec![Step::from("policy"), Step::from(member)],
+            problem: problem.to_owned(),
+            remedy: "set 1 or more, or leave it out",
+        }),
+        count => Ok(count.flatten()),
     }
 }

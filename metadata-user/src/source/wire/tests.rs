@@ -50,8 +50,19 @@ fn a_policy_is_what_the_document_says_otherwise() {
     for nothing in ["null", "{}", r#"{"connections_per_port": null}"#] {
         assert_eq!(read(&with(&format!("\"policy\": {nothing}"))).policy, PolicyOverrides::default());
     }
-    let record = read(&with(r#""policy": {"connections_per_port": 2000}"#));
-    assert_eq!(record.policy.connections_per_port.map(std::num::NonZeroU32::get), Some(2000));
+    let record = read(&with(
+        r#""policy": {"connections_per_port": 2000, "connections_per_instance": 3000,
+                      "requests_per_second": 0, "request_burst": 5}"#,
+    ));
+    let number = std::num::NonZeroU32::new;
+    let expected = PolicyOverrides {
+        connections_per_port: number(2000),
+        connections_per_instance: number(3000),
+        requests_per_second: Some(0),
+        request_burst: number(5),
+        ..PolicyOverrides::default()
+    };
+    assert_eq!(record.policy, expected);
     let mut written = Vec::new();
     write(&record, &mut written).expect("written");
     assert_eq!(read_back(&written).expect("reads back"), record);
@@ -86,6 +97,8 @@ fn a_policy_is_what_the_document_says_otherwise() {
         (r#"{"user_data": "once"}"#, "at policy.user_data: "),
         (r#"{"connections_per_port": 0}"#, "at policy.connections_per_port: 0 connections would"),
         (r#"{"connections_per_port": -1}"#, "at policy.connections_per_port: "),
+        (r#"{"connections_per_instance": 0}"#, "at policy.connections_per_instance: 0 connections would"),
+        (r#"{"request_burst": 0}"#, "at policy.request_burst: a burst of 0 requests would"),
         (r#"{"connections": 1}"#, "at policy.connections: unknown field"),
     ] {
         let error = parse(with(&format!("\"policy\": {policy}")).as_bytes()).expect_err(policy).to_string();

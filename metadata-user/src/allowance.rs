@@ -1,0 +1,63 @@
+//! How often something may be done: so many times at once, and again with time (token buckets of the crate governor).
+//!
+//! Promises: time is the runtime's, which tests can stop.
+//!
+//! A leaf: it uses nothing of this crate.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+/// The runtime's time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RuntimeClock;
+
+impl Clock for RuntimeClock {
+    type Instant = Instant;
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+/// What one party may do.
+#[derive(Debug)]
+pub struct Allowance(RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Instant>>);
+
+impl Allowance {
+    /// Allows `most` times at once, and one more each time that `every` has passed, which is not zero.
+    #[must_use]
+    pub fn new(most: NonZeroU32, every: Duration) -> Self {
+        let every = every.max(Duration::from_nanos(1));
+        let quota = Quota::with_period(every).unwrap_or(Quota::per_second(most)).allow_burst(most);
+        Self(RateLimiter::direct_with_clock(quota, RuntimeClock))
+    }
+
+    /// Does it once. `false`: not now.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.0.check().is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_allowed_and_then_one_with_each_period() {
+        let allowance = Allowance::new(NonZeroU32::new(3).expect("not zero"), Duration::from_secs(5));
+        let take_all = || (0..10).take_while(|_| allowance.take()).count();
+        assert_eq!(take_all(), 3);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(take_all(), 0);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(take_all(), 2);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(take_all(), 3);
+    }
+}
