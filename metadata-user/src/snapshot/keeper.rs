@@ -44,6 +44,7 @@ impl Keeper {
             pace: Pace::new(snapshot.settings.interval),
             written,
             confirmed: None,
+            problems: Problems::default(),
             settings: snapshot.settings,
             origin: snapshot.origin,
             key,
@@ -71,6 +72,23 @@ struct Task {
     written: Revision,
     /// The source's number of full reads and its cluster, as last written.
     confirmed: Option<(u64, Option<String>)>,
+    problems: Problems,
+}
+
+/// What is wrong since the last write that succeeded.
+#[derive(Debug, Default)]
+struct Problems {
+    /// Why the file cannot be written.
+    write: Option<String>,
+    /// What became of removals that could not be recorded.
+    removals: Option<String>,
+}
+
+impl Problems {
+    fn text(&self) -> Option<String> {
+        let problems: Vec<&str> = [&self.write, &self.removals].into_iter().flatten().map(String::as_str).collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
 }
 
 impl Task {
@@ -152,6 +170,7 @@ impl Task {
                 self.pace.wrote(began, Instant::now());
                 self.written = changes;
                 self.confirmed = source.synced_at.map(|_| (source.resyncs, source.cluster.clone()));
+                self.problems = Problems::default();
                 if state.error.take().is_some() {
                     info!(path = %self.settings.path.display(), "the snapshot can be written again");
                 }
@@ -167,10 +186,11 @@ impl Task {
                 let problem = format!(
                     "the snapshot {path} cannot be written: {error}; make room on its disk, and its directory writable for the daemon"
                 );
-                if state.error.as_ref().is_none_or(|error| !error.starts_with(&problem)) {
+                if self.problems.write.as_ref() != Some(&problem) {
                     warn!("{problem}");
-                    state.error = Some(problem);
+                    self.problems.write = Some(problem);
                 }
+                state.error = self.problems.text();
                 self.state.publish(state);
                 return self.record_removals();
             }
@@ -205,13 +225,11 @@ impl Task {
                  it, or they are served again after a restart, until the source is read"
             ),
         };
-        let before = state.error.take();
-        if before.as_ref().is_none_or(|before| !before.ends_with(&problem)) {
+        if self.problems.removals.as_ref() != Some(&problem) {
             warn!(path = %path.display(), "{problem}");
-            state.error = Some(before.map(|before| format!("{before}; {problem}")).unwrap_or(problem));
-        } else {
-            state.error = before;
+            self.problems.removals = Some(problem);
         }
+        state.error = self.problems.text();
         self.state.publish(state);
     }
 }
