@@ -13,6 +13,7 @@
 //! | `POST /v1/password/clear?instance=UUID` | [`wire::Password`], without one: the guest may post another |
 //! | `GET /v1/user-data?instance=UUID` | [`wire::UserData`]: when the guest first read its user data |
 //! | `POST /v1/user-data/reset?instance=UUID` | [`wire::UserData`]: the guest may read its user data as in its first boot |
+//! | `GET /v1/access` | list of [`wire::InstanceAccess`]: what policies allow, and what guests ask for |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
 //!
@@ -35,7 +36,7 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
-use wire::{InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData};
+use wire::{InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData};
 
 /// What the admin API shows. The rest of the daemon is behind this.
 pub trait Inspect: Send + Sync + 'static {
@@ -86,6 +87,9 @@ pub trait Inspect: Send + Sync + 'static {
     /// # Errors
     /// [`NoInstance`].
     fn reset_user_data(&self, instance: &str) -> Result<UserData, NoInstance>;
+
+    /// Returns what each instance's policy allows and its guest has asked for, by instance.
+    fn access(&self) -> Vec<InstanceAccess>;
 
     /// Traces the port with this interface name, until the receiver of `lines` is gone. Completes when it has begun.
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_>;

@@ -46,7 +46,7 @@ pub use rendered::RenderedInstance;
 pub use subject::{About, Subject, Tree};
 
 /// The content type of text, and of most else.
-const PLAIN: &str = "text/plain; charset=UTF-8";
+pub(crate) const PLAIN: &str = "text/plain; charset=UTF-8";
 /// The content type of a password, and of errors for browsers.
 const HTML: &str = "text/html; charset=UTF-8";
 /// The content type of JSON documents but for `network_data.json`.
@@ -146,10 +146,14 @@ pub enum Status {
     Ok = 200,
     /// 400: a method that is none of the password's, or a password that is too long.
     BadRequest = 400,
+    /// 401: a session token is missing, or not valid.
+    Unauthorized = 401,
     /// 403: the instance's policy forbids it.
     Forbidden = 403,
     /// 404.
     NotFound = 404,
+    /// 405: a session token is had by PUT.
+    MethodNotAllowed = 405,
     /// 409: there is a password already.
     Conflict = 409,
     /// 414: the target is longer than the configuration allows.

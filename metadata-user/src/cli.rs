@@ -4,6 +4,7 @@
 //! thing and the remedy, and an exit status of [`exit`] that a service manager can act on; a reader that goes away
 //! ends a verb without noise.
 
+mod access;
 mod anomalies;
 mod check_config;
 mod counters;
@@ -69,6 +70,8 @@ enum Verb {
     Counters(counters::Verb),
     /// Show what is unusual about guests' traffic, per instance: forwarded headers, foreign hosts, scans, spoofed packets
     Anomalies(anomalies::Verb),
+    /// Show what each instance's policy allows, who comes without a session token, and what root-only reading would refuse
+    Access(access::Verb),
     /// Show what becomes of each metadata packet of one tap, until interrupted
     Trace(trace::Verb),
     /// List, read, change and delete documents, in the directory or in etcd; read or clear a posted password
@@ -144,6 +147,7 @@ fn execute(
         Verb::Ports(form) => ports::execute(form, &client(notes)?, out),
         Verb::Counters(verb) => verb.execute(&client(notes)?, out),
         Verb::Anomalies(verb) => verb.execute(&client(notes)?, out),
+        Verb::Access(verb) => verb.execute(&client(notes)?, out),
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),
         Verb::Instance(instance::Verb::Password(verb)) => verb.execute(&client(notes)?, out),

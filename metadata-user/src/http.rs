@@ -12,12 +12,14 @@
 //! Left out: what the answers are (`api`), handshakes of TLS (`https`), HTTP/2, and compression, none of which Nova has.
 
 mod access;
+mod admission;
 mod body;
 pub mod connection;
 mod error;
 mod exchange;
 mod limit;
 mod listener;
+mod privileged;
 mod progress;
 mod rate;
 mod record;
@@ -25,11 +27,13 @@ mod request_line;
 mod respond;
 mod route;
 pub mod service;
+mod session;
 mod stream;
 mod switches;
 mod target;
 mod turns;
 mod unusual;
+pub mod usage;
 mod wait;
 
 use std::sync::{Arc, OnceLock};
@@ -39,7 +43,8 @@ use crate::audit::Audit;
 use crate::config::{self, Config};
 use crate::identity::Identities;
 use crate::origin::Origin;
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyOverrides};
+use crate::secret::token::TokenKey;
 use crate::store::Store;
 
 pub use crate::metrics::Http as Counters;
@@ -48,6 +53,7 @@ pub use listener::{Listeners, run};
 
 use limit::Limits;
 use rate::Rates;
+use usage::Usages;
 
 /// Everything that guests' connections share.
 #[derive(Debug)]
@@ -62,6 +68,8 @@ pub struct Guests {
     heads: Heads,
     origin: OnceLock<Origin>,
     audit: OnceLock<Arc<Audit>>,
+    usages: Arc<Usages>,
+    tokens: OnceLock<Arc<TokenKey>>,
 }
 
 /// How long a connection may take for what.
@@ -132,6 +140,8 @@ impl Guests {
             heads: Heads::of(&settings.http),
             origin: OnceLock::new(),
             audit: OnceLock::new(),
+            usages: Arc::default(),
+            tokens: OnceLock::new(),
         }
     }
 
@@ -150,6 +160,24 @@ impl Guests {
     /// Returns where more than the counters is recorded.
     fn audit(&self) -> Option<&Audit> {
         self.audit.get().map(|audit| &**audit)
+    }
+
+    /// From here on, session tokens are sealed with this key; before, none is issued.
+    pub fn seal_tokens_with(&self, key: TokenKey) {
+        // There is one key in a daemon's life.
+        let _ = self.tokens.set(Arc::new(key));
+    }
+
+    /// Returns what an instance with these overrides may do.
+    #[must_use]
+    pub fn policy(&self, overrides: &PolicyOverrides) -> Policy {
+        self.policy.with(overrides)
+    }
+
+    /// Returns what instances' guests have asked for.
+    #[must_use]
+    pub fn usages(&self) -> &Usages {
+        &self.usages
     }
 
     /// Returns what happened so far.

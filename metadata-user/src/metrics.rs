@@ -28,6 +28,19 @@ pub const ANOMALIES: [&str; 7] = [
     "limit_reached",
 ];
 
+/// Why an instance's policy refuses a request, as labels.
+pub const DENIALS: [&str; 9] = [
+    "switched_off",
+    "unprivileged",
+    "token_missing",
+    "token_malformed",
+    "token_foreign",
+    "token_expired",
+    "token_forwarded",
+    "token_ttl",
+    "token_method",
+];
+
 /// Counters with one label.
 type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
@@ -76,6 +89,14 @@ pub struct Http {
     pub limited: Counter,
     /// Requests that got no answer: the connection was cut or left meanwhile.
     pub unanswered: Counter,
+    /// Session tokens that were issued.
+    pub tokens_issued: Counter,
+    /// Requests with a valid session token.
+    pub with_token: Counter,
+    /// Requests without a session token, answered or not, of instances that have tokens.
+    pub without_token: Counter,
+    /// Requests that the instance's policy refused, for each of [`DENIALS`].
+    denied: [Counter; DENIALS.len()],
     /// Answers with each of [`STATUSES`], then those with any other.
     answers: [Counter; STATUSES.len() + 1],
 }
@@ -126,8 +147,18 @@ impl Http {
         );
         let closed = labelled(registry, "http_connections_closed", "Guests' connections that the daemon closed early");
         let answers = labelled(registry, "http_responses", "Answers to guests by status");
+        let by_token = labelled(
+            registry,
+            "http_requests_by_token",
+            "Requests of instances that have session tokens, by whether they had a valid one",
+        );
+        let denied = labelled(registry, "http_requests_denied", "Requests that the policy of their instance refused");
         let with = |family: &Labelled, label, value| family.get_or_create_owned(&[(label, value)]);
         Self {
+            tokens_issued: counter(registry, "http_tokens_issued", "Session tokens that were issued"),
+            with_token: with(&by_token, "token", "valid"),
+            without_token: with(&by_token, "token", "absent"),
+            denied: DENIALS.map(|reason| with(&denied, "reason", reason)),
             accepted: counter(registry, "http_connections_accepted", "Guests' connections that were accepted"),
             refused_unknown: with(&refused, "reason", "unknown"),
             refused_port_limit: with(&refused, "reason", "port_limit"),
@@ -156,6 +187,18 @@ impl Http {
             ),
             answers: std::array::from_fn(|at| with(&answers, "code", STATUSES.get(at).map_or("other", |at| text(*at)))),
         }
+    }
+
+    /// Counts a request that the instance's policy refused, for one of [`DENIALS`].
+    pub fn denied(&self, reason: &str) {
+        if let Some(place) = DENIALS.iter().position(|known| *known == reason) {
+            self.denied[place].inc();
+        }
+    }
+
+    /// Returns the requests that policies refused, by reason, where there are any.
+    pub fn denials(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        DENIALS.into_iter().zip(self.denied.iter().map(Counter::get)).filter(|(_, count)| *count > 0)
     }
 
     /// Counts an answer.
@@ -349,7 +392,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }
-        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 14, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 17, "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
             assert!(name.starts_with("metadatad_") && name.ends_with("_total"), "{line}");

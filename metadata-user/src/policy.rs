@@ -99,6 +99,12 @@ pub struct Access {
     pub ec2: bool,
     /// When it may read its user data.
     pub user_data: UserData,
+    /// What is answered to privileged source ports alone.
+    pub privileged: PrivilegedPaths,
+    /// Whether it has session tokens.
+    pub session: SessionMode,
+    /// The hop limit of what a connection sends once it was asked for a session token, 1 to 64.
+    pub hop_limit: u8,
     /// How long after the first read its first boot lasts: see [`UserData::FirstBoot`]. The same for all instances.
     pub first_boot: Duration,
 }
@@ -114,16 +120,25 @@ pub struct AccessOverrides {
     pub ec2: Option<bool>,
     /// Instead of [`Access::user_data`].
     pub user_data: Option<UserData>,
+    /// Instead of [`Access::privileged`].
+    pub privileged: Option<PrivilegedPaths>,
+    /// Instead of [`Access::session`].
+    pub session: Option<SessionMode>,
+    /// Instead of [`Access::hop_limit`].
+    pub hop_limit: Option<u8>,
 }
 
 impl Access {
     fn with(self, overrides: &AccessOverrides) -> Self {
-        let AccessOverrides { metadata, ipv6, ec2, user_data } = *overrides;
+        let AccessOverrides { metadata, ipv6, ec2, user_data, privileged, session, hop_limit } = *overrides;
         Self {
             metadata: metadata.unwrap_or(self.metadata),
             ipv6: ipv6.unwrap_or(self.ipv6),
             ec2: ec2.unwrap_or(self.ec2),
             user_data: user_data.unwrap_or(self.user_data),
+            privileged: privileged.unwrap_or(self.privileged),
+            session: session.unwrap_or(self.session),
+            hop_limit: hop_limit.unwrap_or(self.hop_limit),
             first_boot: self.first_boot,
         }
     }
@@ -137,8 +152,89 @@ impl Default for Access {
             ipv6: true,
             ec2: true,
             user_data: UserData::Always,
+            privileged: PrivilegedPaths::NONE,
+            session: SessionMode::Off,
+            hop_limit: HOP_LIMIT,
             first_boot: Duration::from_secs(15 * 60),
         }
+    }
+}
+
+/// The hop limit of the responder's packets, where nothing else is said: that of Linux (`net.ipv6.conf.*.hop_limit`).
+pub const HOP_LIMIT: u8 = 64;
+
+/// Whether an instance has session tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionMode {
+    /// There are none, as with Nova.
+    #[default]
+    Off,
+    /// They are issued, and a request needs none.
+    Optional,
+    /// A request without one is refused.
+    Required,
+}
+
+impl SessionMode {
+    /// Each with its name in the configuration and in documents.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("off", Self::Off), ("optional", Self::Optional), ("required", Self::Required)];
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.into_iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// A set of paths that are answered to privileged source ports alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrivilegedPaths(u8);
+
+impl PrivilegedPaths {
+    /// No path.
+    pub const NONE: Self = Self(0);
+    /// Every path.
+    pub const EVERYTHING: Self = Self(1);
+    /// The user data.
+    pub const USER_DATA: Self = Self(1 << 1);
+    /// The password, read or posted.
+    pub const PASSWORD: Self = Self(1 << 2);
+    /// Dynamic vendor data, in which services put tokens, and `dynamic/` of the EC2 tree.
+    pub const IDENTITY: Self = Self(1 << 3);
+    /// The request for a session token.
+    pub const TOKEN: Self = Self(1 << 4);
+
+    /// The single ones, each with its name in the configuration and in documents.
+    pub const NAMES: [(&'static str, Self); 5] = [
+        ("everything", Self::EVERYTHING),
+        ("user_data", Self::USER_DATA),
+        ("password", Self::PASSWORD),
+        ("identity", Self::IDENTITY),
+        ("token", Self::TOKEN),
+    ];
+
+    /// Returns both sets as one.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Tells whether all of `other` is in this set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Returns the names of what is in this set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(_, one)| self.contains(*one)).map(|(name, _)| name)
+    }
+}
+
+impl FromIterator<Self> for PrivilegedPaths {
+    fn from_iter<T: IntoIterator<Item = Self>>(sets: T) -> Self {
+        sets.into_iter().fold(Self::NONE, Self::and)
     }
 }
 
@@ -183,6 +279,9 @@ mod tests {
                 ipv6: Some(false),
                 ec2: Some(false),
                 user_data: Some(UserData::FirstBoot),
+                privileged: Some(PrivilegedPaths::TOKEN),
+                session: Some(SessionMode::Required),
+                hop_limit: Some(1),
             },
             port_limits: PortLimitsOverrides::default(),
             impersonation_guard: None,
@@ -192,6 +291,9 @@ mod tests {
             ipv6: false,
             ec2: false,
             user_data: UserData::FirstBoot,
+            privileged: PrivilegedPaths::TOKEN,
+            session: SessionMode::Required,
+            hop_limit: 1,
             first_boot: configured.access.first_boot,
         };
         let expected = Policy {
@@ -201,5 +303,16 @@ mod tests {
             access,
         };
         assert_eq!(configured.with(&overrides), expected);
+    }
+
+    #[test]
+    fn sets_of_paths_are_what_they_are_made_of() {
+        assert_eq!(PrivilegedPaths::NONE.names().count(), 0);
+        for (name, one) in PrivilegedPaths::NAMES {
+            assert_eq!(one.names().collect::<Vec<_>>(), [name]);
+        }
+        let two: PrivilegedPaths = [PrivilegedPaths::TOKEN, PrivilegedPaths::USER_DATA].into_iter().collect();
+        assert_eq!(two.names().collect::<Vec<_>>(), ["user_data", "token"]);
+        assert!(two.contains(PrivilegedPaths::TOKEN) && !two.contains(PrivilegedPaths::EVERYTHING));
     }
 }

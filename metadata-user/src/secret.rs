@@ -10,6 +10,7 @@ pub mod heap;
 pub mod process;
 pub mod seal;
 pub mod sign;
+pub mod token;
 
 use std::fmt;
 use std::io::Read as _;

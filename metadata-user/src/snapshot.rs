@@ -35,6 +35,7 @@ pub use key::KeyError;
 use crate::config;
 use crate::error_text;
 use crate::secret::seal::SealKey;
+use crate::secret::token::TokenKey;
 use crate::source::SourceView;
 use crate::state_view::StateView;
 use crate::store::{Revision, Store};
@@ -109,6 +110,12 @@ impl Snapshot {
         };
         let on_disk = key.as_ref().and_then(|key| restore(key, &origin, store, &mut state));
         Some(Self { settings: settings.clone(), origin, key, state: StateView::new(state), on_disk })
+    }
+
+    /// Returns the key of session tokens, which is derived from the snapshot's; `None`: there is no key.
+    #[must_use]
+    pub fn token_key(&self) -> Option<TokenKey> {
+        self.key.as_ref().map(TokenKey::of)
     }
 
     /// Returns a view of its state.

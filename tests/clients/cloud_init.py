@@ -1,10 +1,10 @@
 """Lets cloud-init's own data source crawl, and prints what it made of it as JSON.
 
-    cloud_init.py openstack|ec2 MAX_WAIT URL...
+    cloud_init.py openstack|ec2|aws MAX_WAIT URL...
 
 MAX_WAIT is cloud-init's setting of that name ("-" leaves its default), and the URLs are its `metadata_urls`; all else is as
 cloud-init has it. Its log goes to stderr. Replaced is only what asks the machine's firmware which cloud this is: a guest of
-the lab has none of its own.
+the lab has none of its own. `aws` is the source `Ec2` where the firmware is Amazon's.
 """
 
 import base64
@@ -18,7 +18,8 @@ from cloudinit import distros, helpers
 from cloudinit.sources import DataSourceEc2, DataSourceOpenStack
 
 DataSourceOpenStack.detect_openstack = lambda **_: True
-DataSourceEc2.identify_platform = lambda: DataSourceEc2.CloudNames.UNKNOWN
+PLATFORM = DataSourceEc2.CloudNames.AWS if sys.argv[1] == "aws" else DataSourceEc2.CloudNames.UNKNOWN
+DataSourceEc2.identify_platform = lambda: PLATFORM
 
 
 def portable(value):
@@ -39,7 +40,7 @@ def parts(message):
 
 def main(kind, max_wait, urls):
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, force=True)
-    module, name = {"openstack": (DataSourceOpenStack, "OpenStack"), "ec2": (DataSourceEc2, "Ec2")}[kind]
+    module, name = {"openstack": (DataSourceOpenStack, "OpenStack"), "ec2": (DataSourceEc2, "Ec2"), "aws": (DataSourceEc2, "Ec2")}[kind]
     settings = {"metadata_urls": urls}
     if max_wait != "-":
         settings["max_wait"] = int(max_wait)

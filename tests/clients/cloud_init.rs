@@ -155,3 +155,17 @@ fn the_ec2_source_reads_the_whole_tree_over_each_family_and_over_both() {
         }
     }
 }
+
+#[test]
+fn the_ec2_source_of_amazons_machines_reads_with_session_tokens_where_they_are_required() {
+    let case = Case::load("gzip-userdata").unwrap();
+    let node = NodePlan::default().further("[access]\nsession = \"required\"\n").start().unwrap();
+    let guest = case.boot(&node).unwrap();
+    let crawled = crawl(&guest, "aws", &[IPV4]);
+    assert_eq!(crawled["address"], IPV4);
+    assert_eq!(crawled["metadata"]["instance-id"], case.nova("/latest/meta-data/instance-id").unwrap());
+    assert_eq!(crawled["userdata"]["base64"], case.facts["instance"]["user_data_b64"]);
+    let http = node.status().unwrap()["http"].clone();
+    assert!(http["tokens_issued"].as_u64() > Some(0), "{http}");
+    assert_eq!(http["denied"], json!(null), "{http}");
+}

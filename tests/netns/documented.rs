@@ -72,6 +72,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("ip netns", Class::Node),
     ("ip netns exec", Class::NotRun("abbreviates the command of nstat, which runs in the responder's namespace")),
     ("metadatad --help", Class::Node),
+    ("metadatad access", Class::Node),
     ("metadatad anomalies", Class::Node),
     ("metadatad check-config", Class::Node),
     ("metadatad counters", Class::Node),

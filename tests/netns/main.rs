@@ -28,4 +28,5 @@ mod ports;
 mod refusals;
 mod restart;
 mod security;
+mod session;
 mod unbound;

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::wire::{
-    Accepted, InstanceAnomalies, Password, PortCounters, PortStatus, Problem, Security, Source, Status, UserData,
+    Accepted, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Problem, Security, Source, Status,
+    UserData,
 };
 use crate::percent;
 use crate::record::InstanceId;
@@ -155,6 +156,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn clear_password(&self, instance: InstanceId) -> Result<Password, ClientError> {
         self.ask(Method::POST, &format!("/v1/password/clear?instance={instance}")).await
+    }
+
+    /// Asks what policies allow, and what guests ask for.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn access(&self) -> Result<Vec<InstanceAccess>, ClientError> {
+        self.get("/v1/access").await
     }
 
     /// Asks when an instance's guest first read its user data.

@@ -77,7 +77,7 @@ impl Resource {
     }
 }
 
-static RESOURCES: [Resource; 13] = [
+static RESOURCES: [Resource; 14] = [
     Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status()), false),
     Resource::new(Method::GET, "/v1/security", Right::Read, |inspect, _| security(inspect), false),
     Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
@@ -105,6 +105,7 @@ static RESOURCES: [Resource; 13] = [
         |inspect, query| of_instance(query, |id| inspect.clear_password(id)),
         false,
     ),
+    Resource::new(Method::GET, "/v1/access", Right::Read, |inspect, _| now(&inspect.access()), false),
     Resource::new(
         Method::GET,
         "/v1/user-data",

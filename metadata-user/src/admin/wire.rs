@@ -2,17 +2,17 @@
 //!
 //! One file because it is one list: declarations alone, read by operators as the reference of `--json`.
 
+mod access;
 mod audit;
-
 mod security;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::access::{InstanceAccess, TokenlessClient};
+pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
 pub use self::security::{HeldCapability, Security, Thread};
-
-pub use audit::{Anomaly, Audit, InstanceAnomalies};
 
 /// How the daemon is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -370,6 +370,12 @@ pub struct Http {
     /// Requests of which the connection ended before the answer.
     #[serde(default)]
     pub unanswered: u64,
+    /// Session tokens that were issued.
+    #[serde(default)]
+    pub tokens_issued: u64,
+    /// Requests that the policy of their instance refused, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub denied: BTreeMap<String, u64>,
     /// Answers by status; 0: every other status.
     pub answers: BTreeMap<u16, u64>,
 }

@@ -16,6 +16,18 @@ pub enum Denial {
     MetadataOff,
     /// 403: metadata over IPv6 is switched off.
     Ipv6Off,
+    /// 403: the source port is 1024 or above.
+    Unprivileged,
+    /// 403: a proxy forwards the request for a session token.
+    Forwarded,
+    /// 400: a session token is wanted for no time, or for a time that is not possible.
+    TokenTtl,
+    /// 405: a session token is had by PUT.
+    TokenMethod,
+    /// 401: there is no session token.
+    TokenMissing,
+    /// 401: the session token is not valid.
+    TokenInvalid,
 }
 
 impl Denial {

@@ -76,6 +76,24 @@ const IPV6_OFF: Texts = texts!(
     "Forbidden",
     "Metadata over IPv6 is switched off for this instance. Use http://169.254.169.254 instead."
 );
+const UNPRIVILEGED: Texts =
+    texts!(Forbidden, 403, "Forbidden", "Only a client with a source port below 1024 may ask for this.");
+const FORWARDED: Texts = texts!(Forbidden, 403, "Forbidden", "A request with X-Forwarded-For gets no session token.");
+const TOKEN_TTL: Texts =
+    texts!(BadRequest, 400, "Bad Request", "X-aws-ec2-metadata-token-ttl-seconds must have a number from 1 to 21600.");
+const TOKEN_METHOD: Texts = texts!(MethodNotAllowed, 405, "Method Not Allowed", "Ask for a session token with PUT.");
+const TOKEN_MISSING: Texts = texts!(
+    Unauthorized,
+    401,
+    "Unauthorized",
+    "A session token is required: get one with PUT /latest/api/token, and send it in X-aws-ec2-metadata-token."
+);
+const TOKEN_INVALID: Texts = texts!(
+    Unauthorized,
+    401,
+    "Unauthorized",
+    "The session token is not valid here, or has expired: get another with PUT /latest/api/token."
+);
 
 const TOO_MANY: Texts = texts!(
     TooManyRequests,
@@ -97,6 +115,12 @@ impl Refusal {
             Self::Denied(Denial::Absent) => &NOT_FOUND,
             Self::Denied(Denial::MetadataOff) => &METADATA_OFF,
             Self::Denied(Denial::Ipv6Off) => &IPV6_OFF,
+            Self::Denied(Denial::Unprivileged) => &UNPRIVILEGED,
+            Self::Denied(Denial::Forwarded) => &FORWARDED,
+            Self::Denied(Denial::TokenTtl) => &TOKEN_TTL,
+            Self::Denied(Denial::TokenMethod) => &TOKEN_METHOD,
+            Self::Denied(Denial::TokenMissing) => &TOKEN_MISSING,
+            Self::Denied(Denial::TokenInvalid) => &TOKEN_INVALID,
             Self::TooMany => &TOO_MANY,
             Self::TargetTooLong => &TARGET_TOO_LONG,
         }

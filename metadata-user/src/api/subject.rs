@@ -32,8 +32,27 @@ pub enum Subject {
     Password,
     /// What proves who the instance is: dynamic vendor data, in which services put tokens, and `dynamic/` of the EC2 tree.
     Identity,
+    /// A session token, at the path that EC2 has for it. In Nova's trees it is nothing.
+    Token,
     /// Anything else.
     Other,
+}
+
+impl Subject {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] = [Self::UserData, Self::Password, Self::Identity, Self::Token, Self::Other];
+
+    /// Returns the name that operators see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UserData => "user_data",
+            Self::Password => "password",
+            Self::Identity => "identity",
+            Self::Token => "token",
+            Self::Other => "other",
+        }
+    }
 }
 
 impl Request<'_> {
@@ -63,6 +82,9 @@ fn openstack(path: &str) -> Subject {
 
 /// What is at a path of the EC2 tree.
 fn ec2(path: &str) -> Subject {
+    if path == "latest/api/token" {
+        return Subject::Token;
+    }
     match path.split_once('/').unwrap_or_default().1 {
         "user-data" => Subject::UserData,
         path if path == "dynamic" || path.starts_with("dynamic/") => Subject::Identity,
@@ -77,7 +99,7 @@ mod tests {
 
     #[test]
     fn paths_are_told_apart_by_every_spelling() {
-        use Subject::{Identity, Other, Password, UserData};
+        use Subject::{Identity, Other, Password, Token, UserData};
         use Tree::{Ec2, OpenStack};
         for (target, tree, subject) in [
             ("/", Ec2, Other),
@@ -91,6 +113,10 @@ mod tests {
             ("//latest/%75ser-data#x", Ec2, UserData),
             ("/latest/x/../user-data", Ec2, UserData),
             ("http://169.254.169.254/latest/user-data", Ec2, UserData),
+            ("/latest/api/token", Ec2, Token),
+            ("/latest//api/./token/", Ec2, Token),
+            ("/2009-04-04/api/token", Ec2, Other),
+            ("/latest/api", Ec2, Other),
             ("/latest/user-data2", Ec2, Other),
             ("/latest/dynamic/instance-identity/document", Ec2, Identity),
             ("/openstack", OpenStack, Other),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{AppError, Shared, cloud};
 use crate::config::Config;
 use crate::facts::observers::Observers;
 use crate::readiness::{Blocker, Readiness};
+use crate::secret::token::TokenKey;
 use crate::snapshot::{Keeper, Snapshot, SnapshotState};
 use crate::source::vendordata::{Vendordata, VendordataState};
 use crate::source::{Restored, Source};
@@ -52,6 +53,14 @@ impl Content {
         let observers = Observers::start(&config.facts, &config.ports, &shared.facts, facts_reported);
         let observers = observers.map_err(AppError::Runtime)?;
         let snapshot = Snapshot::open(&config.snapshot, &config.source, store);
+        let tokens = match snapshot.as_ref().and_then(Snapshot::token_key) {
+            Some(key) => key,
+            None => {
+                info!("session tokens end with this daemon: there is no snapshot's key to seal them with");
+                TokenKey::random().map_err(|error| AppError::Runtime(std::io::Error::other(error)))?
+            }
+        };
+        shared.guests.seal_tokens_with(tokens);
         let snapshot_state = snapshot.as_ref().map(Snapshot::state);
         let restored = snapshot.as_ref().and_then(Snapshot::restored);
         let restored = restored.map(|restored| Restored { cluster: restored.cluster, revision: restored.revision });

@@ -11,10 +11,11 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::wire::{
-    self, Allowed, Broken, Endpoint, Http, Https, InstanceAnomalies, Password, PortCounters, PortStatus, Security,
-    Snapshot, Source, State, Status, UserData, Vendordata, VendordataTarget,
+    self, Allowed, Broken, Endpoint, Http, Https, InstanceAccess, InstanceAnomalies, Password, PortCounters,
+    PortStatus, Security, Snapshot, Source, State, Status, TokenlessClient, UserData, Vendordata, VendordataTarget,
 };
 use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, TraceError, Tracing};
+use crate::api::Content;
 use crate::audit::Audit;
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
@@ -206,6 +207,12 @@ impl Inspect for View {
         is_known.then(|| UserData { instance: id.to_string(), read_at: None }).ok_or(NoInstance)
     }
 
+    fn access(&self) -> Vec<InstanceAccess> {
+        let mut all = self.store.all();
+        all.sort_unstable_by_key(Content::uuid);
+        all.iter().map(|content| instance_access(content, &self.guests)).collect()
+    }
+
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {
         Box::pin(self.kernel.trace(port, lines))
     }
@@ -308,6 +315,32 @@ fn observer(state: &ObserverState) -> wire::Observer {
     }
 }
 
+fn instance_access(content: &Content, guests: &Guests) -> InstanceAccess {
+    let access = guests.policy(&content.policy()).access;
+    let usage = guests.usages().view(content.uuid()).unwrap_or_default();
+    let mut unprivileged: BTreeMap<_, _> =
+        usage.unprivileged.iter().map(|(subject, count)| (subject.name().to_owned(), *count)).collect();
+    unprivileged.insert("everything".to_owned(), usage.unprivileged.iter().map(|(_, count)| count).sum());
+    let clients = usage.clients.iter().map(|client| TokenlessClient {
+        user_agent: client.agent.escape_ascii().to_string(),
+        requests: client.requests,
+        last_seen: client.last_seen,
+    });
+    InstanceAccess {
+        instance: content.uuid().to_string(),
+        session: access.session.name().to_owned(),
+        privileged: access.privileged.names().map(str::to_owned).collect(),
+        unprivileged,
+        refused_unprivileged: usage.refused_unprivileged,
+        tokens_issued: usage.issued,
+        with_token: usage.with_token,
+        without_token: usage.without_token,
+        refused_token: usage.refused_token,
+        clients: clients.collect(),
+        clients_forgotten: usage.forgotten,
+    }
+}
+
 fn http(guests: &Guests) -> Http {
     let counters = guests.counters();
     Http {
@@ -326,6 +359,8 @@ fn http(guests: &Guests) -> Http {
         limited: counters.limited.get(),
         claimed_identity: counters.claimed_identity.get(),
         unanswered: counters.unanswered.get(),
+        tokens_issued: counters.tokens_issued.get(),
+        denied: counters.denials().map(|(reason, count)| (reason.to_owned(), count)).collect(),
         answers: counters.answers().collect(),
     }
 }

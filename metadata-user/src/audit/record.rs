@@ -26,12 +26,20 @@ pub struct Subject {
     pub generation: Option<u64>,
 }
 
-/// Whether a request came with a session token.
+/// What a request has to do with session tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenMode {
-    /// It came without one.
+    /// There are none for this instance.
     #[default]
     None,
+    /// It asked for one.
+    Wanted,
+    /// It came without one.
+    Absent,
+    /// It came with a valid one.
+    Valid,
+    /// It came with one that was refused.
+    Refused,
 }
 
 impl TokenMode {
@@ -40,6 +48,10 @@ impl TokenMode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Wanted => "wanted",
+            Self::Absent => "absent",
+            Self::Valid => "valid",
+            Self::Refused => "refused",
         }
     }
 }

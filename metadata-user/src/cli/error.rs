@@ -33,13 +33,16 @@ pub(super) enum CliError {
     #[error(transparent)]
     Instance(#[from] InstanceError),
     #[error(
-        "--socket has no effect here; it goes with status, source, ports, counters, trace, detach and instance password"
+        "--socket has no effect here; it goes with status, source, ports, counters, access, trace, detach, instance password and \
+         instance user-data"
     )]
     SocketUnused,
     #[error("the daemon is running on this node: {} answers; stop it first", .0.display())]
     DaemonRuns(PathBuf),
     #[error("no port on the tap {0}; `metadatad ports` lists all taps")]
     NoSuchPort(String),
+    #[error("no instance {0} is served here; `metadatad access` lists those that are")]
+    NoSuchInstance(String),
     #[error("starting a thread")]
     Runtime(#[source] io::Error),
     #[error("writing the output")]
@@ -56,7 +59,7 @@ impl CliError {
     /// Returns the exit status.
     pub(super) fn exit(&self) -> u8 {
         match self {
-            Self::NoSuchPort(_) | Self::Client(ClientError::NoSuchPort(_)) => exit::ABSENT,
+            Self::NoSuchPort(_) | Self::NoSuchInstance(_) | Self::Client(ClientError::NoSuchPort(_)) => exit::ABSENT,
             Self::SocketUnused => exit::USAGE,
             Self::Config(ConfigError::Invalid { .. } | ConfigError::TooLarge { .. })
             | Self::App(

@@ -186,6 +186,26 @@ fn connections(http: &Http, lines: &mut Lines) {
             lines.more(&format!("{count} {what}"));
         }
     }
+    for (reason, count) in &http.denied {
+        let what = match reason.as_str() {
+            "switched_off" => "requests refused: switched off by [access] or the document",
+            "unprivileged" => "requests refused: from a source port of 1024 or above",
+            "token_missing" => "requests refused: without the session token that is required",
+            "token_malformed" => "requests refused: with what is no session token",
+            "token_foreign" => {
+                "requests refused: with a session token of another port, instance or node, or an altered one"
+            }
+            "token_expired" => "requests refused: with an expired session token",
+            "token_forwarded" => "requests for a session token refused: forwarded by a proxy",
+            "token_ttl" => "requests for a session token refused: without a possible life",
+            "token_method" => "requests for a session token refused: not PUT",
+            other => other,
+        };
+        lines.more(&format!("{count} {what}"));
+    }
+    if http.tokens_issued > 0 {
+        lines.more(&format!("{} session tokens issued: see `metadatad access`", http.tokens_issued));
+    }
     let with = |(status, count): (&u16, &u64)| match status {
         0 => format!("{count} other"),
         status => format!("{count} with {status}"),

@@ -3,8 +3,11 @@
 use std::future::{Future, ready};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
+use zeroize::Zeroizing;
+
+use super::usage::{Usage, Usages};
 use crate::api::{Content, Date, Write, Written};
 use crate::audit::{Audit, Subject};
 use crate::clock;
@@ -13,6 +16,7 @@ use crate::identity::{Identity, Lease};
 use crate::origin::{Origin, Outcome, Want};
 use crate::policy::{Policy, PolicyOverrides};
 use crate::record::InstanceId;
+use crate::secret::token::{TokenError, TokenKey};
 use crate::store::Store;
 
 /// What may be read on a connection.
@@ -41,6 +45,24 @@ pub trait Access: Send + Sync + 'static {
 
     /// Returns when the user data of this instance was first read, in seconds of Unix time.
     fn user_data_read(&self, _: InstanceId) -> Option<u64> {
+        None
+    }
+
+    /// Issues a session token to whoever owns the connection now, until a time in seconds of Unix time; `None`: it cannot.
+    fn issue_token(&self, _: u64) -> Option<Zeroizing<Vec<u8>>> {
+        None
+    }
+
+    /// Returns how many seconds a session token has left at this time, in seconds of Unix time.
+    ///
+    /// # Errors
+    /// [`TokenError`] if it is not valid for whoever owns the connection now.
+    fn open_token(&self, _: &[u8], _: u64) -> Result<u64, TokenError> {
+        Err(TokenError::Foreign)
+    }
+
+    /// Returns where the requests of this instance are counted; `None`: nowhere.
+    fn usage(&self, _: InstanceId) -> Option<&Usage> {
         None
     }
 
@@ -74,13 +96,15 @@ pub struct Caller {
     pub policy: Policy,
     /// Whether it asks over IPv6.
     pub over_ipv6: bool,
+    /// The port that it asks from.
+    pub source_port: u16,
 }
 
 impl Default for Caller {
-    /// Over IPv4, with the default policy.
+    /// Over IPv4, from a port that any process may have, with the default policy.
     fn default() -> Self {
         static POLICY: LazyLock<Policy> = LazyLock::new(|| Config::default().policy());
-        Self { policy: *POLICY, over_ipv6: false }
+        Self { policy: *POLICY, over_ipv6: false, source_port: 40_000 }
     }
 }
 
@@ -108,6 +132,10 @@ pub(super) struct Guest {
     pub(super) source: Option<(IpAddr, u16)>,
     /// Generation of the content that was resolved last; 0: there was none.
     pub(super) generation: AtomicU64,
+    pub(super) tokens: Option<Arc<TokenKey>>,
+    pub(super) usages: Arc<Usages>,
+    /// That of the one instance that the connection is ever from.
+    pub(super) usage: OnceLock<Arc<Usage>>,
 }
 
 impl Guest {
@@ -125,6 +153,25 @@ impl Guest {
             Resolution::Ready(content) => content.policy(),
             Resolution::NotReady | Resolution::Ended => PolicyOverrides::default(),
         }
+    }
+}
+
+/// Bytes that say whom a token is for.
+type Holder = [u8; 37];
+
+impl Guest {
+    /// Returns whom a token is for: this instance, at this binding, of this port; `None` while there is none.
+    fn holder(&self) -> Option<Holder> {
+        let identity = self.lease.identity()?;
+        let Identity::Bound { instance, port } = &*identity else { return None };
+        let mut holder = [0; 37];
+        holder[..16].copy_from_slice(instance.0.as_bytes());
+        holder[16..20].copy_from_slice(&self.tag.to_be_bytes());
+        if let Some(port) = port {
+            holder[20] = 1;
+            holder[21..].copy_from_slice(port.0.as_bytes());
+        }
+        Some(holder)
     }
 }
 
@@ -186,6 +233,19 @@ impl Access for Guest {
 
     fn caller(&self) -> Caller {
         self.caller
+    }
+
+    fn issue_token(&self, expires: u64) -> Option<Zeroizing<Vec<u8>>> {
+        self.tokens.as_ref()?.issue(&self.holder()?, expires).ok()
+    }
+
+    fn open_token(&self, token: &[u8], now: u64) -> Result<u64, TokenError> {
+        let (key, holder) = self.tokens.as_ref().zip(self.holder()).ok_or(TokenError::Foreign)?;
+        key.open(token, &holder, now)
+    }
+
+    fn usage(&self, instance: InstanceId) -> Option<&Usage> {
+        Some(self.usage.get_or_init(|| self.usages.of(instance, &self.store)))
     }
 
     fn note_user_data_read(&self, instance: InstanceId) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hyper::Method;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::ACCEPT;
+use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
 use super::access::Access;
@@ -14,7 +14,8 @@ use super::error::Ended;
 use super::progress::Progress;
 use super::rate::Rates;
 use super::record::Outcome;
-use super::{Counters, Heads, record, respond, target};
+use super::session::TokenUse;
+use super::{Counters, Heads, record, respond, session, target};
 use crate::api::{Answer, Request as Asked};
 use crate::audit::TokenMode;
 use crate::clock;
@@ -38,15 +39,42 @@ pub(super) struct Exchange<C: Access> {
     pub(super) shared: Arc<Shared<C>>,
     parts: Parts,
     body: Vec<u8>,
-    /// Whether it came with a session token.
-    token: TokenMode,
+    /// Beside those that every answer has.
+    header: Option<(HeaderName, HeaderValue)>,
+    token_use: Option<TokenUse>,
     is_recorded: bool,
 }
 
 impl<C: Access> Exchange<C> {
     /// Begins with the head of a request.
-    pub(super) fn new(shared: Arc<Shared<C>>, parts: Parts) -> Self {
-        Self { shared, parts, body: Vec::new(), token: TokenMode::None, is_recorded: false }
+    pub(super) fn new(shared: Arc<Shared<C>>, mut parts: Parts) -> Self {
+        session::hide(&mut parts.headers);
+        Self { shared, parts, body: Vec::new(), header: None, token_use: None, is_recorded: false }
+    }
+
+    /// Returns the method.
+    pub(super) fn method(&self) -> &Method {
+        &self.parts.method
+    }
+
+    /// Returns the headers.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    /// Gives the answer one more header, instead of one that it was given before.
+    pub(super) fn add_header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.header = Some((name, value));
+    }
+
+    /// Returns what the request has to do with session tokens; `None`: that was not looked at.
+    pub(super) fn token_use(&self) -> Option<TokenUse> {
+        self.token_use
+    }
+
+    /// Keeps what the request has to do with session tokens.
+    pub(super) fn set_token_use(&mut self, token_use: TokenUse) {
+        self.token_use = Some(token_use);
     }
 
     /// Tells whether the body has to be read before there can be an answer.
@@ -95,16 +123,21 @@ impl<C: Access> Exchange<C> {
         }));
         // The response takes over the request's table, which hyper takes back for the next request.
         let headers = std::mem::take(&mut self.parts.headers);
-        let response = match answer {
+        let header = self.header.take();
+        let mut response = match answer {
             Some(answer) => respond::respond(headers, answer, head),
             None => respond::not_ready(headers, head),
         };
+        if let Some((name, value)) = header {
+            response.headers_mut().insert(name, value);
+        }
         response.map(|body| AnswerBody::new(body, &self.shared.progress))
     }
 
     fn record(&mut self, outcome: Option<Outcome>) {
         self.is_recorded = true;
-        record::answered(&self.shared.counters, &*self.shared.content, &self.parts, self.token, outcome);
+        let token = self.token_use.map_or(TokenMode::None, TokenUse::mode);
+        record::answered(&self.shared.counters, &*self.shared.content, &self.parts, token, outcome);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metadata_ebpf::addr::{Family, IdentityAddress};
@@ -130,7 +130,10 @@ impl Guests {
             lease,
             store: Arc::clone(&self.store),
             origin: self.origin.get().cloned(),
-            caller: Caller { policy: self.policy, over_ipv6: address.family == Family::Ipv6 },
+            caller: Caller { policy: self.policy, over_ipv6: address.family == Family::Ipv6, source_port: peer.port() },
+            tokens: self.tokens.get().cloned(),
+            usages: Arc::clone(&self.usages),
+            usage: OnceLock::new(),
             audit: self.audit.get().cloned(),
             source: Some(record::source(&address, peer.port())),
             generation: AtomicU64::new(0),

@@ -47,6 +47,8 @@ pub(super) struct Progress {
     /// The length of the body of the request that hyper has begun with, or one of the constants above.
     begun: AtomicU64,
     cut: AtomicBool,
+    /// The hop limit that the stream is to have, before it writes again; 0: the one that it has.
+    hop_limit: AtomicU8,
     must_leave: AtomicBool,
     unread: AtomicBool,
     leave: Notify,
@@ -66,6 +68,7 @@ impl Progress {
             receiving: AtomicU64::new(0),
             begun: AtomicU64::new(NOT_BEGUN),
             cut: AtomicBool::new(false),
+            hop_limit: AtomicU8::new(0),
             must_leave: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             leave: Notify::new(),
@@ -156,6 +159,22 @@ impl Progress {
     /// Returns how long a complete request may wait for its content. Well before the connection is taken for idle.
     pub(super) fn patience_for_content(&self) -> Duration {
         self.times.ready.min(self.times.idle / 2)
+    }
+
+    /// What leaves from here on has this hop limit.
+    pub(super) fn limit_hops(&self, hop_limit: u8) {
+        self.hop_limit.store(hop_limit, Ordering::Relaxed);
+    }
+
+    /// Returns the hop limit that was set since the last call.
+    pub(super) fn take_hop_limit(&self) -> Option<u8> {
+        match self.hop_limit.load(Ordering::Relaxed) {
+            0 => None,
+            hop_limit => {
+                self.hop_limit.store(0, Ordering::Relaxed);
+                Some(hop_limit)
+            }
+        }
     }
 
     /// Whatever is unsent must not leave.

@@ -13,10 +13,13 @@ use tracing::debug;
 
 use super::access::Access;
 use super::error::Refusal;
+use super::session::TokenUse;
 use super::{Guests, target, unusual};
+use crate::api::Denial;
 use crate::audit::{self, Anomalies, Anomaly, Audit, Record, Subject, Text, TokenMode};
 use crate::identity::{Identity, Tag};
 use crate::metrics;
+use crate::secret::token::TokenError;
 
 /// How a connection that was not refused ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +118,35 @@ pub(super) fn source(identity: &IdentityAddress, port: u16) -> (IpAddr, u16) {
 /// Records that a request waits for its content.
 pub(super) fn waits(counters: &metrics::Http) {
     counters.waited.inc();
+}
+
+/// Records that the policy of the instance refused a request.
+pub(super) fn denied(counters: &metrics::Http, denial: Denial, token: TokenUse) {
+    counters.denied(match (denial, token) {
+        (Denial::Absent | Denial::MetadataOff | Denial::Ipv6Off, _) => "switched_off",
+        (Denial::Unprivileged, _) => "unprivileged",
+        (Denial::Forwarded, _) => "token_forwarded",
+        (Denial::TokenTtl, _) => "token_ttl",
+        (Denial::TokenMethod, _) => "token_method",
+        (Denial::TokenMissing, _) => "token_missing",
+        (Denial::TokenInvalid, TokenUse::Refused(TokenError::Foreign)) => "token_foreign",
+        (Denial::TokenInvalid, TokenUse::Refused(TokenError::Expired)) => "token_expired",
+        (Denial::TokenInvalid, _) => "token_malformed",
+    });
+}
+
+/// Records what a request has to do with session tokens.
+pub(super) fn session(counters: &metrics::Http, token: TokenUse) {
+    match token {
+        TokenUse::Valid => _ = counters.with_token.inc(),
+        TokenUse::Absent => _ = counters.without_token.inc(),
+        TokenUse::Off | TokenUse::Wanted | TokenUse::Refused(_) => {}
+    }
+}
+
+/// Records that a session token was issued.
+pub(super) fn issued(counters: &metrics::Http) {
+    counters.tokens_issued.inc();
 }
 
 /// Records that a request waits because its instance asks too much.

@@ -1,11 +1,10 @@
 //! Who asks, what their policy lets them read, and what that answers.
 
 use super::access::{Access, Resolution};
+use super::admission;
 use super::error::Ended;
 use super::exchange::Exchange;
-use super::switches;
 use crate::api::{About, Answer, Content, Reply, Status, Subject, Write, Written};
-use crate::clock;
 use crate::identity::Tag;
 use crate::record::InstanceId;
 
@@ -23,33 +22,30 @@ pub(super) enum Step {
     TooMany,
 }
 
-/// Asks the content of whoever owns the connection now. Does not wait.
-pub(super) fn route<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
-    Ok(ask(exchange, owner(exchange)?))
+/// Asks the content of whoever owns the connection now, if their policy lets the request pass. Does not wait.
+pub(super) fn route<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
+    let owner = owner(exchange)?;
+    Ok(ask(exchange, owner))
 }
 
 /// As [`route`], for a request that has not been counted yet.
-pub(super) fn count_and_route<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
+pub(super) fn count_and_route<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
     let owner = owner(exchange)?;
     let (shared, tag) = (&exchange.shared, Tag(exchange.shared.content.name()));
     let may_ask = shared.rates.as_ref().is_none_or(|rates| rates.count(tag, owner.as_ref()));
     Ok(if may_ask { ask(exchange, owner) } else { Step::TooMany })
 }
 
-fn ask<C: Access>(exchange: &Exchange<C>, owner: Option<Content>) -> Step {
+fn ask<C: Access>(exchange: &mut Exchange<C>, owner: Option<Content>) -> Step {
     let Some(content) = owner else { return Step::Wait };
-    let (guest, asked, instance) = (&*exchange.shared.content, exchange.asked(), content.uuid());
-    let about = asked.about();
-    let caller = guest.caller();
-    let access = caller.policy.with(&content.policy()).access;
-    let read = || guest.user_data_read(instance);
-    if let Some(denial) = switches::refuse(&access, &caller, about, read, clock::unix) {
-        return Step::Answer(Some(denial.answer(&asked)));
+    if let Some(answer) = admission::check(exchange, &content) {
+        return Step::Answer(answer);
     }
+    let asked = exchange.asked();
     match content.reply(&asked) {
         Reply::Answer(answer) => {
-            if is_user_data(about, asked.method, &answer) {
-                guest.note_user_data_read(instance);
+            if is_user_data(asked.about(), asked.method, &answer) {
+                exchange.shared.content.note_user_data_read(content.uuid());
             }
             Step::Answer(Some(answer))
         }

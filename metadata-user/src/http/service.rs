@@ -2,13 +2,11 @@
 //!
 //! 1. receive: the head, and the body of a POST, at most as much as a password may have (`body`);
 //! 2. count: whether their instance asks too much (`rate`);
-//! 3. route: who owns the connection now, what their policy forbids (`switches`), and what their content answers (`route`,
-//!    `target`);
+//! 3. route: who owns the connection now, what their policy forbids (`admission`, which asks `switches`, `privileged` and
+//!    `session`), and what their content answers (`route`, `target`);
 //! 4. wait: for content that is not there yet, or for the controller (`wait`);
 //! 5. respond: the answer as HTTP (`respond`);
 //! 6. record: what became of the request, however it ended (`record`).
-//!
-//! Sessions come within 3, after the switches, as plain functions that return an answer or nothing.
 //!
 //! Promises: the owner of the connection is looked at for every request, and again after each wait; where the body is
 //! rendered already, answering allocates nothing (the response takes over the request's header table), and the answer is
@@ -85,11 +83,11 @@ impl<C: Access> hyper::service::Service<Request<Incoming>> for Service<C> {
         if exchange.wants_body() && !body.is_end_stream() {
             return Answering::Later(Box::pin(async move {
                 exchange.read(body).await?;
-                let step = begin(&exchange)?;
+                let step = begin(&mut exchange)?;
                 finish(exchange, step).await
             }));
         }
-        match begin(&exchange) {
+        match begin(&mut exchange) {
             Ok(Step::Answer(answer)) => Answering::Now(Some(Ok(exchange.respond(answer)))),
             Ok(step) => Answering::Later(Box::pin(finish(exchange, step))),
             Err(ended) => Answering::Now(Some(Err(ended))),
@@ -98,7 +96,7 @@ impl<C: Access> hyper::service::Service<Request<Incoming>> for Service<C> {
 }
 
 /// The steps of a complete request that wait for nothing.
-fn begin<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
+fn begin<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
     exchange.received();
     if exchange.is_target_too_long() {
         return Ok(Step::Answer(Some(Answer::target_too_long(exchange.asked().accept))));
@@ -107,12 +105,12 @@ fn begin<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
 }
 
 /// The steps that are left.
-async fn finish<C: Access>(exchange: Exchange<C>, mut step: Step) -> Answered {
+async fn finish<C: Access>(mut exchange: Exchange<C>, mut step: Step) -> Answered {
     loop {
         step = match step {
-            Step::TooMany => wait::for_rate(&exchange).await?,
-            Step::Wait => wait::for_content(&exchange).await?,
-            step @ (Step::Fetch(..) | Step::Keep(..)) => Step::Answer(wait::for_controller(&exchange, step).await?),
+            Step::TooMany => wait::for_rate(&mut exchange).await?,
+            Step::Wait => wait::for_content(&mut exchange).await?,
+            step @ (Step::Fetch(..) | Step::Keep(..)) => Step::Answer(wait::for_controller(&mut exchange, step).await?),
             Step::Answer(answer) => return Ok(exchange.respond(answer)),
         };
     }

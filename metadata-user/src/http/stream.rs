@@ -33,6 +33,12 @@ pub trait Cut {
 
     /// Completes when a read may find something: bytes, or the end.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Sets the hop limit of the packets that leave from here on, those that are sent again included.
+    ///
+    /// # Errors
+    /// If the socket refuses.
+    fn limit_hops(&self, hop_limit: u8) -> io::Result<()>;
 }
 
 impl Cut for TcpStream {
@@ -51,6 +57,11 @@ impl Cut for TcpStream {
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
+    }
+
+    /// The programs carry an IPv6 packet's hop limit over to an IPv4 guest's TTL.
+    fn limit_hops(&self, hop_limit: u8) -> io::Result<()> {
+        SockRef::from(self).set_unicast_hops_v6(hop_limit.into())
     }
 }
 
@@ -94,6 +105,10 @@ impl Cut for https::Stream {
         // It wants none while it holds what it has decrypted, or has seen the end.
         if session.wants_read() { stream.poll_readable(cx) } else { Poll::Ready(Ok(())) }
     }
+
+    fn limit_hops(&self, hop_limit: u8) -> io::Result<()> {
+        self.get_ref().0.limit_hops(hop_limit)
+    }
 }
 
 impl Cut for DuplexStream {
@@ -111,6 +126,10 @@ impl Cut for DuplexStream {
 
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+
+    fn limit_hops(&self, _: u8) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -146,6 +165,13 @@ impl<S: Cut> Watched<S> {
             Poll::Ready(_) => {}
             Poll::Pending => self.progress.blocked(),
         }
+    }
+}
+
+impl<S: Cut> Watched<S> {
+    /// Comes before each write, so that an answer never leaves with more hops than it may take.
+    fn limit_hops(&self) -> io::Result<()> {
+        self.progress.take_hop_limit().map_or(Ok(()), |hop_limit| self.stream.limit_hops(hop_limit))
     }
 }
 
@@ -210,6 +236,7 @@ impl<S: AsyncRead + Cut + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Cut + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.limit_hops()?;
         let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(&poll);
         poll
@@ -220,6 +247,7 @@ impl<S: AsyncWrite + Cut + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.limit_hops()?;
         let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.wrote(&poll);
         poll

@@ -5,7 +5,7 @@
 
 use super::access::Caller;
 use crate::api::{About, Denial, Subject, Tree};
-use crate::policy::{Access, UserData};
+use crate::policy::{Access, SessionMode, UserData};
 
 /// Returns why a request is refused; `None`: no switch forbids it. `user_data_read` says when the user data was first read, and
 /// `now` what time it is, both in seconds of Unix time.
@@ -22,7 +22,9 @@ pub(super) fn refuse(
     if caller.over_ipv6 && !access.ipv6 {
         return Some(Denial::Ipv6Off);
     }
-    if about.tree == Tree::Ec2 && !access.ec2 {
+    // Session tokens are for both trees.
+    let is_of_ec2 = about.tree == Tree::Ec2 && !(about.subject == Subject::Token && access.session != SessionMode::Off);
+    if is_of_ec2 && !access.ec2 {
         return Some(Denial::Absent);
     }
     let is_readable = about.subject != Subject::UserData
@@ -67,6 +69,11 @@ mod tests {
                 assert_eq!(no_ec2, (about == EC2).then_some(Denial::Absent));
                 let never = refused(Access { user_data: UserData::Never, ..all }, over_ipv6, about, None);
                 assert_eq!(never, (about == USER_DATA).then_some(Denial::Absent));
+            }
+            for (_, session) in SessionMode::NAMES {
+                let about = About { tree: Tree::Ec2, subject: Subject::Token };
+                let token = refused(Access { ec2: false, session, ..all }, over_ipv6, about, None);
+                assert_eq!(token, (session == SessionMode::Off).then_some(Denial::Absent));
             }
         }
     }

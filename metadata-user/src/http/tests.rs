@@ -19,9 +19,11 @@ use crate::origin::{self, Outcome, Want};
 use crate::record::{InstanceId, PortId};
 use crate::store::tests::{id, record};
 
+mod binding;
 mod controller;
 mod large;
 mod rate;
+mod session;
 mod slow;
 
 /// A node with one binding, and a client connected through it.
@@ -33,6 +35,8 @@ struct Node {
     origin: Option<Origin>,
     ready: Duration,
     caller: Caller,
+    tokens: Arc<TokenKey>,
+    usages: Arc<Usages>,
     rates: Option<Arc<Rates>>,
     heads: Heads,
     connection: Duration,
@@ -48,6 +52,8 @@ impl Node {
             origin: None,
             ready: Duration::ZERO,
             caller: Caller::default(),
+            tokens: Arc::new(TokenKey::random().expect("a key")),
+            usages: Arc::default(),
             rates: None,
             heads: Heads::default(),
             connection: Duration::ZERO,
@@ -64,17 +70,25 @@ impl Node {
     }
 
     fn connect(&self) -> (DuplexStream, JoinHandle<()>) {
-        let lease = self.identities.lease(Tag(7)).expect("bound");
-        self.serve(Guest {
-            tag: 7,
+        self.serve(self.guest(7))
+    }
+
+    /// What a connection of this binding may read.
+    fn guest(&self, tag: u32) -> Guest {
+        let lease = self.identities.lease(Tag(tag)).expect("bound");
+        Guest {
+            tag,
             lease,
             store: Arc::clone(&self.store),
             origin: self.origin.clone(),
             caller: self.caller,
+            tokens: Some(Arc::clone(&self.tokens)),
+            usages: Arc::clone(&self.usages),
+            usage: OnceLock::new(),
             audit: None,
             source: None,
             generation: AtomicU64::new(0),
-        })
+        }
     }
 
     fn serve(&self, content: impl Access) -> (DuplexStream, JoinHandle<()>) {
@@ -187,23 +201,6 @@ async fn until_content_is_there_every_path_answers_503() {
     }
 }
 
-#[tokio::test]
-async fn a_connection_follows_its_port_from_held_to_bound() {
-    let node = Node::new();
-    node.bind(Identity::Held);
-    let (mut client, _) = node.connect();
-    let request = b"GET /openstack/nonsense HTTP/1.1\r\n\r\n";
-    client.write_all(request).await.expect("sent");
-    assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 503 "));
-    node.bind_to(1);
-    client.write_all(request).await.expect("sent");
-    assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 503 "), "bound, without content");
-    node.store.put(record(1, "p", &["tap1"]));
-    client.write_all(request).await.expect("sent");
-    assert!(one_answer(&mut client).await.starts_with("HTTP/1.1 404 "));
-    assert_eq!(node.answers(), [(404, 1), (503, 2)]);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_request_before_its_content_waits_for_it_but_not_for_ever() {
     let node = Node { ready: Times::default().ready, ..Node::new() };
@@ -251,26 +248,6 @@ async fn who_waits_for_content_is_answered_when_the_daemon_ends_and_cut_when_the
         assert_eq!(answer.starts_with(b"HTTP/1.1 503 "), ends == "daemon", "{ends}");
         assert_eq!(answer.is_empty(), ends == "binding", "{ends}");
     }
-}
-
-#[tokio::test]
-async fn no_byte_leaves_after_the_binding_ended() {
-    let node = Node::new();
-    node.bind_to(1);
-    node.store.put(record(1, "p", &["tap1"]));
-    let (idle, idle_served) = node.connect();
-    let (mut asking, asking_served) = node.connect();
-    asking.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
-    // Neither task has run yet: the request is there, and so is the end.
-    node.identities.end(Tag(7));
-    for (mut client, served) in [(idle, idle_served), (asking, asking_served)] {
-        let mut answer = Vec::new();
-        client.read_to_end(&mut answer).await.expect("closed");
-        assert!(answer.is_empty(), "{answer:?}");
-        served.await.expect("ended");
-    }
-    assert_eq!((node.counters.binding_ended.get(), node.answers().len()), (2, 0));
-    assert!(node.identities.lease(Tag(7)).is_none());
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 //! twice, and is woken by nothing but its own instance's content; one for a path that was not prefetched, or for the POST of a password, no longer than a request may take. Both
 //! are 503 then. One beyond its instance's rate waits [`super::rate::HOLD`]. Nothing else waits.
 
+use std::sync::Arc;
+
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::access::Access;
@@ -17,8 +19,8 @@ use crate::api::{Answer, Written};
 
 /// Waits until the content is there, and returns the next step; an answer without content when the time is over or the
 /// daemon ends.
-pub(super) async fn for_content<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
-    let shared = &exchange.shared;
+pub(super) async fn for_content<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
+    let shared = Arc::clone(&exchange.shared);
     let deadline = Instant::now() + shared.progress.patience_for_content();
     record::waits(&shared.counters);
     loop {
@@ -38,8 +40,8 @@ pub(super) async fn for_content<C: Access>(exchange: &Exchange<C>) -> Result<Ste
 }
 
 /// Waits a moment, and returns the next step: the answer 429 if the instance still asks too much.
-pub(super) async fn for_rate<C: Access>(exchange: &Exchange<C>) -> Result<Step, Ended> {
-    let shared = &exchange.shared;
+pub(super) async fn for_rate<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
+    let shared = Arc::clone(&exchange.shared);
     record::limited(&shared.counters);
     tokio::select! {
         () = sleep(HOLD.min(shared.progress.patience())) => {}
@@ -53,8 +55,11 @@ pub(super) async fn for_rate<C: Access>(exchange: &Exchange<C>) -> Result<Step, 
 
 /// Does what must be done at the controller or in the store before the answer, each thing once. Who is asking is looked at
 /// again after each.
-pub(super) async fn for_controller<C: Access>(exchange: &Exchange<C>, mut step: Step) -> Result<Option<Answer>, Ended> {
-    let shared = &exchange.shared;
+pub(super) async fn for_controller<C: Access>(
+    exchange: &mut Exchange<C>,
+    mut step: Step,
+) -> Result<Option<Answer>, Ended> {
+    let shared = Arc::clone(&exchange.shared);
     let deadline = Instant::now() + shared.progress.patience();
     if let Step::Fetch(instance, path) = step {
         // After the time as after a failure, what is in the store decides.

@@ -33,7 +33,7 @@ pub type Salt = [u8; 32];
 
 /// A key to seal with.
 pub struct SealKey {
-    material: Secret,
+    pub(super) material: Secret,
     id: String,
 }
 

@@ -127,6 +127,25 @@ impl Inspect for Sample {
         self.user_data(instance).map(|user_data| wire::UserData { read_at: None, ..user_data })
     }
 
+    fn access(&self) -> Vec<wire::InstanceAccess> {
+        vec![wire::InstanceAccess {
+            instance: "11111111-0000-0000-0000-000000000001".to_owned(),
+            session: "optional".to_owned(),
+            privileged: vec!["user_data".to_owned()],
+            unprivileged: [("everything", 9), ("password", 1)].map(|(name, count)| (name.to_owned(), count)).into(),
+            refused_unprivileged: 2,
+            tokens_issued: 3,
+            with_token: 4,
+            without_token: 5,
+            refused_token: 6,
+            clients: vec![
+                wire::TokenlessClient { user_agent: "Ohai".to_owned(), requests: 4, last_seen: 1_700_000_000 },
+                wire::TokenlessClient { user_agent: String::new(), requests: 1, last_seen: 1_699_999_000 },
+            ],
+            clients_forgotten: 7,
+        }]
+    }
+
     fn accept_source(&self) -> Accepting<'_> {
         Box::pin(async { Err("there is nothing to accept".to_owned()) })
     }

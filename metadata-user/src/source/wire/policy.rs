@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Fault;
 use super::place::Step;
-use crate::policy::{AccessOverrides, PolicyOverrides, PortLimits, PortLimitsOverrides, UserData};
+use crate::policy::{
+    AccessOverrides, HOP_LIMIT, PolicyOverrides, PortLimits, PortLimitsOverrides, PrivilegedPaths, SessionMode,
+    UserData,
+};
 
 /// What this instance may do, where it differs from the node's configuration.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -53,6 +56,20 @@ pub(super) struct PolicyDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user_data: Option<UserDataDocument>,
 
+    /// What is answered to source ports below 1024 alone; other ports get 403. Default: `access.privileged`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    privileged: Option<Vec<PrivilegedDocument>>,
+
+    /// Whether it has session tokens. Default: `access.session`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionDocument>,
+
+    /// Hop limit of the answer that has a session token, and of all that follows on its connection. Default:
+    /// `access.hop_limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    hop_limit: Option<u8>,
+
     /// New connections for each second, of each of the instance's ports; 0: no limit. Default:
     /// `ports.new_connections_per_second` of the node's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,6 +96,73 @@ pub(super) struct PolicyDocument {
     /// `ports.impersonation_guard` of the node's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     impersonation_guard: Option<bool>,
+}
+
+/// What only privileged source ports are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum PrivilegedDocument {
+    /// Every path.
+    Everything,
+    /// The user data.
+    UserData,
+    /// The password, read or posted.
+    Password,
+    /// Dynamic vendor data, in which services put tokens, and `dynamic/` of the EC2 tree.
+    Identity,
+    /// The request for a session token.
+    Token,
+}
+
+/// Each with what it stands for.
+const PRIVILEGED: [(PrivilegedDocument, PrivilegedPaths); PrivilegedPaths::NAMES.len()] = [
+    (PrivilegedDocument::Everything, PrivilegedPaths::EVERYTHING),
+    (PrivilegedDocument::UserData, PrivilegedPaths::USER_DATA),
+    (PrivilegedDocument::Password, PrivilegedPaths::PASSWORD),
+    (PrivilegedDocument::Identity, PrivilegedPaths::IDENTITY),
+    (PrivilegedDocument::Token, PrivilegedPaths::TOKEN),
+];
+
+/// Returns the set that a list names.
+fn privileged_paths(list: &[PrivilegedDocument]) -> PrivilegedPaths {
+    PRIVILEGED.into_iter().filter(|(document, _)| list.contains(document)).map(|(_, paths)| paths).collect()
+}
+
+/// Returns a list that names a set.
+fn privileged_list(paths: PrivilegedPaths) -> Vec<PrivilegedDocument> {
+    PRIVILEGED.into_iter().filter(|(_, one)| paths.contains(*one)).map(|(document, _)| document).collect()
+}
+
+/// Whether an instance has session tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum SessionDocument {
+    /// There are none, as with Nova.
+    Off,
+    /// They are issued, and a request needs none.
+    Optional,
+    /// A request without one is answered with 401.
+    Required,
+}
+
+impl From<SessionDocument> for SessionMode {
+    fn from(document: SessionDocument) -> Self {
+        match document {
+            SessionDocument::Off => Self::Off,
+            SessionDocument::Optional => Self::Optional,
+            SessionDocument::Required => Self::Required,
+        }
+    }
+}
+
+impl From<SessionMode> for SessionDocument {
+    fn from(mode: SessionMode) -> Self {
+        match mode {
+            SessionMode::Off => Self::Off,
+            SessionMode::Optional => Self::Optional,
+            SessionMode::Required => Self::Required,
+        }
+    }
 }
 
 /// When an instance may read its user data.
@@ -131,7 +215,7 @@ impl PolicyDocument {
             packets_per_second,
             packets_burst,
         } = port_limits;
-        let AccessOverrides { metadata, ipv6, ec2, user_data } = access;
+        let AccessOverrides { metadata, ipv6, ec2, user_data, privileged, session, hop_limit } = access;
         let document = Self {
             connections_per_port: connections_per_port.map(NonZeroU32::get),
             connections_per_instance: connections_per_instance.map(NonZeroU32::get),
@@ -141,6 +225,9 @@ impl PolicyDocument {
             ipv6,
             ec2,
             user_data: user_data.map(UserDataDocument::from),
+            privileged: privileged.map(privileged_list),
+            session: session.map(SessionDocument::from),
+            hop_limit,
             new_connections_per_second,
             new_connections_burst: new_connections_burst.map(NonZeroU32::get),
             packets_per_second,
@@ -152,8 +239,18 @@ impl PolicyDocument {
 
     /// Checks the values.
     pub(super) fn overrides(self) -> Result<PolicyOverrides, Fault> {
-        let Self { metadata, ipv6, ec2, user_data, impersonation_guard, .. } = self;
-        let access = AccessOverrides { metadata, ipv6, ec2, user_data: user_data.map(UserData::from) };
+        if let Some(hops) = self.hop_limit.filter(|hops| !(1..=HOP_LIMIT).contains(hops)) {
+            return Err(out_of_range("hop_limit", format!("{hops} is out of range"), "set 1 to 64, or leave it out"));
+        }
+        let access = AccessOverrides {
+            metadata: self.metadata,
+            ipv6: self.ipv6,
+            ec2: self.ec2,
+            user_data: self.user_data.map(UserData::from),
+            privileged: self.privileged.as_deref().map(privileged_paths),
+            session: self.session.map(SessionMode::from),
+            hop_limit: self.hop_limit,
+        };
         let port_limits = PortLimitsOverrides {
             new_connections_per_second: rate("new_connections_per_second", self.new_connections_per_second)?,
             new_connections_burst: burst("new_connections_burst", self.new_connections_burst)?,
@@ -163,7 +260,7 @@ impl PolicyDocument {
         Ok(PolicyOverrides {
             access,
             port_limits,
-            impersonation_guard,
+            impersonation_guard: self.impersonation_guard,
             connections_per_port: not_zero("connections_per_port", self.connections_per_port, NO_CONNECTION)?,
             connections_per_instance: not_zero(
                 "connections_per_instance",

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use serde_json::{Value, json};
 
 use super::{MAX_DOCUMENT, parse, read_back, schema, work, write};
-use crate::policy::{AccessOverrides, PolicyOverrides, PortLimitsOverrides, UserData};
+use crate::policy::{AccessOverrides, PolicyOverrides, PortLimitsOverrides, PrivilegedPaths, SessionMode, UserData};
 use crate::record::InstanceRecord;
 
 mod debug;
@@ -69,8 +69,13 @@ fn a_policy_is_what_the_document_says_otherwise() {
     for (name, user_data) in UserData::NAMES {
         let access = format!(r#"{{"metadata": false, "ipv6": false, "ec2": true, "user_data": "{name}"}}"#);
         let record = read(&with(&format!("\"policy\": {access}")));
-        let expected =
-            AccessOverrides { metadata: Some(false), ipv6: Some(false), ec2: Some(true), user_data: Some(user_data) };
+        let expected = AccessOverrides {
+            metadata: Some(false),
+            ipv6: Some(false),
+            ec2: Some(true),
+            user_data: Some(user_data),
+            ..AccessOverrides::default()
+        };
         assert_eq!(record.policy.access, expected);
         let mut written = Vec::new();
         write(&record, &mut written).expect("written");
@@ -89,11 +94,35 @@ fn a_policy_is_what_the_document_says_otherwise() {
     let mut written = Vec::new();
     write(&limits, &mut written).expect("written");
     assert_eq!(read_back(&written).expect("reads back"), limits);
+    for (mode, session) in SessionMode::NAMES {
+        for (list, privileged) in [
+            ("[]", PrivilegedPaths::NONE),
+            (r#"["everything"]"#, PrivilegedPaths::EVERYTHING),
+            (r#"["token", "token", "identity"]"#, PrivilegedPaths::TOKEN.and(PrivilegedPaths::IDENTITY)),
+        ] {
+            let access = format!(r#"{{"session": "{mode}", "hop_limit": 2, "privileged": {list}}}"#);
+            let record = read(&with(&format!("\"policy\": {access}")));
+            let expected = AccessOverrides {
+                session: Some(session),
+                hop_limit: Some(2),
+                privileged: Some(privileged),
+                ..AccessOverrides::default()
+            };
+            assert_eq!(record.policy.access, expected);
+            let mut written = Vec::new();
+            write(&record, &mut written).expect("written");
+            assert_eq!(read_back(&written).expect("reads back"), record);
+        }
+    }
     for (policy, expected) in [
         (r#"{"packets_burst": 0}"#, "at policy.packets_burst: 0 at once is out of range"),
         (r#"{"packets_per_second": 1000001}"#, "at policy.packets_per_second: 1000001 for each second"),
         (r#"{"new_connections_burst": 0}"#, "at policy.new_connections_burst: 0 at once"),
         (r#"{"new_connections_per_second": 2000000}"#, "at policy.new_connections_per_second: 2000000"),
+        (r#"{"session": "on"}"#, "at policy.session: "),
+        (r#"{"hop_limit": 0}"#, "at policy.hop_limit: 0 is out of range"),
+        (r#"{"hop_limit": 65}"#, "at policy.hop_limit: 65 is out of range"),
+        (r#"{"privileged": ["root"]}"#, "at policy.privileged[0]: "),
         (r#"{"user_data": "once"}"#, "at policy.user_data: "),
         (r#"{"connections_per_port": 0}"#, "at policy.connections_per_port: 0 connections would"),
         (r#"{"connections_per_port": -1}"#, "at policy.connections_per_port: "),
