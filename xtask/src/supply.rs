@@ -29,6 +29,9 @@ pub(crate) const TOOLS: Collection = Collection {
 const AUDITABLE: &str = "cargo-auditable@0.7.7";
 const CYCLONEDX: &str = "cargo-cyclonedx@0.5.9";
 
+/// The workspace's members.
+const MEMBERS: [&str; 4] = ["metadata-ebpf", "metadata-user", "tests", "xtask"];
+
 /// Names the copy of the database.
 const DATABASE: &str = "METADATAD_ADVISORY_DB";
 
@@ -144,6 +147,16 @@ pub(crate) fn package() -> Result<()> {
     fs::copy(&built, &binary).with_context(|| format!("copying {}", built.display()))?;
     let written = root().join("metadata-user/metadatad_bin.cdx.json");
     fs::rename(&written, &document).with_context(|| format!("moving {}", written.display()))?;
+    // It writes one for each binary of the workspace.
+    for member in MEMBERS {
+        let member = root().join(member);
+        for entry in fs::read_dir(&member).with_context(|| format!("reading {}", member.display()))? {
+            let path = entry?.path();
+            if path.to_string_lossy().ends_with("_bin.cdx.json") {
+                fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+            }
+        }
+    }
     eprintln!("{}\n{}", binary.display(), document.display());
     Ok(())
 }
