@@ -255,3 +255,17 @@ fn every_capability_has_a_reason_and_is_there_once() {
         }
     }
 }
+
+#[test]
+fn the_documentation_names_every_capability_with_its_reason() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/security.md");
+    let text = std::fs::read_to_string(page).expect("a page");
+    for need in SET_UP.capabilities {
+        assert!(text.contains(&format!("`{}`", need.capability)), "{} is not named", need.capability);
+    }
+    // After set-up: a row with the reason.
+    for need in [PORTS, FACTS].iter().flat_map(|profile| profile.capabilities) {
+        let row = text.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{}`", need.capability)));
+        assert!(row.is_some_and(|row| row.contains(need.reason)), "{}: {}", need.capability, need.reason);
+    }
+}
