@@ -22,6 +22,10 @@ const STALLED: Duration = Duration::from_secs(10);
 pub(crate) const UNLIMITED: &str = "[http]\nconnections_per_port = 4096\nconnections_per_instance = 4096\n\
                                     requests_per_second = 10000000\nrequest_burst = 10000000\n";
 
+/// What `[ports]` says there: the kernel counts each packet and connection, as by default, and never too many.
+pub(crate) const PORTS_UNLIMITED: &str = "new_connections_per_second = 1000000\nnew_connections_burst = 1000000\n\
+                                          packets_per_second = 1000000\npackets_burst = 1000000\n";
+
 /// Quantiles that are kept of a distribution.
 pub(crate) const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0];
 

@@ -12,7 +12,7 @@ use lab::{Guest, Namespace, Node, NodePlan};
 use metadata_ebpf::addr::{Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, RESPONDER_IPV6, Vlan};
 
 use crate::Effort;
-use crate::load::{Load, Outcome, QUANTILES};
+use crate::load::{Load, Outcome, PORTS_UNLIMITED, QUANTILES, UNLIMITED};
 use crate::machine::pin;
 use crate::result::{Case, Goal, Ratio, Run};
 use crate::usage::{Usage, resident};
@@ -33,7 +33,7 @@ struct World {
 impl World {
     fn make() -> Result<Self> {
         // The client closes by reset: the daemon sees that a little later, and must not refuse the next one meanwhile.
-        let node = NodePlan::default().further(crate::load::UNLIMITED).start()?;
+        let node = NodePlan::default().ports(PORTS_UNLIMITED).further(UNLIMITED).start()?;
         let guest = node.guest("bench").document(|document| document.with_user_data(&vec![b'x'; LARGE_BODY])).boot()?;
         let world = Self { plain: Namespace::create("plain")?, guest, node };
         world.join()?;

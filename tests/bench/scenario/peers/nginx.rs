@@ -56,7 +56,7 @@ struct World {
 impl World {
     fn make() -> Result<Self> {
         // The client closes by reset: the daemon sees that a little later, and must not refuse the next one meanwhile.
-        let node = NodePlan::default().further(crate::load::UNLIMITED).start()?;
+        let node = NodePlan::default().ports(crate::load::PORTS_UNLIMITED).further(crate::load::UNLIMITED).start()?;
         let guest = node.guest("peers").document(|document| document.with_user_data(&vec![b'x'; LARGE_BODY])).boot()?;
         let network = Namespace::create("net")?;
         let address = guest.document().ipv4().context("the guest has an IPv4 address")?;

@@ -65,7 +65,7 @@ impl World {
     fn make() -> Result<Self> {
         let target = collection("openstack")?;
         // The client closes by reset: the daemon sees that a little later, and must not refuse the next one meanwhile.
-        let node = NodePlan::default().further(crate::load::UNLIMITED).start()?;
+        let node = NodePlan::default().ports(crate::load::PORTS_UNLIMITED).further(crate::load::UNLIMITED).start()?;
         let guest = node.guest("peers").boot()?;
         let address = guest.document().ipv4().context("the guest has an IPv4 address")?;
         let mut known = facts("plain")?;

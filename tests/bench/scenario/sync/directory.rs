@@ -1,7 +1,7 @@
 //! A directory of documents: a file is renamed into place, and a bare inotify watch sees it.
 
 use anyhow::{Context as _, Result};
-use lab::{Guest, Node};
+use lab::{Guest, Node, NodePlan};
 use metadata_user::source::directory::QUIET;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
@@ -12,7 +12,7 @@ use crate::result::Case;
 const NAME: &str = "directory of documents";
 
 pub(super) fn measure(effort: Effort) -> Result<Case> {
-    let node = Node::start()?;
+    let node = NodePlan::default().further(crate::load::UNLIMITED).start()?;
     let guest = node.guest("sync").document(|document| document.with_user_data(b"0")).boot()?;
     let mut writer = writer(&node, &guest);
     let directory = node.instances();

@@ -14,7 +14,7 @@ const NAME: &str = "etcd";
 pub(super) fn measure(effort: Effort) -> Result<Case> {
     let plan = EtcdPlan::default();
     let source = format!("kind = \"etcd\"\n[source.etcd]\nendpoints = {:?}\nnode = \"n\"\n", plan.endpoints());
-    let node = NodePlan::default().source(&source).make()?;
+    let node = NodePlan::default().source(&source).further(crate::load::UNLIMITED).make()?;
     let etcd = plan.start(node.namespace())?;
     node.start_daemon()?;
     let guest = node.guest("sync").document(|document| document.with_user_data(b"0")).at_once().boot()?;

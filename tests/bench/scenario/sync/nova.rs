@@ -77,7 +77,7 @@ impl World {
              refresh_interval = '{}s'\n",
             REFRESH.as_secs()
         );
-        let node = NodePlan::default().source(&source).make()?;
+        let node = NodePlan::default().source(&source).further(crate::load::UNLIMITED).make()?;
         let guests = (0..GUESTS)
             .map(|number| node.guest(&format!("sync-{number}")).undocumented().boot())
             .collect::<Result<Vec<_>>>()?;
