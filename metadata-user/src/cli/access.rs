@@ -46,7 +46,7 @@ impl Verb {
 }
 
 fn print(all: &[InstanceAccess], out: &mut dyn Write) -> Result<(), CliError> {
-    let head = ["INSTANCE", "SESSION", "ISSUED", "WITH", "WITHOUT", "REFUSED", "ROOT-ONLY", "HIGH-PORTS", "REFUSED"];
+    let head = ["INSTANCE", "SESSION", "ISSUED", "WITH", "WITHOUT", "WRONG", "ROOT-ONLY", "HIGH-PORTS", "REFUSED"];
     let rows: Vec<_> = all
         .iter()
         .map(|access| {
@@ -101,8 +101,8 @@ mod tests {
         print_clients(&all[0], 1_700_000_060, &mut out).expect("printed");
         assert_eq!(
             String::from_utf8(out).expect("text"),
-            "INSTANCE                              SESSION   ISSUED  WITH  WITHOUT  REFUSED  ROOT-ONLY  HIGH-PORTS               REFUSED\n\
-             11111111-0000-0000-0000-000000000001  optional  3       4     5        6        user_data  everything=9,password=1  2\n\
+            "INSTANCE                              SESSION   ISSUED  WITH  WITHOUT  WRONG  ROOT-ONLY  HIGH-PORTS               REFUSED\n\
+             11111111-0000-0000-0000-000000000001  optional  3       4     5        6      user_data  everything=9,password=1  2\n\
              \n\
              CLIENT WITHOUT A TOKEN  REQUESTS  LAST\n\
              Ohai                    4         60 s ago\n\
