@@ -23,7 +23,8 @@
 //!
 //! Threads: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! the snapshot has one, the audit log has one, the observers of Open vSwitch and libvirt share one, and the main thread runs the admin API,
+//! the snapshot, the audit log and the certificate of https have one each, the observers of Open vSwitch and libvirt share
+//! one, and the main thread runs the admin API,
 //! dynamic vendor data, the log of drops and signal handling.
 
 mod answering;
@@ -187,9 +188,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     content::first(&shared.readiness).await;
     info!(instances = shared.store.len(), "source read");
     let (sockets, dataplane) = load_programs(config)?;
-    if let Some(https) = &shared.https {
-        tokio::spawn(Arc::clone(https).keep_current());
-    }
+    let https = shared.https.clone().map(Https::keep).transpose().map_err(AppError::Runtime)?;
     let mut answering = answering::start(sockets, &shared).map_err(AppError::Runtime)?;
     let (mut ports, drops) = start_ports(config, &shared, dataplane, changes, ports_attached)?;
     // Every thread that needs more than this one has it by now.
@@ -210,7 +209,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     };
     drain(&shared.drain, config.http.drain_timeout).await;
     drops.abort();
-    drop(content);
+    drop((content, https));
     ended
 }
 

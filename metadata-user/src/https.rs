@@ -36,6 +36,7 @@ use crate::config;
 use crate::error_text;
 use crate::state_view::StateView;
 use crate::watched_directory::WatchedDirectory;
+use crate::worker::{Stop, Worker};
 use certificate::Certificate;
 
 /// A guest's connection after its handshake.
@@ -134,7 +135,7 @@ struct Files {
 
 impl Https {
     /// Reads certificate and key. What is wrong with them is logged and shown, and guests are answered over http alone
-    /// until [`Self::keep_current`] has read others: a certificate must not keep a node from answering.
+    /// until [`Self::keep`] has read others: a certificate must not keep a node from answering.
     #[must_use]
     pub fn open(settings: &config::Https) -> Self {
         let https = Self {
@@ -170,19 +171,34 @@ impl Https {
         TlsAcceptor::from(config).accept(stream).await
     }
 
+    /// Starts a thread that reads the files again whenever they change: they are root's, and the main thread may have become
+    /// another user by then.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn keep(self: Arc<Self>) -> io::Result<Worker> {
+        Worker::spawn("https", async move |mut stop: Stop| {
+            tokio::select! {
+                () = stop.requested() => {}
+                () = self.keep_current() => {}
+            }
+        })
+    }
+
     /// Reads the files again whenever they change. Never completes.
-    pub async fn keep_current(self: Arc<Self>) {
+    async fn keep_current(&self) {
         let directory = |path: &Path| {
             let parent = path.parent().unwrap_or(Path::new("/")).to_owned();
             WatchedDirectory::new(parent, |_| true, QUIET)
         };
         let (mut cert, mut key) = (directory(&self.settings.cert_file), directory(&self.settings.key_file));
+        let mut daily = tokio::time::interval_at(tokio::time::Instant::now() + DAY, DAY);
         loop {
             // What has happened does not matter: the files are compared with those that were read last.
             tokio::select! {
                 _ = cert.next() => {}
                 _ = key.next() => {}
-                () = tokio::time::sleep(DAY) => self.warn_of_end(),
+                _ = daily.tick() => self.warn_of_end(),
             }
             self.read_again();
         }

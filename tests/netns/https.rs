@@ -1,6 +1,7 @@
 //! Guests that ask over TLS, with clients that verify the certificate.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -39,6 +40,9 @@ impl Files {
         let tls = Tls::make_for(directory.path(), &ADDRESSES).unwrap();
         std::fs::copy(&tls.key, self.key()).unwrap();
         std::fs::copy(&tls.cert, self.cert()).unwrap();
+        for path in [self.cert(), self.key()] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
         (directory, tls.ca)
     }
 }
@@ -116,8 +120,8 @@ fn the_documented_certificate_is_trusted() {
 #[test]
 fn a_renewed_certificate_is_used_without_a_restart_and_a_damaged_one_is_not() {
     let files = Files::new();
-    // None is there when the daemon starts.
-    let node = node(&files, "");
+    // None is there when the daemon starts. The files are root's alone, and threads that need none of root's are not root.
+    let node = node(&files, "[security]\nuser = \"nobody\"\n");
     let guest = node.guest("a").boot().unwrap();
     assert_eq!(guest.get(PATH).unwrap().json().unwrap()["uuid"], guest.uuid(), "http does not depend on it");
     assert!(node.ask(&["status", "--check"]).is_err());

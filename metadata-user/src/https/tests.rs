@@ -82,7 +82,7 @@ async fn files_that_change_are_read_again_and_bad_ones_change_nothing() {
     let https = Arc::new(Https::open(&settings));
     let state = https.state();
     assert!(state.get().loaded_at.is_none() && state.get().error.is_some(), "nothing is there yet");
-    let keeping = tokio::spawn(Arc::clone(&https).keep_current());
+    let _keeping = Arc::clone(&https).keep().expect("a thread");
     // Waits for progress: a state that is as described.
     let until = async |is: &dyn Fn(&HttpsState) -> bool| {
         while !is(&state.get()) {
@@ -109,5 +109,4 @@ async fn files_that_change_are_read_again_and_bad_ones_change_nothing() {
     until(&|state| state.error.as_ref().is_some_and(|error| error.contains("reading https.cert_file"))).await;
     write(&settings.cert_file, &second.cert);
     until(&|state| state.error.is_none()).await;
-    keeping.abort();
 }
