@@ -12,8 +12,8 @@
 //!   tenant's network;
 //! - a report about a path's MTU concerns connections of this port only, whatever it quotes.
 //!
-//! Left out: how much a port may send ([`crate::limit`]); traffic to other addresses, and to ports that pass. It is not inspected, so nothing here polices it; that is
-//! Neutron's task. Checksums of ICMP messages are not verified.
+//! Left out: how much a port may send ([`crate::limit`]); traffic to other addresses, and to ports that pass. It is not
+//! inspected, so nothing here polices it; that is Neutron's task. Checksums of ICMP messages are not verified.
 
 pub mod impersonation;
 pub mod reply;

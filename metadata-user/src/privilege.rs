@@ -65,7 +65,7 @@ pub static SET_UP: Profile = Profile {
     name: "set-up",
     capabilities: &[
         need(Capability::CAP_SYS_ADMIN, "make, mount and enter the responder's namespace; mount the BPF file system"),
-        need(Capability::CAP_NET_BIND_SERVICE, "listen on port 80 in the responder's namespace"),
+        need(Capability::CAP_NET_BIND_SERVICE, "listen on ports 80 and 443 in the responder's namespace"),
         need(Capability::CAP_CHOWN, "give the admin socket to the group that may read"),
         need(Capability::CAP_SETUID, "become `security.user`"),
         need(Capability::CAP_SETGID, "become `security.user`: its group, and no other"),

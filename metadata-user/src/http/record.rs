@@ -1,7 +1,7 @@
 //! What became of connections and requests: counted, logged and given to the audit log here, and nowhere else.
 //!
 //! Promises: a connection is recorded once, however it ends, and so is a request, with its status or without an answer; a
-//! record costs no allocation, and nobody waits for it. A metric and a history of boots would be fed from here too.
+//! record costs no allocation, and nobody waits for it. A history of boots would be fed from here too.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;

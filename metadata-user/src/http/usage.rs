@@ -2,8 +2,8 @@
 //! comes without a session token, and what is read from source ports that an unprivileged process can have.
 //!
 //! Promises: an instance costs a bounded amount of memory, whatever its guest sends: [`CLIENTS`] clients with
-//! [`AGENT`] bytes each; instances that are gone go too, before they are more than the others. No token is kept. Counting is an atomic addition; only a request
-//! without a token, where tokens are issued, takes the instance's own lock.
+//! [`AGENT`] bytes each; instances that are gone go too, before they are more than the others. No token is kept. Counting is
+//! an atomic addition; only a request without a token, where tokens are issued, takes the instance's own lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -2,8 +2,8 @@
 //! many of them.
 //!
 //! Promises: a request before its content waits no longer than [`super::Times::ready`], since some clients ask but once or
-//! twice, and is woken by nothing but its own instance's content; one for a path that was not prefetched, or for the POST of a password, no longer than a request may take. Both
-//! are 503 then. One beyond its instance's rate waits [`super::rate::HOLD`]. Nothing else waits.
+//! twice, and is woken by nothing but its own instance's content; one for a path that was not prefetched, or for the POST of
+//! a password, no longer than a request may take. Both are 503 then. One beyond its instance's rate waits [`super::rate::HOLD`]. Nothing else waits.
 
 use std::sync::Arc;
 

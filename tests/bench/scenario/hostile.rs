@@ -5,7 +5,7 @@
 //! the service, and not how two programs share the machine. The ratio of each pair is taken, once with the limits as they
 //! are by default and once without. What the daemon used for the attack stands beside it.
 //!
-//! Left out: TLS handshakes, which belong into `attack` when guests can make any.
+//! Left out: TLS handshakes; `[https]` is off here.
 
 mod attack;
 
