@@ -1,8 +1,8 @@
 //! Counting what became of a packet, sampling the drops, and reporting on a traced tap.
 
-use aya_ebpf::{EbpfContext as _, bindings::TC_ACT_SHOT, helpers::bpf_skb_load_bytes, programs::TcContext};
+use aya_ebpf::{EbpfContext, bindings::TC_ACT_SHOT, helpers::bpf_skb_load_bytes, programs::TcContext};
 use aya_log_ebpf::info;
-use metadata_ebpf::abi::{Counters, DropReason, Verdict};
+use metadata_ebpf::abi::{Counters, DropReason, Event, Verdict};
 
 use crate::{
     frame::{ethertype, vlan_of},
@@ -36,48 +36,72 @@ pub(crate) fn counted(ifindex: u32, verdict: Verdict) {
 /// Counts a drop, samples it (the 1st, 2nd, 4th, 8th … of this CPU) and returns the program's value.
 #[inline(never)]
 pub(crate) fn dropped(ctx: &TcContext, ifindex: u32, reason: DropReason) -> i32 {
-    let place = Counters::FIRST_DROP + reason as usize - 1;
-    // A bound that the verifier can see: `reason` comes in a register.
-    if place >= Counters::LEN {
-        return TC_ACT_SHOT;
-    }
-    let count = add(ifindex, place);
-    if count & count.wrapping_sub(1) == 0 && count != 0 {
-        sample(ctx, ifindex, reason, count);
+    let count = count_drop(ifindex, reason);
+    if is_sampled(count) {
+        let seen = Seen { ifindex, reason, count, len: ctx.len(), ethertype: ethertype(ctx), vlan: vlan_of(ctx).id };
+        sample(&seen, |head| {
+            // SAFETY: the head has 64 bytes. Lengths that the verifier knows.
+            let result = unsafe {
+                if seen.len >= 64 {
+                    bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 64)
+                } else if seen.len >= 42 {
+                    bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 42)
+                } else {
+                    bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 14)
+                }
+            };
+            result == 0
+        });
     }
     TC_ACT_SHOT
 }
 
-/// Writes an event. A full ring loses it: the counters do not.
+/// Counts a drop and returns its number on this CPU; 0 if the interface has no counters.
 #[inline(always)]
-fn sample(ctx: &TcContext, ifindex: u32, reason: DropReason, count: u64) {
+pub(crate) fn count_drop(ifindex: u32, reason: DropReason) -> u64 {
+    let place = Counters::FIRST_DROP + reason as usize - 1;
+    // A bound that the verifier can see: `reason` comes in a register.
+    if place >= Counters::LEN { 0 } else { add(ifindex, place) }
+}
+
+/// Tells whether the drop of this number is sampled.
+#[inline(always)]
+pub(crate) fn is_sampled(count: u64) -> bool {
+    count & count.wrapping_sub(1) == 0 && count != 0
+}
+
+/// A drop to be sampled.
+pub(crate) struct Seen {
+    pub(crate) ifindex: u32,
+    pub(crate) reason: DropReason,
+    pub(crate) count: u64,
+    pub(crate) len: u32,
+    pub(crate) ethertype: u16,
+    pub(crate) vlan: u16,
+}
+
+/// Writes an event. `load` copies the frame's head to where it is given, of 14 or 42 bytes if it has no 64: shorter ones than an
+/// ARP request are of little interest. A full ring loses the event: the counters do not.
+#[inline(always)]
+pub(crate) fn sample(seen: &Seen, load: impl FnOnce(*mut [u8; 64]) -> bool) {
     let Some(mut entry) = EVENTS.reserve(0) else {
         return;
     };
     // Field by field, in the ring's own memory: an event on the stack would take half of what calls may have.
-    let event = entry.as_mut_ptr();
-    let len = ctx.len();
+    let event: *mut Event = entry.as_mut_ptr();
     // SAFETY: the ring gave `size_of::<Event>()` bytes, aligned to 8; each write is inside, and every byte is written.
-    let loaded = unsafe {
-        (*event).ifindex = ifindex;
-        (*event).reason = reason as u32;
-        (*event).count = count;
-        (*event).len = len;
-        (*event).ethertype = ethertype(ctx);
-        (*event).vlan = vlan_of(ctx).id;
+    let head = unsafe {
+        (*event).ifindex = seen.ifindex;
+        (*event).reason = seen.reason as u32;
+        (*event).count = seen.count;
+        (*event).len = seen.len;
+        (*event).ethertype = seen.ethertype;
+        (*event).vlan = seen.vlan;
         let head = &raw mut (*event).head;
         head.cast::<[u64; 8]>().write([0; 8]);
-        // Lengths that the verifier knows. Shorter frames than an ARP request's are of little interest.
-        let result = if len >= 64 {
-            bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 64)
-        } else if len >= 42 {
-            bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 42)
-        } else {
-            bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 14)
-        };
-        result == 0
+        head
     };
-    if loaded { entry.submit(0) } else { entry.discard(0) }
+    if load(head) { entry.submit(0) } else { entry.discard(0) }
 }
 
 /// Reports what became of a packet of the traced tap. `what` ends so that a number may follow.
@@ -85,6 +109,6 @@ fn sample(ctx: &TcContext, ifindex: u32, reason: DropReason, count: u64) {
 /// A call of its own, so that there is one copy of the writing; and with the text as an argument: as a part of the
 /// format it would end up behind a pointer in constant data, which a BPF object cannot have.
 #[inline(never)]
-pub(crate) fn report(ctx: &TcContext, what: &'static str, number: u32) {
+pub(crate) fn report<C: EbpfContext>(ctx: &C, what: &'static str, number: u32) {
     info!(ctx, "{}{}", what, number);
 }

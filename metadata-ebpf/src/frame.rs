@@ -9,7 +9,7 @@ use aya_ebpf::{
         bpf_check_mtu, bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes,
         bpf_skb_vlan_pop, bpf_skb_vlan_push,
     },
-    programs::TcContext,
+    programs::{TcContext, XdpContext},
 };
 use metadata_ebpf::{
     addr::Vlan,
@@ -30,11 +30,32 @@ const _: () = assert!(PASS == -1 && TC_ACT_SHOT == 2);
 /// `skb->pkt_type` of a frame to the interface's own MAC.
 const PACKET_HOST: u32 = 0;
 
+/// A program's context with the linear part of a frame.
+pub(crate) trait Frame {
+    /// Returns where it begins and ends.
+    fn bounds(&self) -> (usize, usize);
+}
+
+impl Frame for TcContext {
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+}
+
+impl Frame for XdpContext {
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+}
+
 /// Returns the frame's bytes from `offset` on as `T`, if that many are in its linear part.
 #[inline(always)]
-pub(crate) fn view<T: View>(ctx: &TcContext, offset: usize) -> Option<&T> {
-    let start = ctx.data() + offset;
-    if start + size_of::<T>() > ctx.data_end() {
+pub(crate) fn view<T: View>(ctx: &impl Frame, offset: usize) -> Option<&T> {
+    let (begin, end) = ctx.bounds();
+    let start = begin + offset;
+    if start + size_of::<T>() > end {
         return None;
     }
     // SAFETY: inside the packet (checked above, in the form the verifier knows); `View` promises alignment 1 and that

@@ -55,6 +55,13 @@ pub const fn admit(now: u64, due: u64, interval: u64, tolerance: u64) -> Option<
     if early > tolerance { None } else { Some(due.wrapping_add(interval)) }
 }
 
+/// Tells whether a packet would be admitted, without taking a token. A bucket without a limit (`interval` 0) always has one.
+#[inline(always)]
+#[must_use]
+pub const fn has_token(now: u64, due: u64, interval: u64, tolerance: u64) -> bool {
+    interval == 0 || admit(now, due, interval, tolerance).is_some()
+}
+
 /// Takes a token out of a bucket that several processors use; `false` if there is none.
 #[inline(always)]
 #[must_use]

@@ -6,7 +6,7 @@
 use core::sync::atomic::AtomicU64;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use metadata_ebpf::{abi::Bucket, limit};
+use metadata_ebpf::{abi::Bucket, limit, verdict::early::Left};
 
 use crate::maps::LIMITS;
 
@@ -28,6 +28,26 @@ pub(crate) fn admit_connection(ifindex: u32) -> u32 {
     };
     // SAFETY: as above.
     take(unsafe { &raw mut (*limits).connections })
+}
+
+/// Returns what is left of an interface's tokens, as bits of [`Left`], and takes none.
+#[inline(never)]
+pub(crate) fn left(ifindex: u32) -> u32 {
+    let Some(limits) = LIMITS.get_ptr(ifindex) else {
+        return Left::PACKET | Left::CONNECTION;
+    };
+    // SAFETY: no pointers are involved.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let has = |bucket: *const Bucket| {
+        // SAFETY: points into a map element, which stays readable while the program runs; each number is one aligned load.
+        let (interval, tolerance, due) =
+            unsafe { ((*bucket).interval, (*bucket).tolerance, (&raw const (*bucket).due).read_volatile()) };
+        limit::has_token(now, due, interval, tolerance)
+    };
+    // SAFETY: as above.
+    let (packets, connections) = unsafe { (&raw const (*limits).packets, &raw const (*limits).connections) };
+    let packet = if has(packets) { Left::PACKET } else { 0 };
+    packet | if has(connections) { Left::CONNECTION } else { 0 }
 }
 
 #[inline(always)]

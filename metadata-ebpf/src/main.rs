@@ -14,6 +14,7 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod programs {
     mod from_guest;
+    mod from_guest_xdp;
     mod from_host;
     mod from_network;
     mod to_guest;

@@ -52,7 +52,7 @@ pub use error::AppError;
 use crate::admin;
 use crate::admin::socket::AdminSocket;
 use crate::audit::{Audit, Writer};
-use crate::config::Config;
+use crate::config::{Config, Guard};
 use crate::dataplane::responder::ResponderNetns;
 use crate::dataplane::{self, Dataplane, events};
 use crate::drain::Drain;
@@ -241,7 +241,8 @@ fn load_programs(config: &Config) -> Result<(Sockets, Dataplane), AppError> {
     let tls = config.https.as_ref().map(|https| netns.listen(https.port, threads, patience)).transpose()?;
     let sockets = Sockets { plain, tls: tls.unwrap_or_default() };
     let pass: Vec<_> = config.ports.pass.iter().map(|port| port.pair()).collect();
-    let dataplane = Dataplane::load(&config.bpf.pin_dir, config.bpf.attach, netns.pair(), netns.pair_name(), &pass)?;
+    let (bpf, xdp) = (&config.bpf, config.ports.guard == Guard::Xdp);
+    let dataplane = Dataplane::load(&bpf.pin_dir, bpf.attach, netns.pair(), netns.pair_name(), &pass, xdp)?;
     Ok((sockets, dataplane))
 }
 

@@ -49,7 +49,7 @@ pub use error::ConfigError;
 pub use http::Http;
 pub use https::Https;
 pub use log::{Log, LogFormat};
-pub use ports::{Ports, Unbound};
+pub use ports::{Guard, Ports, Unbound};
 pub use responder::Responder;
 pub use security::Security;
 pub use source::Source;

@@ -23,6 +23,7 @@ mod qdisc;
 mod query;
 pub mod responder;
 mod trace;
+mod xdp;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,6 +51,7 @@ pub use self::{
     fit::{Unfit, fit_sources},
     object::OBJECT,
     trace::Trace,
+    xdp::XdpError,
 };
 pub use crate::config::AttachMode;
 use crate::{
@@ -177,6 +179,8 @@ pub struct Dataplane {
     gone: Arc<Mutex<Counters>>,
     /// Taps of which it is known whether they have `from_network`.
     guards: BTreeMap<IfIndex, bool>,
+    /// Taps of which it is known whether they have `from_guest_xdp`.
+    xdp: BTreeMap<IfIndex, bool>,
 }
 
 impl std::fmt::Debug for Dataplane {

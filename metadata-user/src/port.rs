@@ -44,12 +44,12 @@ use self::{
 pub use self::{
     owner::Owner,
     trace::Request,
-    view::{PortState, PortView, PortsView},
+    view::{GuardState, PortState, PortView, PortsView},
 };
 use crate::{
     api::{Content, RenderedInstance},
     config,
-    dataplane::{Dataplane, DataplaneError, IfIndex, Trace},
+    dataplane::{Dataplane, DataplaneError, IfIndex, Trace, XdpError},
     error_text,
     facts::{Facts, FactsChange},
     identity::Identities,
@@ -98,11 +98,17 @@ pub struct Ports {
     /// Taps that may have lost their program to others, and when they are checked.
     suspects: BTreeSet<IfIndex>,
     check: Option<Instant>,
+    /// When it is checked whether somebody has taken limits off XDP; never, if none are to be there.
+    guard_check: Option<Instant>,
 }
 
 /// How long a program that removes a queueing discipline has to add its own. Open vSwitch removes one and adds one for
 /// its policing without a pause, but not in one step, and does not try again. A guest's next try comes after a second.
 const POLITENESS: Duration = Duration::from_millis(250);
+
+/// How often it is checked whether somebody has taken limits off XDP, which the kernel reports to nobody. Meanwhile they hold at tc,
+/// so this may be seldom: it costs a few microseconds for each tap.
+const GUARD_CHECKS: Duration = Duration::from_secs(10);
 
 /// Changed instances that are handled in one go.
 const CHANGES: usize = 1024;
@@ -123,6 +129,7 @@ impl Ports {
             identities,
             store,
             facts,
+            guard_check: (rules.guard == config::Guard::Xdp).then(|| Instant::now() + GUARD_CHECKS),
             rules,
             view,
             taps: Taps::default(),
@@ -167,6 +174,7 @@ impl Ports {
                 },
                 removal = removals.next() => self.suspect(removal?),
                 () = due(self.check) => self.check_suspects(),
+                () = due(self.guard_check) => self.check_guards(),
                 changed = changes.store.next(CHANGES) => {
                     let changed = changed.ok_or(PortsError::StoreGone)?;
                     // A document need not name a device that facts give to its instance.
@@ -260,6 +268,25 @@ impl Ports {
         }
     }
 
+    /// Puts limits back at XDP where somebody has taken them off.
+    fn check_guards(&mut self) {
+        self.guard_check = Some(Instant::now() + GUARD_CHECKS);
+        if self.trace.is_some() {
+            // Checking would put the usual program in the place of the one that traces.
+            return;
+        }
+        for ifindex in self.dataplane.lost_xdp() {
+            let Some(name) = self.taps.name(ifindex).filter(|_| exists(ifindex)).map(str::to_owned) else {
+                continue;
+            };
+            tracing::info!(ifindex = ifindex.0, name, "somebody detached from_guest_xdp: attaching it again");
+            self.settle(ifindex);
+            if self.dataplane.has_xdp(ifindex) {
+                self.view.count_repair();
+            }
+        }
+    }
+
     /// Makes the taps those of a complete list: after the start, or when events were lost.
     fn resync(&mut self, links: Vec<Link>) {
         let present: BTreeSet<_> = links.iter().map(|link| link.ifindex).collect();
@@ -311,9 +338,10 @@ impl Ports {
         }
         let attached = self.attach(ifindex, &name);
         let has_program = attached.is_ok();
+        let mut guard = if self.dataplane.has_xdp(ifindex) { GuardState::Xdp } else { GuardState::Off };
         let state = match attached.and_then(|()| self.bind(ifindex, &desired)) {
             Ok(()) => {
-                self.guard_or_retry(ifindex, &name);
+                guard = self.guard_or_retry(ifindex, &name);
                 PortState::from(desired)
             }
             Err(error) if is_gone(&error) => {
@@ -328,23 +356,38 @@ impl Ports {
         };
         let tag = self.taps.binding(ifindex).map(|binding| binding.tag);
         let guarded = self.dataplane.is_guarded(ifindex);
-        let view = PortView { name, tag, state, attached: self.dataplane.attached(ifindex), guarded };
+        let view = PortView { name, tag, state, attached: self.dataplane.attached(ifindex), guarded, guard };
         if self.view.set(ifindex, &view) {
             view::log(ifindex, &view);
         }
     }
 
-    /// Guards a tap against impersonation where that is wanted. A tap that cannot be guarded is served all the same, and tried
-    /// again.
-    fn guard_or_retry(&mut self, ifindex: IfIndex, name: &str) {
-        match self.guard(ifindex, name) {
-            Err(error) if !is_gone(&error) => {
-                self.failures.add(ifindex, Instant::now());
-                let error = error_text::chain(&error);
-                tracing::error!(ifindex = ifindex.0, name, error, "tap is not guarded against impersonation");
-            }
-            _ => self.failures.remove(ifindex),
+    /// Guards a tap against impersonation, and limits it at XDP, where that is wanted. A tap that cannot be guarded is served all the
+    /// same, and tried again.
+    fn guard_or_retry(&mut self, ifindex: IfIndex, name: &str) -> GuardState {
+        let mut failed = false;
+        if let Err(error) = self.guard(ifindex, name)
+            && !is_gone(&error)
+        {
+            failed = true;
+            let error = error_text::chain(&error);
+            tracing::error!(ifindex = ifindex.0, name, error, "tap is not guarded against impersonation");
         }
+        let guard = match self.guard_by_xdp(ifindex, name) {
+            Ok(true) => GuardState::Xdp,
+            Err(error) if exists(ifindex) => {
+                // A driver does not learn it.
+                failed |= !matches!(error, XdpError::Unsupported);
+                GuardState::Missing { name: error.name(), reason: error_text::chain(&error) }
+            }
+            Ok(false) | Err(_) => GuardState::Off,
+        };
+        if failed {
+            self.failures.add(ifindex, Instant::now())
+        } else {
+            self.failures.remove(ifindex)
+        }
+        guard
     }
 
     /// Holds a tap that has the program and could not be bound, and returns the reason for people: better answered with 503

@@ -72,7 +72,7 @@ impl Scenario {
             Self::Intercept => effort.lasts(32),
             Self::Peers if effort.with_openstack => Duration::from_secs(30) + effort.lasts(18),
             Self::Peers => Duration::from_secs(2) + effort.lasts(12),
-            Self::Bystander => Duration::from_secs(10) + effort.lasts(4),
+            Self::Bystander => Duration::from_secs(10) + effort.lasts(9),
             Self::Scale => Duration::from_secs(80) + effort.lasts(1),
             Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
             Self::Hostile => Duration::from_secs(10) + effort.lasts(20),

@@ -3,10 +3,12 @@
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, PerCpuHashMap, PerCpuValues},
-    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{Program, TestRun as _, TestRunOptions},
 };
 use metadata_ebpf::{
-    abi::{Counters, Limits, MAX_SOURCES, Neighbours, PORT_HELD, PORT_LEARN, PassList, Port, ReturnPath, Source},
+    abi::{
+        Bucket, Counters, Limits, MAX_SOURCES, Neighbours, PORT_HELD, PORT_LEARN, PassList, Port, ReturnPath, Source,
+    },
     neighbours,
 };
 use nix::sched::{CloneFlags, unshare};
@@ -34,10 +36,27 @@ pub(crate) const PASS: i32 = -1;
 pub(crate) const DROP: i32 = 2;
 /// `TC_ACT_REDIRECT`.
 pub(crate) const REDIRECT: i32 = 7;
+/// `XDP_DROP`.
+pub(crate) const XDP_DROP: i32 = 1;
+/// `XDP_PASS`.
+pub(crate) const XDP_PASS: i32 = 2;
+/// The longest frame of which the kernel's test runs make one part for XDP, on every release.
+const LARGEST: usize = 3400;
 
 /// A kernel half of its own.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
+}
+
+const HOUR: u64 = 3_600_000_000_000;
+
+/// Tells whether two states of a port's buckets, into which a token falls each hour, differ by no token.
+fn is_as_full(one: Option<Limits>, other: Option<Limits>) -> bool {
+    let differ = |one: Bucket, other: Bucket| one.due.abs_diff(other.due) > HOUR / 2;
+    match (one, other) {
+        (Some(one), Some(other)) => !differ(one.packets, other.packets) && !differ(one.connections, other.connections),
+        (one, other) => one == other,
+    }
 }
 
 /// What became of a frame.
@@ -101,8 +120,12 @@ impl Kernel {
             .load(metadata_user::dataplane::OBJECT)
             .expect("the object loads: run as root, `cargo xtask test datapath`");
         for (name, program) in ebpf.programs_mut() {
-            let program: &mut SchedClassifier = program.try_into().expect("all are classifiers");
-            program.load().unwrap_or_else(|error| panic!("the verifier takes {name}: {error:#?}"));
+            let loaded = match program {
+                Program::SchedClassifier(program) => program.load(),
+                Program::Xdp(program) => program.load(),
+                other => panic!("{name} is of another type: {other:?}"),
+            };
+            loaded.unwrap_or_else(|error| panic!("the verifier takes {name}: {error:#?}"));
         }
         let mut kernel = Self { ebpf };
         let mut counters: PerCpuHashMap<_, u32, Counters> =
@@ -169,15 +192,70 @@ impl Kernel {
             .collect()
     }
 
-    /// Runs a program once.
+    /// Runs a program at tc once. In front of `from_guest`, `from_guest_xdp` runs too, and must agree with it.
     pub(crate) fn run(&mut self, program: &str, frame: &[u8]) -> Outcome {
+        if program != "from_guest" || frame.len() > LARGEST {
+            return self.run_alone(program, frame);
+        }
+        let limits = self.limits();
+        let early = self.run_xdp(frame);
+        let spent = self.limits();
+        // As if XDP had not been there.
+        limits.into_iter().for_each(|limits| self.limit(&limits));
+        let outcome = self.run_alone(program, frame);
+        let is_beyond = outcome.moved.iter().any(|(name, _)| ["limit_connections", "limit_packets"].contains(name));
+        if is_beyond {
+            let moved = outcome.moved.clone();
+            assert_eq!(early, Outcome { verdict: XDP_DROP, frame: frame.to_vec(), moved }, "at XDP, as at tc");
+            assert!(is_as_full(spent, self.limits()), "the tokens that are left, as at tc");
+        } else {
+            assert_eq!(early, Outcome { verdict: XDP_PASS, frame: frame.to_vec(), moved: vec![] }, "at XDP");
+            assert_eq!(spent, limits, "what passes XDP takes no token there");
+        }
+        self.assert_early(frame, &outcome);
+        outcome
+    }
+
+    /// With no token left, whatever does not pass at tc is dropped at XDP.
+    fn assert_early(&mut self, frame: &[u8], at_tc: &Outcome) {
+        let limits = self.limits();
+        let packets = Bucket { interval: HOUR, tolerance: 0, due: HOUR << 8 };
+        self.limit(&Limits { connections: Bucket::UNLIMITED, packets });
+        let outcome = self.run_xdp(frame);
+        // An error of the kernel's is no packet's fault, and takes no token.
+        let expected = if at_tc.verdict == PASS || at_tc.moved == [("kernel_error", 1)] {
+            Outcome { verdict: XDP_PASS, frame: frame.to_vec(), moved: vec![] }
+        } else {
+            Outcome { verdict: XDP_DROP, frame: frame.to_vec(), moved: vec![("limit_packets", 1)] }
+        };
+        assert_eq!(outcome, expected, "at XDP, without tokens");
+        match limits {
+            Some(limits) => self.limit(&limits),
+            None => self.map::<u32, Limits>("LIMITS").remove(&IFINDEX).expect("the limits go"),
+        }
+    }
+
+    /// Returns the limits of the interface.
+    pub(crate) fn limits(&mut self) -> Option<Limits> {
+        self.map::<u32, Limits>("LIMITS").get(&IFINDEX, 0).ok()
+    }
+
+    /// Runs `from_guest_xdp` once.
+    pub(crate) fn run_xdp(&mut self, frame: &[u8]) -> Outcome {
+        self.run_alone("from_guest_xdp", frame)
+    }
+
+    /// Runs a program once, and no other.
+    pub(crate) fn run_alone(&mut self, program: &str, frame: &[u8]) -> Outcome {
         let before = self.counters();
-        let classifier: &mut SchedClassifier =
-            self.ebpf.program_mut(program).expect("the program is there").try_into().expect("a classifier");
         let mut out = vec![0; frame.len() + 256];
-        let result = classifier
-            .test_run(TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() })
-            .expect("the kernel runs the program");
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let result = match self.ebpf.program_mut(program).expect("the program is there") {
+            Program::SchedClassifier(program) => program.test_run(options),
+            Program::Xdp(program) => program.test_run(options),
+            other => panic!("{program} is of another type: {other:?}"),
+        };
+        let result = result.expect("the kernel runs the program");
         out.truncate(result.data_size_out as usize);
         let after = self.counters();
         let moved = Counters::NAMES

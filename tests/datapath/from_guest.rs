@@ -283,7 +283,7 @@ fn drops_are_sampled() {
     use aya::maps::RingBuf;
     let mut kernel = Kernel::new();
     for _ in 0..9 {
-        kernel.run("from_guest", &udp4(METADATA_IPV4));
+        kernel.run_alone("from_guest", &udp4(METADATA_IPV4));
     }
     let mut ring = RingBuf::try_from(kernel.ring()).expect("a ring");
     let mut seen = Vec::new();

@@ -2,11 +2,14 @@
 
 use etherparse::PacketBuilder;
 use metadata_ebpf::{
-    abi::{Bucket, Limits, PORT_HELD, Port},
+    abi::{Bucket, DropReason, Event, Limits, PORT_HELD, Port},
     addr::{METADATA_IPV4, METADATA_IPV6},
 };
 
-use crate::fixture::{DROP, GATEWAY_MAC, GUEST, GUEST_V6, Kernel, MAC, OTHER_MAC, Outcome, PASS, REDIRECT, port};
+use crate::fixture::{
+    DROP, GATEWAY_MAC, GUEST, GUEST_V6, IFINDEX, Kernel, MAC, OTHER_MAC, Outcome, PASS, REDIRECT, XDP_DROP, XDP_PASS,
+    port,
+};
 
 /// A bucket of so many tokens, into which no other falls while a test runs; 0: no limit.
 fn bucket(burst: u64) -> Bucket {
@@ -125,4 +128,74 @@ fn what_passes_takes_no_token() {
     assert_eq!(kernel.run("from_guest", &segment(false, true, false)).verdict, REDIRECT);
     assert_eq!(kernel.run("from_guest", &arp()).verdict, REDIRECT);
     assert_eq!(kernel.run("from_guest", &arp()).moved, [("limit_packets", 1)]);
+}
+
+/// No token left, for the next days.
+const EXHAUSTED: Bucket = Bucket { interval: 3_600_000_000_000, tolerance: 0, due: u64::MAX / 4 };
+
+fn tagged(frame: &[u8], tags: &[[u8; 4]]) -> Vec<u8> {
+    [&frame[..12], tags.as_flattened(), &frame[12..]].concat()
+}
+
+#[test]
+fn at_xdp_what_is_behind_one_tag_is_limited_as_without() {
+    let mut kernel = Kernel::new();
+    kernel.pass(&[(17, 53)]);
+    let (customer, service) = ([0x81, 0, 0x20, 7], [0x88, 0xa8, 0, 9]);
+    let foreign =
+        [segment(false, true, false)[..6].to_vec(), OTHER_MAC.to_vec(), segment(false, true, false)[12..].to_vec()];
+    let foreign = foreign.concat();
+    let (first, next) = (segment(false, true, false), segment(true, false, true));
+    kernel.limit(&Limits { connections: EXHAUSTED, packets: Bucket::UNLIMITED });
+    for (frame, tags, is_dropped) in [
+        (&first, [].as_slice(), true),
+        (&first, [customer].as_slice(), true),
+        (&first, [service].as_slice(), true),
+        (&segment(true, true, false), [customer].as_slice(), true),
+        (&next, [customer].as_slice(), false),
+        // Another reason to drop it, which is for tc.
+        (&foreign, [customer].as_slice(), false),
+        (&first, [service, customer].as_slice(), false),
+        (&first, [customer, customer].as_slice(), false),
+        (&udp(MAC, 54, [10, 0, 0, 9]), [customer].as_slice(), false),
+    ] {
+        let frame = tagged(frame, tags);
+        let (verdict, moved) = if is_dropped { (XDP_DROP, vec![("limit_connections", 1)]) } else { (XDP_PASS, vec![]) };
+        assert_eq!(kernel.run_xdp(&frame), Outcome { verdict, frame, moved }, "{tags:02x?}");
+    }
+    kernel.limit(&Limits { connections: Bucket::UNLIMITED, packets: EXHAUSTED });
+    for (frame, is_dropped) in [
+        (arp(), true),
+        (solicitation(), true),
+        (echo(), true),
+        (next, true),
+        (foreign, true),
+        (udp(MAC, 54, METADATA_IPV4), true),
+        (udp(MAC, 53, METADATA_IPV4), false),
+        (udp(MAC, 54, [10, 0, 0, 9]), false),
+    ] {
+        let frame = tagged(&frame, &[customer]);
+        let (verdict, moved) = if is_dropped { (XDP_DROP, vec![("limit_packets", 1)]) } else { (XDP_PASS, vec![]) };
+        assert_eq!(kernel.run_xdp(&frame), Outcome { verdict, frame, moved });
+    }
+}
+
+#[test]
+fn at_xdp_a_drop_is_sampled_as_at_tc() {
+    let mut kernel = Kernel::new();
+    let mut ring: aya::maps::RingBuf<_> = kernel.ring().try_into().expect("a ring");
+    kernel.limit(&Limits { connections: EXHAUSTED, packets: Bucket::UNLIMITED });
+    let frame = segment(true, true, false);
+    for frame in [frame.clone(), tagged(&frame, &[[0x81, 0, 0x20, 7]])] {
+        assert_eq!(kernel.run_xdp(&frame).verdict, XDP_DROP);
+    }
+    for vlan in [0, 7] {
+        let item = ring.next().expect("a sample");
+        // SAFETY: the programs write nothing else into the ring; read without regard to alignment.
+        let event = unsafe { item.as_ptr().cast::<Event>().read_unaligned() };
+        assert_eq!(item.len(), size_of::<Event>());
+        assert_eq!((event.ifindex, event.reason), (IFINDEX, DropReason::LimitConnections as u32));
+        assert_eq!((event.vlan, event.ethertype, event.len as usize), (vlan, 0x86dd, frame.len()));
+        assert_eq!(event.head[..], frame[..64]);
+    }
 }

@@ -30,3 +30,4 @@ mod restart;
 mod security;
 mod session;
 mod unbound;
+mod xdp;

@@ -6,20 +6,18 @@
 //! Left out: priorities, and checksums other than TCP's. A frame that stays inside one machine may come with its checksum
 //! still to be made, which only the kernel's own devices can mark, so it is made here.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use nix::libc;
 
 use crate::frame::FrameSocket;
-use crate::guard;
 use crate::netns::Namespace;
+use crate::tap;
 
 /// EtherType of an 802.1Q tag.
 const TAGGED: [u8; 2] = [0x81, 0x00];
@@ -39,14 +37,15 @@ impl VlanLink {
     /// # Errors
     /// Without TAP devices or packet sockets.
     pub fn start(namespace: &Namespace, name: &str, vlan: u16) -> Result<Self> {
-        let (device, link) = namespace.run(|| Ok((open_tap(name)?, FrameSocket::open("eth0")?)))?;
+        let (device, link) =
+            namespace.run(|| Ok((tap::open(name, libc::IFF_TAP | libc::IFF_NO_PI)?, FrameSocket::open("eth0")?)))?;
         let (device, link) = (Arc::new(device), Arc::new(link));
         let ended = Arc::new(AtomicBool::new(false));
         let out = {
             let (device, link, ended) = (Arc::clone(&device), Arc::clone(&link), Arc::clone(&ended));
             thread::spawn(move || {
                 while !ended.load(Ordering::Relaxed) {
-                    let Some(mut frame) = next(&device) else { continue };
+                    let Some(mut frame) = tap::next(&device, LOOK) else { continue };
                     let [high, low] = vlan.to_be_bytes();
                     frame.splice(12..12, [TAGGED[0], TAGGED[1], high, low]);
                     // A frame that is lost here is one lost on the wire.
@@ -81,39 +80,6 @@ impl Drop for VlanLink {
             let _ = thread.join();
         }
     }
-}
-
-/// Makes a TAP device in the calling thread's namespace.
-fn open_tap(name: &str) -> Result<File> {
-    guard::refuse_machine_namespace()?;
-    let mut options = OpenOptions::new();
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let device = options.read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun");
-    let device = device.context("opening /dev/net/tun")?;
-    // SAFETY: all bits 0 are a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    anyhow::ensure!(name.len() < request.ifr_name.len(), "{name} is too long for an interface");
-    for (place, letter) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *place = libc::c_char::from_ne_bytes([letter]);
-    }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI).unwrap_or_default();
-    // SAFETY: TUNSETIFF takes an ifreq; its name is NUL-terminated (checked above).
-    if unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } != 0 {
-        return Err(io::Error::last_os_error()).with_context(|| format!("making the TAP device {name}"));
-    }
-    Ok(device)
-}
-
-/// Returns the next frame of the device; `None` if there is none within [`LOOK`].
-fn next(device: &File) -> Option<Vec<u8>> {
-    let mut waiting = libc::pollfd { fd: device.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let milliseconds = libc::c_int::try_from(LOOK.as_millis()).unwrap_or(0);
-    // SAFETY: `waiting` is one pollfd, and the count says so.
-    unsafe { libc::poll(&raw mut waiting, 1, milliseconds) };
-    let mut bytes = vec![0; 70_000];
-    let length = (&*device).read(&mut bytes).ok()?;
-    bytes.truncate(length);
-    Some(bytes)
 }
 
 /// Writes the TCP checksum (RFC 9293, section 3.1) of an untagged IPv4 or IPv6 frame without options; any other frame

@@ -30,7 +30,7 @@ struct Kernel {
 /// - `datapath`: every verdict, and what the verifier takes;
 /// - `switches`: what needs modules that this machine's kernel may lack;
 /// - of `netns` on each: redirects, rewriting, checksums, VLAN tags and MTUs (`addressing`, `path_mtu`), and that nothing
-///   else is touched (`bystanders`);
+///   else is touched (`bystanders`); what the tun driver shows XDP, in the driver and as a copy (parts of `xdp`);
 /// - on the oldest also: links, filters and pins that come, go and are taken away (`adversity`, and parts of `ports` and
 ///   `restart`), and the responder's namespace. Later kernels attach as this machine's does.
 ///
@@ -49,9 +49,14 @@ static KERNELS: [Kernel; 2] = [
             "ports::an_index_taken_again_at_once",
             "restart::a_killed_daemon_comes_back",
             "restart::detach_leaves_no",
+            "xdp::large_segments",
+            "xdp::on_a_tap",
         ],
     },
-    Kernel { release: "6.12.", netns: &["addressing::", "bystanders::", "path_mtu::"] },
+    Kernel {
+        release: "6.12.",
+        netns: &["addressing::", "bystanders::", "path_mtu::", "xdp::large_segments", "xdp::on_a_tap"],
+    },
 ];
 
 /// Modules that the programs need, without those that these need.

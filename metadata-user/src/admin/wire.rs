@@ -46,6 +46,9 @@ pub struct Status {
     /// Ports whose document allows more sources than the kernel holds: the kernel has wider ones. The port's reason says so.
     #[serde(default)]
     pub ports_widened: usize,
+    /// Ports by whether their limits are applied at XDP too; absent where that is not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports_guard: Option<PortsGuard>,
     /// How often a tap's program was put back, since the start, because others had taken it away.
     #[serde(default)]
     pub ports_repaired: u64,
@@ -82,6 +85,16 @@ impl Status {
             && self.facts.iter().all(|observer| observer.error.is_none() && observer.unreadable.is_empty())
             && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))
     }
+}
+
+/// Ports by whether their limits are applied at XDP too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortsGuard {
+    /// Those that are, natively: in the driver.
+    pub xdp: usize,
+    /// Those that cannot, by reason: `occupied`, `unsupported`, `mtu`, `error`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<String, usize>,
 }
 
 /// Where documents come from.
@@ -449,6 +462,12 @@ pub struct PortStatus {
     /// Whether frames that claim to come from the metadata service are kept from the guest.
     #[serde(default)]
     pub guarded: bool,
+    /// `xdp` if its limits are applied at XDP too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<String>,
+    /// Why they are not, where `ports.guard` is "xdp".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard_missing: Option<String>,
     /// Why it is held, passed, refused or failed, and the remedy; of a bound one, what is not as its document asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

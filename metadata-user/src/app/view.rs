@@ -25,7 +25,7 @@ use crate::http::Guests;
 use crate::https::HttpsState;
 use crate::metrics::Packets;
 use crate::port::reconcile::Assignment;
-use crate::port::{PortState, PortView, PortsView, Request};
+use crate::port::{GuardState, PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
 use crate::record::InstanceId;
 use crate::snapshot::SnapshotState;
@@ -107,8 +107,13 @@ impl Inspect for View {
     }
 
     fn status(&self) -> Status {
-        let (mut ports, mut widened) = (BTreeMap::new(), 0);
+        let (mut ports, mut widened, mut guard) = (BTreeMap::new(), 0, wire::PortsGuard::default());
         for (_, port) in self.kernel.ports() {
+            match port.guard {
+                GuardState::Off => {}
+                GuardState::Xdp => guard.xdp += 1,
+                GuardState::Missing { name, .. } => *guard.missing.entry(name.to_owned()).or_insert(0) += 1,
+            }
             widened += usize::from(matches!(&port.state, PortState::Bound(bound) if bound.warning.is_some()));
             *ports.entry(state(&port.state).name().to_owned()).or_insert(0) += 1;
         }
@@ -126,6 +131,7 @@ impl Inspect for View {
             ports,
             ports_disagreements: self.kernel.0.get().map_or(0, |parts| parts.ports.disagreements()),
             ports_widened: widened,
+            ports_guard: (guard != wire::PortsGuard::default()).then_some(guard),
             ports_repaired: self.kernel.0.get().map_or(0, |parts| parts.ports.repairs()),
             facts: self.observers.iter().map(|state| observer(&state.get())).collect(),
             http: http(&self.guests),
@@ -410,6 +416,11 @@ fn port_status(ifindex: IfIndex, view: PortView) -> PortStatus {
         sources: Vec::new(),
         attached: view.attached.map(|kind| kind.name().to_owned()),
         guarded: view.guarded,
+        guard: (view.guard == GuardState::Xdp).then(|| "xdp".to_owned()),
+        guard_missing: match view.guard {
+            GuardState::Missing { reason, .. } => Some(error_text::one_line(&reason)),
+            GuardState::Off | GuardState::Xdp => None,
+        },
         reason: view.state.reason(),
     };
     match view.state {
@@ -449,12 +460,23 @@ mod tests {
             origin: BindingSource::Document,
             warning: Some("wider sources".to_owned()),
         });
-        let view = PortView { name: "tap1".to_owned(), tag: Some(Tag(4)), state: bound, attached: None, guarded: true };
+        let view = PortView {
+            name: "tap1".to_owned(),
+            tag: Some(Tag(4)),
+            state: bound,
+            attached: None,
+            guarded: true,
+            guard: GuardState::Xdp,
+        };
         let shown = port_status(IfIndex(3), view.clone());
         assert_eq!((shown.ifindex, shown.tag, shown.state), (3, Some(4), State::Bound));
         assert_eq!(shown.instance, Some(id(1).to_string()));
         assert_eq!(shown.origin.as_deref(), Some("document"));
         assert!(shown.guarded);
+        assert_eq!((shown.guard.as_deref(), shown.guard_missing), (Some("xdp"), None));
+        let missing = GuardState::Missing { name: "mtu", reason: "too large".to_owned() };
+        let missing = port_status(IfIndex(3), PortView { guard: missing, ..view.clone() });
+        assert_eq!((missing.guard, missing.guard_missing.as_deref()), (None, Some("too large")));
         assert_eq!(shown.reason.as_deref(), Some("wider sources"));
         assert_eq!(
             (shown.sources[0].mac.as_str(), shown.sources[0].prefix.as_str()),

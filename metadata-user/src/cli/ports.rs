@@ -19,6 +19,8 @@ pub(super) fn execute(form: Form, client: &Client, out: &mut dyn Write) -> Resul
 }
 
 fn row(port: PortStatus) -> [String; 9] {
+    let missing = port.guard_missing.map(|reason| format!("limited at tc only: {reason}"));
+    let reasons: Vec<_> = [port.reason, missing].into_iter().flatten().collect();
     [
         port.name,
         port.ifindex.to_string(),
@@ -27,7 +29,7 @@ fn row(port: PortStatus) -> [String; 9] {
         port.port.unwrap_or_default(),
         port.origin.unwrap_or_default(),
         port.mac.unwrap_or_default(),
-        port.attached.unwrap_or_default(),
-        port.reason.unwrap_or_default(),
+        [port.attached, port.guard].into_iter().flatten().collect::<Vec<_>>().join("+"),
+        reasons.join("; "),
     ]
 }

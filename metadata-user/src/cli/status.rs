@@ -146,6 +146,18 @@ fn ports(status: &Status, lines: &mut Lines) {
         let count = status.ports_widened;
         lines.more(&format!("{count} with more allowed sources than the kernel holds: see `metadatad ports`"));
     }
+    if let Some(guard) = &status.ports_guard {
+        lines.more(&format!("{} limited at XDP", guard.xdp));
+        for (reason, count) in &guard.missing {
+            let why = match reason.as_str() {
+                "occupied" => "another XDP program is on the tap",
+                "unsupported" => "its driver has no native XDP",
+                "mtu" => "its MTU is larger than XDP can have",
+                _ => "it failed",
+            };
+            lines.more(&format!("{count} limited at tc only: {why}; see `metadatad ports`"));
+        }
+    }
     if status.ports_repaired > 0 {
         let count = status.ports_repaired;
         lines.more(&format!("{count} programs attached again since the start, after others removed them"));
@@ -236,6 +248,7 @@ mod tests {
     use super::*;
     use crate::admin::Inspect;
     use crate::admin::server::tests::Sample;
+    use crate::admin::wire::PortsGuard;
 
     #[test]
     fn every_section_of_a_status_is_printed() {
@@ -298,8 +311,12 @@ mod tests {
     #[test]
     fn counters_are_shown_once_they_count() {
         let http = Http { refused_unknown: 1, gave_way: 2, binding_ended: 3, waited: 4, ..Http::default() };
-        let text = describe(&Status { http, ports_repaired: 5, ..Status::default() }, 100);
+        let guard = PortsGuard { xdp: 6, missing: [("mtu".to_owned(), 7), ("occupied".to_owned(), 1)].into() };
+        let text = describe(&Status { http, ports_guard: Some(guard), ports_repaired: 5, ..Status::default() }, 100);
         let expected = "ports        none\n             \
+                        6 limited at XDP\n             \
+                        7 limited at tc only: its MTU is larger than XDP can have; see `metadatad ports`\n             \
+                        1 limited at tc only: another XDP program is on the tap; see `metadatad ports`\n             \
                         5 programs attached again since the start, after others removed them\n\
                         connections  0 open, 0 accepted\n             \
                         1 refused: their address belongs to no port\n             \

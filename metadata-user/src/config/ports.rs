@@ -22,6 +22,8 @@ pub struct Ports {
     pub pass: Vec<PassedPort>,
     /// How fast a port may send to the metadata addresses.
     pub limits: PortLimits,
+    /// Where limits are applied beside tc.
+    pub guard: Guard,
     /// Whether frames to a guest that claim to come from the metadata service are dropped, unless metadatad has sent them.
     pub impersonation_guard: bool,
 }
@@ -32,6 +34,15 @@ impl Ports {
     pub fn matches(&self, name: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.matches(name))
     }
+}
+
+/// What applies a port's limits, in front of the programs at tc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing: tc alone.
+    Off,
+    /// XDP in the tap's driver, before a packet buffer exists.
+    Xdp,
 }
 
 /// What happens to metadata requests on a port without an instance.
@@ -46,7 +57,17 @@ pub enum Unbound {
 pub(super) static TABLE: Table = Table {
     name: "ports",
     about: "Which interfaces of the node are guests' taps, and what happens before their instance is known.",
-    keys: &[&MATCH, &UNBOUND, &PASS, &NEW_CONNECTIONS, &NEW_CONNECTIONS_BURST, &PACKETS, &PACKETS_BURST, &GUARD],
+    keys: &[
+        &MATCH,
+        &UNBOUND,
+        &PASS,
+        &NEW_CONNECTIONS,
+        &NEW_CONNECTIONS_BURST,
+        &PACKETS,
+        &PACKETS_BURST,
+        &GUARD,
+        &IMPERSONATION_GUARD,
+    ],
     tables: &[],
     is_optional: false,
 };
@@ -118,7 +139,18 @@ static PACKETS_BURST: Key<Number<u32>> = Key {
     reason: "The largest document that is accepted, 16 MB of user data, takes about 12,000 acknowledgements.",
 };
 
-static GUARD: Key<Switch> = Key {
+static GUARD: Key<Choice<Guard>> = Key {
+    name: "guard",
+    kind: Choice(&[("off", Guard::Off), ("xdp", Guard::Xdp)]),
+    default: "\"off\"",
+    about: "\"xdp\": what is beyond a port's limits is dropped in the tap's driver (tun, veth), before the kernel makes a packet \
+            buffer of it. The limits are the same, and hold at tc too. A tap that cannot have it is served all the same, and \
+            `metadatad ports` gives the reason. \"off\": at tc alone.",
+    reason: "It makes a flood cheaper and large segments of the guest's other traffic dearer, as the kernel copies each of them for \
+             XDP: docs/security.md has the figures.",
+};
+
+static IMPERSONATION_GUARD: Key<Switch> = Key {
     name: "impersonation_guard",
     kind: Switch,
     default: "false",
@@ -150,7 +182,8 @@ pub(super) fn read(table: &Reader<'_>, responder_port: u16) -> Result<Ports, Ref
             new_connections: rate(table, &NEW_CONNECTIONS, &NEW_CONNECTIONS_BURST)?,
             packets: rate(table, &PACKETS, &PACKETS_BURST)?,
         },
-        impersonation_guard: table.value(&GUARD)?,
+        guard: table.value(&GUARD)?,
+        impersonation_guard: table.value(&IMPERSONATION_GUARD)?,
     })
 }
 
@@ -178,14 +211,15 @@ fn pattern(text: &str) -> Result<NamePattern, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::Unbound;
+    use super::{Guard, Unbound};
     use crate::config::tests::{read, refuses};
 
     #[test]
     fn values_are_taken_as_written() {
         let ports = read("[ports]\nmatch = ['tap*', 'vnet?']\nunbound = 'pass'\n").expect("accepted").ports;
         assert!(ports.matches("vnet3") && !ports.matches("eth0"));
-        assert_eq!(ports.unbound, Unbound::Pass);
+        assert_eq!((ports.unbound, ports.guard), (Unbound::Pass, Guard::Off));
+        assert_eq!(read("[ports]\nguard = 'xdp'\n").expect("accepted").ports.guard, Guard::Xdp);
         let limits = "[ports]\nnew_connections_per_second = 1\nnew_connections_burst = 2\npackets_per_second = 0\n";
         let limits = read(limits).expect("accepted").ports.limits;
         assert_eq!((limits.new_connections.per_second, limits.new_connections.burst.get()), (1, 2));
@@ -204,6 +238,8 @@ mod tests {
             ("[ports]\nmatch = [1]", "m.toml:2:10", "expected a string", "write a value"),
             ("[ports]\npackets_per_second = 1000001", "m.toml:2:22", "out of range", "0 to 1000000"),
             ("[ports]\npackets_burst = 0", "m.toml:2:17", "out of range", "1 to 1000000"),
+            ("[ports]\nguard = 'tc'", "m.toml:2:9", "`tc` is not known", "\"off\" or \"xdp\""),
+            ("[ports]\nguard = true", "m.toml:2:9", "expected a string", "write a value"),
             ("[ports]\nunbound = 'drop'", "m.toml:2:11", "`drop` is not known", "\"hold\" or \"pass\""),
         ]);
     }

@@ -254,7 +254,7 @@ impl Dataplane {
                 remove_filter(name, TcAttachType::Ingress);
             }
         }
-        let guard = self.remove_guard(ifindex, name.as_deref());
+        let guard = self.remove_guard(ifindex, name.as_deref()).and(self.remove_xdp(ifindex));
         qdisc::remove(ifindex, &self.pins.qdisc(ifindex));
         unpin(&self.pins.tap(ifindex)).and(guard)
     }
@@ -420,7 +420,7 @@ pub(super) fn remove_filters(pins: &Pins) -> Result<bool, DataplaneError> {
 }
 
 /// Tells whether the name belongs to the index, now.
-fn names(name: &str, ifindex: IfIndex) -> bool {
+pub(super) fn names(name: &str, ifindex: IfIndex) -> bool {
     nix::net::if_::if_nametoindex(name).is_ok_and(|index| index == ifindex.0)
 }
 

@@ -14,8 +14,9 @@ use super::{
     AttachMode, Dataplane, DataplaneError, IfIndex, expedite::Expedited, map_error, object::OBJECT, pins::Pins,
     program_error,
 };
+use crate::error_text;
 
-/// The programs in the object, by name.
+/// The programs that every node has, by name. `from_guest_xdp` is loaded where it is asked for.
 const PROGRAMS: [&str; 4] = ["from_guest", "to_guest", "from_host", "from_network"];
 
 impl Dataplane {
@@ -23,7 +24,8 @@ impl Dataplane {
     ///
     /// Shapes: `pin_dir` is made if absent, a BPF file system under it too; `pair` is the interface of the responder's
     /// pair in this namespace; `pass` holds protocol numbers and ports that are left to the network, of which the configuration
-    /// allows no more than [`metadata_ebpf::abi::MAX_PASS`].
+    /// allows no more than [`metadata_ebpf::abi::MAX_PASS`]; `xdp`: taps may be limited at XDP, too. If that program is refused, taps
+    /// are served without.
     ///
     /// # Errors
     /// See [`DataplaneError`].
@@ -33,12 +35,16 @@ impl Dataplane {
         pair: IfIndex,
         pair_name: &str,
         pass: &[(u8, u16)],
+        xdp: bool,
     ) -> Result<Self, DataplaneError> {
         let pins = Pins::open(pin_dir)?;
         Expedited::recover(&pins.link("expedited"));
         replace_foreign_pins(&pins)?;
         let own_mark = own_mark(&pins)?;
         let mut ebpf = load_object(&pins, pair, own_mark, None)?;
+        if xdp && let Err(error) = super::xdp::load(&mut ebpf) {
+            tracing::error!(error = error_text::chain(&error), "no tap is limited at XDP");
+        }
         // Of an earlier daemon's programs too, which may be attached: the map is theirs as well.
         let mut passing: Array<_, PassList> = take(&mut ebpf, "PASS")?.try_into().map_err(map_error("open", "PASS"))?;
         passing.set(0, PassList::of(pass), 0).map_err(map_error("write", "PASS"))?;
@@ -57,6 +63,7 @@ impl Dataplane {
             attached: std::collections::BTreeMap::new(),
             gone: std::sync::Arc::default(),
             guards: std::collections::BTreeMap::new(),
+            xdp: std::collections::BTreeMap::new(),
         };
         let meta = dataplane.meta.get(&0, 0).unwrap_or_default();
         if meta.abi_version == 0 {

@@ -4,6 +4,7 @@
 //! <pin_dir>/PORTS …               the maps, by name
 //! <pin_dir>/links/tap-<ifindex>   a tap's link (tcx only; clsact filters live on their interface)
 //! <pin_dir>/links/guard-<ifindex> the link of a tap's guard against impersonation
+//! <pin_dir>/links/xdp-<ifindex>   the link of a tap's limits at XDP
 //! <pin_dir>/links/to_guest        the pair's links
 //! <pin_dir>/links/from_host
 //! <pin_dir>/links/qdisc-<ifindex> a mark: the qdisc was made by the daemon
@@ -80,20 +81,29 @@ impl Pins {
         self.link(&format!("guard-{ifindex}"))
     }
 
+    /// The link of a tap's limits at XDP.
+    pub(super) fn xdp(&self, ifindex: IfIndex) -> PathBuf {
+        self.link(&format!("xdp-{ifindex}"))
+    }
+
     /// The mark of a qdisc that was made here.
     pub(super) fn qdisc(&self, ifindex: IfIndex) -> PathBuf {
         self.link(&format!("qdisc-{ifindex}"))
     }
 
-    /// Returns the interface indexes of pinned tap links.
+    /// Returns the interface indexes of pinned links of taps, ascending.
     pub(super) fn taps(&self) -> Vec<IfIndex> {
         let Ok(entries) = std::fs::read_dir(self.dir.join("links")) else {
             return Vec::new();
         };
-        entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("tap-")?.parse().ok().map(IfIndex))
-            .collect()
+        let index = |name: &str| {
+            let (kind, index) = name.split_once('-')?;
+            ["tap", "guard", "xdp"].contains(&kind).then(|| index.parse().ok().map(IfIndex))?
+        };
+        let mut taps: Vec<_> = entries.flatten().filter_map(|entry| index(entry.file_name().to_str()?)).collect();
+        taps.sort_unstable();
+        taps.dedup();
+        taps
     }
 
     /// Removes every map pin, so that the next load makes new maps.

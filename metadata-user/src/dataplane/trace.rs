@@ -19,6 +19,7 @@ use super::{
     AttachKind, Dataplane, DataplaneError, IfIndex,
     attach::{AttachError, replace_in_filter, replace_in_link},
     loader::load_object,
+    xdp::{self, replace_in_xdp_link, xdp_program},
 };
 
 /// A trace that is running. Ends with [`Dataplane::end_trace`]; the programs go with it.
@@ -67,6 +68,9 @@ impl Dataplane {
         lines: mpsc::Sender<String>,
     ) -> Result<(Trace, impl Future<Output = std::io::Result<()>> + Send + use<>), DataplaneError> {
         let mut ebpf = load_object(&self.pins, self.pair, self.own_mark, Some(ifindex))?;
+        if self.has_xdp(ifindex) {
+            xdp::load(&mut ebpf)?;
+        }
         let logger = EbpfLogger::init_with_logger(&mut ebpf, Lines(lines))
             .map_err(|_| DataplaneError::Missing("map AYA_LOGS"))?;
         self.swap(ifindex, Some(&mut ebpf))?;
@@ -93,7 +97,7 @@ impl Dataplane {
     /// Puts the programs of `other` (or our own) on the tap and on the pair.
     fn swap(&mut self, ifindex: IfIndex, other: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
         let (pins, pair) = (self.pins.clone(), self.pair);
-        let kind = self.attached(ifindex);
+        let (kind, has_xdp) = (self.attached(ifindex), self.has_xdp(ifindex));
         let ebpf = match other {
             Some(ebpf) => ebpf,
             None => &mut self.ebpf,
@@ -118,6 +122,11 @@ impl Dataplane {
                 Err(error) => error,
             };
             return Err(DataplaneError::Attach { program, name, ifindex: at, source: Box::new(refused) });
+        }
+        if has_xdp {
+            // Somebody may have taken it off: then it drops nothing that would be missing here.
+            let program = xdp_program(ebpf).map_err(|_| DataplaneError::Missing(xdp::PROGRAM))?;
+            let _ = replace_in_xdp_link(program, &pins.xdp(ifindex));
         }
         Ok(())
     }

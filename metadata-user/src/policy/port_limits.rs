@@ -46,6 +46,12 @@ impl PortLimits {
     /// The largest rate and burst that can be written: a packet for each microsecond.
     pub const MOST: u32 = 1_000_000;
 
+    /// Tells whether there is any limit.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.new_connections.per_second != 0 || self.packets.per_second != 0
+    }
+
     /// Returns the limits of a port of an instance that has these overrides.
     #[must_use]
     pub fn with(self, overrides: &PortLimitsOverrides) -> Self {

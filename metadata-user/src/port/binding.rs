@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use super::Ports;
 use super::owner::{Owner, keeps_tag};
 use super::reconcile::DesiredPort;
-use crate::dataplane::{DataplaneError, IfIndex, PortEntry};
+use crate::config::Guard;
+use crate::dataplane::{DataplaneError, IfIndex, PortEntry, XdpError};
 use crate::identity::{Identity, Tag};
 use crate::policy::{PolicyOverrides, PortLimits};
 
@@ -144,6 +145,13 @@ impl Ports {
             self.overrides(binding.owner).impersonation_guard.unwrap_or(self.rules.impersonation_guard)
         });
         self.dataplane.set_guard(ifindex, name, on)
+    }
+
+    /// Applies a tap's limits at XDP too where the configuration says so, and there are any. Returns whether they are.
+    pub(super) fn guard_by_xdp(&mut self, ifindex: IfIndex, name: &str) -> Result<bool, XdpError> {
+        let limits = self.taps.binding(ifindex).and_then(|binding| binding.limits);
+        let on = self.rules.guard == Guard::Xdp && limits.is_some_and(|limits| limits.is_any());
+        self.dataplane.set_xdp(ifindex, name, on).map(|()| on)
     }
 
     fn identify(&self, tag: Tag, owner: Option<Owner>) {

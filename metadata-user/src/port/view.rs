@@ -25,6 +25,25 @@ pub struct PortView {
     pub attached: Option<AttachKind>,
     /// Whether frames that claim to come from the metadata service are kept from the guest.
     pub guarded: bool,
+    /// Whether its limits are applied at XDP too.
+    pub guard: GuardState,
+}
+
+/// Whether a tap's limits are applied at XDP too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GuardState {
+    /// Not asked for, or there are no limits.
+    #[default]
+    Off,
+    /// They are, in the driver.
+    Xdp,
+    /// They are to be, and cannot.
+    Missing {
+        /// A name that does not change.
+        name: &'static str,
+        /// The reason, for people.
+        reason: String,
+    },
 }
 
 /// The state of a tap.
@@ -175,6 +194,9 @@ pub(super) fn log(ifindex: IfIndex, view: &PortView) {
         PortState::Refused(reason) => tracing::warn!(ifindex, name, tag, reason, "tap is refused"),
         PortState::Failed(reason) => tracing::error!(ifindex, name, tag, reason, "tap failed"),
     }
+    if let GuardState::Missing { reason, .. } = &view.guard {
+        tracing::warn!(ifindex, name, reason, "the tap's limits are applied at tc only, not at XDP");
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +204,14 @@ mod tests {
     use super::*;
 
     fn held(name: &str) -> PortView {
-        PortView { name: name.to_owned(), tag: None, state: PortState::Held, attached: None, guarded: false }
+        PortView {
+            name: name.to_owned(),
+            tag: None,
+            state: PortState::Held,
+            attached: None,
+            guarded: false,
+            guard: GuardState::Off,
+        }
     }
 
     #[test]

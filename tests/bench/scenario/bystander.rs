@@ -2,7 +2,8 @@
 //!
 //! First packets between a guest and somebody behind the node's bridge, with the program on the guest's tap, with one that
 //! returns at once, and without, in turns, while the same flow goes on. Then the programs themselves: how many nanoseconds more than an empty program
-//! they need for a frame. No daemon runs: other traffic does not come near it.
+//! they need for a frame. On a tap of the tun driver, the same with `from_guest_xdp`, and a flood beyond the limits ([`tap`]). No
+//! daemon runs: other traffic does not come near it.
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -23,6 +24,7 @@ use traffic::{Flow, Kind};
 
 mod frames;
 mod programs;
+mod tap;
 mod traffic;
 
 const TAP: &str = "tap0";
@@ -94,6 +96,10 @@ pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
         (Kind::Turns, "TCP, a byte there and back", "turns/s"),
     ] {
         let case = compare(&world, &mut programs, effort, pinned, kind, name, unit)?;
+        progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));
+        run.cases.push(case);
+    }
+    for case in tap::cases(effort, pinned)? {
         progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));
         run.cases.push(case);
     }

@@ -165,6 +165,8 @@ impl Inspect for Sample {
             sources: vec![wire::Allowed { mac: "fa:16:3e:00:00:01".to_owned(), prefix: "10.0.0.1/32".to_owned() }],
             attached: Some("tcx".to_owned()),
             guarded: false,
+            guard: None,
+            guard_missing: None,
             reason: None,
         }]
     }

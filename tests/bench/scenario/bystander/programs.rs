@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, PerCpuHashMap, PerCpuValues};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, loaded_programs};
+use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
-use metadata_ebpf::abi::{Counters, MAX_SOURCES, Port, ReturnPath, Source};
+use metadata_ebpf::abi::{Bucket, Counters, Limits, MAX_SOURCES, Port, ReturnPath, Source};
 
 use super::frames::{GUEST_IPV4, GUEST_MAC, TAG};
 
@@ -31,8 +31,11 @@ impl Programs {
             .load(metadata_user::dataplane::OBJECT)
             .context("loading the eBPF object")?;
         for (name, program) in ebpf.programs_mut() {
-            let program: &mut SchedClassifier = program.try_into()?;
-            program.load().with_context(|| format!("loading {name}"))?;
+            let loaded = match program {
+                Program::Xdp(program) => program.load(),
+                program => <&mut SchedClassifier>::try_from(program)?.load(),
+            };
+            loaded.with_context(|| format!("loading {name}"))?;
         }
         let mut programs = Self { ebpf, empty: empty()? };
         let mut addr = [0; 16];
@@ -61,6 +64,18 @@ impl Programs {
 
     fn map<V: aya::Pod>(&mut self, name: &str) -> Result<HashMap<&mut aya::maps::MapData, u32, V>> {
         self.ebpf.map_mut(name).with_context(|| format!("the map {name}"))?.try_into().context("another kind of map")
+    }
+
+    /// Lets the port begin no connection for the next days.
+    pub(super) fn exhaust_connections(&mut self, ifindex: u32) -> Result<()> {
+        const DAY: u64 = 86_400_000_000_000;
+        let connections = Bucket { interval: DAY, tolerance: 0, due: DAY << 10 };
+        self.map("LIMITS")?.insert(ifindex, Limits { connections, packets: Bucket::UNLIMITED }, 0).context("limiting")
+    }
+
+    /// Returns `from_guest_xdp`.
+    pub(super) fn xdp(&mut self) -> Result<&mut Xdp> {
+        Ok(self.ebpf.program_mut("from_guest_xdp").context("the program from_guest_xdp")?.try_into()?)
     }
 
     /// Returns a program of the object, or the empty one by the name `empty`.
