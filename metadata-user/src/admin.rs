@@ -13,12 +13,13 @@
 //! | `POST /v1/password/clear?instance=UUID` | [`wire::Password`], without one: the guest may post another |
 //! | `GET /v1/user-data?instance=UUID` | [`wire::UserData`]: when the guest first read its user data |
 //! | `POST /v1/user-data/reset?instance=UUID` | [`wire::UserData`]: the guest may read its user data as in its first boot |
+//! | `GET /metrics` | all metrics, in OpenMetrics or Prometheus's text format, by `Accept` |
 //! | `GET /v1/access` | list of [`wire::InstanceAccess`]: what policies allow, and what guests ask for |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
 //!
-//! Promises: root and the daemon's user may use all of it; members of `admin.group` the first six, which change nothing and
-//! tell no secret; nobody else gets anything ([`peer`]); a socket on which a daemon answers is never taken over;
+//! Promises: root and the daemon's user may use all of it; members of `admin.group` what
+//! changes nothing and tells no secret; nobody else gets anything ([`peer`]); a socket on which a daemon answers is never taken over;
 //! errors are [`wire::Problem`] with the remedy. Within `/v1` members are only ever added.
 //!
 //! Left out: changing what a node serves. Its configuration and its source decide that; the operator only confirms a
@@ -36,6 +37,7 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
+use crate::metrics::Format;
 use wire::{InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData};
 
 /// What the admin API shows. The rest of the daemon is behind this.
@@ -90,6 +92,9 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// Returns what each instance's policy allows and its guest has asked for, by instance.
     fn access(&self) -> Vec<InstanceAccess>;
+
+    /// Returns all metrics, written so.
+    fn metrics(&self, format: Format) -> String;
 
     /// Traces the port with this interface name, until the receiver of `lines` is gone. Completes when it has begun.
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_>;

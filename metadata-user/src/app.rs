@@ -3,7 +3,7 @@
 //! The order of start, and why:
 //! 1. logging, so that every later step can log;
 //! 2. the admin socket: `status` answers from here on, and a second daemon with the same configuration stops here,
-//!    before it touches anything;
+//!    before it touches anything; metrics, if they are to be read over TCP, can be from soon after;
 //! 3. the snapshot is read, so that guests have their content even if the source is unavailable, and kept current from
 //!    here on;
 //! 4. the source and the observers; their first scan and first reports are waited for (`content`, in bounded time), so
@@ -23,9 +23,9 @@
 //!
 //! Threads: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! the snapshot, the audit log and the certificate of https have one each, the observers of Open vSwitch and libvirt share
-//! one, and the main thread runs the admin API,
-//! dynamic vendor data, the log of drops and signal handling.
+//! the snapshot, the audit log, each certificate and the readers of metrics have one each, the observers of Open vSwitch and
+//! libvirt share one, and the main thread runs the admin API, dynamic vendor data, the log of drops and signal handling, and
+//! writes metrics.
 
 mod answering;
 mod audit;
@@ -48,15 +48,17 @@ use tracing::{error, info, warn};
 
 pub use cloud::{cloud, vendordata};
 pub use error::AppError;
+pub use view::metrics_page;
 
-use crate::admin;
 use crate::admin::socket::AdminSocket;
+use crate::admin::{self, Inspect as _};
 use crate::audit::{Audit, Writer};
 use crate::config::{Config, Guard};
 use crate::dataplane::responder::ResponderNetns;
 use crate::dataplane::{self, Dataplane, events};
 use crate::drain::Drain;
 use crate::error_text;
+use crate::exporter::Exporter;
 use crate::facts::Facts;
 use crate::http::Guests;
 use crate::https::Https;
@@ -84,7 +86,7 @@ const BLOCKING_CALLS: Duration = Duration::from_secs(1);
 struct Shared {
     readiness: Readiness,
     drain: Drain,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     store: Arc<Store>,
     facts: Facts,
     identities: Arc<Identities>,
@@ -112,7 +114,7 @@ impl Shared {
         Ok(Self {
             readiness: Readiness::new(),
             drain: Drain::new(),
-            metrics,
+            metrics: Arc::new(metrics),
             store,
             facts: Facts::new(),
             identities,
@@ -183,8 +185,17 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
 
     let socket = AdminSocket::open(&config.admin.socket, Some(&config.admin.group))?;
     let mut content = Content::start(config, &shared, source_read, facts_reported)?;
+    let mut exporter = config.metrics.as_ref().map(Exporter::open);
+    let view = view(&shared, &content, exporter.as_ref());
+    let exporting = exporter.as_mut().map(Exporter::start).transpose().map_err(AppError::Runtime)?.flatten();
+    let exporting = exporting.map(|(running, renderer)| {
+        let view = Arc::clone(&view);
+        // It ends with the thread that asks it.
+        tokio::spawn(renderer.run(move |format| view.metrics(format)));
+        running
+    });
     // The socket's file is removed with this task, at the end of the runtime.
-    let mut admin = tokio::spawn(admin::server::run(socket, view(&shared, &content)));
+    let mut admin = tokio::spawn(admin::server::run(socket, view));
     content::first(&shared.readiness).await;
     info!(instances = shared.store.len(), "source read");
     let (sockets, dataplane) = load_programs(config)?;
@@ -209,12 +220,12 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     };
     drain(&shared.drain, config.http.drain_timeout).await;
     drops.abort();
-    drop((content, https));
+    drop((content, https, exporting));
     ended
 }
 
-/// Returns what the admin API shows.
-fn view(shared: &Shared, content: &Content) -> Arc<View> {
+/// Returns what the admin API and metrics show.
+fn view(shared: &Shared, content: &Content, exporter: Option<&Exporter>) -> Arc<View> {
     Arc::new(View {
         started_at: SystemTime::now(),
         readiness: shared.readiness.clone(),
@@ -229,6 +240,8 @@ fn view(shared: &Shared, content: &Content) -> Arc<View> {
         audit: Arc::clone(&shared.audit),
         https: shared.https.as_ref().map(|https| https.state()),
         kernel: shared.kernel.clone(),
+        metrics: Arc::clone(&shared.metrics),
+        exporter: exporter.map(Into::into),
     })
 }
 

@@ -22,6 +22,7 @@ mod https;
 mod key;
 mod kind;
 mod log;
+mod metrics;
 pub mod nova;
 pub mod partial;
 pub mod pass;
@@ -49,6 +50,7 @@ pub use error::ConfigError;
 pub use http::Http;
 pub use https::Https;
 pub use log::{Log, LogFormat};
+pub use metrics::{Metrics, MetricsTls};
 pub use ports::{Guard, Ports, Unbound};
 pub use responder::Responder;
 pub use security::Security;
@@ -89,6 +91,8 @@ pub struct Config {
     pub audit: Audit,
     /// `[https]`: answering guests over TLS too; `None`: they are not.
     pub https: Option<Https>,
+    /// `[metrics]`: metrics over TCP; `None`: they are not.
+    pub metrics: Option<Metrics>,
     /// `[admin]`: the socket that the command line talks to.
     pub admin: Admin,
     /// `[security]`: what the daemon gives up.
@@ -110,6 +114,7 @@ static TABLES: &[&key::Table] = &[
     &http::TABLE,
     &audit::TABLE,
     &https::TABLE,
+    &metrics::TABLE,
     &admin::TABLE,
     &security::TABLE,
     &log::TABLE,
@@ -171,6 +176,7 @@ impl Config {
             http: http::read(&open(&http::TABLE)?)?,
             audit: audit::read(&open(&audit::TABLE)?)?,
             https: https::read(&https)?,
+            metrics: metrics::read(&open(&metrics::TABLE)?)?,
             admin: admin::read(&open(&admin::TABLE)?)?,
             security: security::read(&open(&security::TABLE)?)?,
             log: log::read(&open(&log::TABLE)?)?,

@@ -191,6 +191,12 @@ impl Guests {
     pub fn open(&self) -> usize {
         self.limits.open()
     }
+
+    /// Returns the most connections that there can be.
+    #[must_use]
+    pub fn most_open(&self) -> usize {
+        self.limits.total()
+    }
 }
 
 #[cfg(test)]

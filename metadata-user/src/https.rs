@@ -1,10 +1,10 @@
-//! TLS towards guests: the certificate that they see, and handshakes.
+//! TLS on listening sockets, towards guests and whoever reads metrics: the certificate that they see, and handshakes.
 //!
 //! Promises: a handshake uses the certificate that was read last and fits its key. When one of the two files changes, both
 //! are read again; while they cannot be used, the former ones stay in force, and the log and `status` tell why. A connection
 //! keeps the certificate that it began with.
 //!
-//! TLS 1.2 and 1.3. Sessions are not resumed: nothing is kept for a guest after its connection, and no ticket of one guest
+//! TLS 1.2 and 1.3. Sessions are not resumed: nothing is kept for a client after its connection, and no ticket of one guest
 //! is of use to another. HTTP/1.1 is what is negotiated.
 //!
 //! Left out: limits and time-outs, which `http` applies to a handshake as to a request's head; client certificates, since
@@ -39,7 +39,7 @@ use crate::watched_directory::WatchedDirectory;
 use crate::worker::{Stop, Worker};
 use certificate::Certificate;
 
-/// A guest's connection after its handshake.
+/// A connection after its handshake.
 pub type Stream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// How long the files must rest before they are read again: whoever renews a certificate writes two of them.
@@ -57,13 +57,33 @@ const ADDRESSES: [IpAddr; 2] = [
     IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
 ];
 
+/// A table of the configuration that names a certificate and its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// What guests see.
+    Https,
+    /// What readers of metrics see.
+    Metrics,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Https => "https",
+            Self::Metrics => "metrics",
+        })
+    }
+}
+
 /// Why the certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpsError {
     /// A file cannot be read.
-    #[error("reading {key} {}: correct the path, or the file's owner and mode", path.display())]
+    #[error("reading {table}.{key} {}: correct the path, or the file's owner and mode", path.display())]
     Read {
-        /// The key of the configuration that names it.
+        /// The table of the configuration that names it.
+        table: Table,
+        /// The key there.
         key: &'static str,
         /// The file.
         path: PathBuf,
@@ -71,9 +91,11 @@ pub enum HttpsError {
         source: io::Error,
     },
     /// A file is not PEM, or of another kind.
-    #[error("{key} {} has no {what} in PEM: write one, as `openssl` does", path.display())]
+    #[error("{table}.{key} {} has no {what} in PEM: write one, as `openssl` does", path.display())]
     Pem {
-        /// The key of the configuration that names it.
+        /// The table of the configuration that names it.
+        table: Table,
+        /// The key there.
         key: &'static str,
         /// The file.
         path: PathBuf,
@@ -83,8 +105,10 @@ pub enum HttpsError {
         source: pem::Error,
     },
     /// The first certificate cannot be read as one.
-    #[error("https.cert_file {}: its first certificate is damaged ({problem}): issue it again", path.display())]
+    #[error("{table}.cert_file {}: its first certificate is damaged ({problem}): issue it again", path.display())]
     Certificate {
+        /// The table of the configuration that names it.
+        table: Table,
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -92,10 +116,13 @@ pub enum HttpsError {
     },
     /// The library refuses the two together.
     #[error(
-        "https.cert_file {} and https.key_file {}: they cannot be used together: the key must be the one of the first certificate",
+        "{table}.cert_file {} and {table}.key_file {}: they cannot be used together: the key must be the one of the first \
+         certificate",
         cert.display(), key.display()
     )]
     Pair {
+        /// The table of the configuration that names them.
+        table: Table,
         /// The file with the certificate.
         cert: PathBuf,
         /// The file with its key.
@@ -116,10 +143,39 @@ pub struct HttpsState {
     pub error: Option<String>,
 }
 
+/// A certificate and its key, and whom they are for.
+#[derive(Clone, Debug)]
+struct Pair {
+    /// The table of the configuration that names them.
+    table: Table,
+    /// The thread that reads them again.
+    thread: &'static str,
+    cert_file: PathBuf,
+    key_file: PathBuf,
+    /// Addresses that the certificate must be for, as far as they are known here.
+    addresses: &'static [IpAddr],
+    /// What follows while no certificate could be read.
+    without: &'static str,
+}
+
+impl Pair {
+    fn of_guests(settings: &config::Https) -> Self {
+        let config::Https { cert_file, key_file, .. } = settings.clone();
+        let without = "guests are answered over http alone";
+        Self { table: Table::Https, thread: "https", cert_file, key_file, addresses: &ADDRESSES, without }
+    }
+
+    fn of_metrics(settings: &config::MetricsTls) -> Self {
+        let config::MetricsTls { cert_file, key_file } = settings.clone();
+        let without = "nobody can read metrics over TCP";
+        Self { table: Table::Metrics, thread: "metrics-tls", cert_file, key_file, addresses: &[], without }
+    }
+}
+
 /// TLS with the present certificate.
 #[derive(Debug)]
 pub struct Https {
-    settings: config::Https,
+    pair: Pair,
     config: ArcSwapOption<ServerConfig>,
     state: StateView<HttpsState>,
     /// What was read last, whether it can be used or not; `None`: it could not be read.
@@ -138,8 +194,18 @@ impl Https {
     /// until [`Self::keep`] has read others: a certificate must not keep a node from answering.
     #[must_use]
     pub fn open(settings: &config::Https) -> Self {
+        Self::of(Pair::of_guests(settings))
+    }
+
+    /// Does what [`Self::open`] does, for those who read metrics.
+    #[must_use]
+    pub fn open_for_metrics(settings: &config::MetricsTls) -> Self {
+        Self::of(Pair::of_metrics(settings))
+    }
+
+    fn of(pair: Pair) -> Self {
         let https = Self {
-            settings: settings.clone(),
+            pair,
             config: ArcSwapOption::empty(),
             state: StateView::new(HttpsState::default()),
             read: Mutex::new(None),
@@ -153,7 +219,17 @@ impl Https {
     /// # Errors
     /// [`HttpsError`] if they cannot be used.
     pub fn check(settings: &config::Https) -> Result<(), HttpsError> {
-        Files::read(settings)?.parse(settings).map(drop)
+        let pair = Pair::of_guests(settings);
+        Files::read(&pair)?.parse(&pair).map(drop)
+    }
+
+    /// Does what [`Self::check`] does, for those who read metrics.
+    ///
+    /// # Errors
+    /// [`HttpsError`] if they cannot be used.
+    pub fn check_for_metrics(settings: &config::MetricsTls) -> Result<(), HttpsError> {
+        let pair = Pair::of_metrics(settings);
+        Files::read(&pair)?.parse(&pair).map(drop)
     }
 
     /// Returns a view of the certificate's state.
@@ -177,7 +253,7 @@ impl Https {
     /// # Errors
     /// If the thread cannot be started.
     pub fn keep(self: Arc<Self>) -> io::Result<Worker> {
-        Worker::spawn("https", async move |mut stop: Stop| {
+        Worker::spawn(self.pair.thread, async move |mut stop: Stop| {
             tokio::select! {
                 () = stop.requested() => {}
                 () = self.keep_current() => {}
@@ -191,7 +267,7 @@ impl Https {
             let parent = path.parent().unwrap_or(Path::new("/")).to_owned();
             WatchedDirectory::new(parent, |_| true, QUIET)
         };
-        let (mut cert, mut key) = (directory(&self.settings.cert_file), directory(&self.settings.key_file));
+        let (mut cert, mut key) = (directory(&self.pair.cert_file), directory(&self.pair.key_file));
         let mut daily = tokio::time::interval_at(tokio::time::Instant::now() + DAY, DAY);
         loop {
             // What has happened does not matter: the files are compared with those that were read last.
@@ -206,10 +282,10 @@ impl Https {
 
     fn read_again(&self) {
         let mut before = self.read.lock();
-        match Files::read(&self.settings) {
+        match Files::read(&self.pair) {
             Ok(found) if before.as_ref() == Some(&found) => {}
             Ok(found) => {
-                self.apply(found.parse(&self.settings));
+                self.apply(found.parse(&self.pair));
                 *before = Some(found);
             }
             Err(error) => {
@@ -226,7 +302,7 @@ impl Https {
                 self.config.store(Some(Arc::new(config)));
                 let (loaded_at, not_after) = (Some(SystemTime::now()), Some(certificate.not_after));
                 self.state.publish(HttpsState { loaded_at, not_after, error: None });
-                info!(file = %self.settings.cert_file.display(), "https: certificate read");
+                info!(file = %self.pair.cert_file.display(), "{}: certificate read", self.pair.table);
                 self.warn_of_end();
             }
             Err(error) => {
@@ -235,9 +311,9 @@ impl Https {
                     let kept = if before.loaded_at.is_some() {
                         "the former certificate stays in use"
                     } else {
-                        "guests are answered over http alone"
+                        self.pair.without
                     };
-                    warn!("https: {error}; {kept}");
+                    warn!("{}: {error}; {kept}", self.pair.table);
                     self.state.publish(HttpsState { error: Some(error), ..(*before).clone() });
                 }
             }
@@ -247,11 +323,11 @@ impl Https {
     fn warn_of_end(&self) {
         let Some(not_after) = self.state.get().not_after else { return };
         let left = not_after.duration_since(SystemTime::now());
-        let file = self.settings.cert_file.display();
+        let (file, table) = (self.pair.cert_file.display(), self.pair.table);
         match left {
-            Err(_) => warn!(%file, "https: the certificate has expired: guests refuse it; replace the file"),
+            Err(_) => warn!(%file, "{table}: the certificate has expired: clients refuse it; replace the file"),
             Ok(left) if left < EXPIRES_SOON => {
-                warn!(%file, days = left.as_secs() / DAY.as_secs(), "https: the certificate ends soon; replace the file");
+                warn!(%file, days = left.as_secs() / DAY.as_secs(), "{table}: the certificate ends soon; replace the file");
             }
             Ok(_) => {}
         }
@@ -265,29 +341,31 @@ impl fmt::Debug for Files {
 }
 
 impl Files {
-    fn read(settings: &config::Https) -> Result<Self, HttpsError> {
-        let read =
-            |key, path: &Path| fs::read(path).map_err(|source| HttpsError::Read { key, path: path.to_owned(), source });
-        Ok(Self {
-            cert: read("https.cert_file", &settings.cert_file)?,
-            key: Zeroizing::new(read("https.key_file", &settings.key_file)?),
-        })
+    fn read(pair: &Pair) -> Result<Self, HttpsError> {
+        let read = |key, path: &Path| {
+            fs::read(path).map_err(|source| HttpsError::Read { table: pair.table, key, path: path.to_owned(), source })
+        };
+        Ok(Self { cert: read("cert_file", &pair.cert_file)?, key: Zeroizing::new(read("key_file", &pair.key_file)?) })
     }
 
-    fn parse(&self, settings: &config::Https) -> Result<(ServerConfig, Certificate), HttpsError> {
-        let config::Https { cert_file, key_file, .. } = settings;
+    fn parse(&self, pair: &Pair) -> Result<(ServerConfig, Certificate), HttpsError> {
+        let Pair { cert_file, key_file, addresses, .. } = pair;
+        let table = pair.table;
         let pem = |key, path: &Path, what| {
             let path = path.to_owned();
-            move |source| HttpsError::Pem { key, path, what, source }
+            move |source| HttpsError::Pem { table, key, path, what, source }
         };
         let chain = CertificateDer::pem_slice_iter(&self.cert).collect::<Result<Vec<_>, _>>();
         let chain = chain
             .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
-            .map_err(pem("https.cert_file", cert_file, "certificate"))?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(pem("https.key_file", key_file, "private key"))?;
-        let certificate = Certificate::parse(&chain[0])
-            .map_err(|problem| HttpsError::Certificate { path: cert_file.clone(), problem })?;
-        let pair = |source| HttpsError::Pair { cert: cert_file.clone(), key: key_file.clone(), source };
+            .map_err(pem("cert_file", cert_file, "certificate"))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(pem("key_file", key_file, "private key"))?;
+        let certificate = Certificate::parse(&chain[0]).map_err(|problem| HttpsError::Certificate {
+            table,
+            path: cert_file.clone(),
+            problem,
+        })?;
+        let pair = |source| HttpsError::Pair { table, cert: cert_file.clone(), key: key_file.clone(), source };
         // Explicit, since the process has no default provider.
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -298,11 +376,11 @@ impl Files {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let missing: Vec<_> = ADDRESSES.iter().filter(|address| !certificate.names(**address)).collect();
+        let missing: Vec<_> = addresses.iter().filter(|address| !certificate.names(**address)).collect();
         if !missing.is_empty() {
             warn!(
                 file = %cert_file.display(), ?missing,
-                "https: the certificate is not for these addresses: guests that connect to them refuse it"
+                "{table}: the certificate is not for these addresses: guests that connect to them refuse it"
             );
         }
         Ok((config, certificate))

@@ -17,6 +17,7 @@ pub mod drain;
 mod durable;
 mod encoding;
 pub mod error_text;
+pub mod exporter;
 pub mod facts;
 pub mod http;
 pub mod https;

@@ -1,21 +1,28 @@
-//! The daemon's counters: declared here, each with its name and help text, and counted where things happen.
+//! The daemon's metrics: declared here, each with its name and help text, and counted where things happen.
 //!
-//! Promises: a name follows Prometheus's conventions and never changes its meaning; counting is one atomic addition to a
-//! counter that is held, without a lock, a look-up or an allocation; `metadatad status` and its JSON are read from here.
+//! Promises: a name follows Prometheus's conventions and never changes its meaning; counting is a few atomic additions to
+//! counters that are held, without a lock, a look-up or an allocation; `metadatad status` and its JSON are read from here; no
+//! label has a value that a guest chooses, and the number of series is fixed, whatever guests do ([`reference`]).
 //!
-//! Packets are counted by the programs in the kernel; they are read when somebody asks ([`Packets`]).
-//!
-//! Left out: what is a state and not a count (ports, sources).
+//! Packets are counted by the programs in the kernel; they are read when somebody asks ([`Packets`]). So is what is a state and
+//! not a count ([`state`]).
+
+mod http;
+pub mod process;
+pub mod reference;
+mod requests;
+pub mod state;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// Statuses that are counted one by one; others share one counter.
-const STATUSES: [u16; 14] = [200, 400, 401, 403, 404, 405, 409, 411, 413, 414, 429, 431, 500, 503];
+pub use http::{DENIALS, Http};
+pub use state::State;
 
 /// Kinds of unusual traffic, in the order of `audit::Anomaly`. Append-only.
 pub const ANOMALIES: [&str; 7] = [
@@ -28,18 +35,40 @@ pub const ANOMALIES: [&str; 7] = [
     "limit_reached",
 ];
 
-/// Why an instance's policy refuses a request, as labels.
-pub const DENIALS: [&str; 9] = [
-    "switched_off",
-    "unprivileged",
-    "token_missing",
-    "token_malformed",
-    "token_foreign",
-    "token_expired",
-    "token_forwarded",
-    "token_ttl",
-    "token_method",
-];
+/// How metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.0, which Prometheus prefers.
+    OpenMetrics,
+    /// Prometheus's own text format, 0.0.4.
+    Text,
+}
+
+impl Format {
+    /// Returns the one to answer with, by the request's `Accept`: OpenMetrics for whoever names it, Prometheus's for all others.
+    #[must_use]
+    pub fn accepted(accept: Option<&str>) -> Self {
+        let is_wanted = |range: &str| {
+            let mut parts = range.split(';').map(str::trim);
+            parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"))
+                && parts.all(|parameter| match parameter.split_once('=') {
+                    Some(("version", version)) => version.trim_matches('"') == "1.0.0",
+                    Some(("q", weight)) => weight.parse().is_ok_and(|weight: f32| weight > 0.0),
+                    _ => true,
+                })
+        };
+        if accept.is_some_and(|accept| accept.split(',').any(is_wanted)) { Self::OpenMetrics } else { Self::Text }
+    }
+
+    /// Returns the value of `Content-Type`.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// Counters with one label.
 type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
@@ -56,49 +85,6 @@ pub struct Metrics {
     pub audit: Audit,
     /// Unusual traffic.
     pub anomalies: Anomalies,
-}
-
-/// Counters of guests' connections and requests. Cheap to clone; clones are the same counters.
-#[derive(Clone, Debug)]
-pub struct Http {
-    /// Connections that were accepted.
-    pub accepted: Counter,
-    /// Connections refused because their address is no binding's.
-    pub refused_unknown: Counter,
-    /// Connections refused because their port has too many.
-    pub refused_port_limit: Counter,
-    /// Connections refused because their instance has too many.
-    pub refused_instance_limit: Counter,
-    /// Connections refused because there are too many in all.
-    pub refused_total_limit: Counter,
-    /// Idle connections closed because another one needed their place.
-    pub gave_way: Counter,
-    /// Connections cut because their binding ended.
-    pub binding_ended: Counter,
-    /// Connections closed because nothing came, or too slowly.
-    pub timed_out: Counter,
-    /// Connections closed because what came was not HTTP.
-    pub malformed: Counter,
-    /// Connections closed because no TLS handshake came about.
-    pub handshake_failed: Counter,
-    /// Requests with a header by which Neutron's agents tell Nova who is asking. From a guest it means nothing.
-    pub claimed_identity: Counter,
-    /// Requests that waited for their content.
-    pub waited: Counter,
-    /// Requests that waited because their instance asks too much; what became of them is in the answers.
-    pub limited: Counter,
-    /// Requests that got no answer: the connection was cut or left meanwhile.
-    pub unanswered: Counter,
-    /// Session tokens that were issued.
-    pub tokens_issued: Counter,
-    /// Requests with a valid session token.
-    pub with_token: Counter,
-    /// Requests without a session token, answered or not, of instances that have tokens.
-    pub without_token: Counter,
-    /// Requests that the instance's policy refused, for each of [`DENIALS`].
-    denied: [Counter; DENIALS.len()],
-    /// Answers with each of [`STATUSES`], then those with any other.
-    answers: [Counter; STATUSES.len() + 1],
 }
 
 /// Counters of ports. Cheap to clone; clones are the same counters.
@@ -130,94 +116,28 @@ impl Metrics {
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
+
+    /// Writes all metrics.
+    #[must_use]
+    pub fn text(&self, format: Format, state: State) -> String {
+        let mut text = String::new();
+        let mut now = Registry::default();
+        now.register_collector(Box::new(state));
+        let written = match format {
+            Format::OpenMetrics => text::encode_registry(&mut text, &self.registry)
+                .and_then(|()| text::encode_registry(&mut text, &now))
+                .and_then(|()| text::encode_eof(&mut text)),
+            Format::Text => prometheus_text::encode(&mut text, &self.registry)
+                .and_then(|()| prometheus_text::encode(&mut text, &now)),
+        };
+        debug_assert!(written.is_ok(), "a string takes everything");
+        text
+    }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Http {
-    fn new(registry: &mut Registry) -> Self {
-        let refused = labelled(
-            registry,
-            "http_connections_refused",
-            "Guests' connections that were closed before their first request",
-        );
-        let closed = labelled(registry, "http_connections_closed", "Guests' connections that the daemon closed early");
-        let answers = labelled(registry, "http_responses", "Answers to guests by status");
-        let by_token = labelled(
-            registry,
-            "http_requests_by_token",
-            "Requests of instances that have session tokens, by whether they had a valid one",
-        );
-        let denied = labelled(registry, "http_requests_denied", "Requests that the policy of their instance refused");
-        let with = |family: &Labelled, label, value| family.get_or_create_owned(&[(label, value)]);
-        Self {
-            tokens_issued: counter(registry, "http_tokens_issued", "Session tokens that were issued"),
-            with_token: with(&by_token, "token", "valid"),
-            without_token: with(&by_token, "token", "absent"),
-            denied: DENIALS.map(|reason| with(&denied, "reason", reason)),
-            accepted: counter(registry, "http_connections_accepted", "Guests' connections that were accepted"),
-            refused_unknown: with(&refused, "reason", "unknown"),
-            refused_port_limit: with(&refused, "reason", "port_limit"),
-            refused_instance_limit: with(&refused, "reason", "instance_limit"),
-            refused_total_limit: with(&refused, "reason", "total_limit"),
-            gave_way: with(&closed, "reason", "gave_way"),
-            binding_ended: with(&closed, "reason", "binding_ended"),
-            timed_out: with(&closed, "reason", "timed_out"),
-            malformed: with(&closed, "reason", "malformed"),
-            handshake_failed: with(&closed, "reason", "handshake_failed"),
-            claimed_identity: counter(
-                registry,
-                "http_requests_claimed_identity",
-                "Requests with an identity header of Neutron's agents, which is ignored",
-            ),
-            waited: counter(registry, "http_requests_waited", "Requests that waited for their content"),
-            limited: counter(
-                registry,
-                "http_requests_limited",
-                "Requests that waited because their instance asks more than requests_per_second",
-            ),
-            unanswered: counter(
-                registry,
-                "http_requests_unanswered",
-                "Requests of which the connection ended before the answer",
-            ),
-            answers: std::array::from_fn(|at| with(&answers, "code", STATUSES.get(at).map_or("other", |at| text(*at)))),
-        }
-    }
-
-    /// Counts a request that the instance's policy refused, for one of [`DENIALS`].
-    pub fn denied(&self, reason: &str) {
-        if let Some(place) = DENIALS.iter().position(|known| *known == reason) {
-            self.denied[place].inc();
-        }
-    }
-
-    /// Returns the requests that policies refused, by reason, where there are any.
-    pub fn denials(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        DENIALS.into_iter().zip(self.denied.iter().map(Counter::get)).filter(|(_, count)| *count > 0)
-    }
-
-    /// Counts an answer.
-    pub fn answered(&self, status: u16) {
-        let place = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
-        self.answers[place].inc();
-    }
-
-    /// Returns the answers by status, of those that were given; 0 stands for statuses that have no counter of their own.
-    pub fn answers(&self) -> impl Iterator<Item = (u16, u64)> {
-        let counts = self.answers.iter().map(Counter::get);
-        STATUSES.into_iter().chain([0]).zip(counts).filter(|(_, count)| *count > 0)
-    }
-}
-
-impl Default for Http {
-    /// Returns counters that are not exported: for a part of the daemon by itself.
-    fn default() -> Self {
-        Self::new(&mut Registry::default())
     }
 }
 
@@ -341,28 +261,10 @@ fn labelled(registry: &mut Registry, name: &str, help: &str) -> Labelled {
     family
 }
 
-fn text(status: u16) -> &'static str {
-    match status {
-        200 => "200",
-        400 => "400",
-        401 => "401",
-        403 => "403",
-        404 => "404",
-        405 => "405",
-        409 => "409",
-        411 => "411",
-        413 => "413",
-        414 => "414",
-        429 => "429",
-        431 => "431",
-        500 => "500",
-        503 => "503",
-        _ => "other",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use prometheus_client::encoding::text::encode;
 
     use super::*;
@@ -377,26 +279,27 @@ mod tests {
     fn every_counter_is_exported_with_a_help_text_and_by_convention() {
         let metrics = Metrics::new();
         metrics.http.gave_way.inc();
-        metrics.http.answered(200);
-        metrics.http.answered(418);
+        metrics.http.answered(200, false, Duration::ZERO);
+        metrics.http.answered(418, true, Duration::ZERO);
         metrics.ports.repaired.inc();
         let text = exported(&metrics);
         for line in [
             "metadatad_http_connections_closed_total{reason=\"gave_way\"} 1",
             "metadatad_http_connections_refused_total{reason=\"port_limit\"} 0",
-            "metadatad_http_responses_total{code=\"200\"} 1",
-            "metadatad_http_responses_total{code=\"other\"} 1",
+            "metadatad_http_responses_total{code=\"200\",family=\"ipv4\"} 1",
+            "metadatad_http_responses_total{code=\"other\",family=\"ipv6\"} 1",
             "metadatad_ports_programs_repaired_total 1",
             "metadatad_audit_records_lost_total{reason=\"queue_full\"} 0",
             "metadatad_anomalies_total{kind=\"path_scan\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }
-        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 17, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 18, "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
-            assert!(name.starts_with("metadatad_") && name.ends_with("_total"), "{line}");
-            let help = format!("# HELP {} ", name.trim_end_matches("_total"));
+            let family = ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| name.strip_suffix(suffix));
+            assert!(name.starts_with("metadatad_") && (name.ends_with("_total") || family.is_some()), "{line}");
+            let help = format!("# HELP {} ", family.unwrap_or(name.trim_end_matches("_total")));
             assert!(text.contains(&help), "{line} has no help text");
         }
     }
@@ -426,11 +329,40 @@ mod tests {
     }
 
     #[test]
-    fn statuses_have_their_own_labels() {
-        assert!(STATUSES.iter().all(|status| text(*status) == status.to_string()));
-        let http = Http::default();
-        http.answered(404);
-        http.answered(599);
-        assert_eq!(http.answers().collect::<Vec<_>>(), [(404, 1), (0, 1)]);
+    fn the_format_is_the_one_that_the_client_names() {
+        let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                          text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        for (accept, expected) in [
+            (Some(prometheus), Format::OpenMetrics),
+            (Some("application/openmetrics-text"), Format::OpenMetrics),
+            (Some("application/openmetrics-text; version=\"1.0.0\"; charset=utf-8"), Format::OpenMetrics),
+            (Some("application/openmetrics-text;version=2.0.0,text/plain"), Format::Text),
+            (Some("application/openmetrics-text;q=0,text/plain"), Format::Text),
+            (Some("text/plain;version=0.0.4"), Format::Text),
+            (Some("*/*"), Format::Text),
+            (None, Format::Text),
+        ] {
+            assert_eq!(Format::accepted(accept), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn both_formats_have_the_same_samples() {
+        let metrics = Metrics::new();
+        let [open, text] = [Format::OpenMetrics, Format::Text].map(|format| metrics.text(format, State::complete()));
+        let samples = |text: &str| {
+            let lines: std::collections::BTreeSet<_> = text
+                .lines()
+                .filter(|line| !line.starts_with('#'))
+                // They write numbers differently.
+                .map(|line| line.rsplit_once(' ').expect("a value").0.split("le=").next().expect("a part").to_owned())
+                .collect();
+            lines
+        };
+        assert_eq!(samples(&open), samples(&text));
+        assert!(open.ends_with("# EOF\n") && !text.contains("EOF"), "{text}");
+        assert!(text.contains("# TYPE metadatad_source_resyncs_total counter\n"), "{text}");
+        assert!(text.contains("# TYPE process_cpu_seconds_total counter\n"), "{text}");
+        assert!(open.contains("# UNIT metadatad_snapshot_size_bytes bytes\n"), "{open}");
     }
 }

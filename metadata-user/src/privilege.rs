@@ -8,7 +8,7 @@
 //! - a thread has the capabilities of its profile, each for a stated reason, and no other in any set that it can empty: the
 //!   bounding set only with `CAP_SETPCAP`, which metadatad.service leaves it for that;
 //! - neither a thread nor a program that it starts gains privileges by execve(2) (`no_new_privs`);
-//! - a thread that reads guests' bytes ([`GUESTS`]) has no capability, makes only the system calls of an allow-list
+//! - a thread that reads what others send ([`GUESTS`], [`METRICS`]) has no capability, makes only the system calls of an allow-list
 //!   (`seccomp`), and opens no file (`landlock`);
 //! - what a thread really has is read from the kernel (`threads`).
 //!
@@ -65,7 +65,10 @@ pub static SET_UP: Profile = Profile {
     name: "set-up",
     capabilities: &[
         need(Capability::CAP_SYS_ADMIN, "make, mount and enter the responder's namespace; mount the BPF file system"),
-        need(Capability::CAP_NET_BIND_SERVICE, "listen on ports 80 and 443 in the responder's namespace"),
+        need(
+            Capability::CAP_NET_BIND_SERVICE,
+            "listen on ports 80 and 443 in the responder's namespace, and at `metrics.listen`",
+        ),
         need(Capability::CAP_CHOWN, "give the admin socket to the group that may read"),
         need(Capability::CAP_SETUID, "become `security.user`"),
         need(Capability::CAP_SETGID, "become `security.user`: its group, and no other"),
@@ -105,6 +108,9 @@ pub static FACTS: Profile = Profile {
 /// The threads that read guests' bytes.
 pub static GUESTS: Profile = Profile { name: "guests", capabilities: &[], own_user: true, confined: true };
 
+/// The thread that answers whoever reads metrics over TCP: it reads what others on the network send.
+pub static METRICS: Profile = Profile { name: "metrics", capabilities: &[], own_user: true, confined: true };
+
 /// The main thread from the end of set-up on, and those that help it.
 pub static MAIN: Profile = Profile { name: "main", capabilities: &[], own_user: true, confined: false };
 
@@ -112,7 +118,7 @@ pub static MAIN: Profile = Profile { name: "main", capabilities: &[], own_user: 
 pub static PLAIN: Profile = Profile { name: "plain", capabilities: &[], own_user: false, confined: false };
 
 /// Every profile.
-pub static PROFILES: [&Profile; 6] = [&SET_UP, &PORTS, &FACTS, &GUESTS, &MAIN, &PLAIN];
+pub static PROFILES: [&Profile; 7] = [&SET_UP, &PORTS, &FACTS, &GUESTS, &METRICS, &MAIN, &PLAIN];
 
 /// A thread that cannot take on its profile.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,8 @@
 //!
 //! Left out: what a connection is (its [`Handler`] decides), and where sockets come from ([`crate::sockets`]).
 
+pub mod places;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;

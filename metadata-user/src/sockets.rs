@@ -6,7 +6,7 @@
 //! Left out: sockets that come from elsewhere (systemd's file descriptor store, a predecessor) are to be adopted here too.
 
 use std::io;
-use std::net::{SocketAddrV6, TcpListener};
+use std::net::{SocketAddr, SocketAddrV6, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -17,6 +17,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel holds until they are accepted. A node's guests booting at once come to some thousands.
 const BACKLOG: i32 = 4096;
+
+/// Readers of metrics that the kernel holds until they are accepted.
+const READERS: i32 = 64;
 
 /// Opens `count` sockets on the responder's address: the kernel spreads guests' connections over them.
 ///
@@ -46,6 +49,22 @@ fn bound(port: u16, shared: bool) -> io::Result<Socket> {
     socket.set_only_v6(true)?;
     socket.bind(&SocketAddrV6::new(RESPONDER_IPV6.into(), port, 0, 0).into())?;
     Ok(socket)
+}
+
+/// Opens the socket of those who read metrics. The address need not exist yet.
+///
+/// # Errors
+/// If the socket cannot be opened: usually because another process listens there.
+pub fn metrics(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.bind(&address.into())?;
+    socket.listen(READERS)?;
+    Ok(socket.into())
 }
 
 /// Opens the Unix socket of the admin API, for its owner only. Nothing may exist at `path`.

@@ -66,6 +66,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("cargo xtask", Class::Parsed),
     ("curl", Class::Guest),
     ("curl --cacert", Class::Elsewhere("netns/https.rs")),
+    ("curl --unix-socket", Class::Elsewhere("netns/metrics.rs")),
     ("etcdctl", Class::Elsewhere("controllers/etcd/security.rs")),
     ("install", Class::NotRun("writes to the machine's /usr and /etc")),
     ("ip -brief address", Class::Guest),

@@ -21,6 +21,7 @@ mod isolation;
 mod kernel_memory;
 mod lifecycle;
 mod limits;
+mod metrics;
 mod passed;
 mod password;
 mod path_mtu;

@@ -344,6 +344,15 @@ impl Node {
         self.admin(async |client| client.source().await)
     }
 
+    /// Returns what the admin API shows as metrics, in Prometheus's text format.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn metrics(&self) -> Result<String> {
+        let text = self.admin(async |client| client.metrics().await)?;
+        text.as_str().map(str::to_owned).context("metrics are text")
+    }
+
     /// Asks the daemon on its admin socket, from this process: a wait that asks often would otherwise keep the processors
     /// busy with starting programs.
     fn admin<T: serde::Serialize>(

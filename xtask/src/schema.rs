@@ -1,4 +1,4 @@
-//! `cargo xtask schema`: the published schemas, the example configuration and its reference, written anew.
+//! `cargo xtask schema`: the published schemas, the example configuration, its reference and the metrics', written anew.
 //!
 //! The daemon prints them; tests fail while a file is not what it prints.
 
@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use crate::command::{cargo, root, show};
 
 /// What `metadatad schema` prints, and where it is published.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("documents", "deploy/instance.schema.json"),
     ("configuration", "deploy/metadatad.schema.json"),
     ("example", "deploy/metadatad.toml"),
     ("reference", "docs/configuration.md"),
+    ("metrics", "docs/metrics.md"),
 ];
 
 /// Writes all of them.

@@ -182,6 +182,16 @@ impl Client {
         self.ask(Method::POST, &format!("/v1/user-data/reset?instance={instance}")).await
     }
 
+    /// Asks for all metrics, in Prometheus's text format.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let response = self.send(Method::GET, "/metrics").await?;
+        let body = response.into_body().collect().await.map_err(|source| self.broken(source))?.to_bytes();
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// Starts a trace of the port with this interface name. It ends when the value is dropped.
     ///
     /// # Errors

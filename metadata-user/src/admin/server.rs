@@ -3,7 +3,6 @@
 //! Promises: a connection carries one request and ends in bounded time, unless it is a trace; there are at most
 //! [`CONNECTIONS`] at a time, and more wait for their turn; whoever connected must have the [`Right`] that a resource needs.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::io;
@@ -16,15 +15,14 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream, unix};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -33,8 +31,10 @@ use super::socket::AdminSocket;
 use super::wire::{Accepted, Password, Problem};
 use super::{Inspect, PasswordError, TraceError};
 use crate::drain::Drain;
+use crate::metrics::Format;
 use crate::percent;
 use crate::server;
+use crate::server::places::{Places, Room};
 
 /// Most connections at a time: more than any operator's commands and monitoring need, and few file descriptors.
 const CONNECTIONS: usize = 64;
@@ -53,14 +53,20 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// What a resource answers, sooner or later.
 type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 
+/// What a request says beside method and path.
+struct Asked<'a> {
+    query: &'a str,
+    accept: Option<&'a str>,
+}
+
 /// What may be asked for.
 struct Resource {
     method: Method,
     path: &'static str,
     /// What the client must be allowed to do.
     right: Right,
-    /// Answers; the second argument is the query.
-    answer: for<'a> fn(&'a dyn Inspect, &'a str) -> Answer<'a>,
+    /// Answers.
+    answer: for<'a> fn(&'a dyn Inspect, &Asked<'a>) -> Answer<'a>,
     /// Whether the answer ends only when the client leaves.
     endless: bool,
 }
@@ -70,14 +76,14 @@ impl Resource {
         method: Method,
         path: &'static str,
         right: Right,
-        answer: for<'a> fn(&'a dyn Inspect, &'a str) -> Answer<'a>,
+        answer: for<'a> fn(&'a dyn Inspect, &Asked<'a>) -> Answer<'a>,
         endless: bool,
     ) -> Self {
         Self { method, path, right, answer, endless }
     }
 }
 
-static RESOURCES: [Resource; 14] = [
+static RESOURCES: [Resource; 15] = [
     Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status()), false),
     Resource::new(Method::GET, "/v1/security", Right::Read, |inspect, _| security(inspect), false),
     Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
@@ -88,36 +94,38 @@ static RESOURCES: [Resource; 14] = [
         Method::GET,
         "/v1/password",
         Right::Read,
-        |inspect, query| of_instance(query, |id| inspect.password(id).map(Password::without_secret)),
+        |inspect, asked| of_instance(asked.query, |id| inspect.password(id).map(Password::without_secret)),
         false,
     ),
     Resource::new(
         Method::GET,
         "/v1/password/secret",
         Right::Change,
-        |inspect, query| of_instance(query, |id| inspect.password(id)),
+        |inspect, asked| of_instance(asked.query, |id| inspect.password(id)),
         false,
     ),
     Resource::new(
         Method::POST,
         "/v1/password/clear",
         Right::Change,
-        |inspect, query| of_instance(query, |id| inspect.clear_password(id)),
+        |inspect, asked| of_instance(asked.query, |id| inspect.clear_password(id)),
         false,
     ),
+    // Without a version: Prometheus's formats have their own.
+    Resource::new(Method::GET, "/metrics", Right::Read, |inspect, asked| metrics(inspect, asked.accept), false),
     Resource::new(Method::GET, "/v1/access", Right::Read, |inspect, _| now(&inspect.access()), false),
     Resource::new(
         Method::GET,
         "/v1/user-data",
         Right::Read,
-        |inspect, query| of_instance(query, |id| inspect.user_data(id)),
+        |inspect, asked| of_instance(asked.query, |id| inspect.user_data(id)),
         false,
     ),
     Resource::new(
         Method::POST,
         "/v1/user-data/reset",
         Right::Change,
-        |inspect, query| of_instance(query, |id| inspect.reset_user_data(id)),
+        |inspect, asked| of_instance(asked.query, |id| inspect.reset_user_data(id)),
         false,
     ),
     Resource::new(
@@ -128,7 +136,13 @@ static RESOURCES: [Resource; 14] = [
         false,
     ),
     // It replaces a tap's program for as long as it lasts.
-    Resource::new(Method::POST, "/v1/trace", Right::Change, |inspect, query| Box::pin(trace(inspect, query)), true),
+    Resource::new(
+        Method::POST,
+        "/v1/trace",
+        Right::Change,
+        |inspect, asked| Box::pin(trace(inspect, asked.query)),
+        true,
+    ),
 ];
 
 /// Answers until it is dropped.
@@ -137,8 +151,7 @@ static RESOURCES: [Resource; 14] = [
 /// If the socket cannot be used with this runtime.
 pub async fn run(socket: AdminSocket, inspect: Arc<dyn Inspect>) -> io::Result<()> {
     let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let admin = Admin { inspect, readers: socket.readers, room, silent: Arc::default() };
+    let admin = Admin { inspect, readers: socket.readers, places: Places::new(CONNECTIONS) };
     // It answers until the end of the runtime: `status` says that the daemon is draining.
     server::serve(&listener, &Drain::new(), &admin).await;
     Ok(())
@@ -149,60 +162,28 @@ struct Admin {
     inspect: Arc<dyn Inspect>,
     /// The group whose members may read.
     readers: Option<u32>,
-    room: Arc<Semaphore>,
-    silent: Arc<Silent>,
-}
-
-/// Connections that have not sent a request yet, from the oldest on. Each token ends its connection.
-#[derive(Debug, Default)]
-struct Silent(Mutex<VecDeque<Arc<CancellationToken>>>);
-
-impl Silent {
-    fn add(&self) -> Arc<CancellationToken> {
-        let leave = Arc::new(CancellationToken::new());
-        self.0.lock().push_back(Arc::clone(&leave));
-        leave
-    }
-
-    fn remove(&self, leave: &Arc<CancellationToken>) {
-        self.0.lock().retain(|other| !Arc::ptr_eq(other, leave));
-    }
-
-    fn end_oldest(&self) {
-        if let Some(leave) = self.0.lock().pop_front() {
-            leave.cancel();
-        }
-    }
+    places: Places,
 }
 
 impl server::Handler<UnixListener> for Admin {
-    /// `None`: the semaphore is closed, which never happens.
-    type Room = Option<OwnedSemaphorePermit>;
+    type Room = Room;
 
     const NAME: &str = "admin";
 
-    /// Where all room is taken, who has sent nothing for longest makes some.
-    async fn room(&self) -> Self::Room {
-        if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
-            return Some(room);
-        }
-        self.silent.end_oldest();
-        Arc::clone(&self.room).acquire_owned().await.ok()
+    async fn room(&self) -> Room {
+        self.places.room().await
     }
 
-    fn handle(&self, stream: UnixStream, _: unix::SocketAddr, room: Self::Room) {
-        let (inspect, readers, silent) = (Arc::clone(&self.inspect), self.readers, Arc::clone(&self.silent));
-        let leave = silent.add();
+    fn handle(&self, stream: UnixStream, _: unix::SocketAddr, room: Room) {
+        let (inspect, readers, silent) = (Arc::clone(&self.inspect), self.readers, self.places.take(room));
         tokio::spawn(async move {
             match Peer::of(&stream) {
                 Ok(peer) => tokio::select! {
-                    () = converse(stream, inspect, &peer, readers, || silent.remove(&leave)) => {}
-                    () = leave.cancelled() => debug!("admin connection without a request gave way"),
+                    () = converse(stream, inspect, &peer, readers, || silent.spoke()) => {}
+                    () = silent.leave() => debug!("admin connection without a request gave way"),
                 },
                 Err(error) => debug!(%error, "admin connection of somebody unknown"),
             }
-            silent.remove(&leave);
-            drop(room);
         });
     }
 }
@@ -223,7 +204,11 @@ async fn converse(stream: UnixStream, inspect: Arc<dyn Inspect>, peer: &Peer, re
         let inspect = Arc::clone(&inspect);
         async move {
             Ok::<_, Infallible>(match resource {
-                Ok(resource) => (resource.answer)(&*inspect, request.uri().query().unwrap_or_default()).await,
+                Ok(resource) => {
+                    let query = request.uri().query().unwrap_or_default();
+                    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+                    (resource.answer)(&*inspect, &Asked { query, accept }).await
+                }
                 Err(refusal) => refusal.response(&request),
             })
         }
@@ -299,6 +284,12 @@ fn find(request: &Request<Incoming>) -> Result<&'static Resource, Refused> {
 
 fn now(value: &impl Serialize) -> Answer<'static> {
     Box::pin(ready(json(StatusCode::OK, value)))
+}
+
+fn metrics(inspect: &dyn Inspect, accept: Option<&str>) -> Answer<'static> {
+    let format = Format::accepted(accept);
+    let body = Full::from(inspect.metrics(format)).boxed_unsync();
+    Box::pin(ready(respond(StatusCode::OK, format.content_type(), body)))
 }
 
 fn security(inspect: &dyn Inspect) -> Answer<'static> {

@@ -67,12 +67,15 @@ pub struct Status {
     /// The certificate that guests see; absent if they are not answered over TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub https: Option<Https>,
+    /// Metrics over TCP; absent if they are read at the admin socket alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
 }
 
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, snapshot and audit log can be
-    /// written, no target of vendor data fails, the certificate of https and every observer that is present can be read, no
-    /// port is refused or failed.
+    /// written, no target of vendor data fails, metrics can be read over TCP where they should, certificates and every observer that
+    /// is present can be read, no port is refused or failed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
@@ -82,6 +85,7 @@ impl Status {
             && self.audit.as_ref().is_none_or(|audit| audit.error.is_none())
             && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)
             && self.https.as_ref().is_none_or(|https| https.error.is_none())
+            && self.metrics.as_ref().is_none_or(Metrics::is_healthy)
             && self.facts.iter().all(|observer| observer.error.is_none() && observer.unreadable.is_empty())
             && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))
     }
@@ -151,6 +155,25 @@ pub struct Https {
     /// Why the files as they are now are not used, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// Metrics over TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Address and port.
+    pub listen: String,
+    /// Why they cannot be read there, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The certificate that readers see; absent: plain HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Https>,
+}
+
+impl Metrics {
+    fn is_healthy(&self) -> bool {
+        self.error.is_none() && self.tls.as_ref().is_none_or(|tls| tls.error.is_none())
+    }
 }
 
 /// An instance's password.

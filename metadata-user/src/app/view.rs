@@ -1,9 +1,11 @@
 //! The daemon as the admin API shows it: core types in, wire types out.
 
+mod metrics;
 mod security;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,10 +22,11 @@ use crate::audit::Audit;
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::drain::Drain;
 use crate::error_text;
+use crate::exporter::Exporter;
 use crate::facts::report::{ObserverState, ObserverView};
 use crate::http::Guests;
 use crate::https::HttpsState;
-use crate::metrics::Packets;
+use crate::metrics::{Format, Metrics, Packets};
 use crate::port::reconcile::Assignment;
 use crate::port::{GuardState, PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
@@ -49,6 +52,28 @@ pub(super) struct View {
     pub(super) audit: Arc<Audit>,
     pub(super) https: Option<StateView<HttpsState>>,
     pub(super) kernel: Kernel,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) exporter: Option<ExporterView>,
+}
+
+/// Metrics over TCP, as they are shown.
+pub(super) struct ExporterView {
+    listen: SocketAddr,
+    error: Option<String>,
+    https: Option<StateView<HttpsState>>,
+}
+
+impl From<&Exporter> for ExporterView {
+    fn from(exporter: &Exporter) -> Self {
+        let https = exporter.https.as_ref().map(|https| https.state());
+        Self { listen: exporter.listen, error: exporter.error.clone(), https }
+    }
+}
+
+/// Returns the page of metrics, docs/metrics.md.
+#[must_use]
+pub fn metrics_page() -> String {
+    metrics::page()
 }
 
 /// The kernel side, which is set up after the admin API.
@@ -138,6 +163,11 @@ impl Inspect for View {
             audit: audit(&self.audit),
             anomalies: self.audit.watch().totals().map(|(anomaly, count)| (anomaly.name().to_owned(), count)).collect(),
             https: self.https.as_ref().map(|state| https(&state.get())),
+            metrics: self.exporter.as_ref().map(|exporter| wire::Metrics {
+                listen: exporter.listen.to_string(),
+                error: exporter.error.as_deref().map(error_text::one_line),
+                tls: exporter.https.as_ref().map(|state| https(&state.get())),
+            }),
         }
     }
 
@@ -217,6 +247,10 @@ impl Inspect for View {
         let mut all = self.store.all();
         all.sort_unstable_by_key(Content::uuid);
         all.iter().map(|content| instance_access(content, &self.guests)).collect()
+    }
+
+    fn metrics(&self, format: Format) -> String {
+        self.metrics.text(format, metrics::read(self))
     }
 
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {

@@ -19,6 +19,9 @@ pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Resu
     if let Some(https) = &config.https {
         Https::check(https).map_err(AppError::from)?;
     }
+    if let Some(tls) = config.metrics.as_ref().and_then(|metrics| metrics.tls.as_ref()) {
+        Https::check_for_metrics(tls).map_err(AppError::from)?;
+    }
     for warning in config.warnings() {
         writeln!(out, "{}: warning: {warning}", path.display())?;
     }

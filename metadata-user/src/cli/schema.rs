@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::error::CliError;
 use super::{exit, print_json};
+use crate::app;
 use crate::config::reference;
 use crate::source::wire;
 
@@ -24,6 +25,8 @@ enum What {
     Example,
     /// The reference of the configuration, in Markdown
     Reference,
+    /// The reference of the metrics, in Markdown
+    Metrics,
 }
 
 impl Verb {
@@ -33,6 +36,7 @@ impl Verb {
             What::Configuration => print_json(&reference::schema(), out)?,
             What::Example => out.write_all(reference::example().as_bytes())?,
             What::Reference => out.write_all(reference::markdown().as_bytes())?,
+            What::Metrics => out.write_all(app::metrics_page().as_bytes())?,
         }
         Ok(exit::OK)
     }

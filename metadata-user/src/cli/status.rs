@@ -18,8 +18,8 @@ pub(super) struct Verb {
     form: Form,
 
     /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot or the audit log cannot be written, a
-    /// target of vendor data fails, Open vSwitch, libvirt or the certificate of https cannot be read, or a port is refused
-    /// or failed
+    /// target of vendor data fails, Open vSwitch, libvirt or a certificate cannot be read, metrics cannot be read over TCP, or a
+    /// port is refused or failed
     #[arg(long)]
     check: bool,
 
@@ -65,7 +65,14 @@ fn describe(status: &Status, now: u64) -> String {
     }
     ports(status, &mut lines);
     if let Some(certificate) = &status.https {
-        https(certificate, now, &mut lines);
+        https("https", certificate, now, &mut lines);
+    }
+    if let Some(metrics) = &status.metrics {
+        lines.line("metrics", &metrics.listen);
+        lines::error(metrics.error.as_ref(), &mut lines);
+        if let Some(certificate) = &metrics.tls {
+            https("metrics tls", certificate, now, &mut lines);
+        }
     }
     connections(&status.http, &mut lines);
     if let Some(log) = &status.audit {
@@ -164,14 +171,14 @@ fn ports(status: &Status, lines: &mut Lines) {
     }
 }
 
-fn https(https: &Https, now: u64, lines: &mut Lines) {
+fn https(name: &'static str, https: &Https, now: u64, lines: &mut Lines) {
     const DAY: u64 = 24 * 3600;
     let state = match https.not_after {
         None => "no certificate".to_owned(),
         Some(end) if end <= now => "the certificate has expired".to_owned(),
         Some(end) => format!("the certificate ends in {} days", (end - now) / DAY),
     };
-    lines.line("https", &state);
+    lines.line(name, &state);
     if let Some(error) = &https.error {
         lines.more(&format!("error: {error}"));
     }

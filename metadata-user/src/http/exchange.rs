@@ -115,12 +115,12 @@ impl<C: Access> Exchange<C> {
     pub(super) fn respond(mut self, answer: Option<Answer>) -> Response<AnswerBody> {
         let head = self.parts.method == Method::HEAD;
         // Before the response takes the headers.
-        self.record(Some(match &answer {
-            Some(answer) => {
-                Outcome { status: answer.status.code(), bytes: if head { 0 } else { answer.body.len() as u64 } }
-            }
-            None => Outcome { status: 503, bytes: if head { 0 } else { respond::NOT_READY.len() as u64 } },
-        }));
+        let (status, bytes) = match &answer {
+            Some(answer) => (answer.status.code(), answer.body.len()),
+            None => (503, respond::NOT_READY.len()),
+        };
+        let took = self.shared.progress.since_received();
+        self.record(Some(Outcome { status, bytes: if head { 0 } else { bytes as u64 }, took }));
         // The response takes over the request's table, which hyper takes back for the next request.
         let headers = std::mem::take(&mut self.parts.headers);
         let header = self.header.take();

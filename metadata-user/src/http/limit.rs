@@ -94,6 +94,11 @@ impl Limits {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Returns the most connections that there can be.
+    pub(super) fn total(&self) -> usize {
+        self.total
+    }
+
     /// Takes a place for a connection of a port, which is this instance's.
     pub(super) fn admit(
         self: &Arc<Self>,

@@ -40,9 +40,11 @@ pub(super) struct Progress {
     start: Instant,
     times: Times,
     phase: AtomicU8,
-    /// Milliseconds from `start` to the last byte in either direction.
+    /// Microseconds from `start` to the last byte in either direction.
     moved: AtomicU64,
-    /// Milliseconds from `start` to the first byte of the request that is coming in, plus 1; 0: none is.
+    /// Microseconds from `start` to the last byte of the request that is answered.
+    received: AtomicU64,
+    /// Microseconds from `start` to the first byte of the request that is coming in, plus 1; 0: none is.
     receiving: AtomicU64,
     /// The length of the body of the request that hyper has begun with, or one of the constants above.
     begun: AtomicU64,
@@ -52,9 +54,9 @@ pub(super) struct Progress {
     must_leave: AtomicBool,
     unread: AtomicBool,
     leave: Notify,
-    /// Milliseconds from `start` to when the kernel had no room for more of an answer, plus 1; 0: it has.
+    /// Microseconds from `start` to when the kernel had no room for more of an answer, plus 1; 0: it has.
     blocked: AtomicU64,
-    /// Milliseconds that the guest is behind [`LEAST_RATE`] with what it takes, without the time since `blocked`.
+    /// Microseconds that the guest is behind [`LEAST_RATE`] with what it takes, without the time since `blocked`.
     behind: AtomicU64,
 }
 
@@ -65,6 +67,7 @@ impl Progress {
             times,
             phase: AtomicU8::new(phase::IDLE),
             moved: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             receiving: AtomicU64::new(0),
             begun: AtomicU64::new(NOT_BEGUN),
             cut: AtomicBool::new(false),
@@ -102,7 +105,14 @@ impl Progress {
     /// The request is complete.
     pub(super) fn received(&self) {
         self.receiving.store(0, Ordering::Relaxed);
+        // Its last byte has just been read, so no clock is asked for this.
+        self.received.store(self.moved.load(Ordering::Relaxed), Ordering::Relaxed);
         self.phase.store(phase::ANSWERING, Ordering::Relaxed);
+    }
+
+    /// Returns how long ago the last byte of the request came that is answered.
+    pub(super) fn since_received(&self) -> Duration {
+        Duration::from_micros(self.now().saturating_sub(self.received.load(Ordering::Relaxed)))
     }
 
     /// hyper has all of the answer.
@@ -206,7 +216,7 @@ impl Progress {
                 since => self.at(since - 1) + self.times.request,
             };
             if let Some(since) = self.blocked.load(Ordering::Relaxed).checked_sub(1) {
-                let behind = Duration::from_millis(self.behind.load(Ordering::Relaxed));
+                let behind = Duration::from_micros(self.behind.load(Ordering::Relaxed));
                 deadline = deadline.min(self.at(since) + self.times.request.saturating_sub(behind));
             }
             if deadline <= now {
@@ -253,7 +263,7 @@ impl Progress {
             behind += now - since;
         }
         if behind > 0 {
-            let worth = (bytes as u64).saturating_mul(1000) / LEAST_RATE;
+            let worth = (bytes as u64).saturating_mul(1_000_000) / LEAST_RATE;
             self.behind.store(behind.saturating_sub(worth), Ordering::Relaxed);
         }
     }
@@ -265,11 +275,11 @@ impl Progress {
         }
     }
 
-    fn at(&self, milliseconds: u64) -> Instant {
-        self.start + Duration::from_millis(milliseconds)
+    fn at(&self, microseconds: u64) -> Instant {
+        self.start + Duration::from_micros(microseconds)
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2)
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX / 2)
     }
 }

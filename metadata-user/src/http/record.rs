@@ -4,7 +4,7 @@
 //! record costs no allocation, and nobody waits for it. A history of boots would be fed from here too.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hyper::header::USER_AGENT;
 use hyper::http::request::Parts;
@@ -160,6 +160,8 @@ pub(super) struct Outcome {
     pub(super) status: u16,
     /// Bytes of the body that is sent.
     pub(super) bytes: u64,
+    /// Time since the request was complete.
+    pub(super) took: Duration,
 }
 
 /// Records the end of a request: how it was answered, or `None` if it gets no answer.
@@ -171,8 +173,8 @@ pub(super) fn answered(
     outcome: Option<Outcome>,
 ) {
     let status = outcome.map(|outcome| outcome.status);
-    match status {
-        Some(status) => counters.answered(status),
+    match outcome {
+        Some(outcome) => counters.answered(outcome.status, content.caller().over_ipv6, outcome.took),
         None => _ = counters.unanswered.inc(),
     }
     let target = target::of(&parts.method, &parts.uri);

@@ -10,7 +10,10 @@ pub(super) const LEVELS: &[Level] = &[
     Level { name: "Wiring: the order of start and end", modules: &["app"] },
     Level { name: "Content on disk", modules: &["snapshot"] },
     Level { name: "Requests, ports and sources", modules: &["http", "port", "source"] },
-    Level { name: "Content, kernel and admin socket", modules: &["admin", "clock", "dataplane", "origin", "store"] },
+    Level {
+        name: "Content, kernel, admin socket and metrics",
+        modules: &["admin", "clock", "dataplane", "exporter", "origin", "store"],
+    },
     Level {
         name: "Answers, observers and identity",
         modules: &["api", "audit", "facts", "https", "identity", "server", "telemetry"],
@@ -83,7 +86,7 @@ pub(super) const ONLY: &[Only] = &[
     },
     Only {
         names: &["hyper", "hyper_util", "http_body_util"],
-        places: &["admin", "config/target", "http", "server", "source"],
+        places: &["admin", "config/target", "exporter", "http", "server", "source"],
         why: "only what serves or asks over HTTP knows hyper",
     },
     Only {

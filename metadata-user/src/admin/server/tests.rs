@@ -176,6 +176,10 @@ impl Inspect for Sample {
         vec![PortCounters { ifindex: 5, tap: "tap1".to_owned(), name: "tap1".to_owned(), packets }]
     }
 
+    fn metrics(&self, format: Format) -> String {
+        format!("{format:?}")
+    }
+
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {
         Box::pin(async move {
             match port.as_str() {
@@ -304,6 +308,21 @@ async fn reading_and_changing_are_separate_rights_of_each_resource() {
                 assert!(answer.contains("user 4000001") && answer.contains("as root"), "{answer}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_the_client_names() {
+    for (accept, content_type, body) in [
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8", "Text"),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "OpenMetrics",
+        ),
+    ] {
+        let answer = ask_as(Some(Right::Read), &format!("GET /metrics HTTP/1.1\r\nAccept: {accept}\r\nx: y")).await;
+        assert!(answer.contains(&format!("content-type: {content_type}\r\n")) && answer.ends_with(body), "{answer}");
     }
 }
 
