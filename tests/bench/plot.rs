@@ -1,14 +1,10 @@
 //! Which plots a run gives: latencies of each case, what grows with something, and curves in time.
 
-mod axis;
-mod draw;
-
 use std::collections::BTreeMap;
 
 use crate::result::{Case, Run};
-use axis::Scale;
-pub(crate) use draw::escaped;
-use draw::{Axis, Chart, Line};
+pub(crate) use lab::plot::escaped;
+use lab::plot::{Axis, Chart, Line, Scale};
 
 /// A plot of a scenario.
 #[derive(Clone, Debug)]

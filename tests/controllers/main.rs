@@ -1,4 +1,4 @@
-//! Real controllers, and what becomes of guests when they change, fail, lie or come back.
+//! Real controllers, and what becomes of guests when they change, fail, lie or come back; and a real Prometheus.
 #![allow(clippy::unwrap_used, reason = "tests end where something is not as they need it")]
 
 mod commands;
@@ -6,4 +6,5 @@ mod etcd;
 mod facts;
 mod fleet;
 mod nova;
+mod prometheus;
 mod snapshot;

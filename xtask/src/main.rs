@@ -16,6 +16,7 @@ mod golden;
 mod image;
 mod openstack;
 mod peers;
+mod prometheus;
 mod schema;
 mod setup;
 mod supply;
@@ -52,7 +53,7 @@ enum Verb {
     Fleet(fleet::Options),
     /// Turn captured facts of an instance into a document and the cloud-wide settings that go with it
     Golden(golden::Options),
-    /// Write deploy/instance.schema.json anew, from the types that read documents
+    /// Write what is published of documents, configuration and metrics anew: schemas, example, references
     Schema,
     /// Check imports, file headers, sizes and the module graph; takes a second
     Tidy,
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
                 (options.controllers, controllers::CONTROLLERS),
                 (options.openstack, openstack::OPENSTACK),
                 (options.peers, peers::PEERS),
+                (options.prometheus, prometheus::PROMETHEUS),
             ];
             let fetched = wanted.iter().filter(|(asked, _)| *asked).try_for_each(|(_, collection)| collection.setup());
             let fetched = fetched.and_then(|()| if options.vm { vm::setup() } else { Ok(()) });

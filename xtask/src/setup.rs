@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Fetch also what `cargo xtask bench peers` compares with: nginx, nftables
     #[arg(long)]
     pub(crate) peers: bool,
+    /// Fetch also what the tests of metrics run: Prometheus, promtool
+    #[arg(long)]
+    pub(crate) prometheus: bool,
     /// Fetch also what real machines need: QEMU, Debian's kernels, a Debian with cloud-init
     #[arg(long)]
     pub(crate) vm: bool,

@@ -55,7 +55,7 @@ enum Group {
     Netns,
     /// Real clients in guests
     Clients,
-    /// Real controllers: etcd, Nova, ovsdb-server
+    /// Real controllers, and a real Prometheus: etcd, Nova, ovsdb-server, promtool
     Controllers,
     /// Real machines: a guest with cloud-init
     Vm,
@@ -136,6 +136,9 @@ fn download(groups: &[Group]) -> Result<()> {
     // Open vSwitch runs inside machines too.
     if groups.iter().any(|group| matches!(group, Group::Controllers | Group::Vm)) {
         crate::controllers::CONTROLLERS.setup()?;
+    }
+    if groups.contains(&Group::Controllers) {
+        crate::prometheus::PROMETHEUS.setup()?;
     }
     if groups.contains(&Group::Vm) {
         crate::vm::setup()?;

@@ -9,26 +9,33 @@ use super::axis::{Range, Scale};
 
 /// An axis.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub struct Axis {
     /// What it is, with its unit.
-    pub(super) label: String,
-    pub(super) scale: Scale,
+    pub label: String,
+    /// How its values lie.
+    pub scale: Scale,
 }
 
 /// A line.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) name: String,
-    pub(super) points: Vec<(f64, f64)>,
+pub struct Line {
+    /// Its name in the legend.
+    pub name: String,
+    /// Its points, from left to right.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// Lines over two axes.
 #[derive(Clone, Debug)]
-pub(super) struct Chart {
-    pub(super) title: String,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) lines: Vec<Line>,
+pub struct Chart {
+    /// What it shows.
+    pub title: String,
+    /// To the right.
+    pub x: Axis,
+    /// Upwards.
+    pub y: Axis,
+    /// Its lines.
+    pub lines: Vec<Line>,
 }
 
 const WIDTH: f64 = 720.0;
@@ -50,7 +57,8 @@ const DASHES: [&str; 6] = ["", "8 4", "2 3", "10 3 2 3", "5 5", "1 2"];
 
 impl Chart {
     /// Draws it.
-    pub(super) fn draw(&self) -> String {
+    #[must_use]
+    pub fn draw(&self) -> String {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let x_range = Range::of(self.x.scale, points().map(|point| point.0));
         let y_range = Range::of(self.y.scale, points().map(|point| point.1));
@@ -152,7 +160,8 @@ fn mark(number: usize, x: f64, y: f64) -> String {
 }
 
 /// Returns text as it stands in XML.
-pub(crate) fn escaped(text: &str) -> String {
+#[must_use]
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

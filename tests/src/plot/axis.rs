@@ -1,10 +1,10 @@
 //! Where a value lies on an axis, and which values are named there.
 
-use crate::table::number;
+use super::number;
 
 /// How values lie on an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scale {
+pub enum Scale {
     /// From zero, evenly.
     Linear,
     /// The same factor is the same length.
