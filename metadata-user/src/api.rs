@@ -97,8 +97,8 @@ pub struct Request<'a> {
     pub content_length: Option<u64>,
     /// The body, complete, or as much of it as was read beyond [`PASSWORD_LIMIT`]. Used by a POST of the password only.
     pub body: &'a [u8],
-    /// The date, UTC.
-    pub today: Date,
+    /// Tells the date, UTC.
+    pub today: fn() -> Date,
     /// Gives fresh random bytes for `random_seed`. Called at most once.
     pub seed: &'a dyn Fn(&mut [u8; 512]),
 }

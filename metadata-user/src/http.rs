@@ -19,6 +19,7 @@ mod error;
 mod exchange;
 mod limit;
 mod listener;
+mod on_wake;
 mod privileged;
 mod progress;
 mod rate;

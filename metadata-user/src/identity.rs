@@ -9,14 +9,15 @@
 //! Left out: how tags come to be (`port`) and what an instance may read (`store`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
 use crate::record::{InstanceId, PortId};
+use crate::table::Table;
 
 /// The number in an identity address: see [`metadata_ebpf::addr`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +42,8 @@ struct Binding {
     identity: ArcSwap<Identity>,
     /// Wakes those who wait for another identity.
     bound: Notify,
+    /// Set before `ended` is cancelled: requests look at it, and it takes no lock.
+    has_ended: AtomicBool,
     ended: CancellationToken,
 }
 
@@ -52,7 +55,7 @@ impl Lease {
     /// Returns what the tag is bound to now; `None` once the binding has ended.
     #[must_use]
     pub fn identity(&self) -> Option<Arc<Identity>> {
-        (!self.0.ended.is_cancelled()).then(|| self.0.identity.load_full())
+        (!self.0.has_ended.load(Ordering::Acquire)).then(|| self.0.identity.load_full())
     }
 
     /// Returns what the tag is bound to, or was when its binding ended: for records of what happened, not for answers.
@@ -75,7 +78,7 @@ impl Lease {
 /// All live bindings. Written by the ports' task, read by connections.
 #[derive(Debug, Default)]
 pub struct Identities {
-    bindings: DashMap<Tag, Arc<Binding>>,
+    bindings: Table<Tag, Arc<Binding>>,
 }
 
 impl Identities {
@@ -100,6 +103,7 @@ impl Identities {
             Arc::new(Binding {
                 identity: ArcSwap::from_pointee(Identity::Held),
                 bound: Notify::new(),
+                has_ended: AtomicBool::new(false),
                 ended: CancellationToken::new(),
             })
         });
@@ -123,6 +127,7 @@ impl Identities {
     /// Ends a binding: its leases are cancelled and the tag is unknown from here on.
     pub fn end(&self, tag: Tag) {
         if let Some((_, binding)) = self.bindings.remove(&tag) {
+            binding.has_ended.store(true, Ordering::Release);
             binding.ended.cancel();
         }
     }

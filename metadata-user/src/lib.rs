@@ -39,6 +39,7 @@ pub mod sockets;
 pub mod source;
 pub mod state_view;
 pub mod store;
+pub mod table;
 pub mod telemetry;
 mod watched_directory;
 pub mod worker;

@@ -22,13 +22,13 @@ mod slot;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
 use crate::api::vendor_data::DynamicResults;
 use crate::api::{Cloud, Content, NovaPages, Password, RenderedInstance, Written};
 use crate::record::{InstanceId, InstanceRecord, PortRecord, ProjectId};
+use crate::table::Table;
 
 use change::Subscribers;
 pub use change::{Change, Changes};
@@ -98,7 +98,7 @@ impl From<Content> for Kept {
 #[derive(Debug)]
 pub struct Store {
     cloud: Arc<Cloud>,
-    slots: DashMap<InstanceId, Slot>,
+    slots: Table<InstanceId, Slot>,
     index: Mutex<Index>,
 }
 
@@ -142,7 +142,7 @@ impl Store {
     /// Returns an empty store whose instances share these settings.
     #[must_use]
     pub fn new(cloud: Cloud) -> Self {
-        Self { cloud: Arc::new(cloud), slots: DashMap::new(), index: Mutex::default() }
+        Self { cloud: Arc::new(cloud), slots: Table::default(), index: Mutex::default() }
     }
 
     /// Returns the instance's content, if it has one.

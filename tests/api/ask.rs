@@ -59,8 +59,8 @@ impl Access for Connection {
         }
     }
 
-    fn today(&self) -> Date {
-        TODAY
+    fn today(&self) -> fn() -> Date {
+        || TODAY
     }
 
     async fn ended(&self) {

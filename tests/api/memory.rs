@@ -63,7 +63,7 @@ fn kept(case: &Case) -> isize {
             accept: None,
             content_length: None,
             body: b"",
-            today: TODAY,
+            today: || TODAY,
             seed: &|seed| seed.fill(0xa5),
         }));
     }

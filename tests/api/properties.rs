@@ -304,7 +304,7 @@ fn get(instance: &RenderedInstance, path: &str) -> Answer {
         accept: None,
         content_length: None,
         body: b"",
-        today: Date::new(2026, 11, 23),
+        today: || Date::new(2026, 11, 23),
         seed: &|seed| seed.fill(7),
     });
     reply.into_answer().expect("an answer")
@@ -464,7 +464,7 @@ proptest! {
             accept: accept.as_deref(),
             content_length: has_length.then_some(body.len() as u64),
             body: &body,
-            today: Date::new(2026, 11, 23),
+            today: || Date::new(2026, 11, 23),
             seed: &|_| {},
         });
         match reply {

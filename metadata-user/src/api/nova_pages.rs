@@ -387,7 +387,7 @@ mod tests {
             accept: None,
             content_length: Some(body.len() as u64),
             body,
-            today: Date::new(2026, 1, 1),
+            today: || Date::new(2026, 1, 1),
             seed: &|seed| *seed = [1; 512],
         })
     }

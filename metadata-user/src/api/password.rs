@@ -132,7 +132,7 @@ mod tests {
             accept: None,
             content_length: length,
             body,
-            today: Date::new(2026, 1, 1),
+            today: || Date::new(2026, 1, 1),
             seed: &|_| {},
         };
         Ok(match exchange(is_set, &request)? {

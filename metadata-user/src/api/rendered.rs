@@ -125,7 +125,7 @@ impl RenderedInstance {
         let (first, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
         match (first, rest) {
             ("" | "ec2", None) => Ok(Found::new(PLAIN, Bytes::from_static(ec2::VERSION_LIST.as_bytes()))),
-            ("openstack", None) => Ok(Found::new(PLAIN, openstack::versions(request.today))),
+            ("openstack", None) => Ok(Found::new(PLAIN, openstack::versions((request.today)()))),
             ("openstack", Some(rest)) => self.find_openstack(rest, request),
             ("ec2", Some(rest)) => self.find_ec2(rest),
             _ => self.find_ec2(path),

@@ -11,13 +11,13 @@ use std::borrow::Cow;
 /// A target that is spelled like its path is not copied.
 pub(super) fn path(target: &str) -> Option<Cow<'_, str>> {
     let rest = without_authority(target);
-    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let end = rest.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(rest.len());
     let raw = &rest[..end];
     if !raw.is_empty() && !raw.starts_with('/') {
         return None;
     }
     let plain = raw.strip_prefix('/').unwrap_or(raw);
-    if is_normal(plain) && !plain.contains('%') {
+    if is_normal(plain) && !plain.bytes().any(|byte| byte == b'%') {
         return Some(Cow::Borrowed(plain));
     }
     let decoded = String::from_utf8(percent_decoded(raw.as_bytes())).ok()?;
@@ -36,11 +36,15 @@ pub(super) fn path(target: &str) -> Option<Cow<'_, str>> {
 
 /// Whether a text is a path that some request target names: no empty segment, and none of dots that mean something.
 pub(super) fn is_normal(path: &str) -> bool {
-    path.is_empty() || !path.split('/').any(|segment| matches!(segment, "" | "." | ".."))
+    // By bytes, as every request has it looked at: a slash is no part of another character.
+    path.is_empty() || !path.as_bytes().split(|byte| *byte == b'/').any(|segment| matches!(segment, b"" | b"." | b".."))
 }
 
 /// Takes the scheme and host off an absolute-form target (RFC 9112, section 3.2.2).
 fn without_authority(target: &str) -> &str {
+    if target.starts_with('/') {
+        return target;
+    }
     let Some((scheme, rest)) = target.split_once("://") else {
         return target;
     };

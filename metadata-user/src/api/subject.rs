@@ -3,7 +3,7 @@
 //! Promises: a path that both trees answer with user data, a password or an identity is recognised as that, by every spelling
 //! that leads there: the path is the one that the content is looked up by.
 
-use super::{Request, route};
+use super::route;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +55,11 @@ impl Subject {
     }
 }
 
-impl Request<'_> {
-    /// Returns what the request is about.
+impl About {
+    /// Returns what a request with this target is about.
     #[must_use]
-    pub fn about(&self) -> About {
-        let path = route::path(self.target);
+    pub fn of(target: &str) -> Self {
+        let path = route::path(target);
         let path = path.as_deref().unwrap_or_default();
         match path.strip_prefix("openstack").map(|rest| rest.strip_prefix('/').ok_or(rest)) {
             Some(Ok(rest)) => About { tree: Tree::OpenStack, subject: openstack(rest) },
@@ -95,7 +95,6 @@ fn ec2(path: &str) -> Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Date;
 
     #[test]
     fn paths_are_told_apart_by_every_spelling() {
@@ -128,16 +127,7 @@ mod tests {
             ("/openstack/content/user_data", OpenStack, Other),
             ("/openstack/latest/meta_data.json", OpenStack, Other),
         ] {
-            let request = Request {
-                method: "GET",
-                target,
-                accept: None,
-                content_length: None,
-                body: b"",
-                today: Date::new(2026, 1, 1),
-                seed: &|_| {},
-            };
-            assert_eq!(request.about(), About { tree, subject }, "{target}");
+            assert_eq!(About::of(target), About { tree, subject }, "{target}");
         }
     }
 }

@@ -66,9 +66,9 @@ pub trait Access: Send + Sync + 'static {
         None
     }
 
-    /// Returns the date, UTC.
-    fn today(&self) -> Date {
-        clock::today()
+    /// Returns what tells the date, UTC.
+    fn today(&self) -> fn() -> Date {
+        clock::today
     }
 
     /// Completes when nothing may be read any more.

@@ -54,7 +54,7 @@ pub(super) fn check<C: Access>(exchange: &mut Exchange<C>, content: &Content) ->
 
 fn decide<C: Access>(exchange: &Exchange<C>, content: &Content, is_first: bool) -> (Decision, TokenUse) {
     let (guest, instance) = (&*exchange.shared.content, content.uuid());
-    let (caller, about) = (guest.caller(), exchange.asked().about());
+    let (caller, about) = (guest.caller(), exchange.about());
     let access = caller.policy.with(&content.policy()).access;
     let usage = is_first.then(|| guest.usage(instance)).flatten();
     let count = |what| {

@@ -4,8 +4,10 @@
 //! a connection keeps its place, and counts as the guest's, until the guest has acknowledged all that it was sent, or is cut.
 
 use std::error::Error as _;
-use std::pin::pin;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -15,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::error::Ended;
+use super::on_wake::OnWake;
 use super::progress::Progress;
 use super::rate::Rates;
 use super::record::{self, End};
@@ -45,6 +48,22 @@ impl Place {
     pub(super) fn alone(times: Times) -> Self {
         Self { progress: Arc::new(Progress::new(times)), turn: None, rates: None, heads: Heads::default() }
     }
+}
+
+/// What others do to a connection.
+enum Outside {
+    BindingEnded,
+    Drain,
+}
+
+/// What a connection has reached.
+enum Limit {
+    /// Another needs its place.
+    Place,
+    /// A time-out.
+    Time,
+    /// It has been kept for as long as it may.
+    Age,
 }
 
 /// Serves a connection that no other needs the place of, that shares its thread with nobody, and whose requests are not
@@ -83,35 +102,64 @@ where
         .max_buf_size(heads.bytes)
         .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&progress), turn)), service);
     let (mut closing, mut leaving) = (false, false);
-    let (mut ended, mut begun, mut expired) = (pin!(content.ended()), pin!(drain.begun()), pin!(progress.expired()));
-    let mut aged = pin!(progress.aged());
+    let (mut ended, mut begun) = (pin!(content.ended()), pin!(drain.begun()));
+    let mut has_begun = false;
+    let mut outside = OnWake::new(poll_fn(|cx| {
+        if ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Outside::BindingEnded);
+        }
+        if !has_begun && begun.as_mut().poll(cx).is_ready() {
+            has_begun = true;
+            return Poll::Ready(Outside::Drain);
+        }
+        Poll::Pending
+    }));
+    let (mut leave, mut expired, mut aged) =
+        (pin!(progress.leave_requested()), pin!(progress.expired()), pin!(progress.aged()));
+    let (mut must_leave, mut is_aged) = (false, false);
+    let mut limit = OnWake::new(poll_fn(|cx| {
+        if !must_leave && leave.as_mut().poll(cx).is_ready() {
+            must_leave = true;
+            return Poll::Ready(Limit::Place);
+        }
+        if expired.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Limit::Time);
+        }
+        if !is_aged && aged.as_mut().poll(cx).is_ready() {
+            is_aged = true;
+            return Poll::Ready(Limit::Age);
+        }
+        Poll::Pending
+    }));
     let end = loop {
-        tokio::select! {
+        let close = tokio::select! {
             biased;
             // First, so that a connection whose binding has ended is not polled again.
-            () = &mut ended => break End::BindingEnded,
-            () = &mut begun, if !closing => {
-                closing = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
+            event = &mut outside => match event {
+                Outside::BindingEnded => break End::BindingEnded,
+                Outside::Drain => true,
+            },
             result = &mut connection => break match result {
                 Err(error) if is_of_ended_binding(&error) => End::BindingEnded,
                 Err(error) if error.is_parse() || error.is_parse_too_large() => End::Malformed,
                 _ if leaving => End::GaveWay,
                 _ => End::Closed,
             },
-            () = progress.leave_requested(), if !leaving => leaving = true,
+            event = &mut limit => match event {
+                Limit::Time => break End::TimedOut,
+                Limit::Age => true,
+                Limit::Place => {
+                    leaving = true;
+                    false
+                }
+            },
             // hyper has just read what had come, but for bytes that the runtime has not noticed yet: a request that
             // arrived before the connection had to leave is answered.
-            () = tokio::task::yield_now(), if leaving && !closing => if !progress.has_unread() {
-                closing = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            },
-            () = &mut expired => break End::TimedOut,
-            () = &mut aged, if !closing => {
-                closing = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
+            () = tokio::task::yield_now(), if leaving && !closing => !progress.has_unread(),
+        };
+        if close && !closing {
+            closing = true;
+            Pin::new(&mut connection).graceful_shutdown();
         }
     };
     let watched = connection.into_parts().io.into_inner();
@@ -119,15 +167,15 @@ where
         End::BindingEnded => end,
         // What it has not acknowledged by now, it will not.
         End::TimedOut => {
-            if watched.stream().has_unacknowledged() {
+            if watched.has_unacknowledged() {
                 progress.cut();
             }
             end
         }
         End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed => tokio::select! {
             biased;
-            () = &mut ended => End::BindingEnded,
-            arrived = all_arrived(watched.stream(), &progress) => {
+            () = content.ended() => End::BindingEnded,
+            arrived = all_arrived(&watched, &progress) => {
                 if !arrived {
                     progress.cut();
                 }
@@ -153,7 +201,7 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// Waits until the guest has acknowledged everything, the end of the stream included. Otherwise the kernel would keep it
 /// without a connection for minutes, counted nowhere. Returns whether it has, in time.
-async fn all_arrived(stream: &impl Cut, progress: &Progress) -> bool {
+async fn all_arrived(stream: &Watched<impl Cut>, progress: &Progress) -> bool {
     if !stream.has_unacknowledged() {
         return true;
     }

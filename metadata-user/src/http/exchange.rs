@@ -1,5 +1,6 @@
 //! One request on its way to an answer.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use hyper::Method;
@@ -16,7 +17,7 @@ use super::rate::Rates;
 use super::record::Outcome;
 use super::session::TokenUse;
 use super::{Counters, Heads, record, respond, session, target};
-use crate::api::{Answer, Request as Asked};
+use crate::api::{About, Answer, Request as Asked};
 use crate::audit::TokenMode;
 use crate::clock;
 use crate::drain::Drain;
@@ -42,6 +43,7 @@ pub(super) struct Exchange<C: Access> {
     /// Beside those that every answer has.
     header: Option<(HeaderName, HeaderValue)>,
     token_use: Option<TokenUse>,
+    about: OnceCell<About>,
     is_recorded: bool,
 }
 
@@ -49,7 +51,7 @@ impl<C: Access> Exchange<C> {
     /// Begins with the head of a request.
     pub(super) fn new(shared: Arc<Shared<C>>, mut parts: Parts) -> Self {
         session::hide(&mut parts.headers);
-        Self { shared, parts, body: Vec::new(), header: None, token_use: None, is_recorded: false }
+        Self { shared, parts, body: Vec::new(), header: None, token_use: None, about: OnceCell::new(), is_recorded: false }
     }
 
     /// Returns the method.
@@ -96,6 +98,11 @@ impl<C: Access> Exchange<C> {
     /// Tells whether the target is longer than it may be.
     pub(super) fn is_target_too_long(&self) -> bool {
         target::of(&self.parts.method, &self.parts.uri).len() > self.shared.heads.target
+    }
+
+    /// Returns what the request is about.
+    pub(super) fn about(&self) -> About {
+        *self.about.get_or_init(|| About::of(target::of(&self.parts.method, &self.parts.uri)))
     }
 
     /// Returns the request as the content takes it.

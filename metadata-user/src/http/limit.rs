@@ -12,7 +12,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::Refusal;
@@ -20,6 +19,7 @@ use super::progress::Progress;
 use crate::identity::Tag;
 use crate::policy::Policy;
 use crate::record::InstanceId;
+use crate::table::Table;
 
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -29,9 +29,9 @@ pub(super) struct Limits {
     /// Connections that have given way and are not closed yet.
     leaving: AtomicUsize,
     /// Ports with at least one connection.
-    ports: DashMap<Tag, Port>,
+    ports: Table<Tag, Port>,
     /// Instances with at least one connection that has a place: how many. Locked after a port, never before.
-    instances: DashMap<InstanceId, usize>,
+    instances: Table<InstanceId, usize>,
 }
 
 /// How many connections there may be.
@@ -84,8 +84,8 @@ impl Limits {
             total,
             open: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
-            ports: DashMap::new(),
-            instances: DashMap::new(),
+            ports: Table::default(),
+            instances: Table::default(),
         }
     }
 

@@ -280,6 +280,7 @@ impl Progress {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX / 2)
+        let elapsed = self.start.elapsed();
+        elapsed.as_secs().saturating_mul(1_000_000).saturating_add(elapsed.subsec_micros().into())
     }
 }

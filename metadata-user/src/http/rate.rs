@@ -20,6 +20,7 @@ use crate::api::Content;
 use crate::identity::Tag;
 use crate::policy::{Policy, RequestRate};
 use crate::record::InstanceId;
+use crate::table::Hasher;
 
 /// How long a request beyond the rate waits.
 pub(super) const HOLD: Duration = Duration::from_millis(250);
@@ -34,20 +35,22 @@ enum Owner {
     Port(Tag),
 }
 
-type Limiter = RateLimiter<Owner, DashMapStateStore<Owner>, RuntimeClock, NoOpMiddleware<std::time::Instant>>;
+type Limiter = RateLimiter<Owner, DashMapStateStore<Owner, Hasher>, RuntimeClock, NoOpMiddleware<std::time::Instant>>;
 
 /// What each instance has asked lately.
 #[derive(Debug)]
 pub(super) struct Rates {
     configured: Policy,
-    /// By what they allow: the configuration's, and those of documents.
-    limiters: DashMap<RequestRate, Limiter>,
+    /// Of those that the configuration's rate is for; `None`: that is no limit.
+    usual: Option<Limiter>,
+    /// Of the others, by what their documents allow.
+    others: DashMap<RequestRate, Limiter>,
     counted: AtomicU32,
 }
 
 impl Rates {
     pub(super) fn new(configured: Policy) -> Self {
-        Self { configured, limiters: DashMap::new(), counted: AtomicU32::new(0) }
+        Self { configured, usual: limiter(configured.requests), others: DashMap::new(), counted: AtomicU32::new(0) }
     }
 
     /// Counts a request of whoever owns the connection of a port with this tag. `false`: it is one too many, and not counted.
@@ -62,24 +65,29 @@ impl Rates {
     }
 
     fn allows(&self, owner: Owner, rate: RequestRate) -> bool {
-        let Some(quota) = quota(rate) else { return true };
-        if self.counted.fetch_add(1, Ordering::Relaxed) % TIDIED == TIDIED - 1 {
-            for limiter in &self.limiters {
-                limiter.retain_recent();
-            }
+        if rate.per_second == 0 {
+            return true;
         }
-        if let Some(limiter) = self.limiters.get(&rate) {
+        if self.counted.fetch_add(1, Ordering::Relaxed) % TIDIED == TIDIED - 1 {
+            self.usual.iter().for_each(Limiter::retain_recent);
+            self.others.iter().for_each(|limiter| limiter.retain_recent());
+        }
+        if rate == self.configured.requests {
+            return self.usual.as_ref().is_none_or(|limiter| limiter.check_key(&owner).is_ok());
+        }
+        if let Some(limiter) = self.others.get(&rate) {
             return limiter.check_key(&owner).is_ok();
         }
-        let new = || RateLimiter::new(quota, DashMapStateStore::default(), RuntimeClock);
-        self.limiters.entry(rate).or_insert_with(new).check_key(&owner).is_ok()
+        let Some(limiter) = limiter(rate) else { return true };
+        self.others.entry(rate).or_insert(limiter).check_key(&owner).is_ok()
     }
 }
 
-/// Returns the rate as the library takes it; `None`: there is no limit.
-fn quota(rate: RequestRate) -> Option<Quota> {
+/// Returns what counts requests at this rate; `None`: there is no limit.
+fn limiter(rate: RequestRate) -> Option<Limiter> {
     let per_second = NonZeroU32::new(rate.per_second)?;
-    Some(Quota::per_second(per_second).allow_burst(NonZeroU32::new(rate.burst).unwrap_or(per_second)))
+    let quota = Quota::per_second(per_second).allow_burst(NonZeroU32::new(rate.burst).unwrap_or(per_second));
+    Some(RateLimiter::new(quota, DashMapStateStore::default(), RuntimeClock))
 }
 
 #[cfg(test)]
@@ -133,6 +141,6 @@ mod tests {
         }
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(rates.allows(instance(1), RATE));
-        assert!(rates.limiters.get(&RATE).expect("there").len() <= 1);
+        assert!(rates.others.get(&RATE).expect("there").len() <= 1);
     }
 }

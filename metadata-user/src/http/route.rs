@@ -44,7 +44,7 @@ fn ask<C: Access>(exchange: &mut Exchange<C>, owner: Option<Content>) -> Step {
     let asked = exchange.asked();
     match content.reply(&asked) {
         Reply::Answer(answer) => {
-            if is_user_data(asked.about(), asked.method, &answer) {
+            if is_user_data(exchange.about(), asked.method, &answer) {
                 exchange.shared.content.note_user_data_read(content.uuid());
             }
             Step::Answer(Some(answer))

@@ -141,16 +141,18 @@ pub(super) struct Watched<S: Cut> {
     progress: Arc<Progress>,
     /// `None`: it shares its thread with nobody.
     turn: Option<Turn>,
+    /// The other side has reset the connection: it is gone, and what was unsent with it.
+    is_gone: bool,
 }
 
 impl<S: Cut> Watched<S> {
     pub(super) fn new(stream: S, progress: Arc<Progress>, turn: Option<Turn>) -> Self {
-        Self { stream, requests: Requests::new(), progress, turn }
+        Self { stream, requests: Requests::new(), progress, turn, is_gone: false }
     }
 
-    /// Returns the stream.
-    pub(super) fn stream(&self) -> &S {
-        &self.stream
+    /// Tells whether the other side has yet to acknowledge something, be it the end of the stream.
+    pub(super) fn has_unacknowledged(&self) -> bool {
+        !self.is_gone && self.stream.has_unacknowledged()
     }
 
     /// Notes what became of a write.
@@ -185,7 +187,7 @@ impl<S: Cut> Drop for Watched<S> {
 
 impl<S: AsyncRead + Cut + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, requests, progress, turn } = &mut *self;
+        let Self { stream, requests, progress, turn, is_gone } = &mut *self;
         requests.resume(progress.take_begun());
         if let Some(turn) = turn {
             // A connection that has nothing to read waits for that, and for no turn.
@@ -215,12 +217,18 @@ impl<S: AsyncRead + Cut + Unpin> AsyncRead for Watched<S> {
             if poll.is_pending() && progress.must_leave() {
                 progress.set_unread(stream.has_unread());
             }
+            if let Poll::Ready(Err(error)) = &poll {
+                *is_gone |= error.kind() == io::ErrorKind::ConnectionReset;
+            }
             ready!(poll)?;
             let read = &buf.filled()[before..];
             if read.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             progress.read();
+            if let Some(turn) = turn {
+                turn.read(read.len());
+            }
             let unchanged = requests.take(read);
             buf.set_filled(before + unchanged);
             if unchanged > 0 {
@@ -265,6 +273,9 @@ impl<S: AsyncWrite + Cut + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_gone {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -3,7 +3,8 @@
 //! Without it, the runtime and hyper take turns by connection, up to 16 requests each: a guest with hundreds of connections
 //! that always have a next request would make all others wait for thousands of answers. Here the turns are by port.
 //!
-//! What a connection does costs its port *units*: one for each read or write, and one more for each 16 KiB written. A port
+//! What a connection does costs its port *units*: one for each read or write, one more for each 16 KiB written, and one for
+//! each 2 KiB read, which are parsed. A port
 //! may use [`SHARE`] units in a round; a connection that wants to read beyond that waits. A round ends when everything else
 //! that was ready on the thread has been served once; where nothing is, that is at once. So a port alone gets the whole
 //! thread, and a port beside a busy one waits for at most a share of it.
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::identity::Tag;
+use crate::table::Hasher;
 
 /// Units of one port in a round where no other one waits: some 16 small answers, a quarter of a millisecond.
 const SHARE: i64 = 32;
@@ -33,6 +35,9 @@ const ROUND: i64 = 64;
 
 /// Bytes written that cost one unit more: copying them takes about as long as a system call without any.
 const BYTES: usize = 16 << 10;
+
+/// Bytes read that cost one unit more: parsing them takes about as long as a system call.
+const HEAD: usize = 2 << 10;
 
 /// Units of a new connection: accepting it, and what serves it.
 const CONNECTION: i64 = 2;
@@ -51,7 +56,7 @@ pub(super) struct Turns {
 #[derive(Debug, Default)]
 struct State {
     round: u64,
-    ports: HashMap<Tag, Port>,
+    ports: HashMap<Tag, Port, Hasher>,
     /// Ports with connections that wait, in the order of their turns.
     queue: VecDeque<Tag>,
 }
@@ -217,9 +222,20 @@ impl Turn {
         }
     }
 
+    /// The connection has read so many bytes.
+    pub(super) fn read(&self, bytes: usize) {
+        if bytes >= HEAD {
+            self.pay(bytes / HEAD);
+        }
+    }
+
     /// The connection has written so many bytes.
     pub(super) fn wrote(&self, bytes: usize) {
-        let units = 1 + i64::try_from(bytes / BYTES).unwrap_or(i64::MAX / 2);
+        self.pay(1 + bytes / BYTES);
+    }
+
+    fn pay(&self, units: usize) {
+        let units = i64::try_from(units).unwrap_or(i64::MAX / 2);
         if let Some(port) = self.turns.state.lock().ports.get_mut(&self.tag) {
             port.left = port.left.saturating_sub(units);
         }
@@ -307,6 +323,19 @@ mod tests {
         assert!(!may_read(&place));
         assert!(!turns.next_round());
         assert!(may_read(&place));
+    }
+
+    #[test]
+    fn large_heads_cost_more() {
+        let turns = Arc::new(Turns::default());
+        let place = turns.place(Tag(1));
+        let mut requests = 0;
+        while may_read(&place) {
+            place.read(8 << 10);
+            place.wrote(200);
+            requests += 1;
+        }
+        assert_eq!(requests, (SHARE - CONNECTION + 5) / 6, "a read, four for what is parsed, a write");
     }
 
     #[tokio::test]

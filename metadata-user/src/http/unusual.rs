@@ -17,7 +17,12 @@ const METADATA_IPV4: &str = "169.254.169.254";
 pub(super) fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Anomalies {
     let mut found = Anomalies::default();
     for (name, value) in headers {
-        match name.as_str() {
+        let name = name.as_str();
+        // Of the headers that most requests have, only `host` begins like one of these.
+        if !matches!(name.as_bytes(), [b'f' | b'h' | b't' | b'v' | b'x', ..]) {
+            continue;
+        }
+        match name {
             "host" if !value.as_bytes().is_empty() && !is_ours(value.as_bytes()) => found.add(Anomaly::OddHost),
             "forwarded" | "via" | "x-real-ip" | "x-client-ip" | "true-client-ip" => found.add(Anomaly::ForwardedHeader),
             // Headers by which Neutron's agents, and load balancers before Nova, say who is asking. Nova and the agents trust

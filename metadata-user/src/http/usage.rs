@@ -8,12 +8,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::api::Subject;
 use crate::record::InstanceId;
 use crate::store::Store;
+use crate::table::Table;
 
 /// The most clients that are told apart; more than any image has programs that read metadata.
 const CLIENTS: usize = 16;
@@ -149,7 +149,7 @@ impl Usage {
 /// All instances that were asked for.
 #[derive(Debug)]
 pub struct Usages {
-    instances: DashMap<InstanceId, Arc<Usage>>,
+    instances: Table<InstanceId, Arc<Usage>>,
     /// At how many those that are gone are looked for.
     look_at: AtomicUsize,
 }
@@ -157,7 +157,7 @@ pub struct Usages {
 impl Default for Usages {
     /// Of no instance.
     fn default() -> Self {
-        Self { instances: DashMap::new(), look_at: AtomicUsize::new(LOOK) }
+        Self { instances: Table::default(), look_at: AtomicUsize::new(LOOK) }
     }
 }
 

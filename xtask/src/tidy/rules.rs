@@ -38,6 +38,7 @@ pub(super) const LEVELS: &[Level] = &[
             "secret",
             "sockets",
             "state_view",
+            "table",
             "worker",
         ],
     },

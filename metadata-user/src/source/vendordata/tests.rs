@@ -171,7 +171,7 @@ impl Running {
             accept: None,
             content_length: None,
             body: &[],
-            today: crate::clock::today(),
+            today: crate::clock::today,
             seed: &|_| {},
         };
         let answer = self.store.get(id(1)).expect("an instance").reply(&request).into_answer().expect("an answer");

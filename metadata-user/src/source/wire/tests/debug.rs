@@ -30,7 +30,7 @@ fn debug_output_names_the_instance_and_holds_nothing_of_its_content() {
                 accept: None,
                 content_length: None,
                 body: &[],
-                today: Date::from_unix(1_700_000_000),
+                today: || Date::from_unix(1_700_000_000),
                 seed: &|_| {},
             };
             // Renderings are kept beside the record.
