@@ -51,7 +51,15 @@ impl<C: Access> Exchange<C> {
     /// Begins with the head of a request.
     pub(super) fn new(shared: Arc<Shared<C>>, mut parts: Parts) -> Self {
         session::hide(&mut parts.headers);
-        Self { shared, parts, body: Vec::new(), header: None, token_use: None, about: OnceCell::new(), is_recorded: false }
+        Self {
+            shared,
+            parts,
+            body: Vec::new(),
+            header: None,
+            token_use: None,
+            about: OnceCell::new(),
+            is_recorded: false,
+        }
     }
 
     /// Returns the method.

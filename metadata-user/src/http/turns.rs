@@ -3,10 +3,9 @@
 //! Without it, the runtime and hyper take turns by connection, up to 16 requests each: a guest with hundreds of connections
 //! that always have a next request would make all others wait for thousands of answers. Here the turns are by port.
 //!
-//! What a connection does costs its port *units*: one for each read or write, one more for each 16 KiB written, and one for
-//! each 2 KiB read, which are parsed. A port
-//! may use [`SHARE`] units in a round; a connection that wants to read beyond that waits. A round ends when everything else
-//! that was ready on the thread has been served once; where nothing is, that is at once. So a port alone gets the whole
+//! What a connection does costs its port *units*: one for each read or write, one more for each 2 KiB read or 16 KiB written.
+//! A port may use [`SHARE`] units in a round; a connection that wants to read beyond that waits. A round ends when everything
+//! else that was ready on the thread has been served once; where nothing is, that is at once. So a port alone gets the whole
 //! thread, and a port beside a busy one waits for at most a share of it.
 //!
 //! Promises: a port's connections take turns in the order in which they asked; a connection that waits is not polled

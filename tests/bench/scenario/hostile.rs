@@ -3,17 +3,25 @@
 //! The guest that is measured asks at a modest, fixed rate, in turns without and with the attack; the time of a request
 //! counts from when it was due. Its client has precedence over everything else on its processor, so what is measured is
 //! the service, and not how two programs share the machine. The ratio of each pair is taken, once with the limits as they
-//! are by default and once without. What the daemon used for the attack stands beside it.
-//!
-//! Left out: TLS handshakes; `[https]` is off here.
+//! are by default and once without. What the daemon used for the attack stands beside it. Before that, `cost` measures what
+//! the limits cost a guest that keeps within them.
 
 mod attack;
+mod cost;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use lab::tls::Tls;
 use lab::{Guest, Node, NodePlan};
 use metadata_ebpf::addr::METADATA_IPV4;
+use tempfile::TempDir;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::Effort;
 use crate::load::{Load, Outcome, histogram};
@@ -38,21 +46,26 @@ const WANTED: f64 = 2.0;
 struct World {
     victim: Guest,
     attacker: Guest,
+    tls: TlsConnector,
     node: Node,
+    _files: TempDir,
 }
 
 impl World {
     fn make(limits: bool, pinned: bool) -> Result<Self> {
         // The lab's nodes have no limits in the kernel unless the keys of `[ports]` are written, if only none of them.
         let plan = if limits { NodePlan::default().ports("") } else { NodePlan::default().further(WITHOUT) };
-        let node = plan.start()?;
+        let files = tempfile::tempdir().context("making a directory")?;
+        let made = Tls::make_for(files.path(), &[&std::net::Ipv4Addr::from(METADATA_IPV4).to_string()])?;
+        let https = format!("[https]\ncert_file = {:?}\nkey_file = {:?}\n", made.cert, made.key);
+        let node = plan.further(&https).start()?;
         let victim = node.guest("victim").boot()?;
         let large = vec![b'x'; 64 << 10];
         let attacker = node.guest("attacker").document(|document| document.with_user_data(&large)).boot()?;
         if pinned {
             pin(node.daemon_id().context("the daemon runs")?, 0)?;
         }
-        Ok(Self { victim, attacker, node })
+        Ok(Self { victim, attacker, tls: connector(&made)?, node, _files: files })
     }
 
     /// What the guest sees for one slice.
@@ -69,8 +82,19 @@ impl World {
     }
 }
 
+/// Returns what performs handshakes of TLS, each in full.
+fn connector(made: &Tls) -> Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(&made.ca).context("reading the authority's certificate")?;
+    roots.add(ca).context("trusting it")?;
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
 pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
     let pinned = run.machine.processors > 1;
+    cost::run(effort, run, pinned)?;
     for (limits, name) in [(true, "limits as by default"), (false, "without limits")] {
         let world = World::make(limits, pinned)?;
         for attack in Attack::ALL {
@@ -92,7 +116,7 @@ fn measure(world: &World, attack: Attack, effort: Effort, pinned: bool, limits: 
         let mut quantiles = [0.0; 2];
         for turn in [pair % 2, (pair + 1) % 2] {
             let attacked = turn == 1;
-            let under_way = attacked.then(|| attack.start(&world.attacker, pinned)).transpose()?;
+            let under_way = attacked.then(|| attack.start(&world.attacker, &world.tls, pinned)).transpose()?;
             let (used, worked) = (Usage::of(daemon)?, busy()?);
             let (outcome, failed) = world.measure(effort, pinned)?;
             if let Some(under_way) = under_way {

@@ -3,7 +3,7 @@
 //! Promises: an attack is bounded in connections and bytes held, ends when it is dropped, and goes nowhere but to the
 //! node's own service.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -15,6 +15,8 @@ use lab::{FrameSocket, Guest, Namespace};
 use metadata_ebpf::addr::{METADATA_IPV4, METADATA_MAC};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::machine::pin;
 
@@ -45,10 +47,11 @@ pub(super) enum Attack {
     ManyHeaders,
     NewConnections,
     Garbage,
+    Handshakes,
 }
 
 impl Attack {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Syns,
         Self::Held,
         Self::SlowHeaders,
@@ -59,6 +62,7 @@ impl Attack {
         Self::ManyHeaders,
         Self::NewConnections,
         Self::Garbage,
+        Self::Handshakes,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -73,6 +77,7 @@ impl Attack {
             Self::ManyHeaders => "99 headers of 100 bytes on 128 connections",
             Self::NewConnections => "new connections at full speed",
             Self::Garbage => "garbage",
+            Self::Handshakes => "TLS handshakes at full speed",
         }
     }
 
@@ -84,6 +89,7 @@ impl Attack {
             Self::SlowReads => "bytes read",
             Self::Pipelined | Self::KeepAlive | Self::ManyHeaders => "answers",
             Self::LongTargets | Self::NewConnections | Self::Garbage => "connections",
+            Self::Handshakes => "handshakes",
         }
     }
 
@@ -96,13 +102,13 @@ impl Attack {
     }
 
     /// Starts it. It goes on until it is stopped or dropped.
-    pub(super) fn start(self, guest: &Guest, pinned: bool) -> Result<UnderWay> {
+    pub(super) fn start(self, guest: &Guest, tls: &TlsConnector, pinned: bool) -> Result<UnderWay> {
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let namespace = Namespace::existing(guest.namespace().name());
         let (mac, address) = (guest.mac(), guest.ipv4().context("an attacker without IPv4")?.octets());
-        let work = (Arc::clone(&stop), Arc::clone(&count));
+        let work = (Arc::clone(&stop), Arc::clone(&count), tls.clone());
         let thread = std::thread::Builder::new().name("attack".to_owned()).spawn(move || {
-            let (stop, count) = work;
+            let (stop, count, tls) = work;
             namespace.enter()?;
             if pinned {
                 pin(0, 1)?;
@@ -113,7 +119,7 @@ impl Attack {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
             runtime.block_on(async {
                 let tasks: Vec<_> = (0..self.connections())
-                    .map(|_| tokio::spawn(self.repeat(Arc::clone(&stop), Arc::clone(&count))))
+                    .map(|_| tokio::spawn(self.repeat(tls.clone(), Arc::clone(&stop), Arc::clone(&count))))
                     .collect();
                 while !stop.load(Ordering::Relaxed) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -126,16 +132,16 @@ impl Attack {
     }
 
     /// One connection after the other.
-    async fn repeat(self, stop: Arc<AtomicBool>, count: Arc<AtomicU64>) {
+    async fn repeat(self, tls: TlsConnector, stop: Arc<AtomicBool>, count: Arc<AtomicU64>) {
         while !stop.load(Ordering::Relaxed) {
-            if self.connection(&stop, &count).await.is_err() {
+            if self.connection(&tls, &stop, &count).await.is_err() {
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
     /// One connection, until it ends or nothing more comes of it.
-    async fn connection(self, stop: &AtomicBool, count: &AtomicU64) -> std::io::Result<()> {
+    async fn connection(self, tls: &TlsConnector, stop: &AtomicBool, count: &AtomicU64) -> std::io::Result<()> {
         let mut stream = self.connect().await?;
         let add = |more: usize| count.fetch_add(more as u64, Ordering::Relaxed);
         match self {
@@ -214,6 +220,11 @@ impl Attack {
                 let _ = tokio::time::timeout(PATIENCE, stream.read_u8()).await;
                 add(1);
             }
+            Self::Handshakes => {
+                let name = ServerName::IpAddress(IpAddr::from(METADATA_IPV4).into());
+                tokio::time::timeout(PATIENCE, tls.connect(name, stream)).await??;
+                add(1);
+            }
         }
         Ok(())
     }
@@ -223,7 +234,8 @@ impl Attack {
         if self == Self::SlowReads {
             socket.set_recv_buffer_size(4096)?;
         }
-        let server: SocketAddr = (METADATA_IPV4, 80).into();
+        let port = if self == Self::Handshakes { 443 } else { 80 };
+        let server: SocketAddr = (METADATA_IPV4, port).into();
         let stream = tokio::time::timeout(PATIENCE, socket.connect(server)).await??;
         // Its port is free again at once.
         stream.set_zero_linger()?;
