@@ -21,7 +21,7 @@ pub mod reply;
 
 use crate::{
     abi::{DropReason, MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, PassList, Port, Source},
-    addr::{IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, METADATA_SOLICITED_NODE, Vlan},
+    addr::{IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, Vlan},
     packet::{
         ARP_REPLY, ARP_REQUEST, Advertisement, ECHO_LEN, ETHERTYPE_IPV4, EthArp, EthIpv4, EthIpv6,
         FRAGMENTATION_NEEDED_LEN, FragmentationNeeded, ICMP_ECHO_REQUEST, ICMP_FRAGMENTATION_NEEDED, ICMP_UNREACHABLE,
@@ -38,18 +38,6 @@ const ETHERNET_LEN: u32 = 14;
 const IPV4_LEN: u16 = 20;
 /// Length of Ethernet and IPv6 headers together.
 const ETH_IPV6_LEN: u32 = 54;
-
-/// Tells whether an IPv6 packet is to the service; `message` returns what follows the header of a neighbour discovery message.
-#[inline(always)]
-pub fn asks_ipv6(dst: &[u8; 16], next_header: u8, message: impl FnOnce() -> Option<Neighbour>) -> bool {
-    if *dst == METADATA_IPV6 {
-        return true;
-    }
-    // The solicited-node address is shared with every address that ends in the same 24 bits: only our own is ours.
-    *dst == METADATA_SOLICITED_NODE
-        && next_header == PROTOCOL_ICMPV6
-        && message().is_some_and(|message| message.kind == ICMPV6_SOLICITATION && message.target == METADATA_IPV6)
-}
 
 /// What to do with an IP packet to a metadata address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,35 +65,6 @@ pub fn ipv4(
     port: &Port,
     pass: &PassList,
 ) -> Result<Action, DropReason> {
-    if passes_ipv4(frame, transport, frame_len, pass)? {
-        return Ok(Action::Pass);
-    }
-    source_ipv4(frame, port)?;
-    let len = u16::from_be_bytes(frame.total_len) - IPV4_LEN;
-    match (frame.protocol, transport) {
-        (PROTOCOL_TCP, _) if len < TCP_MIN_LEN => Err(DropReason::Truncated),
-        (PROTOCOL_TCP, _) => Ok(Action::Respond),
-        (PROTOCOL_ICMP, _) if len < ECHO_LEN => Err(DropReason::Truncated),
-        (PROTOCOL_ICMP, Some([ICMP_ECHO_REQUEST, 0, ..])) => Ok(Action::Echo),
-        (PROTOCOL_ICMP, Some([ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, ..])) if len < FRAGMENTATION_NEEDED_LEN => {
-            Err(DropReason::Truncated)
-        }
-        (PROTOCOL_ICMP, Some([ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, ..])) => Ok(Action::PathMtu),
-        _ => Err(DropReason::NotAnswered),
-    }
-}
-
-/// Tells whether an IPv4 packet to 169.254.169.254 is left to the network, whatever its source; as [`ipv4`].
-///
-/// # Errors
-/// The reason for which it is dropped, whatever its source.
-#[inline(always)]
-pub fn passes_ipv4(
-    frame: &EthIpv4,
-    transport: Option<&Transport>,
-    frame_len: u32,
-    pass: &PassList,
-) -> Result<bool, DropReason> {
     if frame.version_ihl != 0x45 {
         return Err(if frame.version_ihl > 0x45 && frame.version_ihl <= 0x4f {
             DropReason::Ipv4Options
@@ -121,7 +80,22 @@ pub fn passes_ipv4(
     if u16::from_be_bytes(frame.fragment) & 0x3fff != 0 {
         return Err(DropReason::Fragment);
     }
-    Ok(passes(frame.protocol, transport, total_len - IPV4_LEN, pass))
+    let len = total_len - IPV4_LEN;
+    if passes(frame.protocol, transport, len, pass) {
+        return Ok(Action::Pass);
+    }
+    source_ipv4(frame, port)?;
+    match (frame.protocol, transport) {
+        (PROTOCOL_TCP, _) if len < TCP_MIN_LEN => Err(DropReason::Truncated),
+        (PROTOCOL_TCP, _) => Ok(Action::Respond),
+        (PROTOCOL_ICMP, _) if len < ECHO_LEN => Err(DropReason::Truncated),
+        (PROTOCOL_ICMP, Some([ICMP_ECHO_REQUEST, 0, ..])) => Ok(Action::Echo),
+        (PROTOCOL_ICMP, Some([ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, ..])) if len < FRAGMENTATION_NEEDED_LEN => {
+            Err(DropReason::Truncated)
+        }
+        (PROTOCOL_ICMP, Some([ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, ..])) => Ok(Action::PathMtu),
+        _ => Err(DropReason::NotAnswered),
+    }
 }
 
 /// Decides on an IPv6 packet to fe80::a9fe:a9fe that is no neighbour solicitation (those are answered for anyone).
@@ -136,35 +110,6 @@ pub fn ipv6(
     port: &Port,
     pass: &PassList,
 ) -> Result<Action, DropReason> {
-    if passes_ipv6(frame, transport, frame_len, pass)? {
-        return Ok(Action::Pass);
-    }
-    source_ipv6(frame, port)?;
-    let len = u16::from_be_bytes(frame.payload_len);
-    match (frame.next_header, transport) {
-        (PROTOCOL_TCP, _) if len < TCP_MIN_LEN => Err(DropReason::Truncated),
-        (PROTOCOL_TCP, _) => Ok(Action::Respond),
-        (PROTOCOL_ICMPV6, _) if len < ECHO_LEN => Err(DropReason::Truncated),
-        (PROTOCOL_ICMPV6, Some([ICMPV6_ECHO_REQUEST, 0, ..])) => Ok(Action::Echo),
-        (PROTOCOL_ICMPV6, Some([ICMPV6_PACKET_TOO_BIG, 0, ..])) if len < u16::from(PACKET_TOO_BIG_MESSAGE_LEN) => {
-            Err(DropReason::Truncated)
-        }
-        (PROTOCOL_ICMPV6, Some([ICMPV6_PACKET_TOO_BIG, 0, ..])) => Ok(Action::PathMtu),
-        _ => Err(DropReason::NotAnswered),
-    }
-}
-
-/// Tells whether an IPv6 packet to fe80::a9fe:a9fe is left to the network, whatever its source; as [`ipv6`].
-///
-/// # Errors
-/// The reason for which it is dropped, whatever its source.
-#[inline(always)]
-pub fn passes_ipv6(
-    frame: &EthIpv6,
-    transport: Option<&Transport>,
-    frame_len: u32,
-    pass: &PassList,
-) -> Result<bool, DropReason> {
     if frame.version_class_flow[0] >> 4 != 6 {
         return Err(DropReason::Truncated);
     }
@@ -178,7 +123,21 @@ pub fn passes_ipv6(
     if frame_len < ETH_IPV6_LEN + u32::from(len) {
         return Err(DropReason::Truncated);
     }
-    Ok(passes(frame.next_header, transport, len, pass))
+    if passes(frame.next_header, transport, len, pass) {
+        return Ok(Action::Pass);
+    }
+    source_ipv6(frame, port)?;
+    match (frame.next_header, transport) {
+        (PROTOCOL_TCP, _) if len < TCP_MIN_LEN => Err(DropReason::Truncated),
+        (PROTOCOL_TCP, _) => Ok(Action::Respond),
+        (PROTOCOL_ICMPV6, _) if len < ECHO_LEN => Err(DropReason::Truncated),
+        (PROTOCOL_ICMPV6, Some([ICMPV6_ECHO_REQUEST, 0, ..])) => Ok(Action::Echo),
+        (PROTOCOL_ICMPV6, Some([ICMPV6_PACKET_TOO_BIG, 0, ..])) if len < u16::from(PACKET_TOO_BIG_MESSAGE_LEN) => {
+            Err(DropReason::Truncated)
+        }
+        (PROTOCOL_ICMPV6, Some([ICMPV6_PACKET_TOO_BIG, 0, ..])) => Ok(Action::PathMtu),
+        _ => Err(DropReason::NotAnswered),
+    }
 }
 
 /// Tells whether a packet passes: a whole header of `protocol` names a port in the list. `len` counts from that header.

@@ -9,12 +9,13 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use metadata_ebpf::{
     abi::{DropReason, Neighbour, PORT_HELD, PORT_LEARN, PassList, Port, Verdict},
-    addr::{IdentityAddress, METADATA_IPV4, METADATA_IPV6, RESPONDER_IPV6},
+    addr::{IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_SOLICITED_NODE, RESPONDER_IPV6},
     mss, neighbours,
     packet::{
         ADVERTISEMENT_LEN, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthArp, EthIpv4,
         EthIpv6, FragmentationNeeded, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST,
-        Neighbour as NeighbourMessage, PACKET_TOO_BIG_LEN, PacketTooBig, TCP_CHECKSUM, Tcp, Transport,
+        ICMPV6_SOLICITATION, Neighbour as NeighbourMessage, PACKET_TOO_BIG_LEN, PROTOCOL_ICMPV6, PacketTooBig,
+        TCP_CHECKSUM, Tcp, Transport,
     },
     translate::{self, PathMtu},
     verdict::{self, Action, ArpAction},
@@ -70,7 +71,15 @@ fn asks_ipv6(ctx: &TcContext) -> bool {
             Err(_) => return false,
         },
     };
-    verdict::asks_ipv6(&dst, next_header, || ctx.load::<NeighbourMessage>(ETH_IPV6_LEN).ok())
+    if dst == METADATA_IPV6 {
+        return true;
+    }
+    // The solicited-node address is shared with every address that ends in the same 24 bits: only our own is ours.
+    dst == METADATA_SOLICITED_NODE
+        && next_header == PROTOCOL_ICMPV6
+        && ctx
+            .load::<NeighbourMessage>(ETH_IPV6_LEN)
+            .is_ok_and(|message| message.kind == ICMPV6_SOLICITATION && message.target == METADATA_IPV6)
 }
 
 /// A packet to the service, on a port that is served.

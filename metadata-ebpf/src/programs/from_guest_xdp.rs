@@ -21,10 +21,11 @@ use aya_ebpf::{
 };
 use metadata_ebpf::{
     abi::{DropReason, PassList, Port},
-    addr::METADATA_IPV4,
+    addr::{METADATA_IPV4, METADATA_IPV6, METADATA_SOLICITED_NODE},
     packet::{
         ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN,
-        ETHERTYPE_VLAN, EthArp, EthIpv4, EthIpv6, Ethernet, Neighbour, Tcp, Transport,
+        ETHERTYPE_VLAN, EthArp, EthIpv4, EthIpv6, Ethernet, ICMPV6_SOLICITATION, Neighbour, PROTOCOL_ICMPV6, Tcp,
+        Transport,
     },
     verdict::{
         self,
@@ -73,10 +74,15 @@ fn limited<const TAG: usize>(ctx: &XdpContext) -> u32 {
     }
 }
 
+/// As `from_guest` decides it.
 #[inline(always)]
 fn asks_ipv6<const TAG: usize>(ctx: &XdpContext) -> bool {
     view::<EthIpv6>(ctx, TAG).is_some_and(|frame| {
-        verdict::asks_ipv6(&frame.dst, frame.next_header, || view::<Neighbour>(ctx, TAG + ETH_IPV6_LEN).copied())
+        frame.dst == METADATA_IPV6
+            || frame.dst == METADATA_SOLICITED_NODE
+                && frame.next_header == PROTOCOL_ICMPV6
+                && view::<Neighbour>(ctx, TAG + ETH_IPV6_LEN)
+                    .is_some_and(|message| message.kind == ICMPV6_SOLICITATION && message.target == METADATA_IPV6)
     })
 }
 
