@@ -12,7 +12,7 @@
 //! 6. the kernel half;
 //! 7. the ports: every tap that matches is attached and bound; only then is it known which instance a
 //!    connection is from, so only then are they accepted;
-//! 8. ready: the service manager is notified.
+//! 8. ready: the service manager is notified, and from here on its watchdog, as long as guests can be answered.
 //!
 //! Privileges: at the start the process gives up all that set-up does not need; each thread gives up what its work does
 //! not need as it starts, and the main thread the rest after step 7 ([`crate::privilege`]).
@@ -35,6 +35,7 @@ mod error;
 mod memory;
 mod signals;
 mod view;
+mod watchdog;
 
 use std::io;
 use std::sync::Arc;
@@ -75,6 +76,7 @@ use answering::Sockets;
 use content::Content;
 use signals::Signals;
 use view::{Kernel, View};
+use watchdog::Watchdog;
 
 /// Capacity of the queue of commands to the ports' thread.
 const PORT_REQUESTS: usize = 16;
@@ -196,11 +198,14 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     });
     // The socket's file is removed with this task, at the end of the runtime.
     let mut admin = tokio::spawn(admin::server::run(socket, view));
+    show_status("waiting for the source and the observers");
     content::first(&shared.readiness).await;
     info!(instances = shared.store.len(), "source read");
     let (sockets, dataplane) = load_programs(config)?;
     let https = shared.https.clone().map(Https::keep).transpose().map_err(AppError::Runtime)?;
-    let mut answering = answering::start(sockets, &shared).map_err(AppError::Runtime)?;
+    let mut watchdog = Watchdog::of_service_manager();
+    let mut answering = answering::start(sockets, &shared, &mut watchdog).map_err(AppError::Runtime)?;
+    show_status("attaching to the guests' taps");
     let (mut ports, drops) = start_ports(config, &shared, dataplane, changes, ports_attached)?;
     // Every thread that needs more than this one has it by now.
     privilege::MAIN.enter()?;
@@ -216,7 +221,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
         }
         ended = &mut admin => Err(AppError::Admin(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
         _ = ended(content.fetching.as_mut()) => Err(AppError::VendordataEnded),
-        () = stay_ready(&shared.readiness) => Ok(()),
+        () = stay_ready(&shared.readiness, watchdog) => Ok(()),
     };
     drain(&shared.drain, config.http.drain_timeout).await;
     drops.abort();
@@ -299,16 +304,16 @@ fn port_thread(
 }
 
 /// Notifies the service manager when everything is ready, and keeps the process small from then on. Never completes.
-async fn stay_ready(readiness: &Readiness) {
+async fn stay_ready(readiness: &Readiness, watchdog: Watchdog) {
     readiness.ready().await;
     info!("ready");
-    notify_service_manager(&[NotifyState::Ready]);
-    memory::keep_small().await;
+    notify_service_manager(&[NotifyState::Ready, NotifyState::Status("answering guests")]);
+    tokio::join!(memory::keep_small(), watchdog.keep(|| notify_service_manager(&[NotifyState::Watchdog])));
 }
 
 /// Waits for requests in flight, in bounded time.
 async fn drain(drain: &Drain, timeout: Duration) {
-    notify_service_manager(&[NotifyState::Stopping]);
+    notify_service_manager(&[NotifyState::Stopping, NotifyState::Status("finishing requests in flight")]);
     drain.begin();
     if !drain.finished(timeout).await {
         warn!("requests still in flight after http.drain_timeout: closing their connections");
@@ -321,6 +326,11 @@ async fn ended<T>(task: Option<&mut JoinHandle<T>>) -> Option<T> {
         Some(task) => task.await.ok(),
         None => std::future::pending().await,
     }
+}
+
+/// What `systemctl status` shows.
+fn show_status(status: &str) {
+    notify_service_manager(&[NotifyState::Status(status)]);
 }
 
 fn notify_service_manager(state: &[NotifyState<'_>]) {

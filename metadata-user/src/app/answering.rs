@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Shared;
+use super::watchdog::Watchdog;
 use crate::drain::Drain;
 use crate::http::{self, Guests, Listeners};
 use crate::privilege;
@@ -28,18 +29,21 @@ pub(super) struct Sockets {
     pub(super) tls: Vec<TcpListener>,
 }
 
-/// Starts a thread for each plain socket. The set yields their results; a thread that panics yields an error.
+/// Starts a thread for each plain socket, watched by the watchdog. The set yields their results; a thread that panics yields an error.
 ///
 /// # Errors
 /// If a thread cannot be started.
-pub(super) fn start(sockets: Sockets, shared: &Shared) -> io::Result<JoinSet<io::Result<()>>> {
+pub(super) fn start(sockets: Sockets, shared: &Shared, watchdog: &mut Watchdog) -> io::Result<JoinSet<io::Result<()>>> {
     let mut ends = JoinSet::new();
     let mut tls = sockets.tls.into_iter();
     for plain in sockets.plain {
         let listeners = Listeners { plain, tls: tls.next().zip(shared.https.clone()) };
         let (guests, readiness, drain) = (Arc::clone(&shared.guests), shared.readiness.clone(), shared.drain.clone());
         let (end, ended) = oneshot::channel();
+        let pulse = watchdog.add_thread();
         let worker = Worker::spawn_as(&privilege::GUESTS, "guests", async move |_| {
+            // On this thread: its runtime has no other.
+            tokio::spawn(pulse.beat());
             // The receiver is gone during shutdown.
             let _ = end.send(answer(listeners, guests, readiness, drain).await);
         })?;
