@@ -14,6 +14,7 @@ pub mod exit;
 mod instance;
 mod lines;
 mod ports;
+mod prepare;
 mod schema;
 mod source;
 mod status;
@@ -26,7 +27,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::admin::client::Client;
 use crate::app;
@@ -60,6 +61,9 @@ struct Cli {
 enum Verb {
     /// Run the daemon, until SIGTERM or SIGINT; requests in flight are finished first
     Run,
+    /// Make the responder's namespace and mount the BPF file system, unless they are there. `run` does so too; a unit that gives
+    /// the daemon a mount namespace of its own does it first, outside
+    Prepare,
     /// Show whether guests are answered, and every problem with its remedy
     Status(status::Verb),
     /// Show where content comes from: revision, age, endpoints, errors; or confirm a replaced controller
@@ -92,6 +96,12 @@ struct Form {
     /// Print JSON as the admin API gives it
     #[arg(long)]
     json: bool,
+}
+
+/// Returns the command line as its manual pages and completions are made of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line and returns the exit status.
@@ -131,7 +141,7 @@ fn execute(
         }
     };
     let uses_socket = match &cli.verb {
-        Verb::Run | Verb::CheckConfig | Verb::Schema(_) => false,
+        Verb::Run | Verb::Prepare | Verb::CheckConfig | Verb::Schema(_) => false,
         Verb::Instance(verb) => matches!(verb, instance::Verb::Password(_) | instance::Verb::UserData(_)),
         _ => true,
     };
@@ -142,6 +152,7 @@ fn execute(
         |notes: &mut dyn Write| Ok::<_, CliError>(Client::new(&socket(cli.socket.as_deref(), &cli.config, notes)?));
     match cli.verb {
         Verb::Run => app::run(&Config::load(&cli.config)?).map(|()| exit::OK).map_err(CliError::from),
+        Verb::Prepare => prepare::execute(&Config::load(&cli.config)?),
         Verb::Status(verb) => verb.execute(&client(notes)?, out),
         Verb::Source(verb) => verb.execute(&client(notes)?, out),
         Verb::Ports(form) => ports::execute(form, &client(notes)?, out),

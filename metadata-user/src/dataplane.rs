@@ -19,6 +19,7 @@ pub mod kernel;
 mod loader;
 mod object;
 mod pins;
+pub mod prepare;
 mod qdisc;
 mod query;
 pub mod responder;

@@ -80,6 +80,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("metadatad detach", Class::Last),
     ("metadatad instance", Class::Parsed),
     ("metadatad ports", Class::Node),
+    ("metadatad prepare", Class::Node),
     ("metadatad run", Class::Parsed),
     ("metadatad schema", Class::Node),
     ("metadatad source", Class::Node),

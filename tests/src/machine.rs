@@ -90,13 +90,14 @@ pub struct MachinePlan<'n> {
     uuid: String,
     nics: Vec<Nic>,
     command_line: String,
+    disk: Option<PathBuf>,
 }
 
 impl<'n> MachinePlan<'n> {
     /// A machine in the node's namespace, with this UUID in its firmware, as Nova gives it the instance's.
     #[must_use]
     pub fn new(namespace: &'n Namespace, uuid: &str) -> Self {
-        Self { namespace, uuid: uuid.to_owned(), nics: Vec::new(), command_line: String::new() }
+        Self { namespace, uuid: uuid.to_owned(), nics: Vec::new(), command_line: String::new(), disk: None }
     }
 
     /// One more interface. Its tap must exist already.
@@ -110,6 +111,13 @@ impl<'n> MachinePlan<'n> {
     #[must_use]
     pub fn command_line(mut self, parameters: &str) -> Self {
         self.command_line = parameters.to_owned();
+        self
+    }
+
+    /// One more disk, `/dev/vdb`: an image that the machine only reads.
+    #[must_use]
+    pub fn disk(mut self, image: &Path) -> Self {
+        self.disk = Some(image.to_owned());
         self
     }
 
@@ -145,6 +153,9 @@ impl<'n> MachinePlan<'n> {
         qemu.arg("-kernel").arg(kernel(&debian)?).arg("-initrd").arg(guest.join("initrd"));
         qemu.args(["-append", &format!("{COMMAND_LINE} {}", self.command_line)]);
         qemu.args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe", path("disk").display())]);
+        if let Some(image) = &self.disk {
+            qemu.args(["-drive", &format!("file={},format=raw,if=virtio,readonly=on", image.display())]);
+        }
         qemu.args(["-serial", &format!("file:{}", path("console").display())]);
         qemu.args(["-serial", &format!("unix:{},server=on,wait=off", path("shell").display())]);
         qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", path("qmp").display())]);

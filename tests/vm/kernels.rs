@@ -4,7 +4,7 @@
 //! of one case, on all of them. A machine that does not end is one failure, of the test that asks for it first: the others
 //! judge what is on its console.
 
-mod initrd;
+pub(crate) mod initrd;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -290,7 +290,7 @@ fn programs(kernel: &Kernel) -> Result<Vec<Program>> {
 }
 
 /// Returns the newest unpacked release that begins so.
-fn release(debian: &Path, kernel: &str) -> Result<String> {
+pub(crate) fn release(debian: &Path, kernel: &str) -> Result<String> {
     let entries = std::fs::read_dir(debian.join("lib/modules")).context("reading the directory of modules")?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let newest = names.filter(|name| name.starts_with(kernel)).max();

@@ -4,4 +4,5 @@
 mod guest;
 mod kernels;
 mod libvirt;
+mod packages;
 mod run;

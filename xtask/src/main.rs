@@ -15,6 +15,7 @@ mod fleet;
 mod golden;
 mod image;
 mod openstack;
+mod package;
 mod peers;
 mod prometheus;
 mod schema;
@@ -59,7 +60,7 @@ enum Verb {
     Tidy,
     /// Check licences, banned and doubled crates, sources, and advisories where there is a copy of them
     Deny(supply::DenyOptions),
-    /// Build a release: the daemon with what it is made of inside, and as a CycloneDX document beside it
+    /// Build a release as a .deb and an .rpm: the daemon with what it is made of inside, and as a CycloneDX document
     Package,
     /// Write docs/modules.md anew: which module uses which
     Graph,
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
         Verb::Schema => schema::run(),
         Verb::Tidy => tidy::run(),
         Verb::Deny(options) => supply::deny(&options),
-        Verb::Package => supply::package(),
+        Verb::Package => package::run(),
         Verb::Graph => tidy::write_graph(),
     };
     match done {

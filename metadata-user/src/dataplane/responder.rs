@@ -91,6 +91,14 @@ impl ResponderNetns {
         Ok(Self { namespace, pair, pair_name, adopted })
     }
 
+    /// Makes the namespace `name`, without anything in it, if there is none.
+    ///
+    /// # Errors
+    /// See [`NetnsError`].
+    pub fn make(name: &str) -> Result<(), NetnsError> {
+        namespace::open_or_make(name).map(drop)
+    }
+
     /// Returns the pair's interface in this namespace.
     #[must_use]
     pub fn pair(&self) -> IfIndex {

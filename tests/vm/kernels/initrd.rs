@@ -157,7 +157,7 @@ impl Initrd {
 }
 
 /// Returns the files of these modules and of all that they need, what is needed first.
-fn in_order(directory: &Path, wanted: &[&str]) -> Result<Vec<PathBuf>> {
+pub(crate) fn in_order(directory: &Path, wanted: &[&str]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     collect(directory, &mut files)?;
     let mut order = Vec::new();
@@ -204,7 +204,8 @@ fn append(name: &str, files: &[PathBuf], order: &mut Vec<PathBuf>) -> Result<()>
     Ok(())
 }
 
-fn read_module(path: &Path) -> Result<Vec<u8>> {
+/// Returns a module, unpacked.
+pub(crate) fn read_module(path: &Path) -> Result<Vec<u8>> {
     if path.extension().is_some_and(|extension| extension == "xz") {
         let output =
             Command::new("xz").arg("--decompress").arg("--stdout").arg(path).output().context("starting xz")?;
