@@ -46,9 +46,9 @@ use parking_lot::Mutex;
 
 use self::entry::port_value;
 pub use self::{
-    attach::{AttachKind, FILTER_HANDLE},
+    attach::{AttachKind, FILTER_HANDLE, FILTER_PRIORITY},
     entry::{PortEntry, join_sources},
-    expedite::Expedited,
+    expedite::{Expedited, SWITCH as RCU_EXPEDITED},
     fit::{Unfit, fit_sources},
     object::OBJECT,
     trace::Trace,

@@ -237,23 +237,35 @@ impl Ports {
     /// Something was removed from an interface: it is checked soon.
     fn suspect(&mut self, removal: Removal) {
         match removal {
+            Removal::From(ifindex) if ifindex == self.dataplane.pair() => {
+                self.suspects.insert(ifindex);
+            }
             Removal::From(ifindex) => self.suspects.extend(self.taps.contains(ifindex).then_some(ifindex)),
-            Removal::Unknown => self.suspects.extend(self.taps.indexes()),
+            Removal::Unknown => self.suspects.extend(self.taps.indexes().chain([self.dataplane.pair()])),
         }
         if !self.suspects.is_empty() && self.check.is_none() {
             self.check = Some(Instant::now() + POLITENESS);
         }
     }
 
-    /// Attaches again where the program is gone. The binding is a new one: that it is still the same device is not certain.
+    /// Attaches again where a program is gone. Without `from_guest` the binding is a new one: that it is still the same device
+    /// is not certain.
     fn check_suspects(&mut self) {
         self.check = None;
         for ifindex in std::mem::take(&mut self.suspects) {
+            if ifindex == self.dataplane.pair() {
+                self.check_pair();
+                continue;
+            }
             let Some(name) = self.taps.name(ifindex).map(str::to_owned) else {
                 continue;
             };
             let was_attached = self.dataplane.attached(ifindex).is_some();
-            if !was_attached || self.dataplane.is_attached(ifindex, &name) || !exists(ifindex) {
+            if !was_attached || !exists(ifindex) {
+                continue;
+            }
+            if self.dataplane.is_attached(ifindex, &name) {
+                self.check_impersonation_guard(ifindex, &name);
                 continue;
             }
             self.view.count_repair();
@@ -287,6 +299,28 @@ impl Ports {
         }
     }
 
+    /// Puts the guard against impersonation back if it alone is gone; the binding stays.
+    fn check_impersonation_guard(&mut self, ifindex: IfIndex, name: &str) {
+        if self.dataplane.has_lost_guard(ifindex, name) {
+            self.view.count_repair();
+            tracing::warn!(ifindex = ifindex.0, name, "another program removed the guard against impersonation: attaching it again");
+            self.settle(ifindex);
+        }
+    }
+
+    /// Puts back what others took from the pair. What cannot be put back is tried again with the next removal.
+    fn check_pair(&mut self) {
+        let ifindex = self.dataplane.pair();
+        match self.dataplane.restore_pair() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.view.count_repair();
+                tracing::warn!(ifindex = ifindex.0, "another program removed what leads to the responder and back: attached it again");
+            }
+            Err(error) => report(ifindex, "the pair", &error),
+        }
+    }
+
     /// Makes the taps those of a complete list: after the start, or when events were lost.
     fn resync(&mut self, links: Vec<Link>) {
         let present: BTreeSet<_> = links.iter().map(|link| link.ifindex).collect();
@@ -298,8 +332,12 @@ impl Ports {
         let _short_waits = self.dataplane.expedite(new.count());
         for link in links {
             // Another device may have taken the index, and even the name, unnoticed.
-            if self.taps.contains(link.ifindex) && !self.dataplane.is_attached(link.ifindex, &link.name) {
-                self.link_gone(link.ifindex);
+            if self.taps.contains(link.ifindex) {
+                if self.dataplane.is_attached(link.ifindex, &link.name) {
+                    self.check_impersonation_guard(link.ifindex, &link.name);
+                } else {
+                    self.link_gone(link.ifindex);
+                }
             }
             self.link_changed(link);
         }

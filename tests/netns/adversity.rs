@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use lab::{Guest, Node, NodePlan, Request, command};
+use lab::{Guest, Node, NodePlan, Request, command, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -128,6 +128,40 @@ fn what_was_removed_by_hand_is_mended_by_the_next_start() {
         node.start_daemon().unwrap_or_else(|error| panic!("{what}: {error:#}"));
         node.wait_bound(guest.ifindex()).unwrap();
         reads_own(&guest);
+    }
+}
+
+#[test]
+fn filters_that_others_flush_are_put_back_at_once() {
+    let node = NodePlan::default().attach("clsact").start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    reads_own(&guest);
+    let pair = node.namespace().ip("-o link show type veth").unwrap();
+    let pair = pair.lines().find_map(|line| {
+        let name = line.split(": ").nth(1)?.split('@').next()?;
+        (name != guest.tap()).then(|| name.to_owned())
+    });
+    let pair = pair.expect("the pair's end in the node");
+    let tap = guest.tap();
+    // The tap's ingress; both of the pair; and the pair's with everything that they are in.
+    for (count, line) in (1..).zip([
+        format!("filter del dev {tap} ingress"),
+        format!("filter del dev {tap} ingress pref 2"),
+        format!("filter del dev {pair} ingress"),
+        format!("filter del dev {pair} egress"),
+        format!("qdisc del dev {pair} clsact"),
+    ]) {
+        let mut tc = node.namespace().command("tc").unwrap();
+        command::run(tc.args(line.split(' ')), "").unwrap();
+        let is_repaired = || Ok((node.status()?["ports_repaired"] == count).then_some(()));
+        wait::until(&line, is_repaired).unwrap();
+        node.wait_bound(guest.ifindex()).unwrap();
+        reads_own(&guest);
+    }
+    let mut bpftool = node.namespace().command("bpftool").unwrap();
+    let text = command::run(bpftool.args(["net", "show", "dev", &pair]), "").unwrap();
+    for direction in ["clsact/ingress", "clsact/egress"] {
+        assert_eq!(text.lines().filter(|line| line.contains(direction)).count(), 1, "{text}");
     }
 }
 

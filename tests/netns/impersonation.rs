@@ -152,21 +152,66 @@ fn the_guard_stays_while_the_daemon_is_away_and_goes_with_detach() {
     }
 }
 
-#[test]
-fn a_guard_that_others_remove_is_put_back() {
-    let world = guarded("clsact");
+/// Runs tc in the node.
+fn tc(world: &World, line: &str) {
     let mut tc = world.node.namespace().command("tc").unwrap();
-    // The priority and the handle under which metadatad's filters are.
-    let words = ["filter", "del", "dev", world.guest.tap(), "egress", "pref", "2", "handle", "0xa9fe", "bpf"];
-    command::run(tc.args(words), "").unwrap();
-    wait::until("it is put back", || Ok((programs_at_egress(&world) == 1).then_some(()))).unwrap();
+    command::run(tc.args(line.split_whitespace()), "").unwrap();
+}
+
+fn repaired(world: &World) -> u64 {
+    world.node.status().unwrap()["ports_repaired"].as_u64().unwrap()
+}
+
+#[test]
+fn a_guard_that_others_remove_is_put_back_and_the_binding_stays() {
+    let world = guarded("clsact");
+    let tap = world.guest.tap();
+    let tag = world.node.port(tap).unwrap()["tag"].clone();
+    // The filter itself, by the priority and the handle that metadatad's have; that priority; all filters.
+    for (count, which) in (1..).zip(["pref 2 handle 0xa9fe bpf", "pref 2", ""]) {
+        tc(&world, &format!("filter del dev {tap} egress {which}"));
+        wait::until("it is put back and counted", || {
+            Ok((programs_at_egress(&world) == 1 && repaired(&world) == count).then_some(()))
+        })
+        .unwrap();
+        is_guarded(&world);
+        assert_eq!(world.node.port(tap).unwrap()["tag"], tag, "{which}");
+    }
+    tc(&world, &format!("qdisc del dev {tap} clsact"));
+    wait::until("both are put back", || Ok((repaired(&world) == 4).then_some(()))).unwrap();
     world.node.wait_bound(world.guest.ifindex()).unwrap();
     is_guarded(&world);
 }
 
 #[test]
+fn a_guard_has_no_place_beside_another_programs_policing_and_the_tap_is_served() {
+    let world = World::new(NodePlan::default().attach("clsact").ports("pass = []\n"), None);
+    let tap = world.guest.tap();
+    // As Open vSwitch does that limits a tap's rate.
+    tc(&world, &format!("qdisc del dev {tap} ingress"));
+    tc(&world, &format!("qdisc add dev {tap} ingress"));
+    tc(&world, &format!("filter add dev {tap} ingress pref 49 protocol all u32 match u32 0 0"));
+    wait::until("the program is put back", || Ok((repaired(&world) == 1).then_some(()))).unwrap();
+    world.node.wait_bound(world.guest.ifindex()).unwrap();
+    world.node.write(&world.guest.document().clone().with("policy", json!({"impersonation_guard": true}))).unwrap();
+    wait::until("the log says why there is no guard", || {
+        Ok(world.node.log().contains("leaves no place for a program at the tap's egress").then_some(()))
+    })
+    .unwrap();
+    assert_eq!(world.node.port(tap).unwrap()["guarded"], false);
+    reads_own(&world);
+}
+
+#[test]
 fn a_document_guards_its_own_instance_alone() {
-    let world = World::new(NodePlan::default().ports("pass = []\n"), None);
+    for attach in ["auto", "clsact"] {
+        is_guarded_by_document(attach);
+    }
+}
+
+/// Switches the guard on and off by the document of one of two guests.
+fn is_guarded_by_document(attach: &'static str) {
+    let world = World::new(NodePlan::default().attach(attach).ports("pass = []\n"), None);
     let other = world.node.guest("b").boot().unwrap();
     let change = |on: bool| {
         world.node.write(&world.guest.document().clone().with("policy", json!({"impersonation_guard": on}))).unwrap();

@@ -87,6 +87,12 @@ pub enum AttachError {
         /// Why the filter could not be added.
         source: Box<ProgramError>,
     },
+    /// There is a qdisc that has no filters of what goes out.
+    #[error(
+        "another program has made the queueing discipline `ingress` there, as Open vSwitch's policing does, which leaves no \
+         place for a program at the tap's egress: switch that off, or use Linux 6.6, which has tcx"
+    )]
+    IngressOnly,
     /// The qdisc could not be made.
     #[error(transparent)]
     Qdisc(#[from] tc::TcError),
@@ -103,6 +109,8 @@ const PRIORITY: u16 = 2;
 const HANDLE: TcHandle = TcHandle::new(0, 0xa9fe);
 /// The handle of our filters, as netlink tells it.
 pub const FILTER_HANDLE: u32 = 0xa9fe;
+/// Their priority, as netlink tells it.
+pub const FILTER_PRIORITY: u32 = PRIORITY as u32;
 
 /// A place for a program.
 struct Hook<'a> {
@@ -162,6 +170,9 @@ impl Dataplane {
                 qdisc: self.pins.qdisc(ifindex),
                 kind: qdisc::Kind::Clsact,
             };
+            if self.mode == AttachMode::Clsact && qdisc::kind_of(ifindex) == Some(qdisc::Kind::Ingress) {
+                self.make_room_for_egress(&hook)?;
+            }
             if self.take_over("from_network", &hook)?.is_none() {
                 self.put("from_network", &hook)?;
             }
@@ -170,6 +181,26 @@ impl Dataplane {
         }
         self.guards.insert(ifindex, on);
         Ok(())
+    }
+
+    /// Makes a qdisc of both directions of one that was made here for `from_guest` alone. A guest's packets to the service go
+    /// on to its network for the moment in between, as when others remove the qdisc.
+    fn make_room_for_egress(&mut self, hook: &Hook<'_>) -> Result<(), DataplaneError> {
+        let from_guest = Hook {
+            ifindex: hook.ifindex,
+            name: hook.name,
+            direction: TcAttachType::Ingress,
+            pin: self.pins.tap(hook.ifindex),
+            qdisc: hook.qdisc.clone(),
+            kind: qdisc::Kind::Clsact,
+        };
+        remove_filter(hook.name, TcAttachType::Ingress);
+        qdisc::remove(hook.ifindex, &hook.qdisc);
+        self.put("from_guest", &from_guest)?;
+        match qdisc::kind_of(hook.ifindex) {
+            Some(qdisc::Kind::Ingress) => Err(hook.error("from_network", AttachError::IngressOnly)),
+            _ => Ok(()),
+        }
     }
 
     /// Tells whether a tap has `from_network`.
@@ -207,16 +238,38 @@ impl Dataplane {
         self.attached.get(&ifindex).copied()
     }
 
-    /// Tells whether `from_guest`, and the guard if there is to be one, are still on the device that has this name: not, if the
-    /// device was replaced.
+    /// Tells whether `from_guest` is still on the device that has this name: not, if the device was replaced.
     #[must_use]
     pub fn is_attached(&mut self, ifindex: IfIndex, name: &str) -> bool {
-        let Some(kind) = self.attached(ifindex).filter(|_| names(name, ifindex)) else {
+        let kind = self.attached(ifindex).filter(|_| names(name, ifindex));
+        kind.is_some_and(|kind| self.is_at("from_guest", ifindex, name, kind, TcAttachType::Ingress))
+    }
+
+    /// Tells whether a tap that has `from_guest` has lost `from_network`; the next [`Self::set_guard`] puts it there again.
+    pub fn has_lost_guard(&mut self, ifindex: IfIndex, name: &str) -> bool {
+        let Some(kind) = self.attached(ifindex).filter(|_| self.is_guarded(ifindex)) else {
             return false;
         };
-        let guarded = self.is_guarded(ifindex);
-        let mut is_at = |program, direction| self.is_at(program, ifindex, name, kind, direction);
-        is_at("from_guest", TcAttachType::Ingress) && (!guarded || is_at("from_network", TcAttachType::Egress))
+        let lost = !self.is_at("from_network", ifindex, name, kind, TcAttachType::Egress);
+        if lost {
+            self.guards.remove(&ifindex);
+        }
+        lost
+    }
+
+    /// Puts the programs of the pair back if others have taken one away; `true` if so.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Attach`].
+    pub fn restore_pair(&mut self) -> Result<bool, DataplaneError> {
+        let Some(name) = name_of(self.pair) else {
+            return Ok(false);
+        };
+        let mut is_whole = |program, direction| self.is_at(program, self.pair, &name, AttachKind::Clsact, direction);
+        if is_whole("from_host", TcAttachType::Egress) && is_whole("to_guest", TcAttachType::Ingress) {
+            return Ok(false);
+        }
+        self.attach_pair(&name).map(|()| true)
     }
 
     fn is_at(

@@ -3,12 +3,15 @@
 //!
 //! A tap gets `ingress`, whose filters are asked as clsact's are. Open vSwitch, which limits a tap's rate by a filter in an
 //! `ingress` of its own, removes one that it finds there first; in front of a clsact it gives up, and the rate stays as it is.
+//!
+//! A filter of the other direction is not refused by `ingress`: it lands among those of what comes in. So whoever puts one there
+//! asks for the kind first.
 
 use std::path::Path;
 
 use aya::programs::tc;
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::tc::TcHandle;
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle};
 
 use super::{
     IfIndex,
@@ -57,6 +60,30 @@ async fn add_ingress(handle: &rtnetlink::Handle, ifindex: IfIndex) -> Result<(),
         interface: format!("interface {ifindex}"),
         source,
     })
+}
+
+/// Returns which of the two an interface has; `None`: neither, or it cannot be found out. The kernel lists all interfaces' qdiscs
+/// for it, as it tells nothing of these two alone.
+pub(super) fn kind_of(ifindex: IfIndex) -> Option<Kind> {
+    let asked = on_thread(move || with_netlink(async |handle| Ok(find_kind(&handle, ifindex).await)));
+    asked.ok().flatten()
+}
+
+async fn find_kind(handle: &rtnetlink::Handle, ifindex: IfIndex) -> Option<Kind> {
+    let index = i32::try_from(ifindex.0).ok()?;
+    let mut listed = Box::pin(handle.qdisc().get().index(index).execute());
+    let mut kind = None;
+    while let Ok(Some(found)) = listed.try_next().await {
+        // The parent of both kinds.
+        if found.header.index == index && found.header.parent == TcHandle::INGRESS {
+            kind = found.attributes.iter().find_map(|attribute| match attribute {
+                TcAttribute::Kind(name) if name == "clsact" => Some(Kind::Clsact),
+                TcAttribute::Kind(name) if name == "ingress" => Some(Kind::Ingress),
+                _ => None,
+            });
+        }
+    }
+    kind
 }
 
 /// Removes the qdisc if it was made here and holds no filter. The mark goes with it, or with its interface.

@@ -17,7 +17,7 @@ use rtnetlink::{
 };
 
 use super::netlink::NetlinkError;
-use crate::dataplane::IfIndex;
+use crate::dataplane::{FILTER_HANDLE, FILTER_PRIORITY, IfIndex};
 
 /// What may have lost its filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +72,8 @@ impl Removals {
                         return Ok(Removal::From(ifindex));
                     }
                 }
-                // Of Open vSwitch's own filters, which may come and go by thousands, none has this handle.
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelTrafficFilter(message))
-                    if u32::from(message.header.handle) == crate::dataplane::FILTER_HANDLE =>
+                    if may_be_ours(u32::from(message.header.handle), message.header.info) =>
                 {
                     if let Some(ifindex) = ifindex_of(&message) {
                         return Ok(Removal::From(ifindex));
@@ -85,6 +84,13 @@ impl Removals {
             }
         }
     }
+}
+
+/// Tells whether a filter that was removed may be one of ours. Of Open vSwitch's, which may come and go by thousands, none has
+/// our handle. Where all filters of a priority go, or all of a direction, the kernel reports each priority, without a handle.
+fn may_be_ours(handle: u32, info: u32) -> bool {
+    // The upper half is the priority, the lower half the protocol.
+    handle == FILTER_HANDLE || (handle == 0 && info >> 16 == FILTER_PRIORITY)
 }
 
 fn ifindex_of(message: &TcMessage) -> Option<IfIndex> {
