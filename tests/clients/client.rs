@@ -22,6 +22,33 @@ pub(crate) enum Python {
 const PREPARE: &str = "mount -t sysfs sysfs /sys && { test ! -e /etc/resolv.conf || \
     mount --bind /dev/null /etc/resolv.conf; } && exec \"$@\"";
 
+/// Prepares a program to run in the guest.
+fn prepared(guest: &Guest) -> Result<Command> {
+    let mut command = guest.namespace().command("unshare")?;
+    command.args(["--mount", "sh", "-c", PREPARE, "sh"]);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/nonexistent");
+    Ok(command)
+}
+
+/// Runs a script of `node` in the guest and returns the JSON that it printed.
+pub(crate) fn run_node(guest: &Guest, script: &str) -> Result<Value> {
+    let mut command = prepared(guest)?;
+    command.arg("node").arg(script_path(&format!("node/{script}")));
+    command.env("NODE_PATH", directory()?.join("node/node_modules"));
+    printed(&mut command, script)
+}
+
+/// Prepares a single request of systemd-imdsd, with its own C library, through the guest's first interface.
+pub(crate) fn imdsd(guest: &Guest, arguments: &[&str]) -> Result<Command> {
+    let tree = directory()?.join("imdsd/tree/usr/lib");
+    let libraries = tree.join("x86_64-linux-gnu");
+    let mut command = prepared(guest)?;
+    command.arg(libraries.join("ld-linux-x86-64.so.2")).arg("--library-path");
+    command.arg(format!("{0}:{0}/systemd", libraries.display())).arg(tree.join("systemd/systemd-imdsd"));
+    command.args(["--interface=eth0", "--cache=no"]).args(arguments).env("SYSTEMD_LOG_LEVEL", "debug");
+    Ok(command)
+}
+
 /// Prepares a script of this directory to run in the guest.
 pub(crate) fn command(guest: &Guest, python: Python, script: &str, arguments: &[&str]) -> Result<Command> {
     let clients = directory()?;
@@ -29,18 +56,24 @@ pub(crate) fn command(guest: &Guest, python: Python, script: &str, arguments: &[
         Python::Debian => (PathBuf::from("/usr/bin/python3"), clients.join("debian/usr/lib/python3/dist-packages")),
         Python::PyPi => (clients.join("venv/bin/python"), PathBuf::new()),
     };
-    let mut command = guest.namespace().command("unshare")?;
-    command.args(["--mount", "sh", "-c", PREPARE, "sh"]).arg(interpreter);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script)).args(arguments);
-    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/nonexistent");
+    let mut command = prepared(guest)?;
+    command.arg(interpreter).arg(script_path(script)).args(arguments);
     command.env("PYTHONPATH", library).env("PYTHONDONTWRITEBYTECODE", "1");
     Ok(command)
 }
 
 /// Runs a script of this directory in the guest and returns the JSON that it printed.
 pub(crate) fn run(guest: &Guest, python: Python, script: &str, arguments: &[&str]) -> Result<Value> {
-    let output =
-        command(guest, python, script, arguments)?.stdin(Stdio::null()).output().context("starting unshare")?;
+    printed(&mut command(guest, python, script, arguments)?, script)
+}
+
+fn script_path(script: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script)
+}
+
+/// Runs a script and returns the JSON that it printed.
+fn printed(command: &mut Command, script: &str) -> Result<Value> {
+    let output = command.stdin(Stdio::null()).output().context("starting unshare")?;
     if !output.status.success() {
         bail!("{script}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }

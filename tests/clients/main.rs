@@ -4,9 +4,11 @@
 //! `cargo xtask test clients` runs first. None is installed on the machine: nothing there could start one.
 #![allow(clippy::unwrap_used, reason = "tests end where something is not as they need it")]
 
+mod aws_sdk;
 mod case;
 mod client;
 mod cloud_init;
 mod cloudbase_init;
 mod ec2_readers;
+mod imdsd;
 mod readiness;

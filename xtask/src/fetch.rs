@@ -76,16 +76,21 @@ impl Collection {
             show_and_run(Command::new("apt-get").arg("update"))?;
             download()?;
         }
-        for entry in fs::read_dir(&packages).with_context(|| format!("reading {}", packages.display()))? {
-            let package = entry?.path();
-            let mut command = Command::new("dpkg-deb");
-            let status = command.arg("--extract").arg(&package).arg(directory.join("debian")).status();
-            if !status.context("starting dpkg-deb")?.success() {
-                bail!("unpacking {} failed", package.display());
-            }
-        }
-        Ok(())
+        unpack_all(&packages, &directory.join("debian"))
     }
+}
+
+/// Unpacks the Debian packages of a directory into a tree.
+pub(crate) fn unpack_all(packages: &Path, tree: &Path) -> Result<()> {
+    for entry in fs::read_dir(packages).with_context(|| format!("reading {}", packages.display()))? {
+        let package = entry?.path();
+        let mut command = Command::new("dpkg-deb");
+        let status = command.arg("--extract").arg(&package).arg(tree).status();
+        if !status.context("starting dpkg-deb")?.success() {
+            bail!("unpacking {} failed", package.display());
+        }
+    }
+    Ok(())
 }
 
 /// Returns the package that a name in a collection stands for.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::{root, show_and_run};
 
-const MIRROR: &str = "http://deb.debian.org/debian";
+pub(crate) const MIRROR: &str = "http://deb.debian.org/debian";
 const SUITE: &str = "bookworm";
 /// cloud-init configures networks by networkd, and asks by dhclient before there is one. busybox is for the first program.
 const PACKAGES: &[&str] =

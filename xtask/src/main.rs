@@ -70,13 +70,13 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Setup(options) => {
             let wanted = [
-                (options.clients, clients::CLIENTS),
                 (options.controllers, controllers::CONTROLLERS),
                 (options.openstack, openstack::OPENSTACK),
                 (options.peers, peers::PEERS),
                 (options.prometheus, prometheus::PROMETHEUS),
             ];
             let fetched = wanted.iter().filter(|(asked, _)| *asked).try_for_each(|(_, collection)| collection.setup());
+            let fetched = fetched.and_then(|()| if options.clients { clients::setup() } else { Ok(()) });
             let fetched = fetched.and_then(|()| if options.vm { vm::setup() } else { Ok(()) });
             fetched.and_then(|()| setup::run(true))
         }

@@ -133,7 +133,7 @@ fn download(groups: &[Group]) -> Result<()> {
         crate::supply::TOOLS.setup()?;
     }
     if groups.contains(&Group::Clients) {
-        crate::clients::CLIENTS.setup()?;
+        crate::clients::setup()?;
     }
     // Open vSwitch runs inside machines too.
     if groups.iter().any(|group| matches!(group, Group::Controllers | Group::Vm)) {
