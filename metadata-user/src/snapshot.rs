@@ -112,10 +112,11 @@ impl Snapshot {
         Some(Self { settings: settings.clone(), origin, key, state: StateView::new(state), on_disk })
     }
 
-    /// Returns the key of session tokens, which is derived from the snapshot's; `None`: there is no key.
+    /// Returns the key of session tokens, which is derived from the snapshot's and from this boot of the node; `None`: there is no
+    /// key.
     #[must_use]
-    pub fn token_key(&self) -> Option<TokenKey> {
-        self.key.as_ref().map(TokenKey::of)
+    pub fn token_key(&self, boot: &[u8]) -> Option<TokenKey> {
+        self.key.as_ref().map(|key| TokenKey::of(key, boot))
     }
 
     /// Returns a view of its state.

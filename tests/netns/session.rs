@@ -110,6 +110,26 @@ fn a_token_of_another_node_is_useless_and_so_is_one_of_another_key() {
 }
 
 #[test]
+fn a_token_of_a_node_with_the_same_snapshot_and_key_is_useless() {
+    let nodes = [required().start().unwrap(), required().start().unwrap()];
+    // The same instance, and the same port.
+    let guests = nodes.each_ref().map(|node| node.guest("a").boot().unwrap());
+    assert_eq!(guests[0].uuid(), guests[1].uuid());
+    let stolen = token(&guests[0], "21600");
+    // It is written at the end, whatever its interval.
+    nodes.iter().for_each(|node| node.stop_daemon().unwrap());
+    for (from, to) in [(nodes[0].path("snapshot.key"), nodes[1].path("snapshot.key")), (nodes[0].snapshot(), nodes[1].snapshot())] {
+        fs::copy(from, to).unwrap();
+    }
+    nodes.iter().for_each(|node| node.start_daemon().unwrap());
+    for (node, guest) in nodes.iter().zip(&guests) {
+        node.wait_bound(guest.ifindex()).unwrap();
+    }
+    assert_eq!((status_with(&guests[0], &stolen), status_with(&guests[1], &stolen)), (200, 401));
+    assert_eq!(denied(&nodes[1]), json!({"token_foreign": 1}));
+}
+
+#[test]
 fn tokens_that_are_expired_altered_cut_or_overlong_are_refused_by_reason() {
     let node = required().start().unwrap();
     let guest = node.guest("a").boot().unwrap();

@@ -23,6 +23,9 @@ const FIRST_SCAN: Duration = Duration::from_secs(10);
 /// How long start waits for the first report of the observers: they are on this node, and answer within milliseconds.
 const FIRST_FACTS: Duration = Duration::from_secs(5);
 
+/// A random number of each boot (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// The parts that fill the store and the facts. Fields are dropped in this order.
 pub(super) struct Content {
     /// Ends before the source does, and writes pending changes.
@@ -53,7 +56,8 @@ impl Content {
         let observers = Observers::start(&config.facts, &config.ports, &shared.facts, facts_reported);
         let observers = observers.map_err(AppError::Runtime)?;
         let snapshot = Snapshot::open(&config.snapshot, &config.source, store);
-        let tokens = match snapshot.as_ref().and_then(Snapshot::token_key) {
+        let boot = std::fs::read(BOOT_ID).map_err(AppError::Runtime)?;
+        let tokens = match snapshot.as_ref().and_then(|snapshot| snapshot.token_key(&boot)) {
             Some(key) => key,
             None => {
                 info!("session tokens end with this daemon: there is no snapshot's key to seal them with");

@@ -61,10 +61,12 @@ impl TokenKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
     }
 
-    /// Derives the key from that of the snapshot.
+    /// Derives the key from that of the snapshot, for as long as this boot of the node lasts: tags, by which a token knows its
+    /// binding, are given anew after the next one, and by a node with a copy of the same key.
     #[must_use]
-    pub fn of(key: &SealKey) -> Self {
-        Self::derive(&key.material)
+    pub fn of(key: &SealKey, boot: &[u8]) -> Self {
+        let Self(lasting) = Self::derive(&key.material);
+        Self(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&lasting, boot).as_ref()))
     }
 
     /// Makes a key that ends with the process.
@@ -155,6 +157,16 @@ mod tests {
         let token = key(1).issue(b"a", 1000).unwrap();
         let secret = TokenKey(hmac::Key::new(hmac::HMAC_SHA256, &[1; KEY_LENGTH]));
         assert_eq!(secret.open(&token, b"a", 0), Err(TokenError::Foreign));
+    }
+
+    #[test]
+    fn a_token_is_of_one_boot_of_one_node_though_their_keys_are_the_same() {
+        let sealing = SealKey::new(Secret::new(vec![1; KEY_LENGTH])).unwrap();
+        let token = TokenKey::of(&sealing, b"boot 1").issue(b"a", 1000).unwrap();
+        assert_eq!(TokenKey::of(&sealing, b"boot 1").open(&token, b"a", 0), Ok(1000));
+        for boot in [&b"boot 2"[..], b"boot 1 ", b""] {
+            assert_eq!(TokenKey::of(&sealing, boot).open(&token, b"a", 0), Err(TokenError::Foreign));
+        }
     }
 
     #[test]
