@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use etherparse::PacketBuilder;
 use lab::counters::Moved;
-use lab::{FrameSocket, Guest, Node, Request, SharedFrame};
+use lab::{FrameSocket, Guest, Node, NodePlan, Request, SharedFrame};
 use metadata_ebpf::addr::{
     IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, METADATA_SOLICITED_NODE, RESPONDER_IPV6, Vlan,
 };
@@ -12,15 +12,15 @@ use metadata_ebpf::addr::{
 use crate::bystanders::written;
 
 const META_DATA: &str = "/openstack/latest/meta_data.json";
-const MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0x11, 0x22, 0x33];
-const ADDRESS: [u8; 4] = [10, 0, 0, 5];
+pub(crate) const MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0x11, 0x22, 0x33];
+pub(crate) const ADDRESS: [u8; 4] = [10, 0, 0, 5];
 
 /// Two guests that cannot be told apart but by their taps.
-fn two_alike(node: &Node) -> [Guest; 2] {
+pub(crate) fn two_alike(node: &Node) -> [Guest; 2] {
     ["victim", "attacker"].map(|name| node.guest(name).mac(MAC).ipv4("10.0.0.5/16").boot().unwrap())
 }
 
-fn reads_own(guest: &Guest) {
+pub(crate) fn reads_own(guest: &Guest) {
     assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
     assert_eq!(guest.read_uuid(true).unwrap(), guest.uuid());
 }
@@ -82,6 +82,49 @@ fn a_neighbours_arp_and_neighbour_discovery_in_anothers_name_lead_nobody_astray(
     let arrived = seen.receive_until(&mark).unwrap();
     assert!(arrived.iter().all(|frame| frame.get(6..12) != Some(&METADATA_MAC)), "{arrived:02x?}");
     reads_own(&victim);
+}
+
+/// Messages by which hosts and routers tell each other how to send, none of which the responder's kernel may believe of a guest.
+#[test]
+fn messages_about_routes_neighbours_and_errors_end_at_the_tap() {
+    let node = NodePlan::default().ports("pass = []\nnew_connections_per_second = 0\npackets_per_second = 0\n").start();
+    let node = node.unwrap();
+    let [victim, attacker] = two_alike(&node);
+    let frames = attacker.frames().unwrap();
+    let before = node.responder().ip("-6 route show table all").unwrap() + &neighbours(&node);
+    let own = attacker.link_local().octets();
+    // Quotes a reply of the service's to the victim, as an error does.
+    let mut quoted = Vec::new();
+    PacketBuilder::ipv6(METADATA_IPV6, own, 64).tcp(80, 40_000, 1, 1024).write(&mut quoted, &[]).unwrap();
+    let six = |kind, code| {
+        let packet = PacketBuilder::ethernet2(MAC, METADATA_MAC).ipv6(own, METADATA_IPV6, 255);
+        let packet = packet.icmpv6_raw(kind, code, [0, 0, 5, 0]);
+        written(|out| packet.write(out, &quoted))
+    };
+    let mut quoted_ipv4 = Vec::new();
+    PacketBuilder::ipv4(METADATA_IPV4, ADDRESS, 64).tcp(80, 40_000, 1, 1024).write(&mut quoted_ipv4, &[]).unwrap();
+    let four = |kind, code| {
+        let packet = PacketBuilder::ethernet2(MAC, METADATA_MAC).ipv4(ADDRESS, METADATA_IPV4, 64);
+        let packet = packet.icmpv4_raw(kind, code, [0, 0, 5, 0]);
+        written(|out| packet.write(out, &quoted_ipv4))
+    };
+    // Unreachable, packet too big with another code, exceeded, parameter, echo reply, MLD, solicitations, advertisements,
+    // redirect, renumbering.
+    let sixes = [(1, 0), (1, 4), (2, 1), (3, 0), (4, 1), (129, 0), (130, 0), (133, 0), (134, 0), (136, 0), (137, 0), (138, 0)];
+    // Echo reply, unreachable but for "fragmentation needed", quench, redirect, advertisement, exceeded, parameter, timestamp.
+    let fours = [(0, 0), (3, 0), (3, 1), (3, 3), (3, 13), (4, 0), (5, 0), (5, 1), (9, 0), (11, 0), (12, 0), (13, 0)];
+    let messages: Vec<_> =
+        sixes.map(|(kind, code)| six(kind, code)).into_iter().chain(fours.map(|(kind, code)| four(kind, code))).collect();
+    let all = [("not_answered", messages.len() as u64)];
+    node.assert_moved(attacker.ifindex(), &all, || messages.iter().try_for_each(|frame| frames.send(frame))).unwrap();
+    assert_eq!(node.responder().ip("-6 route show table all").unwrap() + &neighbours(&node), before);
+    reads_own(&victim);
+    reads_own(&attacker);
+}
+
+/// What the responder's kernel knows of neighbours for good: entries of its own come and go.
+fn neighbours(node: &Node) -> String {
+    node.responder().ip("-6 neigh show nud permanent").unwrap()
 }
 
 #[test]

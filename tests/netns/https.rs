@@ -166,6 +166,53 @@ fn a_handshake_that_does_not_come_is_limited_as_a_request_is() {
     assert_eq!(curl(&guest, &ca, "169.254.169.254", &[]).unwrap(), guest.uuid());
 }
 
+/// What a client sends first, as far as this makes one: the first bytes of a ClientHello (RFC 8446, section 4.1.2), of which 512 are
+/// announced.
+fn half_a_client_hello() -> Vec<u8> {
+    let head = [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    [head.as_slice(), &[7; 32], &[0]].concat()
+}
+
+#[test]
+fn a_handshake_that_is_begun_and_not_finished_has_a_place_of_its_port_and_ends_in_time() {
+    let files = Files::new();
+    let (_made, ca) = files.renew();
+    let limits = "[http]\nrequest_timeout = \"2s\"\nconnections_per_port = 2\nconnections = 8\n";
+    let node = node(&files, limits);
+    let [guest, other] = ["a", "b"].map(|name| node.guest(name).boot().unwrap());
+    let connect = || {
+        let address = std::net::SocketAddr::from(([169, 254, 169, 254], 443));
+        guest.namespace().run(|| Ok(std::net::TcpStream::connect(address)?))
+    };
+    let begin = || {
+        let mut stream = connect()?;
+        stream.write_all(&half_a_client_hello())?;
+        anyhow::Ok(stream)
+    };
+    // Both places are taken by handshakes that are under way: neither gives way, so whatever else this guest sends is refused.
+    let mut open = Vec::new();
+    wait::until("a further one is refused", || {
+        open.extend(begin().ok());
+        Ok((counter(&node, "refused_port_limit") > 0).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(counter(&node, "gave_way"), 0);
+    assert_eq!(curl(&other, &ca, "169.254.169.254", &[]).unwrap(), other.uuid(), "another guest has places of its own");
+    // One byte after the other keeps none of them open for longer.
+    let mut timed_out = 0;
+    wait::until("all have ended", || {
+        open.retain_mut(|stream| {
+            stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+            let is_open = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+            stream.write_all(&[7]).is_ok() && stream.read(&mut [0]).is_err_and(is_open)
+        });
+        timed_out = counter(&node, "timed_out");
+        Ok((open.is_empty() && timed_out >= 2).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(curl(&guest, &ca, "169.254.169.254", &[]).unwrap(), guest.uuid());
+}
+
 #[test]
 fn without_a_certificate_nothing_listens_on_443() {
     let node = Node::start().unwrap();

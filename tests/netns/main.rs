@@ -26,6 +26,7 @@ mod passed;
 mod password;
 mod path_mtu;
 mod ports;
+mod raced;
 mod refusals;
 mod restart;
 mod security;

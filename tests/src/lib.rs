@@ -60,7 +60,7 @@ pub use ovsdb::Ovsdb;
 pub use prometheus::Prometheus;
 pub use rack::Rack;
 pub use shared::Shared;
-pub use shared_frame::SharedFrame;
+pub use shared_frame::{Offload, SharedFrame};
 pub use stall::Stall;
 pub use tap::Tap;
 pub use tls::Tls;

@@ -35,7 +35,7 @@ fn port() -> Port {
     port
 }
 
-fn v4(src_mac: [u8; 6], src: [u8; 4]) -> EthIpv4 {
+pub(super) fn v4(src_mac: [u8; 6], src: [u8; 4]) -> EthIpv4 {
     EthIpv4 {
         dst_mac: [1; 6],
         src_mac,
@@ -53,7 +53,7 @@ fn v4(src_mac: [u8; 6], src: [u8; 4]) -> EthIpv4 {
     }
 }
 
-fn v6(src_mac: [u8; 6], src: &[u8; 16]) -> EthIpv6 {
+pub(super) fn v6(src_mac: [u8; 6], src: &[u8; 16]) -> EthIpv6 {
     EthIpv6 {
         dst_mac: [1; 6],
         src_mac,

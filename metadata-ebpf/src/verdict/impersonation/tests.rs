@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::addr::METADATA_MAC;
+use crate::verdict::tests::{v4, v6};
 
 const NEIGHBOUR: [u8; 6] = [0xfa, 0x16, 0x3e, 0, 0, 9];
 const GUEST: [u8; 4] = [10, 0, 0, 5];
@@ -9,35 +10,11 @@ const LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7,
 const DNS: [(u8, u16); 1] = [(PROTOCOL_UDP, 53)];
 
 fn four(src: [u8; 4]) -> EthIpv4 {
-    EthIpv4 {
-        dst_mac: [1; 6],
-        src_mac: NEIGHBOUR,
-        ethertype: [8, 0],
-        version_ihl: 0x45,
-        tos: 0,
-        total_len: [0, 60],
-        id: [0; 2],
-        fragment: [0x40, 0],
-        ttl: 64,
-        protocol: PROTOCOL_UDP,
-        checksum: [0; 2],
-        src,
-        dst: GUEST,
-    }
+    EthIpv4 { protocol: PROTOCOL_UDP, dst: GUEST, ..v4(NEIGHBOUR, src) }
 }
 
 fn six(src: [u8; 16], next_header: u8) -> EthIpv6 {
-    EthIpv6 {
-        dst_mac: [1; 6],
-        src_mac: NEIGHBOUR,
-        ethertype: [0x86, 0xdd],
-        version_class_flow: [0x60, 0, 0, 0],
-        payload_len: [0, 40],
-        next_header,
-        hop_limit: 255,
-        src,
-        dst: LINK_LOCAL,
-    }
+    EthIpv6 { next_header, hop_limit: 255, dst: LINK_LOCAL, ..v6(NEIGHBOUR, &src) }
 }
 
 fn nd(kind: u8, target: [u8; 16]) -> Neighbour {
