@@ -48,7 +48,7 @@ use self::entry::port_value;
 pub use self::{
     attach::{AttachKind, FILTER_HANDLE, FILTER_PRIORITY},
     entry::{PortEntry, join_sources},
-    expedite::{Expedited, SWITCH as RCU_EXPEDITED},
+    expedite::Expedited,
     fit::{Unfit, fit_sources},
     object::OBJECT,
     trace::Trace,

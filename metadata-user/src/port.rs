@@ -303,7 +303,11 @@ impl Ports {
     fn check_impersonation_guard(&mut self, ifindex: IfIndex, name: &str) {
         if self.dataplane.has_lost_guard(ifindex, name) {
             self.view.count_repair();
-            tracing::warn!(ifindex = ifindex.0, name, "another program removed the guard against impersonation: attaching it again");
+            tracing::warn!(
+                ifindex = ifindex.0,
+                name,
+                "another program removed the guard against impersonation: attaching it again"
+            );
             self.settle(ifindex);
         }
     }
@@ -315,7 +319,10 @@ impl Ports {
             Ok(false) => {}
             Ok(true) => {
                 self.view.count_repair();
-                tracing::warn!(ifindex = ifindex.0, "another program removed what leads to the responder and back: attached it again");
+                tracing::warn!(
+                    ifindex = ifindex.0,
+                    "another program removed what leads to the responder and back: attached it again"
+                );
             }
             Err(error) => report(ifindex, "the pair", &error),
         }

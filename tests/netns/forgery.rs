@@ -110,11 +110,15 @@ fn messages_about_routes_neighbours_and_errors_end_at_the_tap() {
     };
     // Unreachable, packet too big with another code, exceeded, parameter, echo reply, MLD, solicitations, advertisements,
     // redirect, renumbering.
-    let sixes = [(1, 0), (1, 4), (2, 1), (3, 0), (4, 1), (129, 0), (130, 0), (133, 0), (134, 0), (136, 0), (137, 0), (138, 0)];
+    let sixes =
+        [(1, 0), (1, 4), (2, 1), (3, 0), (4, 1), (129, 0), (130, 0), (133, 0), (134, 0), (136, 0), (137, 0), (138, 0)];
     // Echo reply, unreachable but for "fragmentation needed", quench, redirect, advertisement, exceeded, parameter, timestamp.
     let fours = [(0, 0), (3, 0), (3, 1), (3, 3), (3, 13), (4, 0), (5, 0), (5, 1), (9, 0), (11, 0), (12, 0), (13, 0)];
-    let messages: Vec<_> =
-        sixes.map(|(kind, code)| six(kind, code)).into_iter().chain(fours.map(|(kind, code)| four(kind, code))).collect();
+    let messages: Vec<_> = sixes
+        .map(|(kind, code)| six(kind, code))
+        .into_iter()
+        .chain(fours.map(|(kind, code)| four(kind, code)))
+        .collect();
     let all = [("not_answered", messages.len() as u64)];
     node.assert_moved(attacker.ifindex(), &all, || messages.iter().try_for_each(|frame| frames.send(frame))).unwrap();
     assert_eq!(node.responder().ip("-6 route show table all").unwrap() + &neighbours(&node), before);

@@ -136,7 +136,8 @@ fn what_a_packet_has_the_kernel_fill_in_changes_no_identity() {
         for gso_type in [1, 3, 4, 5, 0x81, 0x84] {
             for gso_size in [0, 1, 7, 0xffff] {
                 for (needs_csum, csum_start) in [(true, 34), (true, 54), (false, 0)] {
-                    let offload = Offload { needs_csum, gso_type, gso_size, csum_start, csum_offset: 16, hdr_len: whole };
+                    let offload =
+                        Offload { needs_csum, gso_type, gso_size, csum_start, csum_offset: 16, hdr_len: whole };
                     shared.ask_for(offload);
                     accepted += u32::from(shared.send().is_ok());
                 }

@@ -118,7 +118,9 @@ fn a_token_of_a_node_with_the_same_snapshot_and_key_is_useless() {
     let stolen = token(&guests[0], "21600");
     // It is written at the end, whatever its interval.
     nodes.iter().for_each(|node| node.stop_daemon().unwrap());
-    for (from, to) in [(nodes[0].path("snapshot.key"), nodes[1].path("snapshot.key")), (nodes[0].snapshot(), nodes[1].snapshot())] {
+    for (from, to) in
+        [(nodes[0].path("snapshot.key"), nodes[1].path("snapshot.key")), (nodes[0].snapshot(), nodes[1].snapshot())]
+    {
         fs::copy(from, to).unwrap();
     }
     nodes.iter().for_each(|node| node.start_daemon().unwrap());

@@ -101,8 +101,7 @@ fn imdsd(directory: &Path) -> Result<()> {
     let mut simulated = apt.command("apt-get");
     simulated.args(["install", "--simulate", "--no-install-recommends"]).args(IMDSD_NEEDS);
     let plan = quiet_output(&mut simulated).context("finding what systemd-imdsd depends on")?;
-    let names: Vec<_> =
-        plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next()).collect();
+    let names: Vec<_> = plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next()).collect();
     if names.is_empty() {
         bail!("apt found nothing that systemd-imdsd depends on");
     }
