@@ -26,6 +26,8 @@
 //! controller that has replaced another one, clears a password that a guest posted, and opens user data again that was read.
 
 pub mod client;
+#[doc(hidden)]
+pub mod fuzzing;
 mod peer;
 pub mod server;
 pub mod socket;

@@ -12,6 +12,8 @@
 
 mod anomaly;
 mod file;
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod line;
 mod quota;

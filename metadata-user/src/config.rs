@@ -129,6 +129,14 @@ impl Config {
         Self::parse(path, &text::read(path)?)
     }
 
+    /// Returns the text of a configuration file's bytes. `path` is only named in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it is not UTF-8.
+    pub fn text_of(path: &Path, bytes: &[u8]) -> Result<String, ConfigError> {
+        text::of_bytes(path, bytes)
+    }
+
     /// Checks a configuration that is already read. `path` is only named in errors.
     ///
     /// # Errors

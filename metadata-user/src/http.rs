@@ -17,6 +17,8 @@ mod body;
 pub mod connection;
 mod error;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 mod limit;
 mod listener;
 mod on_wake;

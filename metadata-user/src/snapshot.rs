@@ -17,6 +17,8 @@
 
 mod entry;
 mod file;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keeper;
 mod key;
 mod pace;

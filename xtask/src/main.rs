@@ -12,6 +12,7 @@ mod controllers;
 mod demo;
 mod fetch;
 mod fleet;
+mod fuzz;
 mod golden;
 mod image;
 mod openstack;
@@ -52,6 +53,8 @@ enum Verb {
     Run(demo::RunOptions),
     /// Measure a simulated fleet of nodes on one real etcd, in a release build; takes some minutes
     Fleet(fleet::Options),
+    /// Run the fuzzers of tests/fuzz from their corpora
+    Fuzz(fuzz::Options),
     /// Turn captured facts of an instance into a document and the cloud-wide settings that go with it
     Golden(golden::Options),
     /// Write what is published of documents, configuration and metrics anew: schemas, example, references
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::demo(&options),
         Verb::Run(options) => demo::run(&options),
         Verb::Fleet(options) => fleet::run(&options),
+        Verb::Fuzz(options) => setup::run(false).and_then(|()| fuzz::run(&options)),
         Verb::Golden(options) => golden::run(&options),
         Verb::Schema => schema::run(),
         Verb::Tidy => tidy::run(),

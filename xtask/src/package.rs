@@ -31,7 +31,7 @@ const DEB: &str = "cargo-deb@3.8.0";
 const RPM: &str = "cargo-generate-rpm@0.21.1";
 
 /// The workspace's members.
-const MEMBERS: [&str; 4] = ["metadata-ebpf", "metadata-user", "tests", "xtask"];
+const MEMBERS: [&str; 5] = ["metadata-ebpf", "metadata-user", "tests", "tests/fuzz", "xtask"];
 
 /// Debian's revision of the package, and the next one, which only tests have: to upgrade to, and to come back from.
 const REVISION: &str = "1";

@@ -47,8 +47,7 @@ impl Peer {
         readers.filter(|group| self.groups.contains(group)).map(|_| Right::Read)
     }
 
-    /// Makes somebody up.
-    #[cfg(test)]
+    /// Makes somebody up, for tests and fuzzers.
     pub(super) fn sample(user: u32, groups: &[u32]) -> Self {
         Self { user, groups: groups.to_vec() }
     }

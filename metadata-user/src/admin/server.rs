@@ -21,6 +21,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream, unix};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -189,7 +190,13 @@ impl server::Handler<UnixListener> for Admin {
 }
 
 /// Answers one request; calls `asked` when it is there.
-async fn converse(stream: UnixStream, inspect: Arc<dyn Inspect>, peer: &Peer, readers: Option<u32>, asked: impl Fn()) {
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    inspect: Arc<dyn Inspect>,
+    peer: &Peer,
+    readers: Option<u32>,
+    asked: impl Fn(),
+) {
     let right = peer.right(readers);
     let endless = CancellationToken::new();
     let service = service_fn(|request: Request<Incoming>| {

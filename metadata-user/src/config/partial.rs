@@ -26,19 +26,22 @@ impl Partial {
     /// Reads what can be read.
     #[must_use]
     pub fn load(path: &Path) -> Self {
-        let path = path.to_owned();
-        match text::read(&path) {
-            Ok(text) => {
-                let error = Config::parse(&path, &text).err();
-                let is_toml = error.is_none() || DeTable::parse(&text).is_ok();
-                Self { path, text, error, is_toml }
-            }
+        match text::read(path) {
+            Ok(text) => Self::of(path, text),
             Err(error) => {
                 let is_absent =
                     matches!(&error, ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
-                Self { path, text: String::new(), error: Some(error), is_toml: is_absent }
+                Self { path: path.to_owned(), text: String::new(), error: Some(error), is_toml: is_absent }
             }
         }
+    }
+
+    /// Reads what can be read of a text. `path` is only named.
+    #[must_use]
+    pub fn of(path: &Path, text: String) -> Self {
+        let error = Config::parse(path, &text).err();
+        let is_toml = error.is_none() || DeTable::parse(&text).is_ok();
+        Self { path: path.to_owned(), text, error, is_toml }
     }
 
     /// Returns why the configuration is not accepted.

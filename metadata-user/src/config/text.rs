@@ -19,11 +19,16 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     if bytes.len() as u64 > LIMIT {
         return Err(ConfigError::TooLarge { path: path.to_owned(), limit: LIMIT });
     }
-    match encoding::text(&bytes) {
+    of_bytes(path, &bytes)
+}
+
+/// Returns the text of a file's bytes.
+pub(super) fn of_bytes(path: &Path, bytes: &[u8]) -> Result<String, ConfigError> {
+    match encoding::text(bytes) {
         Ok(text) => Ok(text.to_owned()),
         Err(NotText { at, problem, remedy }) => {
             // What is before the first byte that is not UTF-8 is, and tells its line.
-            let before = String::from_utf8_lossy(&encoding::without_mark(&bytes)[..at.unwrap_or_default()]);
+            let before = String::from_utf8_lossy(&encoding::without_mark(bytes)[..at.unwrap_or_default()]);
             Err(ConfigError::at(path, &before, Fault::new(problem, remedy).at(before.len()..before.len())))
         }
     }

@@ -104,8 +104,7 @@ impl Guests {
             let _ = SockRef::from(&stream).set_send_buffer_size(CROWDED);
         }
         let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
-        let (turn, rates) = (Some(turns.place(Tag(guest.tag))), Some(Arc::clone(&self.rates)));
-        let place = Place { progress, turn, rates, heads: self.heads };
+        let place = self.place(&guest, progress, turns);
         let https = https.clone();
         tokio::spawn(async move {
             let counters = &guests.counters;
@@ -117,8 +116,14 @@ impl Guests {
         });
     }
 
+    /// Returns what an admitted connection shares with others.
+    pub(super) fn place(&self, guest: &Guest, progress: Arc<Progress>, turns: &Arc<Turns>) -> Place {
+        let (turn, rates) = (Some(turns.place(Tag(guest.tag))), Some(Arc::clone(&self.rates)));
+        Place { progress, turn, rates, heads: self.heads }
+    }
+
     /// Says who is behind an address, and takes a place for the connection.
-    fn admit(&self, peer: SocketAddr, progress: &Arc<Progress>) -> Result<(Guest, Permit), Refusal> {
+    pub(super) fn admit(&self, peer: SocketAddr, progress: &Arc<Progress>) -> Result<(Guest, Permit), Refusal> {
         let SocketAddr::V6(address) = peer else {
             return Err(Refusal::Foreign(peer));
         };

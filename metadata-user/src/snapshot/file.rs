@@ -205,8 +205,23 @@ pub enum Refused {
 
 /// Reads a snapshot; `None` if there is none.
 pub(super) fn read(path: &Path, key: &SealKey, origin: &Origin) -> Result<Option<FileContent>, Refused> {
-    let Some(mut text) = read_bytes(path)? else { return Ok(None) };
+    let Some(text) = read_bytes(path)? else { return Ok(None) };
     let bytes = text.len() as u64;
+    let (header, clear) = open(path, text, key, origin)?;
+    let removed = removals::read(path, &header.salt)
+        .map_err(|source| Refused::Read { path: durable::beside(path, config::snapshot::REMOVED), source })?;
+    let mut entries = entry::read(&clear);
+    entries.retain(|entry| !removed.contains(&entry.id()));
+    Ok(Some(FileContent { entries, removed, header, bytes }))
+}
+
+/// Opens a snapshot that was read from `path`. Returns its header, and what it heads in the clear.
+pub(super) fn open(
+    path: &Path,
+    mut text: Zeroizing<Vec<u8>>,
+    key: &SealKey,
+    origin: &Origin,
+) -> Result<(Header, Zeroizing<Vec<u8>>), Refused> {
     let (head, header) = head(path, &text, key, origin)?;
     let salt = salt(&header.salt).ok_or_else(|| Refused::Altered(path.to_owned()))?;
     let associated = text[..head].to_vec();
@@ -217,11 +232,7 @@ pub(super) fn read(path: &Path, key: &SealKey, origin: &Origin) -> Result<Option
         OpenError::Torn => Refused::Torn(path.to_owned()),
         OpenError::Altered => Refused::Altered(path.to_owned()),
     })?;
-    let removed = removals::read(path, &header.salt)
-        .map_err(|source| Refused::Read { path: durable::beside(path, config::snapshot::REMOVED), source })?;
-    let mut entries = entry::read(&clear);
-    entries.retain(|entry| !removed.contains(&entry.id()));
-    Ok(Some(FileContent { entries, removed, header, bytes }))
+    Ok((header, clear))
 }
 
 /// Reads the file's bytes, if it is the daemon's own.
@@ -317,7 +328,7 @@ pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &
     header.salt = crate::secret::hex(&salt);
     header.key = key.id().to_owned();
     header.instances = instances.len();
-    let head = format!("{MAGIC}{VERSION}\n{}\n", serde_json::to_string(&header).map_err(io::Error::from)?);
+    let head = lines_in_the_clear(&header)?;
 
     durable::make_directory(path)?;
     let draft = Draft::new(durable::beside(path, config::snapshot::DRAFT))?;
@@ -335,6 +346,11 @@ pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &
         Ok(()) => Ok(saved),
         Err(source) => Err(WriteError { source, saved: Some(saved) }),
     }
+}
+
+/// Returns what comes before the sealed text.
+pub(super) fn lines_in_the_clear(header: &Header) -> io::Result<String> {
+    Ok(format!("{MAGIC}{VERSION}\n{}\n", serde_json::to_string(header).map_err(io::Error::from)?))
 }
 
 fn write_to(file: &File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Kept]) -> io::Result<u64> {

@@ -92,9 +92,14 @@ pub(super) fn read(path: &Path, salt: &str) -> io::Result<BTreeSet<InstanceId>> 
     };
     let mut bytes = Vec::new();
     file.take(LIMIT).read_to_end(&mut bytes)?;
-    let Some(slots) = bytes.strip_prefix(head(salt).as_bytes()) else { return Ok(BTreeSet::new()) };
+    Ok(parse(&bytes, salt))
+}
+
+/// Reads the file's bytes, as [`read`].
+pub(super) fn parse(bytes: &[u8], salt: &str) -> BTreeSet<InstanceId> {
+    let Some(slots) = bytes.strip_prefix(head(salt).as_bytes()) else { return BTreeSet::new() };
     let (slots, _) = slots.as_chunks::<SLOT>();
-    Ok(slots.iter().map(|slot| uuid::Uuid::from_bytes(*slot)).filter(|id| !id.is_nil()).map(InstanceId).collect())
+    slots.iter().map(|slot| uuid::Uuid::from_bytes(*slot)).filter(|id| !id.is_nil()).map(InstanceId).collect()
 }
 
 /// Records the removal of instances from the snapshot of this salt, so that it lasts.

@@ -16,6 +16,8 @@
 pub(crate) mod connect;
 pub(crate) mod error;
 mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod mirror;
 mod rotation;
 

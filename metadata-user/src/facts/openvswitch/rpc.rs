@@ -99,17 +99,30 @@ pub enum Incoming {
 #[must_use]
 pub fn parse(mut message: Value) -> Incoming {
     match message["method"].as_str() {
-        Some("update") if message["params"][0] == MONITOR => Incoming::Update(message["params"][1]["Interface"].take()),
+        Some("update") if message["params"][0] == MONITOR => {
+            message.pointer_mut("/params/1").and_then(interfaces).map_or(Incoming::Other, Incoming::Update)
+        }
         Some("echo") => {
             Incoming::Echo(json!({"id": message["id"].take(), "result": message["params"].take(), "error": null}))
         }
         Some(_) => Incoming::Other,
         None if message["id"] != MONITOR => Incoming::Other,
-        None if !message["error"].is_null() => {
-            Incoming::Refused(message["error"].to_string().chars().take(300).collect())
+        None if !message["error"].is_null() => Incoming::Refused(shown(&message["error"])),
+        None => {
+            let rows = message.pointer_mut("/result").and_then(interfaces);
+            rows.map_or_else(|| Incoming::Refused(shown(&message["result"])), Incoming::Rows)
         }
-        None => Incoming::Rows(message["result"]["Interface"].take()),
     }
+}
+
+/// Takes the rows of the table out of tables by name; null where it is not among them, `None` where these are no tables.
+fn interfaces(tables: &mut Value) -> Option<Value> {
+    tables.as_object_mut().map(|tables| tables.get_mut("Interface").map(Value::take).unwrap_or_default())
+}
+
+/// Shows the start of what the database has sent.
+fn shown(value: &Value) -> String {
+    value.to_string().chars().take(300).collect()
 }
 
 /// Returns the request for all rows, and for every change from then on.

@@ -50,6 +50,19 @@ fn each_message_is_understood() {
     }
 }
 
+/// Found by the fuzzer `ovsdb`: each was a panic, which ended the observers' thread.
+#[test]
+fn an_answer_or_an_update_that_has_no_tables_is_refused_or_nothing() {
+    for result in [json!("text"), json!([]), json!(1), json!(true), Value::Null] {
+        let answer = json!({"id": "interfaces", "result": result, "error": null});
+        assert_eq!(parse(answer), Incoming::Refused(result.to_string()));
+    }
+    for params in [json!(["interfaces"]), json!(["interfaces", "text"]), json!(["interfaces", []]), json!("interfaces")]
+    {
+        assert_eq!(parse(json!({"method": "update", "params": params})), Incoming::Other);
+    }
+}
+
 proptest! {
     #[test]
     fn no_stream_is_a_panic(chunks in proptest::collection::vec("[\\[\\]{}\":,\\\\a1 ]{0,20}", 0..8)) {

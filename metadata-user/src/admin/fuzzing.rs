@@ -1,0 +1,19 @@
+//! A connection of the admin socket for fuzzers: in memory, from whom they say.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::peer::Peer;
+use super::{Inspect, server};
+
+/// Answers one request of a user in these groups, where the members of `readers` may read.
+pub async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    inspect: Arc<dyn Inspect>,
+    user: u32,
+    groups: &[u32],
+    readers: Option<u32>,
+) {
+    server::converse(stream, inspect, &Peer::sample(user, groups), readers, || {}).await;
+}

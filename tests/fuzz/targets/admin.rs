@@ -1,0 +1,4 @@
+//! The fuzzer `admin`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::program!(admin);

@@ -1,0 +1,4 @@
+//! The fuzzer `config`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::program!(config);

@@ -1,0 +1,4 @@
+//! The fuzzer `document`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::program!(document);

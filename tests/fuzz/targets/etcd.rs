@@ -1,0 +1,4 @@
+//! The fuzzer `etcd`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::program!(etcd);

@@ -1,0 +1,4 @@
+//! The fuzzer `ovsdb`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::program!(ovsdb);

@@ -1,0 +1,4 @@
+//! The fuzzer `packet`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::program!(packet);

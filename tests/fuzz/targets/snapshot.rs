@@ -1,0 +1,4 @@
+//! The fuzzer `snapshot`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::program!(snapshot);
