@@ -145,7 +145,8 @@ impl Staged {
                 let File { source, place, mode, .. } = file;
                 // cargo-deb takes what is in /etc for configuration by itself.
                 let config = if tool == Tool::Rpm && place == CONFIGURATION { "config = \"noreplace\"\n" } else { "" };
-                let doc = if tool == Tool::Rpm && place.starts_with(DOC) { "doc = true\n" } else { "" };
+                let is_doc = place.starts_with(DOC) || place.starts_with("usr/share/man/");
+                let doc = if tool == Tool::Rpm && is_doc { "doc = true\n" } else { "" };
                 let place = if tool == Tool::Rpm { format!("/{place}") } else { place.clone() };
                 writeln!(
                     manifest,
