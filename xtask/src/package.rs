@@ -3,7 +3,7 @@
 //! Promises: the binary names the crates that it is made of, and a CycloneDX document beside it lists the same; both packages
 //! hold the same files, collected in one place ([`stage`]), and what lintian and rpmlint say of them is an error unless an
 //! override gives the reason. The tools are of one version each, in `target/package-tools`; they come from crates.io and are
-//! compiled, without optimisations: packing is not what takes the time.
+//! compiled: with optimisations, since without them compressing takes longer than compiling saves.
 //!
 //! What tests install differs in two points: the binary is the one that they have, not a release's, and there is no CycloneDX
 //! document. They have no .rpm: what makes it takes longer to compile than all that they do with the .deb.
@@ -157,7 +157,7 @@ fn tools(wanted: &[&str]) -> Result<()> {
     for tool in wanted {
         if !program_path(tool).is_file() {
             let directory = target_directory().join("package-tools");
-            let install = ["install", "--debug", "--quiet", "--locked", tool, "--root"];
+            let install = ["install", "--quiet", "--locked", tool, "--root"];
             show_and_run(cargo().args(install).arg(&directory))?;
         }
     }
