@@ -13,6 +13,7 @@ use metadata_user::admin::wire::{
     InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData,
 };
 use metadata_user::admin::{Accepting, Inspect, NoInstance, PasswordError, TraceError, Tracing, fuzzing};
+use metadata_user::metrics::Format;
 use tokio::sync::mpsc;
 
 use crate::input::Input;
@@ -145,6 +146,11 @@ impl Inspect for Node {
     fn access(&self) -> Vec<InstanceAccess> {
         self.read();
         Vec::new()
+    }
+
+    fn metrics(&self, _: Format) -> String {
+        self.read();
+        "metadatad_up 1\n".to_owned()
     }
 
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {

@@ -83,7 +83,7 @@ fn get(content: &Content, path: &str) -> Option<(u16, Vec<u8>)> {
         accept: None,
         content_length: None,
         body: b"",
-        today: Date::new(2026, 1, 1),
+        today: || Date::new(2026, 1, 1),
         seed: &|seed| seed.fill(7),
     };
     match content.reply(&request) {
