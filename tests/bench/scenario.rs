@@ -75,7 +75,7 @@ impl Scenario {
             Self::Bystander => Duration::from_secs(10) + effort.lasts(9),
             Self::Scale => Duration::from_secs(80) + effort.lasts(1),
             Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
-            Self::Hostile => Duration::from_secs(15) + effort.lasts(26),
+            Self::Hostile => Duration::from_secs(15) + effort.lasts(37),
             _ => Duration::from_secs(60),
         }
     }

@@ -1,6 +1,7 @@
 //! `hostile`: what one guest sees while another one on its node attacks the service.
 //!
-//! The guest that is measured asks at a modest, fixed rate, in turns without and with the attack; the time of a request
+//! The guest that is measured asks at a modest, fixed rate, in turns without the attack, with it, and with the same attack on
+//! another node's daemon, which shows what sharing the processors with an attacker costs by itself; the time of a request
 //! counts from when it was due. Its client has precedence over everything else on its processor, so what is measured is
 //! the service, and not how two programs share the machine. The ratio of each pair is taken, once with the limits as they
 //! are by default and once without. What the daemon used for the attack stands beside it. Before that, `cost` measures what
@@ -39,6 +40,8 @@ const RATE: f64 = 250.0;
 const CONNECTIONS: usize = 4;
 /// What `[http]` says where there are to be no limits but those of the memory.
 const WITHOUT: &str = "[http]\nrequests_per_second = 0\nconnections_per_port = 8192\nconnections_per_instance = 8192\n";
+/// What is measured in turns.
+const TURNS: [&str; 3] = ["quiet", "attacked", "attacked elsewhere"];
 /// How many times its quiet p99 a guest may see.
 const WANTED: f64 = 2.0;
 
@@ -46,26 +49,34 @@ const WANTED: f64 = 2.0;
 struct World {
     victim: Guest,
     attacker: Guest,
+    /// A guest of another node, whose attack does not reach this one's daemon.
+    elsewhere: Guest,
     tls: TlsConnector,
     node: Node,
+    _other: Node,
     _files: TempDir,
 }
 
 impl World {
     fn make(limits: bool, pinned: bool) -> Result<Self> {
         // The lab's nodes have no limits in the kernel unless the keys of `[ports]` are written, if only none of them.
-        let plan = if limits { NodePlan::default().ports("") } else { NodePlan::default().further(WITHOUT) };
+        let plan = || if limits { NodePlan::default().ports("") } else { NodePlan::default().further(WITHOUT) };
         let files = tempfile::tempdir().context("making a directory")?;
         let made = Tls::make_for(files.path(), &[&std::net::Ipv4Addr::from(METADATA_IPV4).to_string()])?;
         let https = format!("[https]\ncert_file = {:?}\nkey_file = {:?}\n", made.cert, made.key);
-        let node = plan.further(&https).start()?;
+        let start = || {
+            let node = plan().further(&https).start()?;
+            if pinned {
+                pin(node.daemon_id().context("the daemon runs")?, 0)?;
+            }
+            anyhow::Ok(node)
+        };
+        let (node, other) = (start()?, start()?);
         let victim = node.guest("victim").boot()?;
         let large = vec![b'x'; 64 << 10];
-        let attacker = node.guest("attacker").document(|document| document.with_user_data(&large)).boot()?;
-        if pinned {
-            pin(node.daemon_id().context("the daemon runs")?, 0)?;
-        }
-        Ok(Self { victim, attacker, tls: connector(&made)?, node, _files: files })
+        let attacker = |node: &Node| node.guest("attacker").document(|document| document.with_user_data(&large)).boot();
+        let (attacker, elsewhere) = (attacker(&node)?, attacker(&other)?);
+        Ok(Self { victim, attacker, elsewhere, tls: connector(&made)?, node, _other: other, _files: files })
     }
 
     /// What the guest sees for one slice.
@@ -109,38 +120,44 @@ pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
 fn measure(world: &World, attack: Attack, effort: Effort, pinned: bool, limits: bool, name: &str) -> Result<Case> {
     let daemon = world.node.daemon_id().context("the daemon runs")?;
     let mut case = Case::new("hostile", format!("{}, {name}", attack.name()));
-    let (mut slow, mut failures, mut attempts) = (Vec::new(), 0, 0);
+    let (mut slow, mut slower, mut failures, mut attempts) = (Vec::new(), Vec::new(), 0, 0);
     let (mut daemon_cpu, mut node_cpu, mut seconds, mut largest) = (0.0, 0.0, 0.0, 0.0_f64);
-    let mut sums = [histogram()?, histogram()?];
+    let mut sums = [histogram()?, histogram()?, histogram()?];
     for pair in effort.turns(&case.name.clone()) {
-        let mut quantiles = [0.0; 2];
-        for turn in [pair % 2, (pair + 1) % 2] {
-            let attacked = turn == 1;
-            let under_way = attacked.then(|| attack.start(&world.attacker, &world.tls, pinned)).transpose()?;
+        let mut quantiles = [0.0; TURNS.len()];
+        for turn in 0..TURNS.len() {
+            let place = (turn + pair as usize) % TURNS.len();
+            let attacker = [None, Some(&world.attacker), Some(&world.elsewhere)][place];
+            let under_way = attacker.map(|guest| attack.start(guest, &world.tls, pinned)).transpose()?;
             let (used, worked) = (Usage::of(daemon)?, busy()?);
             let (outcome, failed) = world.measure(effort, pinned)?;
-            if let Some(under_way) = under_way {
-                daemon_cpu += Usage::of(daemon)?.since(used).cpu;
-                node_cpu += busy()? - worked;
+            let (used, worked) = (Usage::of(daemon)?.since(used), busy()? - worked);
+            let done = under_way.map_or(Ok(0), attack::UnderWay::stop)?;
+            if place == 1 {
+                daemon_cpu += used.cpu;
+                node_cpu += worked;
                 seconds += outcome.elapsed.as_secs_f64();
                 largest = largest.max(resident(daemon)?);
                 failures += failed;
-                attempts += under_way.stop()?;
+                attempts += done;
             }
-            let place = usize::from(attacked);
             sums[place].add(&outcome.latency).context("adding histograms")?;
             quantiles[place] = outcome.quantile(0.99);
         }
-        slow.push(quantiles[1] / quantiles[0]);
+        let [quiet, attacked, elsewhere] = quantiles;
+        slow.push(attacked / quiet);
+        slower.push(attacked / elsewhere);
     }
-    case.ratios.push(Ratio {
+    let ratio = |to: &str, pairs, goal| Ratio {
         metric: "another guest's p99".to_owned(),
-        of: "attacked".to_owned(),
-        to: "quiet".to_owned(),
-        pairs: slow,
-        goal: limits.then_some(Goal::AtMost(WANTED)),
-    });
-    for (name, latency) in ["quiet", "attacked"].iter().zip(&sums) {
+        of: TURNS[1].to_owned(),
+        to: to.to_owned(),
+        pairs,
+        goal,
+    };
+    case.ratios.push(ratio(TURNS[0], slow, limits.then_some(Goal::AtMost(WANTED))));
+    case.ratios.push(ratio(TURNS[2], slower, None));
+    for (name, latency) in TURNS.iter().zip(&sums) {
         for (quantile, at) in [("p50", 0.5), ("p99", 0.99)] {
             case.figure(format!("{name}, {quantile} µs"), latency.value_at_quantile(at) as f64 / 1000.0);
         }
