@@ -17,7 +17,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
-use self::run::Run;
+pub(crate) use self::run::Run;
 use crate::command::{cargo, root, show_and_run, target_directory};
 
 /// What gives code its coverage. `tests/fuzz/rustc` has the same.
@@ -54,8 +54,20 @@ fn output() -> PathBuf {
     target_directory().join("fuzz")
 }
 
+impl Options {
+    /// Those of the tests: every fuzzer, for a moment.
+    pub(crate) fn short() -> Self {
+        Self { targets: Vec::new(), seconds: 20, jobs: 2, optimised: false, merge: false }
+    }
+}
+
 /// Runs the fuzzers, and prints a line for each.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    run_each(options, |_| {})
+}
+
+/// As [`run`], and reports each when all have ended.
+pub(crate) fn run_each(options: &Options, each: impl FnMut(&Run)) -> Result<()> {
     let targets = targets(&options.targets)?;
     let programs = build(options, &targets)?;
     let todo = Mutex::new(targets.iter().rev().collect::<Vec<_>>());
@@ -78,6 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut runs = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     runs.sort_by(|a, b| a.target.cmp(&b.target));
     println!("{}", run::table(&runs));
+    runs.iter().for_each(each);
     if options.merge {
         for target in &targets {
             run::merge(target, &programs.join(target))?;

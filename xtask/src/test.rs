@@ -49,6 +49,8 @@ enum Group {
     Unit,
     /// Rendered answers against captured ones
     Api,
+    /// The fuzzers, 20 seconds each: `cargo xtask fuzz`
+    Fuzz,
     /// Packet tables through BPF_PROG_TEST_RUN
     Datapath,
     /// Real packets between namespaces
@@ -155,7 +157,7 @@ impl Group {
     /// Returns the test targets of the lab's package that belong to it.
     fn targets(self) -> &'static [&'static str] {
         match self {
-            Self::Fmt | Self::Tidy | Self::Deny | Self::Clippy | Self::Unit | Self::Packages => &[],
+            Self::Fmt | Self::Tidy | Self::Deny | Self::Clippy | Self::Unit | Self::Fuzz | Self::Packages => &[],
             Self::Api => &["api"],
             Self::Datapath => &["datapath"],
             Self::Netns => &["netns", "scale"],
@@ -204,6 +206,7 @@ fn one(group: Group, options: &Options, programs: &Programs, report: &mut Report
             let controllers = tests(waiting(&mut programs.of_group("controllers")?), options, report);
             controllers.and(tests(measuring(&mut programs.of_group("measured")?), options, report))
         }
+        Group::Fuzz => fuzz(report),
         Group::Packages => crate::package::check(),
         Group::Vm => {
             let mut machines = programs.of_group("vm")?;
@@ -217,6 +220,18 @@ fn one(group: Group, options: &Options, programs: &Programs, report: &mut Report
             tests(&mut machines, options, report)
         }
     }
+}
+
+/// Runs the fuzzers, each as a test.
+fn fuzz(report: &mut Report) -> Result<()> {
+    crate::fuzz::run_each(&crate::fuzz::Options::short(), |run| {
+        let (outcome, counts) =
+            if run.failed { ("FAILED", "0 passed; 1 failed") } else { ("ok", "1 passed; 0 failed") };
+        let line = format!("test {} ... {outcome} <{}.0s>", run.target, run.seconds);
+        println!("{line}");
+        report.add(&line);
+        report.add(&format!("test result: {outcome}. {counts}"));
+    })
 }
 
 /// Tests that mostly wait, for other processes and for the kernel: two of them for each processor at a time.

@@ -31,16 +31,16 @@ const LONGEST: [(&str, usize); 10] = [
 
 /// What became of a run.
 #[derive(Debug, Default)]
-pub(super) struct Run {
-    pub(super) target: String,
-    seconds: u64,
+pub(crate) struct Run {
+    pub(crate) target: String,
+    pub(crate) seconds: u64,
     executions: u64,
     edges: u64,
     all_edges: u64,
     inputs: u64,
     pub(super) finds: Vec<PathBuf>,
     /// It ended otherwise than by time.
-    pub(super) failed: bool,
+    pub(crate) failed: bool,
 }
 
 /// Returns how long the inputs of a fuzzer get.
