@@ -61,6 +61,7 @@ use refusal::{Fault, Refusal};
 use snapshot::Snapshot;
 use written::Reader;
 
+use crate::error_text::visible;
 use crate::policy::{Access, Policy};
 
 /// Where the configuration is read from without `--config`.
@@ -152,7 +153,7 @@ impl Config {
     /// Describes settings that are accepted, and probably not what is wanted.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.cloud.warnings().into_iter().chain(self.http.warnings()).collect()
+        self.cloud.warnings().into_iter().chain(self.http.warnings()).map(|warning| visible(&warning)).collect()
     }
 
     /// Returns what an instance may do of which the document says nothing else.

@@ -42,6 +42,17 @@ pub fn one_line(text: &str) -> String {
     lines.join(" / ")
 }
 
+/// Returns a text with its control characters escaped, as in a literal of Rust: what is quoted from a file must not move a
+/// terminal's cursor, or look like another line of a log.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() { out.extend(character.escape_default()) } else { out.push(character) }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;

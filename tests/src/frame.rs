@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
@@ -81,10 +82,15 @@ impl FrameSocket {
         let mut bytes = vec![0; LONGEST];
         let mut control = nix::cmsg_space!([u8; 64]);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let received = recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
-        let received = match received {
-            Err(nix::errno::Errno::EAGAIN) => return Ok(None),
-            other => other.context("receiving a frame")?,
+        let deadline = Instant::now() + patience;
+        let received = loop {
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty()) {
+                Err(Errno::EAGAIN) => return Ok(None),
+                // By a signal, or because the process was stopped for a while. The kernel repeats no call that has a time-out.
+                Err(Errno::EINTR) if Instant::now() < deadline => {}
+                Err(Errno::EINTR) => return Ok(None),
+                other => break other.context("receiving a frame")?,
+            }
         };
         let tag = received.cmsgs().context("reading a frame's tag")?.find_map(|message| match message {
             ControlMessageOwned::Unknown(raw) => vlan_tag(&raw.data_bytes),

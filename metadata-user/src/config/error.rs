@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::refusal::Refusal;
+use crate::error_text::visible;
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +44,7 @@ impl ConfigError {
     pub(super) fn at(path: &Path, text: &str, refusal: Refusal) -> Self {
         let (line, column) = place(text, refusal.span.start);
         let Refusal { problem, remedy, .. } = refusal;
-        Self::Invalid { path: path.to_owned(), line, column, problem, remedy }
+        Self::Invalid { path: path.to_owned(), line, column, problem: visible(&problem), remedy: visible(&remedy) }
     }
 }
 
@@ -60,7 +61,17 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::place;
+    use crate::config::Config;
+
+    #[test]
+    fn control_characters_of_the_file_are_escaped() {
+        let error =
+            Config::parse(Path::new("m.toml"), "[facts]\nopenvswitch = \"a\\u001b[2J\tb\\nc\"").expect_err("unknown");
+        assert!(error.to_string().contains(r"`a\u{1b}[2J\tb\nc` is not known here"), "{error}");
+    }
 
     #[test]
     fn places_count_lines_and_characters_from_one() {
