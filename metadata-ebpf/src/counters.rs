@@ -38,13 +38,13 @@ pub(crate) fn counted(ifindex: u32, verdict: Verdict) {
 pub(crate) fn dropped(ctx: &TcContext, ifindex: u32, reason: DropReason) -> i32 {
     let count = count_drop(ifindex, reason);
     if is_sampled(count) {
-        let seen = Seen { ifindex, reason, count, len: ctx.len(), ethertype: ethertype(ctx), vlan: vlan_of(ctx).id };
-        sample(&seen, |head| {
+        let seen = || Seen { ifindex, reason, count, len: ctx.len(), ethertype: ethertype(ctx), vlan: vlan_of(ctx).id };
+        sample(seen, |head, len| {
             // SAFETY: the head has 64 bytes. Lengths that the verifier knows.
             let result = unsafe {
-                if seen.len >= 64 {
+                if len >= 64 {
                     bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 64)
-                } else if seen.len >= 42 {
+                } else if len >= 42 {
                     bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 42)
                 } else {
                     bpf_skb_load_bytes(ctx.as_ptr().cast(), 0, head.cast(), 14)
@@ -80,15 +80,16 @@ pub(crate) struct Seen {
     pub(crate) vlan: u16,
 }
 
-/// Writes an event. `load` copies the frame's head to where it is given, of 14 or 42 bytes if it has no 64: shorter ones than an
+/// Writes an event. `seen` is looked at only if there is room for it, which spares the verifier ways; `load` copies the frame's head to where it is given, of 14 or 42 bytes if it has no 64: shorter ones than an
 /// ARP request are of little interest. A full ring loses the event: the counters do not.
 #[inline(always)]
-pub(crate) fn sample(seen: &Seen, load: impl FnOnce(*mut [u8; 64]) -> bool) {
+pub(crate) fn sample(seen: impl FnOnce() -> Seen, load: impl FnOnce(*mut [u8; 64], u32) -> bool) {
     let Some(mut entry) = EVENTS.reserve(0) else {
         return;
     };
     // Field by field, in the ring's own memory: an event on the stack would take half of what calls may have.
     let event: *mut Event = entry.as_mut_ptr();
+    let seen = seen();
     // SAFETY: the ring gave `size_of::<Event>()` bytes, aligned to 8; each write is inside, and every byte is written.
     let head = unsafe {
         (*event).ifindex = seen.ifindex;
@@ -101,7 +102,7 @@ pub(crate) fn sample(seen: &Seen, load: impl FnOnce(*mut [u8; 64]) -> bool) {
         head.cast::<[u64; 8]>().write([0; 8]);
         head
     };
-    if load(head) { entry.submit(0) } else { entry.discard(0) }
+    if load(head, seen.len) { entry.submit(0) } else { entry.discard(0) }
 }
 
 /// Reports what became of a packet of the traced tap. `what` ends so that a number may follow.

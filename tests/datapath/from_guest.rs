@@ -363,9 +363,11 @@ fn the_frames_of_these_tests_are_what_they_say() {
 /// Old kernels give up after a million instructions, and verify anew at each start of the daemon.
 #[test]
 fn the_verifier_is_soon_done() {
+    /// The kernel gives up at 1,000,000. Linux 6.1 looks at some 105,000, newer ones at fewer.
+    const MOST: u32 = 150_000;
     for (program, instructions) in Kernel::new().verified_instructions() {
         println!("{program}: {instructions} instructions verified");
-        assert!(instructions < 100_000, "{program}: {instructions}");
+        assert!(instructions < MOST, "{program}: {instructions}");
     }
 }
 

@@ -160,8 +160,9 @@ fn dropped<const TAG: usize>(ctx: &XdpContext, ifindex: u32, ethertype: u16, rea
     }
     let count = count_drop(ifindex, reason);
     if is_sampled(count) {
-        let (len, vlan) = (len::<TAG>(ctx), if TAG == 0 { 0 } else { vlan(ctx) });
-        sample(&Seen { ifindex, reason, count, len, ethertype, vlan }, |head| load_head::<TAG>(ctx, head, len));
+        let vlan = || if TAG == 0 { 0 } else { vlan(ctx) };
+        let seen = || Seen { ifindex, reason, count, len: len::<TAG>(ctx), ethertype, vlan: vlan() };
+        sample(seen, |head, len| load_head::<TAG>(ctx, head, len));
     }
     XDP_DROP
 }
