@@ -80,8 +80,9 @@ pub(crate) struct Seen {
     pub(crate) vlan: u16,
 }
 
-/// Writes an event. `seen` is looked at only if there is room for it, which spares the verifier ways; `load` copies the frame's head to where it is given, of 14 or 42 bytes if it has no 64: shorter ones than an
-/// ARP request are of little interest. A full ring loses the event: the counters do not.
+/// Writes an event. `seen` describes the drop, and is called only if the ring has room, which leaves the verifier fewer branches.
+/// `load` copies the frame's head: 64 bytes, or 42 or 14 of a shorter frame, as what is shorter than an ARP request is of little
+/// interest. A full ring loses the event, not the count.
 #[inline(always)]
 pub(crate) fn sample(seen: impl FnOnce() -> Seen, load: impl FnOnce(*mut [u8; 64], u32) -> bool) {
     let Some(mut entry) = EVENTS.reserve(0) else {

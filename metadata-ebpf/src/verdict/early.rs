@@ -66,13 +66,8 @@ impl Takes {
         pass: &PassList,
         left: Left,
     ) -> Self {
-        match passes_ipv4(frame, transport, frame_len, pass) {
-            true => Self::Nothing,
-            false if left.packet && tcp.is_some_and(begins_connection) => {
-                Self::of(ipv4(frame, transport, frame_len, port, pass), tcp)
-            }
-            _ => Self::Packet,
-        }
+        let passes = passes_ipv4(frame, transport, frame_len, pass);
+        Self::of_ip(passes, tcp, left, || ipv4(frame, transport, frame_len, port, pass))
     }
 
     /// As [`Self::of_ipv4`], of an IPv6 packet.
@@ -86,12 +81,16 @@ impl Takes {
         pass: &PassList,
         left: Left,
     ) -> Self {
-        match passes_ipv6(frame, transport, frame_len, pass) {
+        let passes = passes_ipv6(frame, transport, frame_len, pass);
+        Self::of_ip(passes, tcp, left, || ipv6(frame, transport, frame_len, port, pass))
+    }
+
+    #[inline(always)]
+    fn of_ip(passes: bool, tcp: Option<&Tcp>, left: Left, decide: impl FnOnce() -> Result<Action, DropReason>) -> Self {
+        match passes {
             true => Self::Nothing,
-            false if left.packet && tcp.is_some_and(begins_connection) => {
-                Self::of(ipv6(frame, transport, frame_len, port, pass), tcp)
-            }
-            _ => Self::Packet,
+            false if left.packet && tcp.is_some_and(begins_connection) => Self::of(decide(), tcp),
+            false => Self::Packet,
         }
     }
 
