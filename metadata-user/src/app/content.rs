@@ -56,7 +56,7 @@ impl Content {
         let observers = Observers::start(&config.facts, &config.ports, &shared.facts, facts_reported);
         let observers = observers.map_err(AppError::Runtime)?;
         let snapshot = Snapshot::open(&config.snapshot, &config.source, store);
-        let boot = std::fs::read(BOOT_ID).map_err(AppError::Runtime)?;
+        let boot = std::fs::read(BOOT_ID).map_err(AppError::BootId)?;
         let tokens = match snapshot.as_ref().and_then(|snapshot| snapshot.token_key(&boot)) {
             Some(key) => key,
             None => {

@@ -26,6 +26,9 @@ pub enum AppError {
     /// Privileges cannot be given up.
     #[error("giving up privileges")]
     Privileges(#[from] PrivilegeError),
+    /// It is not known which boot of the node this is.
+    #[error("reading /proc/sys/kernel/random/boot_id, which session tokens are bound to: is /proc mounted?")]
+    BootId(#[source] io::Error),
     /// The runtime or the signal handlers cannot be set up.
     #[error("starting the daemon's threads")]
     Runtime(#[source] io::Error),
