@@ -38,7 +38,7 @@ pub(super) static TABLE: Table = Table {
 static LISTEN: OptionalKey<Text<SocketAddr>> = OptionalKey {
     name: "listen",
     kind: Text { what: "an IP address and a TCP port", check: address },
-    unset: "metrics are not to be had over TCP",
+    unset: "metrics cannot be read over TCP",
     example: "\"127.0.0.1:9169\"",
     about: "Address and port at which `GET /metrics` is answered, to anybody who can connect: choose the management network's, \
             in the namespace that the daemon runs in. The address need not exist yet when the daemon starts.",

@@ -146,8 +146,8 @@ static GUARD: Key<Choice<Guard>> = Key {
     about: "\"xdp\": what is beyond a port's limits is dropped in the tap's driver (tun, veth), before the kernel makes a packet \
             buffer of it. The limits are the same, and hold at tc too. A tap that cannot have it is served all the same, and \
             `metadatad ports` gives the reason. \"off\": at tc alone.",
-    reason: "It saves the packet buffers of a flood, and makes large segments of the guest's other traffic dearer, as the kernel copies each of them for \
-             XDP: see docs/security.md.",
+    reason: "It saves the packet buffers of a flood, and slows down large segments of the guest's other traffic, each of which the \
+             kernel copies for XDP: see docs/security.md.",
 };
 
 static IMPERSONATION_GUARD: Key<Switch> = Key {
