@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use etherparse::PacketBuilder;
 use lab::counters::Moved;
 use lab::{FrameSocket, Guest, Node, NodePlan, Request, SharedFrame};
@@ -24,6 +24,28 @@ pub(crate) fn two_alike(node: &Node) -> [Guest; 2] {
 pub(crate) fn reads_own(guest: &Guest) {
     assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
     assert_eq!(guest.read_uuid(true).unwrap(), guest.uuid());
+}
+
+/// Runs `work` while another thread runs `change` over and over, until `work` ends or panics.
+pub(crate) fn beside<T>(change: impl Fn() + Sync, work: impl FnOnce() -> T) -> T {
+    struct Over<'a>(&'a AtomicBool);
+
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                change();
+            }
+        });
+        let _over = Over(&over);
+        work()
+    })
 }
 
 #[test]
@@ -297,17 +319,15 @@ fn a_packet_that_changes_while_the_program_looks_at_it_is_one_or_the_other() {
     let frame = written(|out| packet.tcp(40_000, 80, 1, 1024).ack(1).write(out, &[]));
     let shared = attacker.namespace().run(|| SharedFrame::open("eth0", &frame)).unwrap();
     let before = node.counters(attacker.ifindex()).unwrap();
-    let (over, mut sent, mut arrived) = (AtomicBool::new(false), 0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                for offset in RACED {
-                    shared.byte(offset).fetch_xor(1, Ordering::Relaxed);
-                }
-            }
-        });
-        // On a busy machine the other thread may rest for long, at any of the two bytes.
-        let raced = lab::wait::until("each byte was raced", || {
+    let (mut sent, mut arrived) = (0, 0);
+    let flip = || {
+        for offset in RACED {
+            shared.byte(offset).fetch_xor(1, Ordering::Relaxed);
+        }
+    };
+    // On a busy machine the other thread may rest for long, at any of the two bytes.
+    let raced = beside(flip, || {
+        lab::wait::until("each byte was raced", || {
             for _ in 0..TIMES {
                 shared.send()?;
             }
@@ -323,15 +343,13 @@ fn a_packet_that_changes_while_the_program_looks_at_it_is_one_or_the_other() {
                     && frame.get(20) == Some(&6)
                     && frame.get(38..54) == Some(&RESPONDER_IPV6)
                 {
-                    // No panic, for which the other thread would never end.
-                    ensure!(frame[22..38] == identity, "{frame:02x?}");
+                    assert_eq!(frame[22..38], identity, "{frame:02x?}");
                     arrived += 1;
                 }
             }
             Ok((arrived > 0 && moved.of("spoofed_ip") > 0 && moved.of("spoofed_mac") > 0).then_some(()))
-        });
-        over.store(true, Ordering::Relaxed);
-        raced.unwrap();
+        })
     });
+    raced.unwrap();
     reads_own(&attacker);
 }

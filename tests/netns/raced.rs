@@ -3,14 +3,14 @@
 //! The sender is a ring of packet(7), of which the kernel copies no more than it is asked to. That is what a virtual machine can do at
 //! worst, whose memory the host reads without a copy; the ways of vhost and tun copy more.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use lab::{FrameSocket, Guest, Node, NodePlan, Offload, SharedFrame, wait};
 use metadata_ebpf::addr::{IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC};
 
 use crate::bystanders::written;
-use crate::forgery::{ADDRESS, MAC, reads_own, two_alike};
+use crate::forgery::{ADDRESS, MAC, beside, reads_own, two_alike};
 
 /// The responder's end of the pair, where everything arrives that the programs hand over.
 struct Responder {
@@ -59,21 +59,6 @@ fn four() -> Vec<u8> {
 fn six(guest: &Guest) -> Vec<u8> {
     let packet = PacketBuilder::ethernet2(MAC, METADATA_MAC).ipv6(guest.link_local().octets(), METADATA_IPV6, 64);
     written(|out| packet.tcp(40_000, 80, 1, 1024).ack(1).write(out, b"payload"))
-}
-
-/// Runs `work` while another thread runs `change` over and over.
-fn beside<T>(change: impl Fn() + Sync, work: impl FnOnce() -> T) -> T {
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                change();
-            }
-        });
-        let result = work();
-        over.store(true, Ordering::Relaxed);
-        result
-    })
 }
 
 #[test]

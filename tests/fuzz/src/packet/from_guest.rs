@@ -79,10 +79,7 @@ fn ipv4(knows: &Knows, bytes: &[u8]) {
     let is_ours =
         is_own(&knows.port, frame.src_mac, 4, &frame.src, frame.src[..2] == [169, 254]) && frame.src != METADATA_IPV4;
     match verdict {
-        Err(reason) => {
-            let spoofed = matches!(reason, DropReason::SpoofedMac | DropReason::SpoofedIp);
-            assert!(!(spoofed && is_ours), "{reason:?}: an own source is refused");
-        }
+        Err(reason) => assert!(!(is_ours && is_spoofed(reason)), "{reason:?}: an own source is refused"),
         Ok(Action::Pass) => assert!(!knows.pass.is_empty()),
         Ok(action) => {
             assert!(is_ours, "{action:?} of a source that is not the port's");
@@ -137,10 +134,7 @@ fn ipv6(knows: &Knows, bytes: &[u8]) {
     let link_local = frame.src[..8] == [0xfe, 0x80, 0, 0, 0, 0, 0, 0];
     let is_ours = is_own(&knows.port, frame.src_mac, 6, &frame.src, link_local) && frame.src != METADATA_IPV6;
     match verdict {
-        Err(reason) => {
-            let spoofed = matches!(reason, DropReason::SpoofedMac | DropReason::SpoofedIp);
-            assert!(!(spoofed && is_ours), "{reason:?}: an own source is refused");
-        }
+        Err(reason) => assert!(!(is_ours && is_spoofed(reason)), "{reason:?}: an own source is refused"),
         Ok(Action::Pass) => assert!(!knows.pass.is_empty()),
         Ok(action) => {
             assert!(is_ours && link_local, "{action:?} of a source that is not the port's");
@@ -304,6 +298,10 @@ fn fix_checksum(frame: &mut [u8]) {
     frame[place..place + 2].fill(0);
     let missing = crate::frame::missing(PROTOCOL_TCP, &[source, destination], &frame[start..end]);
     frame[place..place + 2].copy_from_slice(&missing.to_be_bytes());
+}
+
+fn is_spoofed(reason: DropReason) -> bool {
+    matches!(reason, DropReason::SpoofedMac | DropReason::SpoofedIp)
 }
 
 fn len(bytes: &[u8]) -> u32 {
