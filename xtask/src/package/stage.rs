@@ -92,6 +92,7 @@ impl Stage<'_> {
             ("deploy/grafana", "json", "usr/share/metadatad/grafana"),
             ("deploy/metadatad.service.d", "conf", "usr/share/metadatad/metadatad.service.d"),
             ("docs", "md", DOC),
+            ("docs", "svg", DOC),
         ] {
             staged.copy_all(from, extension, to)?;
         }
