@@ -66,11 +66,17 @@ impl Takes {
         pass: &PassList,
         left: Left,
     ) -> Self {
-        let passes = passes_ipv4(frame, transport, frame_len, pass);
-        Self::of_ip(passes, tcp, left, || ipv4(frame, transport, frame_len, port, pass))
+        match passes_ipv4(frame, transport, frame_len, pass) {
+            true => Self::Nothing,
+            false if left.packet && tcp.is_some_and(begins_connection) => {
+                Self::of(ipv4(frame, transport, frame_len, port, pass), tcp)
+            }
+            _ => Self::Packet,
+        }
     }
 
-    /// As [`Self::of_ipv4`], of an IPv6 packet.
+    /// As [`Self::of_ipv4`], of an IPv6 packet. One function for what both have in common would be shorter, but the verifier would look
+    /// at 60 % more instructions.
     #[inline(always)]
     #[must_use]
     pub fn of_ipv6(
@@ -81,16 +87,12 @@ impl Takes {
         pass: &PassList,
         left: Left,
     ) -> Self {
-        let passes = passes_ipv6(frame, transport, frame_len, pass);
-        Self::of_ip(passes, tcp, left, || ipv6(frame, transport, frame_len, port, pass))
-    }
-
-    #[inline(always)]
-    fn of_ip(passes: bool, tcp: Option<&Tcp>, left: Left, decide: impl FnOnce() -> Result<Action, DropReason>) -> Self {
-        match passes {
+        match passes_ipv6(frame, transport, frame_len, pass) {
             true => Self::Nothing,
-            false if left.packet && tcp.is_some_and(begins_connection) => Self::of(decide(), tcp),
-            false => Self::Packet,
+            false if left.packet && tcp.is_some_and(begins_connection) => {
+                Self::of(ipv6(frame, transport, frame_len, port, pass), tcp)
+            }
+            _ => Self::Packet,
         }
     }
 
