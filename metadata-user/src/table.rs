@@ -1,7 +1,7 @@
 //! Concurrent hash tables whose keys no guest chooses.
 //!
 //! Every request looks into some of them, so the hash is a fast one. It is seeded at random, but does not withstand somebody
-//! who chooses keys and measures: keys that are or hold a guest's bytes belong into a table with the standard hasher.
+//! who chooses keys and measures: keys that are or hold a guest's bytes belong in a table with the standard hasher.
 //!
 //! A leaf: it uses nothing of this crate.
 

@@ -51,7 +51,7 @@ impl<F: Future + Unpin> OnWake<F> {
 impl<F: Future + Unpin> Future for OnWake<F> {
     type Output = F::Output;
 
-    /// Unlike of other futures, a poll after one that was ready is a poll of the future inside: that decides what it means.
+    /// May be called again after it was ready, if the future inside allows that.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         // Before the look: whoever wakes after it wakes this task.
         self.signal.task.register(cx.waker());
