@@ -230,16 +230,32 @@ impl Terminal {
         found.with_context(|| format!("waiting until {what}"))
     }
 
+    /// Connects to the guest's shell, and waits until it reads: what comes before it has opened its terminal is lost.
+    fn connect(&self) -> Result<BufReader<UnixStream>> {
+        let stream = UnixStream::connect(self.directory.join("shell")).context("connecting to the guest's shell")?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let (mut shell, mut asked) = (BufReader::new(stream), 0);
+        let first = self.watch("the guest's shell reads", |_| {
+            asked += 1;
+            // The first newline ends what was lost in part.
+            writeln!(shell.get_mut(), "\necho \"reading\"-{asked}")?;
+            Ok(answer(&mut shell))
+        })?;
+        shell.get_ref().set_read_timeout(Some(BOOT))?;
+        let mut last = first;
+        while last < asked {
+            last = answer(&mut shell).context("the guest's shell does not answer any more")?;
+        }
+        Ok(shell)
+    }
+
     /// Runs a command of the guest's shell, as root, and returns what it printed.
     ///
     /// # Errors
     /// If the shell does not answer in time, or with another status than 0.
     pub fn shell(&mut self, line: &str) -> Result<String> {
         if self.shell.is_none() {
-            let stream =
-                UnixStream::connect(self.directory.join("shell")).context("connecting to the guest's shell")?;
-            stream.set_read_timeout(Some(BOOT))?;
-            self.shell = Some(BufReader::new(stream));
+            self.shell = Some(self.connect()?);
         }
         self.asked += 1;
         let end = format!("end-of-{}", self.asked);
@@ -263,6 +279,18 @@ impl Terminal {
             return Ok(printed);
         }
     }
+}
+
+/// Returns the number of the next line `reading-N`; `None` if none comes in time.
+fn answer(shell: &mut BufReader<UnixStream>) -> Option<u32> {
+    let mut text = String::new();
+    while shell.read_line(&mut text).ok()? > 0 {
+        if let Some(number) = text.trim().strip_prefix("reading-").and_then(|number| number.parse().ok()) {
+            return Some(number);
+        }
+        text.clear();
+    }
+    None
 }
 
 impl Machine {
