@@ -16,6 +16,7 @@ pub mod events;
 mod expedite;
 mod fit;
 pub mod kernel;
+mod link;
 mod loader;
 mod object;
 mod pins;
@@ -23,7 +24,9 @@ pub mod prepare;
 mod qdisc;
 mod query;
 pub mod responder;
+mod syscall;
 mod trace;
+mod watch;
 mod xdp;
 
 use std::{
@@ -50,8 +53,10 @@ pub use self::{
     entry::{PortEntry, join_sources},
     expedite::Expedited,
     fit::{Unfit, fit_sources},
+    link::Place,
     object::OBJECT,
     trace::Trace,
+    watch::Found,
     xdp::XdpError,
 };
 pub use crate::config::AttachMode;
@@ -126,6 +131,14 @@ pub enum DataplaneError {
         /// The directory that it is in.
         parent: PathBuf,
     },
+    /// Nothing can be pinned, as the file system for it is not there any more.
+    #[error(
+        "no BPF file system is mounted on {}: `mount -t bpf bpf {}`, and metadatad pins everything again; do not end it before, \
+         as it alone keeps the programs on the taps",
+        .0.display(),
+        .0.display()
+    )]
+    NoBpffs(PathBuf),
     /// A program could not be attached.
     #[error("cannot attach {program} to interface {name} (index {ifindex})")]
     Attach {
@@ -176,6 +189,10 @@ pub struct Dataplane {
     /// [`Meta::own_mark`].
     own_mark: [u32; 4],
     attached: BTreeMap<IfIndex, AttachKind>,
+    /// The links of tcx and XDP, by place.
+    links: BTreeMap<Place, link::HeldLink>,
+    /// Every map once more.
+    maps: watch::HeldMaps,
     /// Sums of the counters of interfaces that are gone.
     gone: Arc<Mutex<Counters>>,
     /// Taps of which it is known whether they have `from_network`.

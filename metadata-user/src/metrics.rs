@@ -10,6 +10,7 @@
 mod http;
 pub mod process;
 pub mod reference;
+mod repairs;
 mod requests;
 pub mod state;
 
@@ -22,6 +23,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 pub use http::{DENIALS, Http};
+pub use repairs::{Fault, Repair, Repairs};
 pub use state::State;
 
 /// Kinds of unusual traffic, in the order of `audit::Anomaly`. Append-only.
@@ -92,8 +94,8 @@ pub struct Metrics {
 pub struct Ports {
     /// Ports that became refused because their observers and documents disagree.
     pub disagreements: Counter,
-    /// Programs that were attached again because somebody had detached them.
-    pub repaired: Counter,
+    /// What was repaired.
+    pub repairs: Repairs,
 }
 
 impl Metrics {
@@ -149,11 +151,7 @@ impl Ports {
                 "ports_disagreements",
                 "Ports that became refused because their observers and documents disagree",
             ),
-            repaired: counter(
-                registry,
-                "ports_programs_repaired",
-                "Programs that were attached again because somebody had detached them",
-            ),
+            repairs: Repairs::new(registry),
         }
     }
 }
@@ -281,14 +279,15 @@ mod tests {
         metrics.http.gave_way.inc();
         metrics.http.answered(200, false, Duration::ZERO);
         metrics.http.answered(418, true, Duration::ZERO);
-        metrics.ports.repaired.inc();
+        metrics.ports.repairs.of(Repair::PairProgram).inc();
         let text = exported(&metrics);
         for line in [
             "metadatad_http_connections_closed_total{reason=\"gave_way\"} 1",
             "metadatad_http_connections_refused_total{reason=\"port_limit\"} 0",
             "metadatad_http_responses_total{code=\"200\",family=\"ipv4\"} 1",
             "metadatad_http_responses_total{code=\"other\",family=\"ipv6\"} 1",
-            "metadatad_ports_programs_repaired_total 1",
+            "metadatad_repairs_total{what=\"pair_program\"} 1",
+            "metadatad_repairs_total{what=\"pin\"} 0",
             "metadatad_audit_records_lost_total{reason=\"queue_full\"} 0",
             "metadatad_anomalies_total{kind=\"path_scan\"} 0",
         ] {

@@ -21,6 +21,7 @@ mod removals;
 mod taps;
 mod trace;
 mod view;
+mod watch;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -49,7 +50,7 @@ pub use self::{
 use crate::{
     api::{Content, RenderedInstance},
     config,
-    dataplane::{Dataplane, DataplaneError, IfIndex, Trace, XdpError},
+    dataplane::{Dataplane, DataplaneError, IfIndex, Place, Trace, XdpError},
     error_text,
     facts::{Facts, FactsChange},
     identity::Identities,
@@ -98,17 +99,15 @@ pub struct Ports {
     /// Taps that may have lost their program to others, and when they are checked.
     suspects: BTreeSet<IfIndex>,
     check: Option<Instant>,
-    /// When it is checked whether somebody has taken limits off XDP; never, if none are to be there.
-    guard_check: Option<Instant>,
+    /// When it is next looked whether everything is still there.
+    look: Instant,
+    /// Programs that are to be put back, once the events about their taps so far have been handled.
+    lost: BTreeSet<Place>,
 }
 
 /// How long a program that removes a queueing discipline has to add its own. Open vSwitch removes one and adds one for
 /// its policing without a pause, but not in one step, and does not try again. A guest's next try comes after a second.
 const POLITENESS: Duration = Duration::from_millis(250);
-
-/// How often it is checked whether somebody has taken limits off XDP, which the kernel reports to nobody. Meanwhile they hold at tc,
-/// so this may be seldom: it costs a few microseconds for each tap.
-const GUARD_CHECKS: Duration = Duration::from_secs(10);
 
 /// Changed instances that are handled in one go.
 const CHANGES: usize = 1024;
@@ -129,7 +128,6 @@ impl Ports {
             identities,
             store,
             facts,
-            guard_check: (rules.guard == config::Guard::Xdp).then(|| Instant::now() + GUARD_CHECKS),
             rules,
             view,
             taps: Taps::default(),
@@ -138,6 +136,8 @@ impl Ports {
             failures: Failures::default(),
             suspects: BTreeSet::new(),
             check: None,
+            look: Instant::now(),
+            lost: BTreeSet::new(),
         }
     }
 
@@ -171,10 +171,15 @@ impl Ports {
                     LinkEvent::Changed(link) => self.link_changed(link),
                     LinkEvent::Gone(ifindex) => self.link_gone(ifindex),
                     LinkEvent::Resync(links) => self.resync(links),
+                    LinkEvent::Settled => self.put_back(),
                 },
                 removal = removals.next() => self.suspect(removal?),
-                () = due(self.check) => self.check_suspects(),
-                () = due(self.guard_check) => self.check_guards(),
+                () = due(self.check) => if self.check_suspects() {
+                    links.settle();
+                },
+                () = sleep_until(self.look) => if self.look() {
+                    links.settle();
+                },
                 changed = changes.store.next(CHANGES) => {
                     let changed = changed.ok_or(PortsError::StoreGone)?;
                     // A document need not name a device that facts give to its instance.
@@ -230,6 +235,7 @@ impl Ports {
         // Not even a reset may reach another tap with this index.
         self.end_retired_on(ifindex);
         self.failures.remove(ifindex);
+        self.lost.retain(|place| place.tap() != Some(ifindex));
         self.view.remove(ifindex);
         Some(name)
     }
@@ -248,84 +254,27 @@ impl Ports {
         }
     }
 
-    /// Attaches again where a program is gone. Without `from_guest` the binding is a new one: that it is still the same device
-    /// is not certain.
-    fn check_suspects(&mut self) {
+    /// Finds out which programs are gone; `true` if any is.
+    fn check_suspects(&mut self) -> bool {
         self.check = None;
         for ifindex in std::mem::take(&mut self.suspects) {
             if ifindex == self.dataplane.pair() {
-                self.check_pair();
+                self.lost.insert(Place::ToGuest);
                 continue;
             }
             let Some(name) = self.taps.name(ifindex).map(str::to_owned) else {
                 continue;
             };
-            let was_attached = self.dataplane.attached(ifindex).is_some();
-            if !was_attached || !exists(ifindex) {
+            if self.dataplane.attached(ifindex).is_none() || !exists(ifindex) {
                 continue;
             }
-            if self.dataplane.is_attached(ifindex, &name) {
-                self.check_impersonation_guard(ifindex, &name);
-                continue;
-            }
-            self.view.count_repair();
-            // Open vSwitch does so to each tap that it takes.
-            tracing::info!(
-                ifindex = ifindex.0,
-                name,
-                "another program removed the qdisc that from_guest was in: attaching it again"
-            );
-            self.forget(ifindex);
-            self.link_changed(Link { ifindex, name });
-        }
-    }
-
-    /// Puts limits back at XDP where somebody has taken them off.
-    fn check_guards(&mut self) {
-        self.guard_check = Some(Instant::now() + GUARD_CHECKS);
-        if self.trace.is_some() {
-            // Checking would put the usual program in the place of the one that traces.
-            return;
-        }
-        for ifindex in self.dataplane.lost_xdp() {
-            let Some(name) = self.taps.name(ifindex).filter(|_| exists(ifindex)).map(str::to_owned) else {
-                continue;
-            };
-            tracing::info!(ifindex = ifindex.0, name, "somebody detached from_guest_xdp: attaching it again");
-            self.settle(ifindex);
-            if self.dataplane.has_xdp(ifindex) {
-                self.view.count_repair();
+            if !self.dataplane.is_attached(ifindex, &name) {
+                self.lost.insert(Place::Tap(ifindex));
+            } else if self.dataplane.has_lost_guard(ifindex, &name) {
+                self.lost.insert(Place::Guard(ifindex));
             }
         }
-    }
-
-    /// Puts the guard against impersonation back if it alone is gone; the binding stays.
-    fn check_impersonation_guard(&mut self, ifindex: IfIndex, name: &str) {
-        if self.dataplane.has_lost_guard(ifindex, name) {
-            self.view.count_repair();
-            tracing::warn!(
-                ifindex = ifindex.0,
-                name,
-                "another program removed the guard against impersonation: attaching it again"
-            );
-            self.settle(ifindex);
-        }
-    }
-
-    /// Puts back what others took from the pair. What cannot be put back is tried again with the next removal.
-    fn check_pair(&mut self) {
-        let ifindex = self.dataplane.pair();
-        match self.dataplane.restore_pair() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.view.count_repair();
-                tracing::warn!(
-                    ifindex = ifindex.0,
-                    "another program removed what leads to the responder and back: attached it again"
-                );
-            }
-            Err(error) => report(ifindex, "the pair", &error),
-        }
+        !self.lost.is_empty()
     }
 
     /// Makes the taps those of a complete list: after the start, or when events were lost.
@@ -341,7 +290,9 @@ impl Ports {
             // Another device may have taken the index, and even the name, unnoticed.
             if self.taps.contains(link.ifindex) {
                 if self.dataplane.is_attached(link.ifindex, &link.name) {
-                    self.check_impersonation_guard(link.ifindex, &link.name);
+                    if self.dataplane.has_lost_guard(link.ifindex, &link.name) {
+                        self.put_guard_back(link.ifindex, &link.name);
+                    }
                 } else {
                     self.link_gone(link.ifindex);
                 }

@@ -28,6 +28,7 @@ mod path_mtu;
 mod ports;
 mod raced;
 mod refusals;
+mod repair;
 mod restart;
 mod security;
 mod session;

@@ -279,7 +279,7 @@ fn what_is_detached_by_hand_is_put_back_and_the_limits_hold_meanwhile() {
     command::run(bpftool.args(["link", "detach", "pinned"]).arg(&pin), "").unwrap();
     port.flood(100).is_limited();
     let status = wait::until("it is put back", || {
-        Ok(Some(node.status()?).filter(|status| status["ports_repaired"].as_u64() == Some(1)))
+        Ok(Some(node.status()?).filter(|status| status["repairs"]["from_guest_xdp"].as_u64() == Some(1)))
     });
     assert_eq!(status.unwrap()["ports_guard"], json!({"xdp": 1}));
     assert!(program(node, TAP).is_some());

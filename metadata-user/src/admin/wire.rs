@@ -52,6 +52,13 @@ pub struct Status {
     /// How often a tap's program was put back, since the start, because others had taken it away.
     #[serde(default)]
     pub ports_repaired: u64,
+    /// What was repaired since the start because somebody had changed or removed it, by what (docs/operations.md); what was not is
+    /// left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub repairs: BTreeMap<String, u64>,
+    /// What is wrong and cannot be repaired by the daemon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
     /// The programs on this node that know which instance a device belongs to, most trusted first, without those that are
     /// switched off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,7 +82,7 @@ pub struct Status {
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, snapshot and audit log can be
     /// written, no target of vendor data fails, metrics can be read over TCP where they should, certificates and every observer that
-    /// is present can be read, no port is refused or failed.
+    /// is present can be read, no port is refused or failed, and what the daemon depends on is there.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
@@ -87,8 +94,18 @@ impl Status {
             && self.https.as_ref().is_none_or(|https| https.error.is_none())
             && self.metrics.as_ref().is_none_or(Metrics::is_healthy)
             && self.facts.iter().all(|observer| observer.error.is_none() && observer.unreadable.is_empty())
+            && self.faults.is_empty()
             && [State::Refused, State::Failed].iter().all(|state| !self.ports.contains_key(state.name()))
     }
+}
+
+/// Something that is wrong, and that the daemon cannot repair.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// A name that does not change: `preceded`, `pins`.
+    pub what: String,
+    /// What is wrong, and the remedy.
+    pub problem: String,
 }
 
 /// Ports by whether their limits are applied at XDP too.

@@ -26,7 +26,7 @@ use crate::exporter::Exporter;
 use crate::facts::report::{ObserverState, ObserverView};
 use crate::http::Guests;
 use crate::https::HttpsState;
-use crate::metrics::{Format, Metrics, Packets};
+use crate::metrics::{Fault, Format, Metrics, Packets, Repair};
 use crate::port::reconcile::Assignment;
 use crate::port::{GuardState, PortState, PortView, PortsView, Request};
 use crate::readiness::Readiness;
@@ -103,6 +103,16 @@ impl Kernel {
         self.0.get().map(|parts| parts.ports.all()).unwrap_or_default()
     }
 
+    fn faults(&self) -> BTreeMap<Fault, String> {
+        self.0.get().map(|parts| parts.ports.faults()).unwrap_or_default()
+    }
+
+    /// What was repaired, without what was not.
+    fn repairs(&self) -> Vec<(Repair, u64)> {
+        let repairs = self.0.get().into_iter().flat_map(|parts| parts.ports.repairs());
+        repairs.filter(|(_, count)| *count > 0).collect()
+    }
+
     async fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Result<(), TraceError> {
         let parts = self.0.get();
         let Some((parts, ifindex)) = parts.and_then(|parts| Some((parts, parts.ports.ifindex_of(&port)?))) else {
@@ -142,6 +152,7 @@ impl Inspect for View {
             widened += usize::from(matches!(&port.state, PortState::Bound(bound) if bound.warning.is_some()));
             *ports.entry(state(&port.state).name().to_owned()).or_insert(0) += 1;
         }
+        let repairs = self.kernel.repairs();
         let waiting_for: Vec<_> = self.readiness.pending().into_iter().map(str::to_owned).collect();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -157,7 +168,9 @@ impl Inspect for View {
             ports_disagreements: self.kernel.0.get().map_or(0, |parts| parts.ports.disagreements()),
             ports_widened: widened,
             ports_guard: (guard != wire::PortsGuard::default()).then_some(guard),
-            ports_repaired: self.kernel.0.get().map_or(0, |parts| parts.ports.repairs()),
+            ports_repaired: repairs.iter().filter(|(repair, _)| repair.is_program()).map(|(_, count)| count).sum(),
+            repairs: repairs.iter().map(|(repair, count)| (repair.name().to_owned(), *count)).collect(),
+            faults: self.kernel.faults().into_iter().map(fault).collect(),
             facts: self.observers.iter().map(|state| observer(&state.get())).collect(),
             http: http(&self.guests),
             audit: audit(&self.audit),
@@ -256,6 +269,10 @@ impl Inspect for View {
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {
         Box::pin(self.kernel.trace(port, lines))
     }
+}
+
+fn fault((fault, problem): (Fault, String)) -> wire::Fault {
+    wire::Fault { what: fault.name().to_owned(), problem: error_text::one_line(&problem) }
 }
 
 fn packets(counters: &Counters) -> BTreeMap<String, u64> {

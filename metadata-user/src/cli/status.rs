@@ -9,7 +9,7 @@ use super::lines::{self, Lines, ago, last};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
 use crate::admin::wire::{
-    Audit, Http, Https, Observer, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget,
+    Audit, Fault, Http, Https, Observer, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget,
 };
 
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub(super) struct Verb {
 
     /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot or the audit log cannot be written, a
     /// target of vendor data fails, Open vSwitch, libvirt or a certificate cannot be read, metrics cannot be read over TCP, or a
-    /// port is refused or failed
+    /// port is refused or failed, or something on the node that guests' requests depend on is missing and cannot be put back
     #[arg(long)]
     check: bool,
 
@@ -64,6 +64,7 @@ fn describe(status: &Status, now: u64) -> String {
         observer(reporter, now, &mut lines);
     }
     ports(status, &mut lines);
+    repairs(status, &mut lines);
     if let Some(certificate) = &status.https {
         https("https", certificate, now, &mut lines);
     }
@@ -165,9 +166,15 @@ fn ports(status: &Status, lines: &mut Lines) {
             lines.more(&format!("{count} limited at tc only: {why}; see `metadatad ports`"));
         }
     }
-    if status.ports_repaired > 0 {
-        let count = status.ports_repaired;
-        lines.more(&format!("{count} programs attached again since the start, after others removed them"));
+}
+
+fn repairs(status: &Status, lines: &mut Lines) {
+    if !status.repairs.is_empty() {
+        let repairs: Vec<String> = status.repairs.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        lines.line("repaired", &format!("{} since the start, after others changed or removed them", list(&repairs)));
+    }
+    for Fault { problem, .. } in &status.faults {
+        lines.line("broken", problem);
     }
 }
 
@@ -319,12 +326,15 @@ mod tests {
     fn counters_are_shown_once_they_count() {
         let http = Http { refused_unknown: 1, gave_way: 2, binding_ended: 3, waited: 4, ..Http::default() };
         let guard = PortsGuard { xdp: 6, missing: [("mtu".to_owned(), 7), ("occupied".to_owned(), 1)].into() };
-        let text = describe(&Status { http, ports_guard: Some(guard), ports_repaired: 5, ..Status::default() }, 100);
+        let repairs = [("from_guest".to_owned(), 5), ("pin".to_owned(), 1)].into();
+        let faults = vec![Fault { what: "pins".to_owned(), problem: "no pins: make some".to_owned() }];
+        let text = describe(&Status { http, ports_guard: Some(guard), repairs, faults, ..Status::default() }, 100);
         let expected = "ports        none\n             \
                         6 limited at XDP\n             \
                         7 limited at tc only: its MTU is larger than XDP can have; see `metadatad ports`\n             \
-                        1 limited at tc only: another XDP program is on the tap; see `metadatad ports`\n             \
-                        5 programs attached again since the start, after others removed them\n\
+                        1 limited at tc only: another XDP program is on the tap; see `metadatad ports`\n\
+                        repaired     5 from_guest, 1 pin since the start, after others changed or removed them\n\
+                        broken       no pins: make some\n\
                         connections  0 open, 0 accepted\n             \
                         1 refused: their address belongs to no port\n             \
                         2 closed while idle, to stay within a limit of connections\n             \

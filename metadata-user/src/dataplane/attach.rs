@@ -19,8 +19,9 @@ use aya::{
 
 use super::{
     Dataplane, DataplaneError, IfIndex,
+    link::Place,
     pins::{Pins, unpin},
-    qdisc, query,
+    qdisc,
 };
 use crate::config::AttachMode;
 
@@ -99,6 +100,9 @@ pub enum AttachError {
     /// The link could not be pinned.
     #[error(transparent)]
     Pin(#[from] aya::pin::PinError),
+    /// The link could not be held open.
+    #[error("the link cannot be held open")]
+    Hold(#[source] io::Error),
 }
 
 /// Before every other filter but Open vSwitch's policing, which has 1, cannot be added where another kind of filter has
@@ -112,8 +116,9 @@ pub const FILTER_HANDLE: u32 = 0xa9fe;
 /// Their priority, as netlink tells it.
 pub const FILTER_PRIORITY: u32 = PRIORITY as u32;
 
-/// A place for a program.
+/// What it takes to put a program somewhere.
 struct Hook<'a> {
+    place: Place,
     ifindex: IfIndex,
     name: &'a str,
     direction: TcAttachType,
@@ -131,26 +136,45 @@ impl Dataplane {
     /// # Errors
     /// [`DataplaneError::Attach`]; also when the name no longer belongs to the index.
     pub fn attach(&mut self, ifindex: IfIndex, name: &str, guarded: bool) -> Result<bool, DataplaneError> {
-        let hook = Hook {
-            ifindex,
-            name,
-            direction: TcAttachType::Ingress,
-            pin: self.pins.tap(ifindex),
-            qdisc: self.pins.qdisc(ifindex),
-            kind: if guarded { qdisc::Kind::Clsact } else { qdisc::Kind::Ingress },
-        };
-        if let Some(kind) = self.take_over("from_guest", &hook)? {
+        let kind = if guarded { qdisc::Kind::Clsact } else { qdisc::Kind::Ingress };
+        let hook = self.hook(Place::Tap(ifindex), name, kind);
+        if let Some(kind) = self.take_over(&hook)? {
             self.attached.insert(ifindex, kind);
             return Ok(true);
         }
         self.forget(ifindex)?;
-        let kind = self.put("from_guest", &hook)?;
+        let kind = self.put(&hook)?;
         if kind == AttachKind::Tcx && remove_filter(name, TcAttachType::Egress) {
             // A guard that an earlier daemon put into a filter kept the qdisc.
             qdisc::remove(ifindex, &self.pins.qdisc(ifindex));
         }
         self.attached.insert(ifindex, kind);
         Ok(false)
+    }
+
+    /// Puts `from_guest` back on a tap from which somebody took it; the maps keep what they know of the tap. It is the caller who is
+    /// certain that this is still the same device.
+    ///
+    /// # Errors
+    /// As [`Self::attach`]; then the tap counts as not attached.
+    pub fn attach_again(&mut self, ifindex: IfIndex, name: &str, guarded: bool) -> Result<(), DataplaneError> {
+        self.attached.remove(&ifindex);
+        // It may have gone with the qdisc.
+        self.guards.remove(&ifindex);
+        let kind = if guarded { qdisc::Kind::Clsact } else { qdisc::Kind::Ingress };
+        let hook = self.hook(Place::Tap(ifindex), name, kind);
+        let kind = match self.take_over(&hook)? {
+            Some(kind) => kind,
+            None => self.put(&hook)?,
+        };
+        self.attached.insert(ifindex, kind);
+        Ok(())
+    }
+
+    fn hook<'a>(&self, place: Place, name: &'a str, kind: qdisc::Kind) -> Hook<'a> {
+        let ifindex = place.tap().unwrap_or(self.pair);
+        let direction = place.direction().unwrap_or(TcAttachType::Ingress);
+        Hook { place, ifindex, name, direction, pin: self.pins.place(place), qdisc: self.pins.qdisc(ifindex), kind }
     }
 
     /// Puts `from_network` on a tap that has `from_guest`, or takes it off.
@@ -162,19 +186,12 @@ impl Dataplane {
             return Ok(());
         }
         if on {
-            let hook = Hook {
-                ifindex,
-                name,
-                direction: TcAttachType::Egress,
-                pin: self.pins.guard(ifindex),
-                qdisc: self.pins.qdisc(ifindex),
-                kind: qdisc::Kind::Clsact,
-            };
+            let hook = self.hook(Place::Guard(ifindex), name, qdisc::Kind::Clsact);
             if self.mode == AttachMode::Clsact && qdisc::kind_of(ifindex) == Some(qdisc::Kind::Ingress) {
                 self.make_room_for_egress(&hook)?;
             }
-            if self.take_over("from_network", &hook)?.is_none() {
-                self.put("from_network", &hook)?;
+            if self.take_over(&hook)?.is_none() {
+                self.put(&hook)?;
             }
         } else {
             self.remove_guard(ifindex, Some(name))?;
@@ -186,19 +203,12 @@ impl Dataplane {
     /// Makes a qdisc of both directions of one that was made here for `from_guest` alone. A guest's packets to the service go
     /// on to its network for the moment in between, as when others remove the qdisc.
     fn make_room_for_egress(&mut self, hook: &Hook<'_>) -> Result<(), DataplaneError> {
-        let from_guest = Hook {
-            ifindex: hook.ifindex,
-            name: hook.name,
-            direction: TcAttachType::Ingress,
-            pin: self.pins.tap(hook.ifindex),
-            qdisc: hook.qdisc.clone(),
-            kind: qdisc::Kind::Clsact,
-        };
+        let from_guest = self.hook(Place::Tap(hook.ifindex), hook.name, qdisc::Kind::Clsact);
         remove_filter(hook.name, TcAttachType::Ingress);
         qdisc::remove(hook.ifindex, &hook.qdisc);
-        self.put("from_guest", &from_guest)?;
+        self.put(&from_guest)?;
         match qdisc::kind_of(hook.ifindex) {
-            Some(qdisc::Kind::Ingress) => Err(hook.error("from_network", AttachError::IngressOnly)),
+            Some(qdisc::Kind::Ingress) => Err(hook.error(AttachError::IngressOnly)),
             _ => Ok(()),
         }
     }
@@ -216,17 +226,21 @@ impl Dataplane {
         {
             remove_filter(name, TcAttachType::Egress);
         }
-        unpin(&self.pins.guard(ifindex))
+        self.remove_link(Place::Guard(ifindex))
+    }
+
+    /// Removes a link: the program goes off its interface.
+    pub(super) fn remove_link(&mut self, place: Place) -> Result<(), DataplaneError> {
+        self.links.remove(&place);
+        unpin(&self.pins.place(place))
     }
 
     /// Puts `to_guest` and `from_host` on the pair.
     pub(super) fn attach_pair(&mut self, name: &str) -> Result<(), DataplaneError> {
-        let ifindex = self.pair;
-        for (program, direction) in [("from_host", TcAttachType::Egress), ("to_guest", TcAttachType::Ingress)] {
-            let (pin, qdisc) = (self.pins.link(program), self.pins.qdisc(ifindex));
-            let hook = Hook { ifindex, name, direction, pin, qdisc, kind: qdisc::Kind::Clsact };
-            if self.take_over(program, &hook)?.is_none() {
-                self.put(program, &hook)?;
+        for place in [Place::FromHost, Place::ToGuest] {
+            let hook = self.hook(place, name, qdisc::Kind::Clsact);
+            if self.take_over(&hook)?.is_none() {
+                self.put(&hook)?;
             }
         }
         Ok(())
@@ -242,19 +256,18 @@ impl Dataplane {
     #[must_use]
     pub fn is_attached(&mut self, ifindex: IfIndex, name: &str) -> bool {
         let kind = self.attached(ifindex).filter(|_| names(name, ifindex));
-        kind.is_some_and(|kind| self.is_at("from_guest", ifindex, name, kind, TcAttachType::Ingress))
+        kind.is_some_and(|kind| self.is_at(Place::Tap(ifindex), name, kind))
     }
 
-    /// Tells whether a tap that has `from_guest` has lost `from_network`; the next [`Self::set_guard`] puts it there again.
+    /// Tells whether a tap that has `from_guest` has lost `from_network`.
     pub fn has_lost_guard(&mut self, ifindex: IfIndex, name: &str) -> bool {
-        let Some(kind) = self.attached(ifindex).filter(|_| self.is_guarded(ifindex)) else {
-            return false;
-        };
-        let lost = !self.is_at("from_network", ifindex, name, kind, TcAttachType::Egress);
-        if lost {
-            self.guards.remove(&ifindex);
-        }
-        lost
+        let kind = self.attached(ifindex).filter(|_| self.is_guarded(ifindex));
+        kind.is_some_and(|kind| !self.is_at(Place::Guard(ifindex), name, kind))
+    }
+
+    /// Takes note that somebody has taken `from_network` off a tap: the next [`Self::set_guard`] puts it there again.
+    pub fn note_lost_guard(&mut self, ifindex: IfIndex) {
+        self.guards.remove(&ifindex);
     }
 
     /// Puts the programs of the pair back if others have taken one away; `true` if so.
@@ -265,33 +278,20 @@ impl Dataplane {
         let Some(name) = name_of(self.pair) else {
             return Ok(false);
         };
-        let mut is_whole = |program, direction| self.is_at(program, self.pair, &name, AttachKind::Clsact, direction);
-        if is_whole("from_host", TcAttachType::Egress) && is_whole("to_guest", TcAttachType::Ingress) {
+        let kind = if self.mode == AttachMode::Clsact { AttachKind::Clsact } else { AttachKind::Tcx };
+        if self.is_at(Place::FromHost, &name, kind) && self.is_at(Place::ToGuest, &name, kind) {
             return Ok(false);
         }
         self.attach_pair(&name).map(|()| true)
     }
 
-    fn is_at(
-        &mut self,
-        program: &'static str,
-        ifindex: IfIndex,
-        name: &str,
-        kind: AttachKind,
-        direction: TcAttachType,
-    ) -> bool {
-        let Ok(program) = self.program(program) else {
-            return false;
-        };
-        match kind {
-            AttachKind::Tcx => {
-                let Ok(id) = program.info().map(|info| info.id()) else {
-                    return false;
-                };
-                query::tcx(ifindex, direction).is_ok_and(|programs| programs.contains(&id))
-            }
+    fn is_at(&mut self, place: Place, name: &str, kind: AttachKind) -> bool {
+        match (kind, place.direction()) {
             // The filter goes with its device: replacing it finds out.
-            AttachKind::Clsact => replace_in_filter(program, name, direction).unwrap_or(false),
+            (AttachKind::Clsact, Some(direction)) => self
+                .program(place.program())
+                .is_ok_and(|program| replace_in_filter(program, name, direction).unwrap_or(false)),
+            _ => self.is_linked(place),
         }
     }
 
@@ -309,7 +309,7 @@ impl Dataplane {
         }
         let guard = self.remove_guard(ifindex, name.as_deref()).and(self.remove_xdp(ifindex));
         qdisc::remove(ifindex, &self.pins.qdisc(ifindex));
-        unpin(&self.pins.tap(ifindex)).and(guard)
+        self.remove_link(Place::Tap(ifindex)).and(guard)
     }
 
     /// Returns the taps whose links an earlier daemon pinned.
@@ -319,25 +319,28 @@ impl Dataplane {
     }
 
     /// Replaces the program of an earlier daemon, if the device still has one of this mode.
-    fn take_over(&mut self, program: &'static str, hook: &Hook<'_>) -> Result<Option<AttachKind>, DataplaneError> {
+    fn take_over(&mut self, hook: &Hook<'_>) -> Result<Option<AttachKind>, DataplaneError> {
         let mode = self.mode;
-        let classifier = self.program(program)?;
+        let classifier = self.program(hook.place.program())?;
         match mode {
-            AttachMode::Clsact => {
-                replace_in_filter(classifier, hook.name, hook.direction).map(|there| (there, AttachKind::Clsact))
-            }
-            AttachMode::Auto | AttachMode::Tcx => {
-                replace_in_link(classifier, &hook.pin).map(|there| (there, AttachKind::Tcx))
-            }
+            AttachMode::Clsact => replace_in_filter(classifier, hook.name, hook.direction)
+                .map(|there| there.then_some(AttachKind::Clsact)),
+            AttachMode::Auto | AttachMode::Tcx => replace_in_link(classifier, &hook.pin)
+                .and_then(|there| there.then(|| self.hold_link(hook.place)).transpose()),
         }
-        .map(|(there, kind)| there.then_some(kind))
-        .map_err(|source| hook.error(program, source))
+        .map_err(|source| hook.error(source))
+    }
+
+    fn hold_link(&mut self, place: Place) -> Result<AttachKind, AttachError> {
+        self.hold(place).map(|()| AttachKind::Tcx).map_err(AttachError::Hold)
     }
 
     /// Makes a link or filter, and takes off what an earlier daemon of the other mode left.
-    fn put(&mut self, program: &'static str, hook: &Hook<'_>) -> Result<AttachKind, DataplaneError> {
+    fn put(&mut self, hook: &Hook<'_>) -> Result<AttachKind, DataplaneError> {
         let mode = self.mode;
-        let classifier = self.program(program)?;
+        // One that is on no interface any more.
+        self.links.remove(&hook.place);
+        let classifier = self.program(hook.place.program())?;
         match mode {
             AttachMode::Clsact => {
                 let made = put_filter(classifier, hook);
@@ -348,15 +351,16 @@ impl Dataplane {
                 let made = put_link(classifier, hook);
                 remove_filter(hook.name, hook.direction);
                 qdisc::remove(hook.ifindex, &hook.qdisc);
-                made.map(|()| AttachKind::Tcx)
+                made.and_then(|()| self.hold_link(hook.place))
             }
         }
-        .map_err(|source| hook.error(program, source))
+        .map_err(|source| hook.error(source))
     }
 }
 
 impl Hook<'_> {
-    fn error(&self, program: &'static str, source: AttachError) -> DataplaneError {
+    fn error(&self, source: AttachError) -> DataplaneError {
+        let program = self.place.program();
         DataplaneError::Attach { program, name: self.name.to_owned(), ifindex: self.ifindex, source: Box::new(source) }
     }
 }

@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{
     AttachMode, Dataplane, DataplaneError, IfIndex, expedite::Expedited, map_error, object::OBJECT, pins::Pins,
-    program_error,
+    program_error, watch::HeldMaps,
 };
 use crate::error_text;
 
@@ -56,12 +56,14 @@ impl Dataplane {
             counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(map_error("open", "COUNTERS"))?,
             meta: take(&mut ebpf, "META")?.try_into().map_err(map_error("open", "META"))?,
             ebpf,
+            maps: HeldMaps::open(&pins)?,
             pins,
             mode: mode.resolve(),
             pair,
             own_mark,
             attached: std::collections::BTreeMap::new(),
             gone: std::sync::Arc::default(),
+            links: std::collections::BTreeMap::new(),
             guards: std::collections::BTreeMap::new(),
             xdp: std::collections::BTreeMap::new(),
         };

@@ -9,10 +9,15 @@
 //! <pin_dir>/links/from_host
 //! <pin_dir>/links/qdisc-<ifindex> a mark: the qdisc was made by the daemon
 //! ```
+//!
+//! While the daemon runs, the directory is held open: umount(8) refuses to unmount its file system then, unless it is told to do so
+//! lazily.
 
 use std::{
+    fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::{
@@ -20,12 +25,14 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{Dataplane, DataplaneError, IfIndex};
+use super::{Dataplane, DataplaneError, IfIndex, link::Place};
 
 /// A pin directory that exists, on a BPF file system.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
     dir: PathBuf,
+    /// Keeps the file system from being unmounted.
+    held: Option<Arc<File>>,
 }
 
 impl Pins {
@@ -43,14 +50,31 @@ impl Pins {
                 .map_err(io::Error::from)
                 .map_err(pin("mount a BPF file system on", parent))?;
         }
-        let links = dir.join("links");
+        let mut pins = Self::at(dir);
+        pins.make_directories()?;
+        Ok(pins)
+    }
+
+    fn make_directories(&mut self) -> Result<(), DataplaneError> {
+        let links = self.link("");
         std::fs::create_dir_all(&links).map_err(pin("make the directory", &links))?;
-        Ok(Self { dir: dir.to_path_buf() })
+        self.held = Some(Arc::new(File::open(&self.dir).map_err(pin("open the directory", &self.dir))?));
+        Ok(())
+    }
+
+    /// Makes the directories again, if they are gone. Mounts nothing: that takes privileges which the daemon has given up, and a
+    /// mount in its own mount namespace nobody else would see.
+    pub(super) fn make_again(&mut self) -> Result<(), DataplaneError> {
+        let parent = self.dir.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("/"));
+        if !is_bpffs(parent).map_err(pin("look at", parent))? {
+            return Err(DataplaneError::NoBpffs(parent.to_path_buf()));
+        }
+        self.make_directories()
     }
 
     /// Names the directory, which may not be there.
     pub(super) fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf() }
+        Self { dir: dir.to_path_buf(), held: None }
     }
 
     /// Tells whether the directory exists, with pins in it; one that may not be looked at is an error.
@@ -72,18 +96,9 @@ impl Pins {
         self.dir.join("links").join(name)
     }
 
-    pub(super) fn tap(&self, ifindex: IfIndex) -> PathBuf {
-        self.link(&format!("tap-{ifindex}"))
-    }
-
-    /// The link of a tap's guard.
-    pub(super) fn guard(&self, ifindex: IfIndex) -> PathBuf {
-        self.link(&format!("guard-{ifindex}"))
-    }
-
-    /// The link of a tap's limits at XDP.
-    pub(super) fn xdp(&self, ifindex: IfIndex) -> PathBuf {
-        self.link(&format!("xdp-{ifindex}"))
+    /// The link of a program.
+    pub(super) fn place(&self, place: Place) -> PathBuf {
+        self.link(&place.pin())
     }
 
     /// The mark of a qdisc that was made here.
@@ -146,7 +161,7 @@ pub(super) fn unpin(path: &Path) -> Result<(), DataplaneError> {
     }
 }
 
-fn pin(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataplaneError {
+pub(super) fn pin(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataplaneError {
     let path = path.to_path_buf();
     move |source| DataplaneError::Pin { doing, path, source }
 }

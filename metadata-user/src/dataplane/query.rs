@@ -1,4 +1,4 @@
-//! Which programs tcx runs on an interface, by id.
+//! Which programs tcx runs on an interface, and by which links, by id.
 //!
 //! aya's own `query_tcx` opens each program that it finds, for which the kernel wants `CAP_SYS_ADMIN`
 //! (`BPF_PROG_GET_FD_BY_ID`); the ids alone come for `CAP_NET_ADMIN`.
@@ -10,7 +10,7 @@ use std::io;
 use aya::programs::TcAttachType;
 use nix::libc;
 
-use super::IfIndex;
+use super::{IfIndex, syscall::bpf};
 
 /// `BPF_PROG_QUERY` of `enum bpf_cmd`.
 const PROG_QUERY: libc::c_long = 16;
@@ -41,26 +41,32 @@ struct Query {
     revision: u64,
 }
 
-/// Returns the ids of the programs at tcx of the interface, in this direction and in their order.
+/// A program on a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// Id of the program.
+    pub(super) program: u32,
+    /// Id of the link that it is attached by; 0: it was attached without one.
+    pub(super) link: u32,
+}
+
+/// Returns what is at tcx of the interface, in this direction and in its order.
 ///
 /// # Errors
-/// If the kernel refuses: without `CAP_NET_ADMIN`, without tcx, or because the interface is gone.
-pub(super) fn tcx(ifindex: IfIndex, direction: TcAttachType) -> io::Result<Vec<u32>> {
-    let mut ids = vec![0_u32; PROGRAMS];
+/// If the kernel refuses: without `CAP_NET_ADMIN`, without tcx, or because the interface is gone (`ENODEV`).
+pub(super) fn tcx(ifindex: IfIndex, direction: TcAttachType) -> io::Result<Vec<Attached>> {
+    let (mut programs, mut links) = ([0_u32; PROGRAMS], [0_u32; PROGRAMS]);
     let mut query = Query {
         target_ifindex: ifindex.0,
         attach_type: if direction == TcAttachType::Egress { TCX_EGRESS } else { TCX_INGRESS },
-        prog_ids: ids.as_mut_ptr().expose_provenance() as u64,
-        count: u32::try_from(ids.len()).unwrap_or_default(),
+        prog_ids: programs.as_mut_ptr().expose_provenance() as u64,
+        link_ids: links.as_mut_ptr().expose_provenance() as u64,
+        count: u32::try_from(PROGRAMS).unwrap_or_default(),
         ..Query::default()
     };
-    // SAFETY: the kernel reads and writes `query` within its size, and writes at most `count` ids, for which there is room.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, PROG_QUERY, std::ptr::from_mut(&mut query), std::mem::size_of::<Query>())
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    ids.truncate(usize::try_from(query.count).unwrap_or(usize::MAX));
-    Ok(ids)
+    // SAFETY: `Query` is the part of this command, and the kernel writes at most `count` ids to each array, for which there is room.
+    unsafe { bpf(PROG_QUERY, &mut query) }?;
+    let count = usize::try_from(query.count).unwrap_or(usize::MAX);
+    let attached = programs.into_iter().zip(links).take(count);
+    Ok(attached.map(|(program, link)| Attached { program, link }).collect())
 }

@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     AttachKind, Dataplane, DataplaneError, IfIndex,
     attach::{AttachError, replace_in_filter, replace_in_link},
+    link::Place,
     loader::load_object,
     xdp::{self, replace_in_xdp_link, xdp_program},
 };
@@ -103,7 +104,7 @@ impl Dataplane {
             None => &mut self.ebpf,
         };
         for (program, at, pin) in
-            [("from_guest", ifindex, pins.tap(ifindex)), ("to_guest", pair, pins.link("to_guest"))]
+            [("from_guest", ifindex, pins.place(Place::Tap(ifindex))), ("to_guest", pair, pins.place(Place::ToGuest))]
         {
             let name = super::attach::name_of(at).unwrap_or_default();
             let classifier: &mut SchedClassifier = ebpf
@@ -126,7 +127,7 @@ impl Dataplane {
         if has_xdp {
             // Somebody may have taken it off: then it drops nothing that would be missing here.
             let program = xdp_program(ebpf).map_err(|_| DataplaneError::Missing(xdp::PROGRAM))?;
-            let _ = replace_in_xdp_link(program, &pins.xdp(ifindex));
+            let _ = replace_in_xdp_link(program, &pins.place(Place::Xdp(ifindex)));
         }
         Ok(())
     }

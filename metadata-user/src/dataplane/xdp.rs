@@ -15,7 +15,7 @@ use aya::programs::{
 use super::{
     Dataplane, DataplaneError, IfIndex,
     attach::{name_of, names},
-    pins::unpin,
+    link::Place,
     program_error,
 };
 
@@ -49,6 +49,9 @@ pub enum XdpError {
     /// The link could not be pinned.
     #[error("the link cannot be pinned")]
     Pin(#[from] aya::pin::PinError),
+    /// The link could not be held open.
+    #[error("the link cannot be held open")]
+    Hold(#[source] std::io::Error),
     /// The program is not there, or a pin cannot be removed.
     #[error(transparent)]
     Dataplane(#[from] Box<DataplaneError>),
@@ -62,9 +65,13 @@ impl XdpError {
             Self::Occupied => "occupied",
             Self::Unsupported => "unsupported",
             Self::Mtu => "mtu",
-            Self::NotLoaded | Self::Moved | Self::Program(_) | Self::Link(_) | Self::Pin(_) | Self::Dataplane(_) => {
-                "error"
-            }
+            Self::NotLoaded
+            | Self::Moved
+            | Self::Program(_)
+            | Self::Link(_)
+            | Self::Pin(_)
+            | Self::Hold(_)
+            | Self::Dataplane(_) => "error",
         }
     }
 }
@@ -101,11 +108,12 @@ impl Dataplane {
             return Ok(());
         }
         if on {
-            let pin = self.pins.xdp(ifindex);
+            let pin = self.pins.place(Place::Xdp(ifindex));
             let program = xdp_program(&mut self.ebpf)?;
             if !replace_in_xdp_link(program, &pin)? {
                 put_link(program, ifindex, name, &pin)?;
             }
+            self.hold(Place::Xdp(ifindex)).map_err(XdpError::Hold)?;
         } else {
             self.remove_xdp(ifindex)?;
         }
@@ -119,25 +127,16 @@ impl Dataplane {
         self.xdp.get(&ifindex) == Some(&true)
     }
 
-    /// Finds the taps from which somebody has taken `from_guest_xdp`: nothing reports that. They do not have it any more then, also as
-    /// far as is known here.
-    pub fn lost_xdp(&mut self) -> Vec<IfIndex> {
-        let Ok(program) = xdp_program(&mut self.ebpf) else {
-            return Vec::new();
-        };
-        let pins = &self.pins;
-        let has = self.xdp.iter().filter(|(_, on)| **on).map(|(ifindex, _)| *ifindex);
-        // To put a program into the link that it is in does nothing, and fails where the link is on no device.
-        let lost: Vec<_> =
-            has.filter(|ifindex| !replace_in_xdp_link(program, &pins.xdp(*ifindex)).unwrap_or(false)).collect();
-        self.xdp.retain(|ifindex, _| !lost.contains(ifindex));
-        lost
+    /// Takes note that somebody has taken `from_guest_xdp` off a tap: the next [`Self::set_xdp`] puts it there again.
+    pub fn note_lost_xdp(&mut self, ifindex: IfIndex) {
+        self.links.remove(&Place::Xdp(ifindex));
+        self.xdp.remove(&ifindex);
     }
 
     /// Takes `from_guest_xdp` off a tap, if an earlier daemon or this one has put it there.
     pub(super) fn remove_xdp(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
         self.xdp.remove(&ifindex);
-        unpin(&self.pins.xdp(ifindex))
+        self.remove_link(Place::Xdp(ifindex))
     }
 }
 

@@ -105,7 +105,7 @@ mod tests {
             for label in row.labels.keys() {
                 let fixed = [
                     "code", "family", "kind", "observer", "profile", "reason", "result", "state", "table", "token",
-                    "version",
+                    "version", "what",
                 ];
                 assert!(
                     fixed.contains(&label.as_str()),

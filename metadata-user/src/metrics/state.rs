@@ -12,6 +12,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use super::Fault;
+
 /// A metric.
 #[derive(Debug)]
 pub struct Declared {
@@ -119,6 +121,14 @@ declared! {
         "metadatad_ports_widened",
         "Ports of which the document allows more sources than the kernel holds",
     );
+    PORTS_GUARD = Declared::new(
+        "metadatad_ports_guard",
+        "Ports by whether their limits are applied at XDP too (ports.guard), or why they cannot be",
+    ).by("state", &["xdp", "occupied", "unsupported", "mtu", "error"]);
+    FAULTS = Declared::new(
+        "metadatad_faults",
+        "Whether something is wrong that the daemon cannot repair, by what: 1, else 0; `metadatad status` has the remedy",
+    ).by("what", Fault::NAMES);
     CONNECTIONS = Declared::new("metadatad_http_connections", "Connections of guests now");
     CONNECTIONS_LIMIT = Declared::new(
         "metadatad_http_connections_limit",

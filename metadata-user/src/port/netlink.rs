@@ -1,6 +1,7 @@
 //! Links, as the kernel reports them.
 //!
-//! Promises: events come in the kernel's order; where some were lost, a complete list comes instead.
+//! Promises: events come in the kernel's order; where some were lost, a complete list comes instead; after [`Links::settle`],
+//! [`LinkEvent::Settled`] comes when everything has come that happened before.
 
 use std::io;
 
@@ -39,6 +40,8 @@ pub enum LinkEvent {
     Gone(IfIndex),
     /// Events were lost; these are all links.
     Resync(Vec<Link>),
+    /// What had happened when it was asked for ([`Links::settle`]) has come.
+    Settled,
 }
 
 /// Why links cannot be watched.
@@ -63,6 +66,10 @@ pub struct Links {
     /// The list that replaces lost events. Kept until it is whole: the kernel refuses a second one on this socket
     /// while one is under way.
     listing: Option<BoxFuture<'static, Result<Vec<Link>, NetlinkError>>>,
+    /// A question whose answer the kernel puts behind the events so far, on the same socket.
+    question: Option<BoxFuture<'static, ()>>,
+    /// It is answered: what is left to come has been received.
+    answered: bool,
 }
 
 impl std::fmt::Debug for Links {
@@ -88,12 +95,49 @@ pub async fn watch() -> Result<(Links, Vec<Link>), NetlinkError> {
     let _ = socket2::SockRef::from(&std::os::fd::AsFd::as_fd(connection.socket_mut().socket_mut()))
         .set_recv_buffer_size(RECEIVE_BUFFER);
     let messages = messages.map(|(message, _)| message.payload).boxed();
-    let links = Links { handle, messages, connection: tokio::spawn(connection), listing: None };
+    let links = Links {
+        handle,
+        messages,
+        connection: tokio::spawn(connection),
+        listing: None,
+        question: None,
+        answered: false,
+    };
     let first = list(links.handle.clone()).await?;
     Ok((links, first))
 }
 
 impl Links {
+    /// Asks for [`LinkEvent::Settled`]; once, however often it is called meanwhile.
+    pub fn settle(&mut self) {
+        // Any link will do, also one that is not there.
+        let asked = self.handle.link().get().match_index(1).execute();
+        self.question = Some(asked.into_future().map(drop).boxed());
+        self.answered = false;
+    }
+
+    /// Returns the next message; `None`: it is settled.
+    async fn message(&mut self) -> Result<Option<NetlinkPayload<RouteNetlinkMessage>>, NetlinkError> {
+        if self.question.is_none() && !self.answered {
+            return self.messages.next().await.map(Some).ok_or(NetlinkError::Ended);
+        }
+        if let Some(question) = &mut self.question {
+            tokio::select! {
+                biased;
+                message = self.messages.next() => return message.map(Some).ok_or(NetlinkError::Ended),
+                () = question => {}
+            }
+            (self.question, self.answered) = (None, true);
+        }
+        match self.messages.next().now_or_never() {
+            Some(message) => message.map(Some).ok_or(NetlinkError::Ended),
+            None => {
+                self.answered = false;
+                Ok(None)
+            }
+        }
+    }
+
     /// Returns the next event. Cancel-safe: the next call continues a list that was not finished.
     ///
     /// # Errors
@@ -105,7 +149,10 @@ impl Links {
                 self.listing = None;
                 return links.map(LinkEvent::Resync);
             }
-            match self.messages.next().await.ok_or(NetlinkError::Ended)? {
+            let Some(message) = self.message().await? else {
+                return Ok(LinkEvent::Settled);
+            };
+            match message {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
                     if let Some(link) = link_of(&message) {
                         return Ok(LinkEvent::Changed(link));

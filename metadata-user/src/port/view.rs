@@ -9,7 +9,7 @@ use super::reconcile::{Assignment, DesiredPort};
 use crate::{
     dataplane::{AttachKind, IfIndex},
     identity::Tag,
-    metrics,
+    metrics::{self, Fault, Repair},
 };
 
 /// A tap, as commands show it.
@@ -82,6 +82,7 @@ pub struct PortsView(Arc<Shared>);
 struct Shared {
     table: RwLock<Table>,
     counters: metrics::Ports,
+    faults: RwLock<BTreeMap<Fault, String>>,
 }
 
 #[derive(Debug, Default)]
@@ -127,15 +128,43 @@ impl PortsView {
         self.0.counters.disagreements.get()
     }
 
-    /// Returns how often a tap's program was put back since the start because others had taken it away.
-    #[must_use]
-    pub fn repairs(&self) -> u64 {
-        self.0.counters.repaired.get()
+    /// Returns how often each thing was repaired since the start.
+    pub fn repairs(&self) -> impl Iterator<Item = (Repair, u64)> {
+        Repair::ALL.into_iter().map(|repair| (repair, self.0.counters.repairs.of(repair).get()))
     }
 
-    /// Counts a program that was put back.
-    pub(super) fn count_repair(&self) {
-        self.0.counters.repaired.inc();
+    /// Counts something that was repaired.
+    pub(super) fn count_repair(&self, repair: Repair) {
+        self.count_repairs(repair, 1);
+    }
+
+    /// Counts so many of them.
+    pub(super) fn count_repairs(&self, repair: Repair, count: usize) {
+        self.0.counters.repairs.of(repair).inc_by(count as u64);
+    }
+
+    /// Returns what is wrong and cannot be repaired from here: each with its remedy.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<Fault, String> {
+        self.0.faults.read().clone()
+    }
+
+    /// Shows a fault, or that it is over, and logs each change.
+    pub(super) fn set_fault(&self, fault: Fault, problem: Option<String>) {
+        if self.0.faults.read().get(&fault) == problem.as_ref() {
+            return;
+        }
+        let mut faults = self.0.faults.write();
+        match problem {
+            Some(problem) => {
+                tracing::error!(fault = fault.name(), problem, "this cannot be repaired from here");
+                faults.insert(fault, problem);
+            }
+            None => {
+                tracing::info!(fault = fault.name(), "this is as it should be again");
+                faults.remove(&fault);
+            }
+        }
     }
 
     /// Counts a disagreement, unless the tap is refused already.

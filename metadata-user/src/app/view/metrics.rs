@@ -9,8 +9,8 @@ use crate::audit::Audit;
 use crate::facts::Observer;
 use crate::facts::report::ObserverState;
 use crate::https::HttpsState;
-use crate::metrics::{Packets, State, process, reference, state as declared};
-use crate::port::PortState;
+use crate::metrics::{Fault, Packets, State, process, reference, state as declared};
+use crate::port::{GuardState, PortState};
 use crate::privilege::{self, PROFILES, Seccomp, ThreadState};
 use crate::snapshot::SnapshotState;
 use crate::source::SourceState;
@@ -73,6 +73,18 @@ fn ports(view: &View, state: &mut State) {
         state.set_for(&declared::PORTS, name, count(found));
     }
     let widened = |state: &PortState| matches!(state, PortState::Bound(bound) if bound.warning.is_some());
+    for name in declared::PORTS_GUARD.values() {
+        let is = |guard: &GuardState| match guard {
+            GuardState::Off => false,
+            GuardState::Xdp => *name == "xdp",
+            GuardState::Missing { name: reason, .. } => reason == name,
+        };
+        state.set_for(&declared::PORTS_GUARD, name, count(ports.iter().filter(|(_, port)| is(&port.guard)).count()));
+    }
+    let faults = view.kernel.faults();
+    for fault in Fault::ALL {
+        state.set_for(&declared::FAULTS, fault.name(), flag(faults.contains_key(&fault)));
+    }
     state.set(&declared::PORTS_WIDENED, count(ports.iter().filter(|(_, port)| widened(&port.state)).count()));
 }
 

@@ -1,0 +1,85 @@
+//! What is repaired while the daemon runs, and what cannot be: the values of the label `what`.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+use super::labelled;
+
+macro_rules! kinds {
+    ($(#[$doc:meta])* $type:ident { $($(#[$kind_doc:meta])* $kind:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $type {
+            $($(#[$kind_doc])* $kind,)*
+        }
+
+        impl $type {
+            /// All of them.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
+
+            /// Their names, in the same order.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// Returns its name, which does not change.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Something that was put back.
+    Repair {
+        /// The program on a tap's packets from the guest.
+        FromGuest = "from_guest",
+        /// The guard against impersonation on a tap.
+        FromNetwork = "from_network",
+        /// The limits of a tap at XDP.
+        FromGuestXdp = "from_guest_xdp",
+        /// A program on the responder's pair.
+        PairProgram = "pair_program",
+        /// A pin in the BPF file system.
+        Pin = "pin",
+    }
+}
+
+kinds! {
+    /// Something that is wrong, and that the daemon cannot repair.
+    Fault {
+        /// Programs of others run before ours.
+        Preceded = "preceded",
+        /// Maps and links cannot be pinned.
+        Pins = "pins",
+    }
+}
+
+impl Repair {
+    /// Tells whether it is a program that was attached again.
+    #[must_use]
+    pub const fn is_program(self) -> bool {
+        matches!(self, Self::FromGuest | Self::FromNetwork | Self::FromGuestXdp | Self::PairProgram)
+    }
+}
+
+/// Counters of repairs. Cheap to clone; clones are the same counters.
+#[derive(Clone, Debug)]
+pub struct Repairs([Counter; Repair::ALL.len()]);
+
+impl Repairs {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let help = "What was repaired because somebody had changed or removed it, by what";
+        let family = labelled(registry, "repairs", help);
+        Self(Repair::ALL.map(|repair| family.get_or_create_owned(&[("what", repair.name())])))
+    }
+
+    /// Returns the counter of one kind.
+    #[must_use]
+    pub fn of(&self, repair: Repair) -> &Counter {
+        // The kinds are numbered from 0 in the order of `ALL`.
+        &self.0[repair as usize]
+    }
+}

@@ -1,0 +1,178 @@
+//! Noticing that somebody has taken away what is ours, and putting it back.
+//!
+//! Promises: what nobody reports (a detached link, a removed pin) is noticed within [`LOOKS`]; a program is put back with its tap's
+//! binding as it was, so connections go on, but only after every event about links that came before: it is certain then that the tap
+//! is the same device. What cannot be put back is a failed port, or a fault ([`super::PortsView::set_fault`]).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::netlink::Link;
+use super::{Ports, exists, is_gone, report};
+use crate::dataplane::{Found, IfIndex, Place};
+use crate::error_text;
+use crate::metrics::{Fault, Repair};
+
+/// How often it is looked. While a tap is without its program, its guest's requests go on to the network, and a client sends its
+/// first packet again after a second: by then they are answered.
+const LOOKS: Duration = Duration::from_millis(500);
+
+/// Taps that a message names.
+const NAMED: usize = 3;
+
+impl Ports {
+    /// Looks at everything; `true`: a program is gone.
+    pub(super) fn look(&mut self) -> bool {
+        self.look = Instant::now() + LOOKS;
+        let found = self.dataplane.look();
+        self.pin_again(&found.unpinned);
+        self.note_preceded(&found);
+        self.lost.extend(found.detached);
+        !self.lost.is_empty()
+    }
+
+    /// Puts every program back that is gone.
+    pub(super) fn put_back(&mut self) {
+        let lost = std::mem::take(&mut self.lost);
+        if lost.iter().any(|place| place.tap().is_none()) {
+            self.put_pair_back();
+        }
+        for place in lost {
+            let Some(ifindex) = place.tap() else { continue };
+            let Some(name) = self.taps.name(ifindex).filter(|_| exists(ifindex)).map(str::to_owned) else { continue };
+            match place {
+                Place::Tap(_) => self.put_from_guest_back(ifindex, name),
+                Place::Guard(_) => self.put_guard_back(ifindex, &name),
+                Place::Xdp(_) => self.put_xdp_back(ifindex, &name),
+                Place::ToGuest | Place::FromHost => {}
+            }
+        }
+    }
+
+    fn put_from_guest_back(&mut self, ifindex: IfIndex, name: String) {
+        match self.dataplane.attach_again(ifindex, &name, self.rules.impersonation_guard) {
+            Ok(()) => {
+                self.view.count_repair(Repair::FromGuest);
+                tracing::warn!(
+                    ifindex = ifindex.0,
+                    name,
+                    "somebody removed from_guest from the tap, so requests went on to its network: attached it again"
+                );
+                self.settle(ifindex);
+            }
+            Err(error) if is_gone(&error) => {}
+            Err(error) => {
+                // Whatever is known of it is forgotten: it is shown as failed, and tried again.
+                report(ifindex, &name, &error);
+                self.forget(ifindex);
+                self.link_changed(Link { ifindex, name });
+            }
+        }
+    }
+
+    /// Puts the guard against impersonation back if it alone is gone; the binding stays.
+    pub(super) fn put_guard_back(&mut self, ifindex: IfIndex, name: &str) {
+        self.dataplane.note_lost_guard(ifindex);
+        self.settle(ifindex);
+        if self.dataplane.is_guarded(ifindex) {
+            self.view.count_repair(Repair::FromNetwork);
+            tracing::warn!(
+                ifindex = ifindex.0,
+                name,
+                "somebody removed the guard against impersonation from the tap: attached it again"
+            );
+        }
+    }
+
+    fn put_xdp_back(&mut self, ifindex: IfIndex, name: &str) {
+        self.dataplane.note_lost_xdp(ifindex);
+        self.settle(ifindex);
+        if self.dataplane.has_xdp(ifindex) {
+            self.view.count_repair(Repair::FromGuestXdp);
+            tracing::warn!(
+                ifindex = ifindex.0,
+                name,
+                "somebody detached from_guest_xdp from the tap: attached it again"
+            );
+        }
+    }
+
+    fn put_pair_back(&mut self) {
+        let ifindex = self.dataplane.pair();
+        match self.dataplane.restore_pair() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.view.count_repair(Repair::PairProgram);
+                tracing::warn!(
+                    ifindex = ifindex.0,
+                    "somebody removed what leads to the responder and back from the pair: attached it again"
+                );
+            }
+            Err(error) => report(ifindex, "the pair", &error),
+        }
+    }
+
+    fn pin_again(&mut self, unpinned: &[String]) {
+        if unpinned.is_empty() {
+            self.view.set_fault(Fault::Pins, None);
+            return;
+        }
+        match self.dataplane.pin_again() {
+            Ok(()) => {
+                self.view.count_repairs(Repair::Pin, unpinned.len());
+                self.view.set_fault(Fault::Pins, None);
+                let first = unpinned.first();
+                tracing::warn!(count = unpinned.len(), first, "somebody removed pins: made them again");
+            }
+            Err(error) => self.view.set_fault(Fault::Pins, Some(error_text::chain(&error))),
+        }
+    }
+
+    fn note_preceded(&mut self, found: &Found) {
+        self.view.set_fault(Fault::Preceded, preceded(found, |ifindex| self.taps.name(ifindex)));
+    }
+}
+
+/// Says which programs of others run before ours.
+fn preceded<'a>(found: &Found, name_of: impl Fn(IfIndex) -> Option<&'a str>) -> Option<String> {
+    let programs: BTreeSet<u32> = found.preceded.iter().flat_map(|(_, programs)| programs).copied().collect();
+    let first = programs.first()?;
+    let places: Vec<_> = found
+        .preceded
+        .iter()
+        .map(|(place, _)| {
+            let interface = place.tap().map_or("the pair", |ifindex| name_of(ifindex).unwrap_or("a tap"));
+            format!("{} on {interface}", place.program())
+        })
+        .collect();
+    let (named, more) =
+        (places.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "), places.len().saturating_sub(NAMED));
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let ids = programs.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "programs of others run before {named}{more}, and may keep a guest from the service or answer in its place: ids {ids}; look \
+         at one with `bpftool prog show id {first}`, and detach it or have it attached behind ours"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_before_ours_are_named_with_what_they_are_before() {
+        assert_eq!(preceded(&Found::default(), |_| None), None);
+        let mut found = Found { preceded: vec![(Place::ToGuest, vec![9])], ..Found::default() };
+        found.preceded.extend((1..=4).map(|ifindex| (Place::Tap(IfIndex(ifindex)), vec![7, 9])));
+        let text = preceded(&found, |ifindex| (ifindex.0 == 1).then_some("tap1")).expect("there are some");
+        assert!(
+            text.starts_with(
+                "programs of others run before to_guest on the pair, from_guest on tap1, from_guest on a tap and 2 more,"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("ids 7, 9;") && text.contains("`bpftool prog show id 7`"), "{text}");
+    }
+}

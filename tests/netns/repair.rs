@@ -1,0 +1,238 @@
+//! What others change or remove by hand while the daemon runs: it is put back, counted and logged, and a guest that keeps asking is
+//! answered again on the connection that it has. What cannot be put back is said by `metadatad status --check`.
+
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use lab::http::Connection;
+use lab::{Asker, Guest, Node, NodePlan, Request, command, wait};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+const PATH: &str = "/latest/meta-data/hostname";
+
+/// A node with a guest that has a connection open, and keeps opening others.
+struct World {
+    node: Node,
+    guest: Guest,
+    connection: Connection,
+    asker: Asker,
+}
+
+impl World {
+    fn new(plan: NodePlan) -> Self {
+        let node = plan.start().unwrap();
+        let guest = node.guest("a").boot().unwrap();
+        let request = Request::get(PATH);
+        let body = guest.get(PATH).unwrap().body;
+        let connection = guest.namespace().run(|| request.connect()).unwrap();
+        let asker = Asker::start(&guest, PATH, 20, &body).unwrap();
+        Self { node, guest, connection, asker }
+    }
+
+    /// Runs a program in the node.
+    fn run(&self, line: &str) {
+        let mut words = line.split_whitespace();
+        let mut program = self.node.namespace().command(words.next().unwrap()).unwrap();
+        command::run(program.args(words), "").unwrap();
+    }
+
+    fn pin(&self, name: &str) -> String {
+        self.node.pins().join(name).display().to_string()
+    }
+
+    fn repairs(&self, what: &str) -> u64 {
+        self.node.status().unwrap()["repairs"][what].as_u64().unwrap_or_default()
+    }
+
+    /// Breaks something, waits until its repair is counted and the guest is answered as before, and expects the log to say this.
+    fn breaks(&mut self, what: &str, logged: &str, breaking: impl FnOnce(&Self)) {
+        let (before, lines) = (self.repairs(what), self.node.log().matches(logged).count());
+        breaking(self);
+        wait::until(&format!("{what} is repaired"), || Ok((self.repairs(what) > before).then_some(())))
+            .unwrap_or_else(|error| panic!("{error:#}; the log:\n{}", self.node.log()));
+        self.is_answered();
+        let said = self.node.log().matches(logged).count();
+        assert!(said > lines, "{what}: the log does not say {logged:?}:\n{}", self.node.log());
+        let metrics = self.node.metrics().unwrap();
+        let series = format!("metadatad_repairs_total{{what=\"{what}\"}} {}", self.repairs(what));
+        assert!(metrics.lines().any(|line| line == series), "{series}: {metrics}");
+    }
+
+    /// The guest is answered on new connections, and on the one that it has had all the time.
+    fn is_answered(&mut self) {
+        assert_eq!(self.guest.read_uuid(false).unwrap(), self.guest.uuid());
+        assert_eq!(self.guest.read_uuid(true).unwrap(), self.guest.uuid());
+        assert_eq!(self.connection.exchange(&Request::get(PATH)).unwrap().status, 200, "on the old connection");
+    }
+
+    /// Nothing that came was wrong, and nothing is left to repair.
+    fn end(self) {
+        let report = self.asker.finish().unwrap();
+        assert_eq!(report.wrong, 0, "{report:#?}");
+        let status = self.node.status().unwrap();
+        assert_eq!(status["faults"], serde_json::Value::Null, "{status}");
+        self.node.ask(&["status", "--check"]).unwrap();
+    }
+}
+
+/// The fault that the daemon shows of this kind.
+fn fault(node: &Node, what: &str) -> Option<String> {
+    let status = node.status().unwrap();
+    let faults = status["faults"].as_array()?;
+    faults.iter().find(|fault| fault["what"] == what)?["problem"].as_str().map(str::to_owned)
+}
+
+/// Waits for a fault, and expects that the check fails and says this, and that the metric is set.
+fn is_faulty(node: &Node, what: &str, said: &str) {
+    let problem = wait::until(&format!("the fault {what} is shown"), || Ok(fault(node, what)))
+        .unwrap_or_else(|error| panic!("{error:#}; the log:\n{}", node.log()));
+    assert!(problem.contains(said), "{problem}");
+    let error = node.ask(&["status", "--check"]).expect_err("the check fails").to_string();
+    assert!(error.contains(&format!("broken       {problem}")), "{error}");
+    let series = format!("metadatad_faults{{what=\"{what}\"}} 1");
+    let metrics = node.metrics().unwrap();
+    assert!(metrics.lines().any(|line| line.starts_with(&series)), "{series}: {metrics}");
+    assert!(node.log().contains(said), "{}", node.log());
+}
+
+fn is_over(node: &Node, what: &str) {
+    wait::until(&format!("the fault {what} is over"), || Ok(fault(node, what).is_none().then_some(()))).unwrap();
+    node.ask(&["status", "--check"]).unwrap();
+}
+
+#[test]
+fn a_link_that_is_detached_by_hand_is_put_back_and_the_binding_stays() {
+    let mut world =
+        World::new(NodePlan::default().attach("tcx").ports("impersonation_guard = true\nguard = \"xdp\"\n"));
+    let (tap, index) = (world.guest.tap().to_owned(), world.guest.ifindex());
+    let tag = world.node.port(&tap).unwrap()["tag"].clone();
+    for (what, pin, logged) in [
+        ("from_guest", format!("links/tap-{index}"), "removed from_guest from the tap"),
+        ("from_network", format!("links/guard-{index}"), "removed the guard against impersonation"),
+        ("from_guest_xdp", format!("links/xdp-{index}"), "detached from_guest_xdp from the tap"),
+        ("pair_program", "links/to_guest".to_owned(), "from the pair: attached it again"),
+        ("pair_program", "links/from_host".to_owned(), "from the pair: attached it again"),
+    ] {
+        world.breaks(what, logged, |world| {
+            let pin = world.pin(&pin);
+            world.run(&format!("bpftool link detach pinned {pin}"));
+        });
+    }
+    assert_eq!(world.node.port(&tap).unwrap()["tag"], tag);
+    world.end();
+}
+
+#[test]
+fn a_filter_that_is_deleted_is_put_back_and_the_binding_stays() {
+    let mut world = World::new(NodePlan::default().attach("clsact").ports("impersonation_guard = true\n"));
+    let tap = world.guest.tap().to_owned();
+    let tag = world.node.port(&tap).unwrap()["tag"].clone();
+    for (what, line, logged) in [
+        ("from_guest", format!("{tap} ingress pref 2 handle 0xa9fe bpf"), "removed from_guest from the tap"),
+        ("from_guest", format!("{tap} ingress"), "removed from_guest from the tap"),
+        ("from_network", format!("{tap} egress pref 2"), "removed the guard against impersonation"),
+        ("pair_program", "metadatad0 ingress".to_owned(), "from the pair: attached it again"),
+        ("pair_program", "metadatad0 egress".to_owned(), "from the pair: attached it again"),
+    ] {
+        world.breaks(what, logged, |world| world.run(&format!("tc filter del dev {line}")));
+    }
+    world.breaks("from_guest", "removed from_guest from the tap", |world| {
+        world.run(&format!("tc qdisc del dev {tap} clsact"));
+    });
+    assert_eq!(world.node.port(&tap).unwrap()["tag"], tag);
+    assert_eq!(world.node.port(&tap).unwrap()["guarded"], true);
+    world.end();
+}
+
+#[test]
+fn pins_that_are_removed_are_made_again_and_the_programs_never_leave_their_taps() {
+    let mut world = World::new(NodePlan::default());
+    let before = world.node.port(world.guest.tap()).unwrap()["tag"].clone();
+    for name in [format!("links/tap-{}", world.guest.ifindex()), "links/to_guest".to_owned(), "PORTS".to_owned()] {
+        world.breaks("pin", "removed pins: made them again", |world| {
+            std::fs::remove_file(world.pin(&name)).unwrap();
+        });
+        assert!(world.node.pins().join(&name).exists());
+    }
+    world.breaks("pin", "removed pins: made them again", |world| {
+        std::fs::remove_dir_all(world.node.pins()).unwrap();
+    });
+    let report = {
+        let World { node, guest, asker, .. } = world;
+        // What was made again is what a next start takes over.
+        node.kill_daemon().unwrap();
+        node.start_daemon().unwrap();
+        node.wait_bound(guest.ifindex()).unwrap();
+        assert_eq!(node.port(guest.tap()).unwrap()["tag"], before);
+        asker.finish().unwrap()
+    };
+    assert_eq!(report.wrong, 0, "{report:#?}");
+}
+
+#[test]
+fn without_its_file_system_nothing_is_pinned_and_every_program_stays_until_it_is_back() {
+    let mut world = World::new(NodePlan::default());
+    let mounted = world.node.path("bpf");
+    let refused = umount2(&mounted, MntFlags::empty());
+    assert_eq!(refused, Err(nix::errno::Errno::EBUSY), "the daemon holds it");
+    umount2(&mounted, MntFlags::MNT_DETACH).unwrap();
+    is_faulty(&world.node, "pins", &format!("mount -t bpf bpf {}", mounted.display()));
+    world.is_answered();
+    assert_eq!(world.repairs("from_guest"), 0);
+    mount(Some("bpf"), &mounted, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+    is_over(&world.node, "pins");
+    assert!(world.repairs("pin") > 0);
+    world.is_answered();
+    let World { node, guest, asker, .. } = world;
+    let tag = node.port(guest.tap()).unwrap()["tag"].clone();
+    assert_eq!(asker.finish().unwrap().perfect().map_err(|error| error.to_string()), Ok(()));
+    node.kill_daemon().unwrap();
+    node.start_daemon().unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    assert_eq!(node.port(guest.tap()).unwrap()["tag"], tag);
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+}
+
+#[test]
+fn a_port_whose_program_cannot_be_put_back_is_reported_and_protected_once_it_can() {
+    let node = NodePlan::default().attach("clsact").start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    let tap = guest.tap();
+    let mut tc = node.namespace().command("tc").unwrap();
+    let lines =
+        format!("filter del dev {tap} ingress\nfilter add dev {tap} ingress pref 2 protocol all u32 match u32 0 0\n");
+    command::run(tc.args(["-batch", "-"]), &lines).unwrap();
+    node.wait_port_shown(tap, "is failed", |port| {
+        port["state"] == "failed"
+            && port["reason"].as_str().is_some_and(|reason| reason.contains("another program has"))
+    })
+    .unwrap();
+    node.ask(&["status", "--check"]).expect_err("a failed port");
+    let metrics = node.metrics().unwrap();
+    assert!(metrics.lines().any(|line| line.starts_with("metadatad_ports{state=\"failed\"} 1")), "{metrics}");
+    assert!(node.log().contains("tap failed"), "{}", node.log());
+    let mut tc = node.namespace().command("tc").unwrap();
+    command::run(tc.args(["filter", "del", "dev", tap, "ingress"]), "").unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+    node.ask(&["status", "--check"]).unwrap();
+}
+
+#[test]
+fn a_program_of_others_before_ours_is_reported_until_it_goes() {
+    let node = NodePlan::default().attach("tcx").start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    node.ask(&["status", "--check"]).unwrap();
+    // Any program will do: this one is loaded a second time, and knows no port.
+    let mut others = aya::Ebpf::load(metadata_user::dataplane::OBJECT).unwrap();
+    let theirs: &mut SchedClassifier = others.program_mut("from_guest").unwrap().try_into().unwrap();
+    theirs.load().unwrap();
+    let id = theirs.info().unwrap().id();
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let attach = || Ok(theirs.attach_with_options(guest.tap(), TcAttachType::Ingress, order)?);
+    node.namespace().run(attach).unwrap();
+    is_faulty(&node, "preceded", &format!("run before from_guest on {}", guest.tap()));
+    assert!(fault(&node, "preceded").unwrap().contains(&format!("`bpftool prog show id {id}`")));
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid(), "it lets everything pass");
+    drop(others);
+    is_over(&node, "preceded");
+}
