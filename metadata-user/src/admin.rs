@@ -15,6 +15,9 @@
 //! | `POST /v1/user-data/reset?instance=UUID` | [`wire::UserData`]: the guest may read its user data as in its first boot |
 //! | `GET /metrics` | all metrics, in OpenMetrics or Prometheus's text format, by `Accept` |
 //! | `GET /v1/access` | list of [`wire::InstanceAccess`]: what policies allow, and what guests ask for |
+//! | `GET /v1/read?instance=NAME&path=PATH` | `message/http`: what that guest would read; its body only where it holds no secret |
+//! | `GET /v1/read/secret?instance=NAME&path=PATH` | the same, with its body |
+//! | `GET /v1/wait?instance=UUID&timeout_ms=N` | [`wire::Waited`], once the instance can be answered, or the time is over |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
 //!
@@ -29,8 +32,11 @@ pub mod client;
 #[doc(hidden)]
 pub mod fuzzing;
 mod peer;
+pub mod preview;
+mod query;
 pub mod server;
 pub mod socket;
+pub mod wait;
 pub mod wire;
 
 use std::future::Future;
@@ -40,7 +46,11 @@ use std::pin::Pin;
 use tokio::sync::mpsc;
 
 use crate::metrics::Format;
-use wire::{InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData};
+use preview::{GuestAnswer, GuestRequest, PreviewError};
+use wait::WaitFor;
+use wire::{
+    InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData, Waited,
+};
 
 /// What the admin API shows. The rest of the daemon is behind this.
 pub trait Inspect: Send + Sync + 'static {
@@ -95,6 +105,12 @@ pub trait Inspect: Send + Sync + 'static {
     /// Returns what each instance's policy allows and its guest has asked for, by instance.
     fn access(&self) -> Vec<InstanceAccess>;
 
+    /// Asks the service of guests in a guest's name. Completes with the answer, body included, and whether that may hold a secret.
+    fn preview(&self, asked: GuestRequest) -> Previewing<'_>;
+
+    /// Waits until an instance can be answered, or the time is over.
+    fn wait(&self, asked: WaitFor) -> Waiting<'_>;
+
     /// Returns all metrics, written so.
     fn metrics(&self, format: Format) -> String;
 
@@ -125,6 +141,12 @@ pub enum PasswordError {
 
 /// The end of the source's question; or why there was none.
 pub type Accepting<'a> = Pin<Box<dyn Future<Output = Result<usize, String>> + Send + 'a>>;
+
+/// The answer that a guest would get, and whether its body may hold a secret; or why there is none.
+pub type Previewing<'a> = Pin<Box<dyn Future<Output = Result<(GuestAnswer, bool), PreviewError>> + Send + 'a>>;
+
+/// The end of a wait for an instance; or why there was none.
+pub type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Waited, NoInstance>> + Send + 'a>>;
 
 /// The start of a trace.
 pub type Tracing<'a> = Pin<Box<dyn Future<Output = Result<(), TraceError>> + Send + 'a>>;

@@ -43,7 +43,7 @@ pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page};
 pub use openstack::vendor_data::{self, StaticVendordata};
 pub use password::{PASSWORD_LIMIT, Password, Write, Written};
 pub use rendered::RenderedInstance;
-pub use subject::{About, Subject, Tree};
+pub use subject::{About, Subject, Tree, is_public};
 
 /// The content type of text, and of most else.
 pub(crate) const PLAIN: &str = "text/plain; charset=UTF-8";

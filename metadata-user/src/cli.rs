@@ -11,6 +11,7 @@ mod counters;
 mod detach;
 mod error;
 pub mod exit;
+mod get;
 mod instance;
 mod lines;
 mod ports;
@@ -20,6 +21,7 @@ mod source;
 mod status;
 mod table;
 mod trace;
+mod wait;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -78,6 +80,10 @@ enum Verb {
     Access(access::Verb),
     /// Show what becomes of each metadata packet of one tap, until interrupted
     Trace(trace::Verb),
+    /// Print what a guest reads at a path, asked through the service that answers guests. Nothing of it counts as the guest's
+    Get(get::Verb),
+    /// Wait until an instance can be answered: its content is there, and its taps are bound as far as they are there
+    Wait(wait::Verb),
     /// List, read, change and delete documents, in the directory or in etcd; read or clear a posted password
     #[command(subcommand, disable_help_subcommand = true)]
     Instance(instance::Verb),
@@ -160,6 +166,8 @@ fn execute(
         Verb::Anomalies(verb) => verb.execute(&client(notes)?, out),
         Verb::Access(verb) => verb.execute(&client(notes)?, out),
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
+        Verb::Get(verb) => verb.execute(&client(notes)?, out, notes),
+        Verb::Wait(verb) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),
         Verb::Instance(instance::Verb::Password(verb)) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::UserData(verb)) => verb.execute(&client(notes)?, out),

@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod limit;
 mod listener;
 mod on_wake;
+mod preview;
 mod privileged;
 mod progress;
 mod rate;
@@ -53,6 +54,7 @@ use crate::store::Store;
 pub use crate::metrics::Http as Counters;
 pub use error::Refusal;
 pub use listener::{Listeners, run};
+pub use preview::Preview;
 
 use limit::Limits;
 use rate::Rates;

@@ -22,6 +22,7 @@ mod kernel_memory;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod operator;
 mod passed;
 mod password;
 mod path_mtu;

@@ -4,7 +4,8 @@
 //! and whatever it writes below `/etc`, `/var` and `/run` is private to it; its run-time directory is the node's, where
 //! metadatad looks for it; its domains end with this value.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -13,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::command;
+use crate::daemon;
 use crate::machine;
 use crate::node::Node;
 use crate::wait;
@@ -25,8 +27,8 @@ pub struct Libvirtd {
     domains: PathBuf,
 }
 
-/// Makes the mounts, then becomes libvirtd. Arguments: the unpacked packages, a directory for what it needs, and the directory of
-/// running domains.
+/// Makes the mounts, then becomes libvirtd. Arguments: the unpacked packages, a directory for what it needs, the directory of
+/// running domains, and that of the daemon that is tested.
 const SCRIPT: &str = r#"
 set -e
 mount -t overlay overlay -o "lowerdir=$1/usr:/usr" /usr
@@ -34,6 +36,7 @@ mkdir "$2/layer"
 mount -t tmpfs tmpfs "$2/layer"
 mkdir -p "$2/layer/etc/libvirt" "$2/layer/work"
 cp "$2/libvirtd.conf" "$2/qemu.conf" "$2/layer/etc/libvirt"
+cp -r "$2/etc/." "$2/layer/etc"
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$2/layer/etc,workdir=$2/layer/work" /etc
 # Users whom Debian's package would make.
 grep -q ^libvirt-qemu: /etc/passwd || echo libvirt-qemu:x:64055:64055::/:/bin/false >>/etc/passwd
@@ -51,6 +54,8 @@ mount -t tmpfs tmpfs /sys/fs/cgroup
 mkdir /run/drivers
 ln -s /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so /run/drivers
 export LIBVIRT_DRIVER_DIR=/run/drivers
+# Of the daemon that is tested, before all else: hooks have this too.
+export PATH="$4:$PATH"
 exec libvirtd
 "#;
 
@@ -78,14 +83,31 @@ impl Libvirtd {
     /// # Errors
     /// If it is not installed (`cargo xtask setup --vm`), or does not answer.
     pub fn start(node: &Node) -> Result<Self> {
+        Self::start_with(node, &[])
+    }
+
+    /// As [`Self::start`], with executable files below its `/etc`: paths and texts.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(node: &Node, files: &[(&str, &str)]) -> Result<Self> {
         let debian = machine::directory()?.join("debian");
         let directory = tempfile::Builder::new().prefix("metadatad-virt-").tempdir().context("making a directory")?;
         fs::write(directory.path().join("qemu.conf"), QEMU)?;
         fs::write(directory.path().join("libvirtd.conf"), LIBVIRTD)?;
+        let etc = directory.path().join("etc");
+        fs::create_dir(&etc)?;
+        for (path, text) in files {
+            let file = etc.join(path);
+            fs::create_dir_all(file.parent().unwrap_or(&etc))?;
+            fs::write(&file, text)?;
+            fs::set_permissions(&file, Permissions::from_mode(0o755))?;
+        }
         fs::create_dir_all(node.domains()).context("making libvirt's directory")?;
         let mut unshare = node.namespace().command("unshare")?;
         unshare.args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT, "libvirtd"]);
         unshare.arg(&debian).arg(directory.path()).arg(node.domains());
+        unshare.arg(daemon::program()?.parent().context("the daemon has a directory")?);
         // Those below /usr are found without it.
         unshare.env("LD_LIBRARY_PATH", std::env::join_paths(machine::libraries(&debian))?);
         let log = fs::File::create(directory.path().join("log")).context("making a log")?;
@@ -100,6 +122,15 @@ impl Libvirtd {
         });
         answers.with_context(|| started.log())?;
         Ok(started)
+    }
+
+    /// Replaces one of the files that it was started with.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn replace(&self, path: &str, text: &str) -> Result<()> {
+        let file = format!("/proc/{}/root/etc/{path}", self.child.id());
+        fs::write(&file, text).with_context(|| format!("writing {file}"))
     }
 
     /// Returns a path for what a domain needs.

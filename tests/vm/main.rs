@@ -4,5 +4,6 @@
 mod guest;
 mod kernels;
 mod libvirt;
+mod libvirt_hook;
 mod packages;
 mod run;

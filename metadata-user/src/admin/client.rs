@@ -12,9 +12,11 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::preview::{GuestAnswer, GuestRequest};
+use super::wait::WaitFor;
 use super::wire::{
     Accepted, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Problem, Security, Source, Status,
-    UserData,
+    UserData, Waited,
 };
 use crate::percent;
 use crate::record::InstanceId;
@@ -60,6 +62,15 @@ pub enum ClientError {
     /// There is no such port.
     #[error("{0}")]
     NoSuchPort(String),
+    /// There is no such instance.
+    #[error("{0}")]
+    NoSuchInstance(String),
+    /// The daemon is busy with requests of this kind.
+    #[error("{0}")]
+    Busy(String),
+    /// The answer is not HTTP.
+    #[error("the answer of {0} is no message of HTTP; are the daemon and this program of the same version?")]
+    Message(String),
     /// The daemon refused.
     #[error("{0}")]
     Refused(String),
@@ -182,6 +193,25 @@ impl Client {
         self.ask(Method::POST, &format!("/v1/user-data/reset?instance={instance}")).await
     }
 
+    /// Asks in a guest's name; `secrets`: also for a body that may hold a secret.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn preview(&self, asked: &GuestRequest, secrets: bool) -> Result<GuestAnswer, ClientError> {
+        let resource = format!("/v1/read{}?{}", if secrets { "/secret" } else { "" }, asked.query());
+        let response = self.send(Method::GET, &resource).await?;
+        let message = response.into_body().collect().await.map_err(|source| self.broken(source))?.to_bytes();
+        GuestAnswer::received(&message, asked.head).ok_or(ClientError::Message(resource))
+    }
+
+    /// Waits until an instance can be answered, or the time is over.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn wait(&self, asked: &WaitFor) -> Result<Waited, ClientError> {
+        self.get(&format!("/v1/wait?{}", asked.query())).await
+    }
+
     /// Asks for all metrics, in Prometheus's text format.
     ///
     /// # Errors
@@ -235,10 +265,11 @@ impl Client {
         let body = response.into_body().collect().await.map_err(|source| self.broken(source))?.to_bytes();
         let Problem { error } = serde_json::from_slice(&body)
             .map_err(|source| ClientError::Answer { resource: resource.to_owned(), source })?;
-        Err(if status == StatusCode::NOT_FOUND && resource.starts_with("/v1/trace") {
-            ClientError::NoSuchPort(error)
-        } else {
-            ClientError::Refused(error)
+        Err(match status {
+            StatusCode::NOT_FOUND if resource.starts_with("/v1/trace") => ClientError::NoSuchPort(error),
+            StatusCode::NOT_FOUND if resource.starts_with("/v1/read") => ClientError::NoSuchInstance(error),
+            StatusCode::SERVICE_UNAVAILABLE => ClientError::Busy(error),
+            _ => ClientError::Refused(error),
         })
     }
 

@@ -23,17 +23,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream, unix};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::peer::{Peer, Right};
+use super::preview::{GuestAnswer, GuestRequest, PreviewError};
+use super::query::value;
 use super::socket::AdminSocket;
+use super::wait::WaitFor;
 use super::wire::{Accepted, Password, Problem};
 use super::{Inspect, PasswordError, TraceError};
 use crate::drain::Drain;
 use crate::metrics::Format;
-use crate::percent;
 use crate::server;
 use crate::server::places::{Places, Room};
 
@@ -45,6 +47,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may last, unless it is a trace: confirming a source waits for its controller.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Most connections that may wait for instances: others must find a place beside them.
+static WAITING: Semaphore = Semaphore::const_new(CONNECTIONS - 16);
 
 /// Lines of a trace that may wait for a slow reader; what comes while it is full is lost.
 const TRACE_LINES: usize = 1024;
@@ -58,6 +63,8 @@ type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 struct Asked<'a> {
     query: &'a str,
     accept: Option<&'a str>,
+    /// Who asks.
+    user: u32,
 }
 
 /// What may be asked for.
@@ -68,7 +75,7 @@ struct Resource {
     right: Right,
     /// Answers.
     answer: for<'a> fn(&'a dyn Inspect, &Asked<'a>) -> Answer<'a>,
-    /// Whether the answer ends only when the client leaves.
+    /// Whether the answer may take as long as the client stays, or says.
     endless: bool,
 }
 
@@ -84,7 +91,7 @@ impl Resource {
     }
 }
 
-static RESOURCES: [Resource; 15] = [
+static RESOURCES: [Resource; 18] = [
     Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status()), false),
     Resource::new(Method::GET, "/v1/security", Right::Read, |inspect, _| security(inspect), false),
     Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
@@ -129,6 +136,9 @@ static RESOURCES: [Resource; 15] = [
         |inspect, asked| of_instance(asked.query, |id| inspect.reset_user_data(id)),
         false,
     ),
+    Resource::new(Method::GET, "/v1/read", Right::Read, |inspect, asked| preview(inspect, asked, false), false),
+    Resource::new(Method::GET, "/v1/read/secret", Right::Change, |inspect, asked| preview(inspect, asked, true), false),
+    Resource::new(Method::GET, "/v1/wait", Right::Read, |inspect, asked| wait(inspect, asked.query), true),
     Resource::new(
         Method::POST,
         "/v1/source/accept",
@@ -208,13 +218,13 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         if resource.as_ref().is_ok_and(|resource| resource.endless) {
             endless.cancel();
         }
-        let inspect = Arc::clone(&inspect);
+        let (inspect, user) = (Arc::clone(&inspect), peer.user());
         async move {
             Ok::<_, Infallible>(match resource {
                 Ok(resource) => {
                     let query = request.uri().query().unwrap_or_default();
                     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-                    (resource.answer)(&*inspect, &Asked { query, accept }).await
+                    (resource.answer)(&*inspect, &Asked { query, accept, user }).await
                 }
                 Err(refusal) => refusal.response(&request),
             })
@@ -328,6 +338,57 @@ fn of_instance<T: Serialize, E: Into<PasswordError>>(
     }
 }
 
+/// Answers with what a guest would read; a body that may hold a secret is left out unless `secrets`.
+fn preview<'a>(inspect: &'a dyn Inspect, asked: &Asked<'_>, secrets: bool) -> Answer<'a> {
+    let Some(request) = GuestRequest::from_query(asked.query) else {
+        let text = "name instance and path: ?instance=NAME&path=PATH".to_owned();
+        return Box::pin(ready(problem(StatusCode::BAD_REQUEST, text)));
+    };
+    // What guests ask is in the audit log; this is not a guest's request.
+    info!(user = asked.user, instance = ?request.instance, path = ?request.path, secrets, "read in a guest's name");
+    Box::pin(async move { previewed(inspect.preview(request).await, secrets) })
+}
+
+fn previewed(answer: Result<(GuestAnswer, bool), PreviewError>, secrets: bool) -> Response<Body> {
+    match answer {
+        Ok((GuestAnswer { head, body }, may_be_secret)) => {
+            let mut message = head.into_bytes();
+            if secrets || !may_be_secret {
+                message.extend(body.unwrap_or_default());
+            }
+            respond(StatusCode::OK, "message/http", Full::from(message).boxed_unsync())
+        }
+        Err(error) => {
+            let status = match error {
+                PreviewError::NoInstance(_) => StatusCode::NOT_FOUND,
+                PreviewError::Ambiguous { .. } => StatusCode::CONFLICT,
+                PreviewError::Target(_) => StatusCode::BAD_REQUEST,
+                PreviewError::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            problem(status, error.to_string())
+        }
+    }
+}
+
+fn wait<'a>(inspect: &'a dyn Inspect, query: &str) -> Answer<'a> {
+    let Some(asked) = WaitFor::from_query(query) else {
+        let text = "name instance and time: ?instance=UUID&timeout_ms=N".to_owned();
+        return Box::pin(ready(problem(StatusCode::BAD_REQUEST, text)));
+    };
+    let Ok(place) = WAITING.try_acquire() else {
+        let text = "too many wait for instances at the admin socket already; try again".to_owned();
+        return Box::pin(ready(problem(StatusCode::SERVICE_UNAVAILABLE, text)));
+    };
+    Box::pin(async move {
+        let waited = inspect.wait(asked).await;
+        drop(place);
+        match waited {
+            Ok(waited) => json(StatusCode::OK, &waited),
+            Err(error) => problem(StatusCode::BAD_REQUEST, error.to_string()),
+        }
+    })
+}
+
 async fn accept_source(inspect: &dyn Inspect) -> Response<Body> {
     match inspect.accept_source().await {
         Ok(removed) => json(StatusCode::OK, &Accepted { removed }),
@@ -336,7 +397,7 @@ async fn accept_source(inspect: &dyn Inspect) -> Response<Body> {
 }
 
 async fn trace(inspect: &dyn Inspect, query: &str) -> Response<Body> {
-    let Some(port) = query.split('&').find_map(|pair| pair.strip_prefix("port=")).and_then(decode) else {
+    let Some(port) = value(query, "port") else {
         return problem(StatusCode::BAD_REQUEST, "name the port: /v1/trace?port=NAME".to_owned());
     };
     let (sender, lines) = mpsc::channel(TRACE_LINES);
@@ -352,11 +413,6 @@ async fn trace(inspect: &dyn Inspect, query: &str) -> Response<Body> {
         Err(error @ TraceError::NoSuchPort(_)) => problem(StatusCode::NOT_FOUND, error.to_string()),
         Err(error @ TraceError::Refused { .. }) => problem(StatusCode::CONFLICT, error.to_string()),
     }
-}
-
-/// Reads a value of a query; `None` if it is empty, or not encoded as one.
-fn decode(text: &str) -> Option<String> {
-    percent::decode(text).filter(|text| !text.is_empty())
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {

@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod security;
+mod wait;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access::{InstanceAccess, TokenlessClient};
 pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
 pub use self::security::{HeldCapability, Security, Thread};
+pub use self::wait::Waited;
 
 /// How the daemon is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

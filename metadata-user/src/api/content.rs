@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use super::{Answer, NovaPages, RenderedInstance, Request, Write};
+use super::{Answer, NovaPages, Page, RenderedInstance, Request, Write};
 use crate::policy::PolicyOverrides;
-use crate::record::{InstanceId, ProjectId};
+use crate::record::{InstanceId, PortRecord, ProjectId};
 
 /// The content of an instance. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -64,6 +64,27 @@ impl Content {
         match self {
             Self::Rendered(instance) => Some(&instance.record().project_id),
             Self::NovaPages(pages) => pages.project(),
+        }
+    }
+
+    /// Returns the names of the taps that its document gives to its ports; none where there is no document.
+    #[must_use]
+    pub fn taps(&self) -> Vec<String> {
+        match self {
+            Self::Rendered(instance) => instance.record().ports.iter().map(PortRecord::device_name).collect(),
+            Self::NovaPages(_) => Vec::new(),
+        }
+    }
+
+    /// Tells whether this is the instance's host name, with or without its domain, or the name that its owner gave it.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        let is_host = |host: &str| host == name || host.split_once('.').is_some_and(|(host, _)| host == name);
+        match self {
+            Self::Rendered(instance) => {
+                is_host(&instance.hostname()) || instance.record().display_name.as_deref() == Some(name)
+            }
+            Self::NovaPages(pages) => pages.page("latest/meta-data/hostname").and_then(Page::text).is_some_and(is_host),
         }
     }
 

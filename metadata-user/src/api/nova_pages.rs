@@ -92,6 +92,12 @@ impl Page {
         self.status
     }
 
+    /// Returns the body, if it is text.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.body).ok()
+    }
+
     /// Returns the `Content-Type` header; none with status 404, whose answer is made anew for each request.
     #[must_use]
     pub fn content_type(&self) -> Option<&str> {

@@ -62,6 +62,11 @@ impl RenderedInstance {
         Self { facts: Arc::new(facts), posted: None, dynamic: Arc::default(), vendor_data2: Arc::default() }
     }
 
+    /// Returns its host name with the cloud's domain.
+    pub(super) fn hostname(&self) -> String {
+        self.facts.hostname()
+    }
+
     /// Returns the record.
     #[must_use]
     pub fn record(&self) -> &InstanceRecord {

@@ -69,6 +69,23 @@ impl About {
     }
 }
 
+/// Tells whether the answer to a request for this target holds nothing that its instance's owner would keep to themselves: lists
+/// of paths, addresses and names. Of a path that is not known for that, it may.
+#[must_use]
+pub fn is_public(target: &str) -> bool {
+    let path = route::path(target);
+    let Some(path) = path.as_deref() else { return false };
+    if let Some(rest) = path.strip_prefix("openstack") {
+        let segments: Vec<_> = rest.split('/').skip(1).collect();
+        return rest.is_empty() || rest.starts_with('/') && matches!(segments[..], [_] | [_, "network_data.json"]);
+    }
+    let path = path.strip_prefix("ec2/").unwrap_or(path);
+    let segments: Vec<_> = path.split('/').collect();
+    // Below meta-data/meta-data/ are the owner's own keys and values.
+    matches!(segments[..], [_] | [_, "meta-data"])
+        || segments.get(1) == Some(&"meta-data") && segments[2] != "meta-data"
+}
+
 /// What is at a path below `openstack/`.
 fn openstack(path: &str) -> Subject {
     match path.split_once('/').unwrap_or_default() {
@@ -95,6 +112,41 @@ fn ec2(path: &str) -> Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_known_to_be_public_is() {
+        for public in [
+            "/",
+            "/latest",
+            "/latest/meta-data/",
+            "/latest/meta-data/instance-id",
+            "/ec2/2009-04-04/meta-data/public-keys/0/openssh-key",
+            "/openstack",
+            "/openstack/latest/",
+            "/openstack/latest/network_data.json?x",
+        ] {
+            assert!(is_public(public), "{public}");
+        }
+        for secret in [
+            "*",
+            "/latest/user-data",
+            "/latest/meta-data/../user-data",
+            "/latest/meta-data/meta-data",
+            "/latest//meta-data/%6deta-data/key",
+            "/latest/dynamic/instance-identity/document",
+            "/openstack/latest/meta_data.json",
+            "/openstack/latest/network_data.json/x",
+            "/openstack/latest/vendor_data.json",
+            "/openstack/latest/vendor_data2.json",
+            "/openstack/latest/user_data",
+            "/openstack/latest/password",
+            "/openstack/content/0000",
+            "/openstack/x/y/network_data.json",
+            "/openstackish/meta_data.json",
+        ] {
+            assert!(!is_public(secret), "{secret}");
+        }
+    }
 
     #[test]
     fn paths_are_told_apart_by_every_spelling() {

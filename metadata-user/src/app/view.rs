@@ -1,34 +1,40 @@
 //! The daemon as the admin API shows it: core types in, wire types out.
 
+mod kernel;
 mod metrics;
+mod named;
+mod preview;
 mod security;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use metadata_ebpf::abi::Counters;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use crate::admin::preview::GuestRequest;
+use crate::admin::wait::WaitFor;
 use crate::admin::wire::{
     self, Allowed, Broken, Endpoint, Http, Https, InstanceAccess, InstanceAnomalies, Password, PortCounters,
     PortStatus, Security, Snapshot, Source, State, Status, TokenlessClient, UserData, Vendordata, VendordataTarget,
 };
-use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, TraceError, Tracing};
+use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, Previewing, Tracing, Waiting};
 use crate::api::Content;
 use crate::audit::Audit;
-use crate::dataplane::{CountersReader, IfIndex};
+use crate::dataplane::IfIndex;
 use crate::drain::Drain;
 use crate::error_text;
 use crate::exporter::Exporter;
 use crate::facts::report::{ObserverState, ObserverView};
 use crate::http::Guests;
 use crate::https::HttpsState;
-use crate::metrics::{Fault, Format, Metrics, Packets, Repair};
+use crate::metrics::{Fault, Format, Metrics, Repair};
 use crate::port::reconcile::Assignment;
-use crate::port::{GuardState, PortState, PortView, PortsView, Request};
+use crate::port::{GuardState, PortState, PortView};
 use crate::readiness::Readiness;
 use crate::record::InstanceId;
 use crate::snapshot::SnapshotState;
@@ -36,6 +42,8 @@ use crate::source::vendordata::VendordataState;
 use crate::source::{Accepts, EndpointState, SourceState, SourceView};
 use crate::state_view::StateView;
 use crate::store::{ClearedPassword, Store};
+
+pub(super) use self::kernel::Kernel;
 
 /// The parts of the daemon that the admin API shows.
 pub(super) struct View {
@@ -76,66 +84,6 @@ pub fn metrics_page() -> String {
     metrics::page()
 }
 
-/// The kernel side, which is set up after the admin API.
-#[derive(Clone, Default)]
-pub(super) struct Kernel(Arc<OnceLock<Parts>>);
-
-impl std::fmt::Debug for Kernel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").finish_non_exhaustive()
-    }
-}
-
-struct Parts {
-    ports: PortsView,
-    counters: CountersReader,
-    requests: mpsc::Sender<Request>,
-}
-
-impl Kernel {
-    /// Shows the kernel side from here on.
-    pub(super) fn set(&self, ports: PortsView, counters: CountersReader, requests: mpsc::Sender<Request>) {
-        // Set once in the daemon's life.
-        let _ = self.0.set(Parts { ports, counters, requests });
-    }
-
-    fn ports(&self) -> Vec<(IfIndex, PortView)> {
-        self.0.get().map(|parts| parts.ports.all()).unwrap_or_default()
-    }
-
-    fn faults(&self) -> BTreeMap<Fault, String> {
-        self.0.get().map(|parts| parts.ports.faults()).unwrap_or_default()
-    }
-
-    /// What was repaired, without what was not.
-    fn repairs(&self) -> Vec<(Repair, u64)> {
-        let repairs = self.0.get().into_iter().flat_map(|parts| parts.ports.repairs());
-        repairs.filter(|(_, count)| *count > 0).collect()
-    }
-
-    async fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Result<(), TraceError> {
-        let parts = self.0.get();
-        let Some((parts, ifindex)) = parts.and_then(|parts| Some((parts, parts.ports.ifindex_of(&port)?))) else {
-            return Err(TraceError::NoSuchPort(port));
-        };
-        let (started, answer) = oneshot::channel();
-        let sent = parts.requests.send(Request::Trace { ifindex, lines, started }).await;
-        let result = match sent {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err("the daemon is shutting down".to_owned())),
-            Err(_) => Err("the daemon is shutting down".to_owned()),
-        };
-        result.map_err(|reason| TraceError::Refused { port, reason: error_text::one_line(&reason) })
-    }
-}
-
-impl Packets for Kernel {
-    fn totals(&self) -> Vec<(&'static str, u64)> {
-        let Some(parts) = self.0.get() else { return Vec::new() };
-        let named = Counters::NAMES.into_iter().zip(parts.counters.total().values());
-        named.filter(|(name, _)| !name.is_empty()).collect()
-    }
-}
-
 impl Inspect for View {
     fn security(&self) -> io::Result<Security> {
         security::security()
@@ -165,7 +113,7 @@ impl Inspect for View {
             snapshot: self.snapshot.as_ref().map(|state| snapshot(&state.get(), &self.source.get())),
             vendordata: self.vendordata.as_ref().map(|state| vendordata(&state.get())),
             ports,
-            ports_disagreements: self.kernel.0.get().map_or(0, |parts| parts.ports.disagreements()),
+            ports_disagreements: self.kernel.disagreements(),
             ports_widened: widened,
             ports_guard: (guard != wire::PortsGuard::default()).then_some(guard),
             ports_repaired: repairs.iter().filter(|(repair, _)| repair.is_program()).map(|(_, count)| count).sum(),
@@ -189,17 +137,11 @@ impl Inspect for View {
     }
 
     fn counters(&self) -> Vec<PortCounters> {
-        let Some(parts) = self.kernel.0.get() else {
-            return Vec::new();
-        };
-        let counted = parts.ports.all().into_iter().filter_map(|(ifindex, port)| {
-            let counters = parts.counters.get(ifindex)?;
-            Some(PortCounters {
-                ifindex: ifindex.0,
-                tap: port.name.clone(),
-                name: port.name,
-                packets: packets(&counters),
-            })
+        let counted = self.kernel.counters().into_iter().map(|(ifindex, name, counters)| PortCounters {
+            ifindex: ifindex.0,
+            tap: name.clone(),
+            name,
+            packets: packets(&counters),
         });
         counted.collect()
     }
@@ -260,6 +202,17 @@ impl Inspect for View {
         let mut all = self.store.all();
         all.sort_unstable_by_key(Content::uuid);
         all.iter().map(|content| instance_access(content, &self.guests)).collect()
+    }
+
+    fn preview(&self, asked: GuestRequest) -> Previewing<'_> {
+        Box::pin(self.read_as_guest(asked))
+    }
+
+    fn wait(&self, asked: WaitFor) -> Waiting<'_> {
+        Box::pin(async move {
+            let instance = asked.instance.parse::<InstanceId>().map_err(|_| NoInstance)?;
+            Ok(self.wait_for(instance, &asked).await)
+        })
     }
 
     fn metrics(&self, format: Format) -> String {
@@ -498,6 +451,33 @@ mod tests {
     use crate::port::reconcile::BindingSource;
     use crate::record::{MacAddress, PortId};
     use crate::store::tests::id;
+
+    /// A tap that is bound to an instance.
+    pub(in crate::app::view) fn bound(name: &str, instance: InstanceId) -> PortView {
+        let state = PortState::Bound(Assignment {
+            instance,
+            project: None,
+            port: None,
+            mac: MacAddress([2, 0, 0, 0, 0, 1]),
+            sources: Vec::new(),
+            any_address: false,
+            origin: BindingSource::Document,
+            warning: None,
+        });
+        PortView { state, ..held(name) }
+    }
+
+    /// A tap that is bound to no instance.
+    pub(in crate::app::view) fn held(name: &str) -> PortView {
+        PortView {
+            name: name.to_owned(),
+            tag: None,
+            state: PortState::Held,
+            attached: None,
+            guarded: false,
+            guard: GuardState::Off,
+        }
+    }
 
     #[test]
     fn ports_are_shown_as_they_are() {

@@ -5,6 +5,7 @@ pub(super) mod instance;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::exit;
 use crate::admin::client::ClientError;
@@ -36,8 +37,8 @@ pub(super) enum CliError {
     #[error(transparent)]
     Instance(#[from] InstanceError),
     #[error(
-        "--socket has no effect here; it goes with status, source, ports, counters, access, trace, detach, instance password and \
-         instance user-data"
+        "--socket has no effect here; it goes with the commands that ask the daemon, with detach, instance password and instance \
+         user-data"
     )]
     SocketUnused,
     #[error("the daemon is running on this node: {} answers; stop it first", .0.display())]
@@ -46,6 +47,10 @@ pub(super) enum CliError {
     NoSuchPort(String),
     #[error("no instance {0} is served here; `metadatad access` lists those that are")]
     NoSuchInstance(String),
+    #[error("the body at {0} may hold secrets: --secrets prints it, and --head the status and headers alone")]
+    BodyWithheld(String),
+    #[error("{instance} cannot be answered after {timeout:?}: {missing}")]
+    NotReady { instance: String, timeout: Duration, missing: String },
     #[error("starting a thread")]
     Runtime(#[source] io::Error),
     #[error("writing the output")]
@@ -62,8 +67,12 @@ impl CliError {
     /// Returns the exit status.
     pub(super) fn exit(&self) -> u8 {
         match self {
-            Self::NoSuchPort(_) | Self::NoSuchInstance(_) | Self::Client(ClientError::NoSuchPort(_)) => exit::ABSENT,
-            Self::SocketUnused => exit::USAGE,
+            Self::NoSuchPort(_)
+            | Self::NoSuchInstance(_)
+            | Self::Client(ClientError::NoSuchPort(_) | ClientError::NoSuchInstance(_)) => exit::ABSENT,
+            Self::SocketUnused | Self::BodyWithheld(_) => exit::USAGE,
+            Self::NotReady { .. } => exit::TIMED_OUT,
+            Self::Client(ClientError::Busy(_)) => exit::TRY_AGAIN,
             Self::Config(ConfigError::Invalid { .. } | ConfigError::TooLarge { .. })
             | Self::App(
                 AppError::VendordataJson { .. }

@@ -2,8 +2,10 @@
 
 /// Success.
 pub const OK: u8 = 0;
-/// `status`: not ready; with `--check`, also something to repair.
+/// `status`: not ready; with `--check`, also something to repair. `get`: the guest gets another status than 200.
 pub const NOT_WELL: u8 = 1;
+/// `wait`: the time is over; timeout(1) has the same.
+pub const TIMED_OUT: u8 = 124;
 /// `EX_USAGE`: usage error.
 pub const USAGE: u8 = 64;
 /// `EX_DATAERR`: a document cannot be used.
@@ -14,7 +16,7 @@ pub const ABSENT: u8 = 66;
 pub const UNAVAILABLE: u8 = 69;
 /// `EX_SOFTWARE`: anything else.
 pub const INTERNAL: u8 = 70;
-/// `EX_TEMPFAIL`: the document was changed by others meanwhile.
+/// `EX_TEMPFAIL`: the document was changed by others meanwhile, or the daemon is busy.
 pub const TRY_AGAIN: u8 = 75;
 /// `EX_NOPERM`: a privilege is missing.
 pub const NO_PERMISSION: u8 = 77;
@@ -25,12 +27,13 @@ pub const CONFIG: u8 = 78;
 pub(super) const HELP: &str = "\
 Exit status:
   0   done; `status`: the daemon is ready
-  1   `status`: not ready, or with --check something to repair
+  1   `status`: not ready, or with --check something to repair; `get`: the guest gets another status than 200
   64  usage error
   65  a document cannot be used
   66  not found: a port, an instance, a property, a file
   69  no daemon or no controller answers, or another daemon does
   70  anything else
-  75  the document was changed by others meanwhile: try again
+  75  the document was changed by others meanwhile, or too many wait already: try again
   77  a privilege is missing
-  78  the configuration, or a file that it names, is not valid; or the kernel lacks something";
+  78  the configuration, or a file that it names, is not valid; or the kernel lacks something
+  124 `wait`: the time is over";

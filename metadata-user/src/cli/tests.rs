@@ -6,6 +6,8 @@ use std::path::Path;
 use super::*;
 use crate::admin::server::tests::serve;
 
+const UUID: &str = "11111111-0000-0000-0000-000000000001";
+
 /// Runs `metadatad ARGUMENTS --config CONFIG`; returns exit status, output and error.
 fn run(config: &Path, arguments: &[&str]) -> (u8, String, String) {
     let arguments = ["metadatad"].iter().chain(arguments).map(OsString::from);
@@ -134,11 +136,20 @@ fn verbs_print_what_the_daemon_says() {
         (&["counters", "tap1", "--all"], exit::OK, "tap1  spoofed_ip  0\n"),
         (&["counters", "--json"], exit::OK, "\"to_guest\": 7"),
         (&["trace", "tap1"], exit::OK, "first\nsecond\n"),
+        (&["get", "a", "/secret", "--head"], exit::OK, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"),
+        (&["get", "a", "/none", "-I"], exit::NOT_WELL, "HTTP/1.1 404 Not Found\r\n"),
+        (&["wait", UUID], exit::OK, ""),
+        (&["wait", UUID, "--json"], exit::OK, "\"ready\": true"),
     ] {
         let (found, out, error) = run(&config, arguments);
         assert_eq!(found, code, "{arguments:?}: {error}");
         assert!(out.contains(output), "{arguments:?}: {out}");
     }
+    let (code, _, error) = run(&config, &["get", "a", "/secret"]);
+    assert!(code == exit::USAGE && error.contains("--secrets"), "{error}");
+    let (code, _, error) = run(&config, &["wait", UUID, "--port", "tap7", "--timeout", "1s"]);
+    assert!(code == exit::TIMED_OUT && error.contains("after 1s: no tap7"), "{error}");
+    assert_eq!(run(&config, &["get", "b", "/x"]).0, exit::ABSENT);
     for arguments in [&["counters", "tap9"], &["trace", "tap9"]] {
         let (code, _, error) = run(&config, arguments);
         assert_eq!(code, exit::ABSENT, "{error}");

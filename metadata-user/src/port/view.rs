@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::RwLock;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use super::names::Names;
 use super::reconcile::{Assignment, DesiredPort};
@@ -81,6 +83,7 @@ pub struct PortsView(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     table: RwLock<Table>,
+    changed: Arc<Notify>,
     counters: metrics::Ports,
     faults: RwLock<BTreeMap<Fault, String>>,
 }
@@ -120,6 +123,12 @@ impl PortsView {
     #[must_use]
     pub fn get(&self, ifindex: IfIndex) -> Option<PortView> {
         self.0.table.read().by_index.get(&ifindex).cloned()
+    }
+
+    /// Completes when a tap changes, comes or goes after this call.
+    pub fn changed(&self) -> OwnedNotified {
+        // `notify_waiters` wakes what was made before it, polled or not.
+        Arc::clone(&self.0.changed).notified_owned()
     }
 
     /// Returns how often a tap became refused since the start because the evidence about it contradicts itself.
@@ -185,7 +194,12 @@ impl PortsView {
             }
             table.by_name.insert(view.name.clone(), ifindex);
         }
-        before.as_ref() != Some(view)
+        let is_new = before.as_ref() != Some(view);
+        drop(table);
+        if is_new {
+            self.0.changed.notify_waiters();
+        }
+        is_new
     }
 
     pub(super) fn remove(&self, ifindex: IfIndex) {
@@ -193,6 +207,8 @@ impl PortsView {
         if let Some(view) = table.by_index.remove(&ifindex) {
             table.by_name.remove(view.name.as_str(), ifindex);
         }
+        drop(table);
+        self.0.changed.notify_waiters();
     }
 }
 

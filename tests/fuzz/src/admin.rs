@@ -9,10 +9,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use metadata_user::admin::preview::{GuestAnswer, GuestRequest, PreviewError};
+use metadata_user::admin::wait::WaitFor;
 use metadata_user::admin::wire::{
-    InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData,
+    InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData, Waited,
 };
-use metadata_user::admin::{Accepting, Inspect, NoInstance, PasswordError, TraceError, Tracing, fuzzing};
+use metadata_user::admin::{
+    Accepting, Inspect, NoInstance, PasswordError, Previewing, TraceError, Tracing, Waiting, fuzzing,
+};
 use metadata_user::metrics::Format;
 use tokio::sync::mpsc;
 
@@ -26,7 +30,7 @@ const READERS: u32 = 4_000_000;
 const SECRET: &str = "the-password-of-a-guest";
 
 /// Statuses of the API; 431: hyper's.
-const STATUSES: [u16; 8] = [200, 400, 403, 404, 405, 409, 431, 500];
+const STATUSES: [u16; 9] = [200, 400, 403, 404, 405, 409, 431, 500, 503];
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +150,32 @@ impl Inspect for Node {
     fn access(&self) -> Vec<InstanceAccess> {
         self.read();
         Vec::new()
+    }
+
+    fn preview(&self, asked: GuestRequest) -> Previewing<'_> {
+        self.read();
+        Box::pin(async move {
+            match asked.instance.len() {
+                0..=9 => Err(PreviewError::NoInstance(asked.instance)),
+                10..=19 => Err(PreviewError::Ambiguous { name: asked.instance, instances: Vec::new() }),
+                20..=29 => Err(PreviewError::Target(asked.path)),
+                30..=35 => Err(PreviewError::Broken("no answer".to_owned())),
+                _ => {
+                    let answer = GuestAnswer { head: "HTTP/1.1 200 OK\r\n\r\n".to_owned(), body: Some(SECRET.into()) };
+                    Ok((answer, true))
+                }
+            }
+        })
+    }
+
+    fn wait(&self, asked: WaitFor) -> Waiting<'_> {
+        self.read();
+        Box::pin(async move {
+            match asked.instance.len() {
+                0..=9 => Err(NoInstance),
+                _ => Ok(Waited { instance: asked.instance, missing: asked.port, ..Waited::default() }),
+            }
+        })
     }
 
     fn metrics(&self, _: Format) -> String {

@@ -96,6 +96,8 @@ impl Stage<'_> {
         ] {
             staged.copy_all(from, extension, to)?;
         }
+        staged.source("deploy/libvirt/qemu", "libvirt-qemu")?;
+        staged.there("libvirt-qemu", "usr/share/metadatad/libvirt/qemu", "755");
         if let Some(materials) = self.materials {
             fs::copy(materials, directory.join("metadatad.cdx.json"))
                 .with_context(|| format!("copying {}", materials.display()))?;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire::{PortCounters, PortStatus, State, Status};
-use crate::admin::{Accepting, NoInstance, Tracing, wire};
+use crate::admin::{Accepting, NoInstance, Previewing, Tracing, Waiting, wire};
 
 /// A node with one bound port, one broken document and nobody behind.
 pub(crate) struct Sample;
@@ -176,6 +176,26 @@ impl Inspect for Sample {
         vec![PortCounters { ifindex: 5, tap: "tap1".to_owned(), name: "tap1".to_owned(), packets }]
     }
 
+    fn preview(&self, asked: GuestRequest) -> Previewing<'_> {
+        Box::pin(async move {
+            let secret = asked.path.contains("secret");
+            let body = if asked.head { Vec::new() } else { b"\xffbody\n".to_vec() };
+            let status = if asked.path.contains("none") { "404 Not Found" } else { "200 OK" };
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: 6\r\n\r\n");
+            match asked.instance.as_str() {
+                "a" => Ok((GuestAnswer { head, body: Some(body) }, secret)),
+                _ => Err(PreviewError::NoInstance(asked.instance)),
+            }
+        })
+    }
+
+    fn wait(&self, asked: WaitFor) -> Waiting<'_> {
+        Box::pin(async move {
+            let missing = asked.port.map(|port| format!("no {port}"));
+            Ok(wire::Waited { instance: asked.instance, ready: missing.is_none(), waited_ms: 1, missing })
+        })
+    }
+
     fn metrics(&self, format: Format) -> String {
         format!("{format:?}")
     }
@@ -269,15 +289,6 @@ async fn clients_that_send_nothing_give_way_and_lock_nobody_out() {
     drop(silent);
 }
 
-#[test]
-fn queries_are_decoded() {
-    for (text, expected) in
-        [("tap1", Some("tap1")), ("a%20b%25", Some("a b%")), ("%2", None), ("%zz", None), ("", None)]
-    {
-        assert_eq!(decode(text).as_deref(), expected, "{text}");
-    }
-}
-
 /// Asks as somebody with this right, and returns the status line and the body.
 async fn ask_as(right: Option<Right>, request: &str) -> String {
     // Nobody that a test can be: only the group decides.
@@ -290,15 +301,15 @@ async fn ask_as(right: Option<Right>, request: &str) -> String {
     let (server, mut client) = UnixStream::pair().expect("a pair");
     tokio::spawn(async move { converse(server, Arc::new(Sample), &peer, readers, || {}).await });
     client.write_all(format!("{request} HTTP/1.1\r\n\r\n").as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.expect("read");
-    answer
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.expect("read");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
 async fn reading_and_changing_are_separate_rights_of_each_resource() {
     for resource in &RESOURCES {
-        let request = format!("{} {}?instance=a&port=tap1", resource.method, resource.path);
+        let request = format!("{} {}?instance=a&port=tap1&path=/x&timeout_ms=1", resource.method, resource.path);
         for (right, granted) in
             [(None, false), (Some(Right::Read), resource.right == Right::Read), (Some(Right::Change), true)]
         {
@@ -332,6 +343,12 @@ async fn who_may_only_read_gets_no_secret() {
     assert!(answer.contains("\"is_set\":true") && !answer.contains("cipher"), "{answer}");
     let secret = ask_as(Some(Right::Change), "GET /v1/password/secret?instance=a").await;
     assert!(secret.contains("cipher"), "{secret}");
+    for (request, has_body) in [("read?instance=a&path=/x", true), ("read?instance=a&path=/secret", false)] {
+        let answer = ask_as(Some(Right::Read), &format!("GET /v1/{request}")).await;
+        assert_eq!(answer.contains("body"), has_body, "{answer}");
+    }
+    let secret = ask_as(Some(Right::Change), "GET /v1/read/secret?instance=a&path=/secret").await;
+    assert!(secret.contains("body"), "{secret}");
     for resource in RESOURCES.iter().filter(|resource| resource.right == Right::Read) {
         assert_eq!(resource.method, Method::GET, "{} changes something", resource.path);
     }

@@ -1,0 +1,96 @@
+//! The kernel side as the admin API sees it: taps, their counters, and what is asked of the ports' thread.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+
+use metadata_ebpf::abi::Counters;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admin::TraceError;
+use crate::dataplane::{CountersReader, IfIndex};
+use crate::error_text;
+use crate::metrics::{Fault, Packets, Repair};
+use crate::port::{PortView, PortsView, Request};
+
+/// The kernel side, which is set up after the admin API.
+#[derive(Clone, Default)]
+pub(in crate::app) struct Kernel(Arc<OnceLock<Parts>>);
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").finish_non_exhaustive()
+    }
+}
+
+struct Parts {
+    ports: PortsView,
+    counters: CountersReader,
+    requests: mpsc::Sender<Request>,
+}
+
+impl Kernel {
+    /// Shows the kernel side from here on.
+    pub(in crate::app) fn set(&self, ports: PortsView, counters: CountersReader, requests: mpsc::Sender<Request>) {
+        // Set once in the daemon's life.
+        let _ = self.0.set(Parts { ports, counters, requests });
+    }
+
+    pub(super) fn ports(&self) -> Vec<(IfIndex, PortView)> {
+        self.0.get().map(|parts| parts.ports.all()).unwrap_or_default()
+    }
+
+    pub(super) fn faults(&self) -> BTreeMap<Fault, String> {
+        self.0.get().map(|parts| parts.ports.faults()).unwrap_or_default()
+    }
+
+    pub(super) fn disagreements(&self) -> u64 {
+        self.0.get().map_or(0, |parts| parts.ports.disagreements())
+    }
+
+    /// Returns the counters of each tap, with its name, by interface index.
+    pub(super) fn counters(&self) -> Vec<(IfIndex, String, Counters)> {
+        let Some(parts) = self.0.get() else { return Vec::new() };
+        let counted = parts.ports.all().into_iter();
+        counted.filter_map(|(ifindex, port)| Some((ifindex, port.name, parts.counters.get(ifindex)?))).collect()
+    }
+
+    /// What was repaired, without what was not.
+    pub(super) fn repairs(&self) -> Vec<(Repair, u64)> {
+        let repairs = self.0.get().into_iter().flat_map(|parts| parts.ports.repairs());
+        repairs.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Completes when a tap changes after this call.
+    pub(super) fn port_changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let changed = self.0.get().map(|parts| parts.ports.changed());
+        async move {
+            match changed {
+                Some(changed) => changed.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    pub(super) async fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Result<(), TraceError> {
+        let parts = self.0.get();
+        let Some((parts, ifindex)) = parts.and_then(|parts| Some((parts, parts.ports.ifindex_of(&port)?))) else {
+            return Err(TraceError::NoSuchPort(port));
+        };
+        let (started, answer) = oneshot::channel();
+        let sent = parts.requests.send(Request::Trace { ifindex, lines, started }).await;
+        let result = match sent {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err("the daemon is shutting down".to_owned())),
+            Err(_) => Err("the daemon is shutting down".to_owned()),
+        };
+        result.map_err(|reason| TraceError::Refused { port, reason: error_text::one_line(&reason) })
+    }
+}
+
+impl Packets for Kernel {
+    fn totals(&self) -> Vec<(&'static str, u64)> {
+        let Some(parts) = self.0.get() else { return Vec::new() };
+        let named = Counters::NAMES.into_iter().zip(parts.counters.total().values());
+        named.filter(|(name, _)| !name.is_empty()).collect()
+    }
+}

@@ -1,0 +1,220 @@
+//! What an instance's guest would read, asked by the operator: the service of guests, over a connection in memory.
+//!
+//! Promises: a request takes the same steps as a guest's ([`super::service`]) and is answered with the same bytes; it waits for no
+//! content; it counts nowhere: no counter, no rate, no audit record, no usage of the instance; a password is not kept, and user
+//! data stays unread.
+//!
+//! Left out: the packet's way. A port that is held or refused answers its guest with 503, whatever is shown here.
+
+use std::future::{Future, pending};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+use super::access::{Access, Caller, Resolution};
+use super::connection::{self, Place};
+use super::progress::Progress;
+use super::session::TOKEN;
+use super::{Counters, Guests, Times};
+use crate::api::{Write, Written};
+use crate::drain::Drain;
+use crate::origin::{Origin, Want};
+use crate::record::InstanceId;
+use crate::secret::token::TokenError;
+use crate::store::Store;
+use crate::{clock, origin};
+
+/// Bytes that either side may be ahead of the other.
+const BUFFER: usize = 64 << 10;
+
+/// A source port that only a privileged process has, and one that every process may have.
+const PORTS: (u16, u16) = (1023, 40_000);
+
+/// How long a session token is said to be valid, in seconds: the longest.
+const TOKEN_SECONDS: u64 = 21_600;
+
+/// A request in a guest's name.
+#[derive(Clone, Copy, Debug)]
+pub struct Preview<'a> {
+    /// The request target: printable ASCII that begins with `/`.
+    pub target: &'a str,
+    /// Whether only the head of the answer is wanted.
+    pub head: bool,
+    /// Whether it is asked over IPv6.
+    pub over_ipv6: bool,
+    /// Whether it is from a source port that every process may have.
+    pub unprivileged: bool,
+    /// Whether it comes with a session token that is valid.
+    pub with_token: bool,
+}
+
+impl Guests {
+    /// Returns the bytes that this instance's guest would read: the head of the answer, a blank line, and the body.
+    ///
+    /// # Errors
+    /// If the service ends without an answer.
+    pub async fn preview(&self, instance: InstanceId, preview: &Preview<'_>) -> io::Result<Vec<u8>> {
+        let asker = Asker {
+            instance,
+            store: Arc::clone(&self.store),
+            origin: self.origin.get().cloned(),
+            caller: Caller {
+                policy: self.policy,
+                over_ipv6: preview.over_ipv6,
+                source_port: if preview.unprivileged { PORTS.1 } else { PORTS.0 },
+            },
+        };
+        let times = Times { ready: Duration::ZERO, ..self.times };
+        let place = Place { progress: Arc::new(Progress::new(times)), turn: None, rates: None, heads: self.heads };
+        let (mut client, server) = duplex(BUFFER);
+        let (counters, drain) = (Arc::new(Counters::default()), Drain::new());
+        let asking = async move {
+            client.write_all(preview.text().as_bytes()).await?;
+            // There is no other request: the service ends with the answer.
+            client.shutdown().await?;
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await?;
+            Ok::<_, io::Error>(answer)
+        };
+        let ((), answer) = tokio::join!(connection::serve_placed(server, asker, place, &counters, &drain), asking);
+        answer.and_then(|answer| if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) })
+    }
+}
+
+impl Preview<'_> {
+    /// Returns the request as it is sent.
+    fn text(&self) -> String {
+        let (method, host) = (if self.head { "HEAD" } else { "GET" }, host(self.over_ipv6));
+        let token = if self.with_token { format!("{TOKEN}: operator\r\n") } else { String::new() };
+        format!("{method} {} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n{token}\r\n", self.target)
+    }
+}
+
+/// Returns the address as clients write it.
+fn host(over_ipv6: bool) -> &'static str {
+    if over_ipv6 { "[fe80::a9fe:a9fe]" } else { "169.254.169.254" }
+}
+
+/// What the instance may read, without a binding.
+#[derive(Debug)]
+struct Asker {
+    instance: InstanceId,
+    store: Arc<Store>,
+    origin: Option<Origin>,
+    caller: Caller,
+}
+
+impl Access for Asker {
+    fn resolve(&self) -> Resolution {
+        self.store.served(self.instance).map_or(Resolution::NotReady, Resolution::Ready)
+    }
+
+    fn ready(&self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+
+    /// Only a POST writes, and there is none.
+    async fn keep(&self, _: InstanceId, _: Write) -> Written {
+        Written::Unavailable
+    }
+
+    async fn fetch(&self, instance: InstanceId, path: String) {
+        if let Some(origin) = &self.origin {
+            let _: origin::Outcome = origin.ask(instance, Want::Page(path)).await;
+        }
+    }
+
+    fn caller(&self) -> Caller {
+        self.caller
+    }
+
+    fn user_data_read(&self, instance: InstanceId) -> Option<u64> {
+        self.store.user_data_read(instance)
+    }
+
+    /// The guest could have one.
+    fn open_token(&self, _: &[u8], _: u64) -> Result<u64, TokenError> {
+        Ok(TOKEN_SECONDS)
+    }
+
+    fn today(&self) -> fn() -> crate::api::Date {
+        clock::today
+    }
+
+    fn ended(&self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+
+    fn name(&self) -> u32 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Cloud;
+    use crate::config::Config;
+    use crate::identity::Identities;
+    use crate::policy::{AccessOverrides, SessionMode, UserData};
+    use crate::store::tests::{id, record};
+
+    const PLAIN: Preview<'_> = Preview {
+        target: "/latest/meta-data/instance-id",
+        head: false,
+        over_ipv6: false,
+        unprivileged: false,
+        with_token: true,
+    };
+
+    fn guests(access: AccessOverrides) -> Guests {
+        let store = Arc::new(Store::new(Cloud::default()));
+        let mut record = record(1, "p", &[]);
+        record.policy.access = access;
+        record.user_data = Some("#!/bin/sh\n".into());
+        store.put(record);
+        Guests::new(&Config::default(), Arc::new(Identities::new()), store, Counters::default())
+    }
+
+    async fn text(guests: &Guests, preview: Preview<'_>) -> String {
+        let answer = guests.preview(id(1), &preview).await.expect("an answer");
+        String::from_utf8(answer).expect("text")
+    }
+
+    #[tokio::test]
+    async fn the_answer_is_the_guests_and_nothing_is_counted_or_noted() {
+        let access = AccessOverrides { user_data: Some(UserData::FirstBoot), ..AccessOverrides::default() };
+        let guests = guests(access);
+        let user_data = Preview { target: "/openstack/latest/user_data", ..PLAIN };
+        for _ in 0..2 {
+            let answer = text(&guests, user_data).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n#!/bin/sh\n"), "{answer}");
+        }
+        let head = text(&guests, Preview { head: true, ..user_data }).await;
+        assert!(!head.contains("/bin/sh") && head.contains("Content-Length: 10\r\n"), "{head}");
+        assert!(text(&guests, Preview { target: "/nonsense", ..PLAIN }).await.starts_with("HTTP/1.1 404"));
+        assert_eq!(guests.store.user_data_read(id(1)), None, "the guest has not read it");
+        assert_eq!((guests.counters().accepted.get(), guests.counters().answers().count()), (0, 0));
+        let missing = guests.preview(id(2), &PLAIN).await.expect("an answer");
+        assert!(missing.starts_with(b"HTTP/1.1 503"), "there is no content, and nothing is waited for");
+    }
+
+    #[tokio::test]
+    async fn what_the_policy_refuses_is_refused_here_too() {
+        let guests = guests(AccessOverrides {
+            session: Some(SessionMode::Required),
+            ipv6: Some(false),
+            ..AccessOverrides::default()
+        });
+        for (preview, status) in [
+            (PLAIN, "200"),
+            (Preview { with_token: false, ..PLAIN }, "401"),
+            (Preview { over_ipv6: true, ..PLAIN }, "403"),
+        ] {
+            let answer = text(&guests, preview).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{preview:?}: {answer}");
+        }
+    }
+}
