@@ -32,7 +32,7 @@ use crate::exporter::Exporter;
 use crate::facts::report::{ObserverState, ObserverView};
 use crate::http::Guests;
 use crate::https::HttpsState;
-use crate::metrics::{Fault, Format, Metrics, Repair};
+use crate::metrics::{Fault, Format, Metrics};
 use crate::port::reconcile::Assignment;
 use crate::port::{GuardState, PortState, PortView};
 use crate::readiness::Readiness;
