@@ -23,7 +23,7 @@
 //!
 //! Threads: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! the snapshot, the audit log, each certificate and the readers of metrics have one each, the observers of Open vSwitch and
+//! one is inside the responder's namespace and puts back what others change there, the snapshot, the audit log, each certificate and the readers of metrics have one each, the observers of Open vSwitch and
 //! libvirt share one, and the main thread runs the admin API, dynamic vendor data, the log of drops and signal handling, and
 //! writes metrics.
 
@@ -201,12 +201,12 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     show_status("waiting for the source and the observers");
     content::first(&shared.readiness).await;
     info!(instances = shared.store.len(), "source read");
-    let (sockets, dataplane) = load_programs(config)?;
+    let (sockets, dataplane, responder) = load_programs(config)?;
     let https = shared.https.clone().map(Https::keep).transpose().map_err(AppError::Runtime)?;
     let mut watchdog = Watchdog::of_service_manager();
     let mut answering = answering::start(sockets, &shared, &mut watchdog).map_err(AppError::Runtime)?;
     show_status("attaching to the guests' taps");
-    let (mut ports, drops) = start_ports(config, &shared, dataplane, changes, ports_attached)?;
+    let (mut ports, drops) = start_ports(config, &shared, (dataplane, responder), changes, ports_attached)?;
     // Every thread that needs more than this one has it by now.
     privilege::MAIN.enter()?;
 
@@ -251,7 +251,7 @@ fn view(shared: &Shared, content: &Content, exporter: Option<&Exporter>) -> Arc<
 }
 
 /// Makes or adopts the responder's namespace with its listening sockets, then loads the programs.
-fn load_programs(config: &Config) -> Result<(Sockets, Dataplane), AppError> {
+fn load_programs(config: &Config) -> Result<(Sockets, Dataplane, ResponderNetns), AppError> {
     let netns = ResponderNetns::set_up(&config.responder.namespace, &config.responder.interface)?;
     // Before any program can redirect a packet to it.
     let (threads, patience) = (config.http.threads, config.http.idle_timeout);
@@ -261,7 +261,7 @@ fn load_programs(config: &Config) -> Result<(Sockets, Dataplane), AppError> {
     let pass: Vec<_> = config.ports.pass.iter().map(|port| port.pair()).collect();
     let (bpf, xdp) = (&config.bpf, config.ports.guard == Guard::Xdp);
     let dataplane = Dataplane::load(&bpf.pin_dir, bpf.attach, netns.pair(), netns.pair_name(), &pass, xdp)?;
-    Ok((sockets, dataplane))
+    Ok((sockets, dataplane, netns))
 }
 
 /// The result of the ports' thread, once it has ended.
@@ -271,7 +271,7 @@ type PortsEnd = oneshot::Receiver<Result<(), PortsError>>;
 fn start_ports(
     config: &Config,
     shared: &Shared,
-    mut dataplane: Dataplane,
+    (mut dataplane, responder): (Dataplane, ResponderNetns),
     changes: port::Changes,
     attached: Blocker,
 ) -> Result<(PortsEnd, JoinHandle<io::Result<()>>), AppError> {
@@ -282,7 +282,7 @@ fn start_ports(
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
     shared.kernel.set(view.clone(), dataplane.counters_reader()?, requests);
     let (identities, store) = (Arc::clone(&shared.identities), Arc::clone(&shared.store));
-    let ports = Ports::new(dataplane, identities, store, shared.facts.clone(), config.ports.clone(), view);
+    let ports = Ports::new(dataplane, responder, identities, store, shared.facts.clone(), config.ports.clone(), view);
     Ok((port_thread(ports, changes, inbox, attached)?, drops))
 }
 

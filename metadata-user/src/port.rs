@@ -50,7 +50,7 @@ pub use self::{
 use crate::{
     api::{Content, RenderedInstance},
     config,
-    dataplane::{Dataplane, DataplaneError, IfIndex, Place, Trace, XdpError},
+    dataplane::{Dataplane, DataplaneError, IfIndex, Place, Trace, XdpError, responder::ResponderNetns},
     error_text,
     facts::{Facts, FactsChange},
     identity::Identities,
@@ -87,6 +87,7 @@ impl Changes {
 #[derive(Debug)]
 pub struct Ports {
     dataplane: Dataplane,
+    responder: ResponderNetns,
     identities: Arc<Identities>,
     store: Arc<Store>,
     facts: Facts,
@@ -117,6 +118,7 @@ impl Ports {
     #[must_use]
     pub fn new(
         dataplane: Dataplane,
+        responder: ResponderNetns,
         identities: Arc<Identities>,
         store: Arc<Store>,
         facts: Facts,
@@ -125,6 +127,7 @@ impl Ports {
     ) -> Self {
         Self {
             dataplane,
+            responder,
             identities,
             store,
             facts,
@@ -199,6 +202,9 @@ impl Ports {
     }
 
     fn link_changed(&mut self, link: Link) {
+        if link.ifindex == self.dataplane.pair() {
+            self.look_soon();
+        }
         let known = self.taps.name(link.ifindex);
         if !self.rules.matches(&link.name) || link.ifindex == self.dataplane.pair() {
             if known.is_some() {
@@ -218,6 +224,9 @@ impl Ports {
     }
 
     fn link_gone(&mut self, ifindex: IfIndex) {
+        if ifindex == self.dataplane.pair() {
+            self.look_soon();
+        }
         if let Some(name) = self.forget(ifindex) {
             tracing::info!(ifindex = ifindex.0, name, "tap is gone");
         }

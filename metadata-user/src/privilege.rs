@@ -73,7 +73,7 @@ pub static SET_UP: Profile = Profile {
         need(Capability::CAP_SETUID, "become `security.user`"),
         need(Capability::CAP_SETGID, "become `security.user`: its group, and no other"),
         need(Capability::CAP_SETPCAP, "empty the bounding set of each thread"),
-        need(Capability::CAP_NET_ADMIN, "handed on to the thread `ports`"),
+        need(Capability::CAP_NET_ADMIN, "handed on to the threads `ports` and `responder`"),
         need(Capability::CAP_BPF, "handed on to the thread `ports`"),
         need(Capability::CAP_PERFMON, "handed on to the thread `ports`"),
         need(Capability::CAP_DAC_OVERRIDE, "handed on to the thread `facts`"),
@@ -90,6 +90,17 @@ pub static PORTS: Profile = Profile {
         need(Capability::CAP_BPF, "load the programs of a trace"),
         need(Capability::CAP_PERFMON, "load the programs of a trace: they read packets by address"),
     ],
+    own_user: false,
+    confined: false,
+};
+
+/// The thread in the responder's namespace.
+pub static RESPONDER: Profile = Profile {
+    name: "responder",
+    capabilities: &[need(
+        Capability::CAP_NET_ADMIN,
+        "put back the pair, address, route and settings of the responder's namespace",
+    )],
     own_user: false,
     confined: false,
 };
@@ -118,7 +129,7 @@ pub static MAIN: Profile = Profile { name: "main", capabilities: &[], own_user: 
 pub static PLAIN: Profile = Profile { name: "plain", capabilities: &[], own_user: false, confined: false };
 
 /// Every profile.
-pub static PROFILES: [&Profile; 7] = [&SET_UP, &PORTS, &FACTS, &GUESTS, &METRICS, &MAIN, &PLAIN];
+pub static PROFILES: [&Profile; 8] = [&SET_UP, &PORTS, &RESPONDER, &FACTS, &GUESTS, &METRICS, &MAIN, &PLAIN];
 
 /// A thread that cannot take on its profile.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,10 @@
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use lab::http::Connection;
-use lab::{Asker, Guest, Node, NodePlan, Request, command, wait};
+use lab::{Asker, Guest, Namespace, Node, NodePlan, Request, command, wait};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const PATH: &str = "/latest/meta-data/hostname";
 
@@ -235,4 +237,115 @@ fn a_program_of_others_before_ours_is_reported_until_it_goes() {
     assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid(), "it lets everything pass");
     drop(others);
     is_over(&node, "preceded");
+}
+
+/// Breaks the pair, and what is configured on it, in each way.
+fn the_way_to_the_responder_is_put_back(attach: &'static str) {
+    let mut world = World::new(NodePlan::default().attach(attach));
+    let index = world.node.namespace().ifindex("metadatad0").unwrap();
+    let tag = world.node.port(world.guest.tap()).unwrap()["tag"].clone();
+    for (what, inside, line, logged) in [
+        ("pair", false, "link del metadatad0", "the pair of interfaces to the responder was gone"),
+        ("pair", true, "link del guests", "the pair of interfaces to the responder was gone"),
+        ("pair_link", false, "link set metadatad0 down", "the pair was down"),
+        ("pair_link", false, "link set metadatad0 mtu 1500", "the pair was down, or had another MTU"),
+        ("pair_link", false, "link set metadatad0 name elsewhere", "the pair was renamed"),
+        ("pair_link", true, "link set guests down", "end in the responder's namespace was down"),
+        ("pair_link", true, "link set guests name elsewhere", "end in the responder's namespace was renamed"),
+        ("address", true, "addr del fd6d::a9fe:a9fe/128 dev guests", "the responder's address was gone"),
+        ("route", true, "-6 route del fd6d::/16", "route to the guests was gone"),
+        ("neighbour", true, "neigh del fe80::1 dev guests", "neighbour entry was gone"),
+    ] {
+        world.breaks(what, logged, |world| {
+            let namespace =
+                if inside { world.node.responder() } else { Namespace::existing(world.node.namespace().name()) };
+            namespace.ip(line).unwrap();
+        });
+        assert_eq!(world.node.namespace().ifindex("metadatad0").unwrap(), index, "{line}");
+    }
+    for (path, value, logged) in [
+        ("ipv4/tcp_mtu_probing", "0", "ipv4.tcp_mtu_probing"),
+        ("ipv6/conf/guests/disable_ipv6", "1", "ipv6.conf.guests.disable_ipv6"),
+        ("ipv6/conf/guests/accept_ra", "2", "ipv6.conf.guests.accept_ra"),
+    ] {
+        world.breaks("settings", logged, |world| world.node.responder().sysctl(path, value).unwrap());
+    }
+    assert_eq!(world.node.port(world.guest.tap()).unwrap()["tag"], tag);
+    world.end();
+}
+
+#[test]
+fn the_way_to_the_responder_is_put_back_and_connections_go_on() {
+    the_way_to_the_responder_is_put_back("auto");
+}
+
+#[test]
+fn the_way_to_the_responder_is_put_back_without_tcx_too() {
+    the_way_to_the_responder_is_put_back("clsact");
+}
+
+#[test]
+fn a_pair_that_cannot_be_made_again_is_reported_until_it_can() {
+    let mut world = World::new(NodePlan::default());
+    let index = world.node.namespace().ifindex("metadatad0").unwrap();
+    // Another interface takes the index that the programs know, before the daemon can.
+    let daemon = Pid::from_raw(i32::try_from(world.node.daemon_id().unwrap()).unwrap());
+    kill(daemon, Signal::SIGSTOP).unwrap();
+    let lines = format!("link del metadatad0\nlink add vif9 index {index} type bridge\n");
+    world.node.namespace().ip_batch(&lines).unwrap();
+    kill(daemon, Signal::SIGCONT).unwrap();
+    is_faulty(
+        &world.node,
+        "responder",
+        "no guest is answered, as the way to the responder is broken: cannot make the pair",
+    );
+    assert!(fault(&world.node, "responder").unwrap().contains("`systemctl restart metadatad`"));
+    world.node.namespace().ip("link del vif9").unwrap();
+    is_over(&world.node, "responder");
+    world.is_answered();
+    world.end();
+}
+
+#[test]
+fn a_renamed_pair_is_recognised_by_the_next_start() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    let index = node.namespace().ifindex("metadatad0").unwrap();
+    for (inside, line) in [(false, "link set metadatad0 name elsewhere"), (true, "link set guests name elsewhere")] {
+        node.stop_daemon().unwrap();
+        let namespace = if inside { node.responder() } else { Namespace::existing(node.namespace().name()) };
+        namespace.ip(line).unwrap();
+        node.start_daemon().unwrap();
+        node.wait_bound(guest.ifindex()).unwrap();
+        assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid(), "{line}");
+        assert_eq!(node.namespace().ifindex("metadatad0").unwrap(), index, "{line}: it is still the same");
+    }
+}
+
+#[test]
+fn a_namespace_without_its_name_is_reported_with_the_command_that_gives_it_back() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    let path = std::path::Path::new("/run/netns").join(node.responder().name());
+    let inode = || std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap());
+    let own = inode();
+    let remove =
+        || drop(command::run(std::process::Command::new("ip").args(["netns", "del"]).arg(node.responder().name()), ""));
+    let unmount = || umount2(&path, MntFlags::MNT_DETACH).unwrap();
+    for (break_it, said) in [(&remove as &dyn Fn(), "is gone"), (&unmount, "is not the responder's namespace any more")]
+    {
+        break_it();
+        is_faulty(&node, "namespace", said);
+        assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+        let problem = fault(&node, "namespace").unwrap();
+        let line = problem.split('`').nth(1).unwrap();
+        command::run(std::process::Command::new("sh").args(["-c", line]), "").unwrap();
+        is_over(&node, "namespace");
+        assert_eq!(inode(), own);
+    }
+    node.stop_daemon().unwrap();
+    node.start_daemon().unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    assert_eq!(inode(), own, "the next start adopts it");
+    assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
 }

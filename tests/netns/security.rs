@@ -39,6 +39,8 @@ fn threads(node: &Node) -> Vec<Thread> {
 
 /// `CAP_NET_ADMIN`, `CAP_PERFMON` and `CAP_BPF`, by capabilities(7).
 const PORTS: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+/// `CAP_NET_ADMIN`.
+const RESPONDER: u64 = 1 << 12;
 /// `CAP_DAC_OVERRIDE`.
 const FACTS: u64 = 1 << 1;
 
@@ -48,12 +50,13 @@ fn each_thread_keeps_only_the_capabilities_of_its_work() {
     let guest = node.guest("a").boot().unwrap();
     assert_eq!(guest.get("/openstack").unwrap().status, 200);
     let threads = threads(&node);
-    for name in ["metadatad", "ports", "facts", "source", "snapshot", "guests"] {
+    for name in ["metadatad", "ports", "responder", "facts", "source", "snapshot", "guests"] {
         assert!(threads.iter().any(|thread| thread.name == name), "no thread {name}");
     }
     for thread in &threads {
         let allowed = match thread.name.as_str() {
             "ports" => PORTS,
+            "responder" => RESPONDER,
             "facts" => FACTS,
             _ => 0,
         };
@@ -115,7 +118,7 @@ fn threads_that_need_no_file_of_roots_become_the_configured_user() {
     for thread in threads(&node) {
         let (user, group) = match thread.name.as_str() {
             "guests" | "metadatad" => (nobody.uid.as_raw(), nobody.gid.as_raw()),
-            "ports" | "facts" | "source" | "snapshot" => (0, 0),
+            "ports" | "responder" | "facts" | "source" | "snapshot" => (0, 0),
             // Helpers have the user of whom they help.
             _ => continue,
         };

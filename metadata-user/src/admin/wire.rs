@@ -104,7 +104,7 @@ impl Status {
 /// Something that is wrong, and that the daemon cannot repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// A name that does not change: `preceded`, `pins`.
+    /// A name that does not change: `preceded`, `pins`, `responder`, `namespace`.
     pub what: String,
     /// What is wrong, and the remedy.
     pub problem: String,

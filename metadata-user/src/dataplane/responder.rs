@@ -6,12 +6,18 @@
 //! - the pair's other end, in the node's namespace, has no address and no IPv6; a program drops whatever is sent into
 //!   it. So neither the host nor a network can reach the responder;
 //! - it is named (`/run/netns/<name>`) and outlives the daemon; a new start adopts it, with what is in it, and mends
-//!   what is missing (`namespace`).
+//!   what is missing (`namespace`);
+//! - while the daemon runs, what others change of all this is put back, without the privileges of set-up ([`ResponderNetns::mend`]):
+//!   `state` says what is to be done, `keeper` is the thread inside that does it. The pair that is made anew has the former one's
+//!   index, which the programs know. The name of the namespace alone cannot be put back from here: that takes a mount where everybody
+//!   sees it.
 //!
 //! It needs IPv6 in the kernel, also where guests have IPv4 only; `kernel` says so before anything is made.
 
+mod keeper;
 mod namespace;
 mod pair;
+mod state;
 
 use std::{
     fs::File,
@@ -21,9 +27,14 @@ use std::{
     time::Duration,
 };
 
-use self::namespace::enter;
 pub(super) use self::namespace::{on_thread, with_netlink};
+use self::{
+    keeper::{Keeper, Netlink},
+    namespace::enter,
+    state::{Step, steps},
+};
 use super::IfIndex;
+use crate::metrics::Repair;
 use crate::sockets;
 
 /// Why the namespace could not be set up.
@@ -64,7 +75,9 @@ pub enum NetnsError {
 /// The namespace, set up.
 #[derive(Debug)]
 pub struct ResponderNetns {
+    name: String,
     namespace: File,
+    keeper: Keeper,
     pair: IfIndex,
     pair_name: String,
     adopted: bool,
@@ -77,18 +90,87 @@ impl ResponderNetns {
     /// See [`NetnsError`]. Half of it may have been made; the next try goes on from there.
     pub fn set_up(name: &str, pair_name: &str) -> Result<Self, NetnsError> {
         let (namespace, adopted) = namespace::open_or_make(name)?;
-        let (pair_name, inside) = (pair_name.to_owned(), namespace.try_clone());
-        let inside = inside.map_err(system("use", &namespace::path_of(name)))?;
-        let pair = on_thread({
-            let pair_name = pair_name.clone();
-            move || {
-                let pair = pair::set_up(&pair_name, &inside)?;
-                enter(&inside)?;
-                pair::configure_inside()?;
-                Ok(pair)
+        let keeper = Keeper::start(&namespace)?;
+        let found = keeper.run(async |netlink: Netlink| Ok(pair::find(&netlink).await))?;
+        let pair = match found {
+            Some(pair) => pair,
+            None => make(&keeper, &namespace, pair_name, None)?,
+        };
+        let (name, pair_name) = (name.to_owned(), pair_name.to_owned());
+        let netns = Self { name, namespace, keeper, pair, pair_name, adopted };
+        // Also what it lacks of what an earlier daemon did.
+        netns.name_outer()?;
+        netns.name_inner()?;
+        netns.set_outer()?;
+        netns.configure()?;
+        Ok(netns)
+    }
+
+    /// Puts back what others have changed of the pair and in the namespace, and returns what that was, for people. None: all is as it
+    /// should be.
+    ///
+    /// # Errors
+    /// See [`NetnsError`]. What was done before it stays.
+    pub fn mend(&self) -> Result<Vec<(Repair, String)>, NetnsError> {
+        let pair = self.pair;
+        let mut seen = self.keeper.run(async move |netlink: Netlink| Ok(pair::see(&netlink, pair).await))?;
+        let name = seen.outer.as_ref().map_or(self.pair_name.as_str(), |outer| &outer.name);
+        seen.outer_without_ipv6 = pair::is_without_ipv6(name);
+        let steps = steps(&seen, &self.pair_name, pair::INNER_NAME);
+        for step in &steps {
+            match step {
+                Step::Make => {
+                    make(&self.keeper, &self.namespace, &self.pair_name, Some(self.pair))?;
+                    self.set_outer()?;
+                    self.configure()?;
+                }
+                Step::NameOuter => {
+                    self.name_outer()?;
+                    self.set_outer()?;
+                }
+                Step::NameInner => {
+                    self.name_inner()?;
+                    self.configure()?;
+                }
+                Step::SetOuter => self.set_outer()?,
+                Step::Configure(_) => self.configure()?,
             }
-        })?;
-        Ok(Self { namespace, pair, pair_name, adopted })
+        }
+        Ok(steps.iter().flat_map(Step::repairs).collect())
+    }
+
+    fn name_outer(&self) -> Result<(), NetnsError> {
+        let (pair, name) = (self.pair, self.pair_name.clone());
+        if nix::net::if_::if_nametoindex(name.as_str()).is_ok_and(|index| index == pair.0) {
+            return Ok(());
+        }
+        self.keeper.run(async move |netlink: Netlink| pair::rename(&netlink.node, pair, &name).await)
+    }
+
+    fn name_inner(&self) -> Result<(), NetnsError> {
+        let pair = self.pair;
+        self.keeper.run(async move |netlink: Netlink| match pair::inner_of(&netlink.inside, pair).await {
+            Some((ifindex, name)) if name != pair::INNER_NAME => {
+                pair::rename(&netlink.inside, ifindex, pair::INNER_NAME).await
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn set_outer(&self) -> Result<(), NetnsError> {
+        pair::switch_ipv6_off(&self.pair_name)?;
+        let (pair, name) = (self.pair, self.pair_name.clone());
+        self.keeper.run(async move |netlink: Netlink| pair::up(&netlink.node, pair, &name).await)
+    }
+
+    fn configure(&self) -> Result<(), NetnsError> {
+        self.keeper.run(async |netlink: Netlink| pair::configure_inside(&netlink.inside).await)
+    }
+
+    /// Says what has become of the namespace's name, and the remedy; `None`: it is there.
+    #[must_use]
+    pub fn lost_name(&self) -> Option<String> {
+        namespace::lost_name(&self.name, &self.namespace, self.keeper.id())
     }
 
     /// Makes the namespace `name`, without anything in it, if there is none.
@@ -141,6 +223,13 @@ impl ResponderNetns {
         let had_namespace = namespace::remove(name)?;
         Ok(had_pair || had_namespace)
     }
+}
+
+/// Makes the pair, with this index if it is to have one.
+fn make(keeper: &Keeper, namespace: &File, name: &str, index: Option<IfIndex>) -> Result<IfIndex, NetnsError> {
+    let namespace = namespace.try_clone().map_err(system("use", Path::new("the responder's namespace")))?;
+    let name = name.to_owned();
+    keeper.run(async move |netlink: Netlink| pair::make(&netlink, &name, &namespace, index).await)
 }
 
 fn system(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetnsError + use<> {

@@ -44,6 +44,18 @@ kinds! {
         PairProgram = "pair_program",
         /// A pin in the BPF file system.
         Pin = "pin",
+        /// The pair of interfaces to the responder, made anew.
+        Pair = "pair",
+        /// An end of the pair that was down, renamed, or had another MTU.
+        PairLink = "pair_link",
+        /// The responder's address.
+        Address = "address",
+        /// The responder's route to the guests.
+        Route = "route",
+        /// The responder's neighbour entry.
+        Neighbour = "neighbour",
+        /// Settings of the responder's namespace (sysctl).
+        Settings = "settings",
     }
 }
 
@@ -54,6 +66,10 @@ kinds! {
         Preceded = "preceded",
         /// Maps and links cannot be pinned.
         Pins = "pins",
+        /// The pair to the responder, or the configuration of its namespace, cannot be put back.
+        Responder = "responder",
+        /// The responder's namespace has lost its name.
+        Namespace = "namespace",
     }
 }
 

@@ -19,13 +19,22 @@ use crate::metrics::{Fault, Repair};
 /// first packet again after a second: by then they are answered.
 const LOOKS: Duration = Duration::from_millis(500);
 
+/// How long a change of the pair is given to be complete; what was put back is reported as a change as well.
+const SOON: Duration = Duration::from_millis(20);
+
 /// Taps that a message names.
 const NAMED: usize = 3;
 
 impl Ports {
+    /// Looks at everything soon, as the pair to the responder has changed.
+    pub(super) fn look_soon(&mut self) {
+        self.look = self.look.min(Instant::now() + SOON);
+    }
+
     /// Looks at everything; `true`: a program is gone.
     pub(super) fn look(&mut self) -> bool {
         self.look = Instant::now() + LOOKS;
+        self.mend_responder();
         let found = self.dataplane.look();
         self.pin_again(&found.unpinned);
         self.note_preceded(&found);
@@ -111,6 +120,34 @@ impl Ports {
                 );
             }
             Err(error) => report(ifindex, "the pair", &error),
+        }
+    }
+
+    fn mend_responder(&mut self) {
+        self.view.set_fault(Fault::Namespace, self.responder.lost_name());
+        let mended = match self.responder.mend() {
+            Ok(mended) => mended,
+            Err(error) => {
+                let reason = error_text::chain(&error);
+                let problem = format!(
+                    "no guest is answered, as the way to the responder is broken: {reason}; it is tried again twice a second, and \
+                     `systemctl restart metadatad` sets it up anew"
+                );
+                self.view.set_fault(Fault::Responder, Some(problem));
+                return;
+            }
+        };
+        self.view.set_fault(Fault::Responder, None);
+        for (repair, found) in mended {
+            self.view.count_repair(repair);
+            tracing::warn!(
+                pair = self.responder.pair_name(),
+                found,
+                "somebody changed the way to the responder: put it back"
+            );
+            if repair == Repair::Pair {
+                self.put_pair_back();
+            }
         }
     }
 

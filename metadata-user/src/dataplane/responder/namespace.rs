@@ -57,6 +57,28 @@ pub(super) fn open_or_make(name: &str) -> Result<(File, bool), NetnsError> {
     Ok((File::open(&path).map_err(system("open", &path))?, false))
 }
 
+/// Says what has become of a namespace's name, and how it gets it back; `None`: it has it. `thread` is in the namespace.
+pub(super) fn lost_name(name: &str, namespace: &File, thread: i32) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = path_of(name);
+    let found = path.metadata().ok().map(|found| (found.dev(), found.ino()));
+    let own = namespace.metadata().ok().map(|own| (own.dev(), own.ino()));
+    if found == own {
+        return None;
+    }
+    let (path, attach) = (path.display(), format!("ip netns attach {name} {thread}"));
+    let (what, command) = match found {
+        None => (format!("{path} is gone"), attach),
+        Some(_) => {
+            (format!("{path} is not the responder's namespace any more"), format!("ip netns delete {name}; {attach}"))
+        }
+    };
+    Some(format!(
+        "{what}: guests are answered, but the next start would make another namespace, and end their connections; `{command}` gives \
+         it its name back"
+    ))
+}
+
 /// Removes the named namespace. `true` if there was one.
 pub(super) fn remove(name: &str) -> Result<bool, NetnsError> {
     let path = path_of(name);

@@ -3,12 +3,7 @@
 //! All guests' identity addresses are behind one gateway with one permanent neighbour: the table of neighbours does
 //! not grow with guests, so no guest can fill it.
 
-use std::{
-    fs::File,
-    net::Ipv6Addr,
-    os::fd::AsRawFd as _,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, net::Ipv6Addr, os::fd::AsRawFd as _, path::PathBuf};
 
 use futures_util::TryStreamExt as _;
 use metadata_ebpf::addr::{IDENTITY_PREFIX, METADATA_MAC, RESPONDER_IPV6};
@@ -16,30 +11,28 @@ use nix::errno::Errno;
 use rtnetlink::{
     Handle, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::{
-        address::AddressHeaderFlags,
-        link::{LinkAttribute, LinkMessage},
+        address::{AddressAttribute, AddressHeaderFlags},
+        link::{LinkAttribute, LinkFlags, LinkMessage},
+        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState},
+        route::{RouteAddress, RouteAttribute},
     },
 };
 
-use super::{NetnsError, enter, netlink, on_thread, system, with_netlink};
+use super::{
+    NetnsError,
+    keeper::Netlink,
+    netlink,
+    state::{End, PAIR_MTU, Seen},
+    system, with_netlink,
+};
 use crate::dataplane::IfIndex;
 
 /// Name of the pair's end inside the namespace.
-const INNER_NAME: &str = "guests";
-/// The largest MTU that a pair takes: packets of guests with any MTU fit, with 20 bytes more.
-const PAIR_MTU: u32 = 65535;
+pub(super) const INNER_NAME: &str = "guests";
 /// The gateway to all guests. No interface has this address; its neighbour entry is permanent.
 const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Length of the identity addresses' prefix, in bits.
 const IDENTITY_PREFIX_LEN: u8 = 16;
-
-/// Makes or adopts the pair, and configures its end in this thread's namespace, which has this name.
-pub(super) fn set_up(name: &str, namespace: &File) -> Result<IfIndex, NetnsError> {
-    let pair = with_netlink(async |handle| find_or_make(&handle, name, namespace).await)?;
-    set_sysctl("ipv6", name, "disable_ipv6", "1")?;
-    with_netlink(async |handle| up(&handle, pair, name).await)?;
-    Ok(pair)
-}
 
 /// Removes the pair whose end in this thread's namespace has this name. `true` if there was one.
 pub(super) fn remove(name: &str) -> Result<bool, NetnsError> {
@@ -56,29 +49,144 @@ async fn link_by_name(handle: &Handle, name: &str) -> Option<LinkMessage> {
     handle.link().get().match_name(name).execute().try_next().await.ok().flatten()
 }
 
-/// Returns the pair's end here; makes the pair anew unless its other end is in the namespace.
-async fn find_or_make(handle: &Handle, name: &str, namespace: &File) -> Result<IfIndex, NetnsError> {
-    if let Some(link) = link_by_name(handle, name).await {
-        if peer_is_inside(&link, namespace)? {
-            return Ok(IfIndex(link.header.index));
+async fn link_by_index(handle: &Handle, index: u32) -> Option<LinkMessage> {
+    handle.link().get().match_index(index).execute().try_next().await.ok().flatten()
+}
+
+/// Finds the index of the pair's end in the node's namespace, whatever it is called: an interface inside knows it, and it that
+/// interface.
+pub(super) async fn find(netlink: &Netlink) -> Option<IfIndex> {
+    for inner in ends_inside(&netlink.inside).await {
+        let Some(peer) = inner.peer else { continue };
+        let outer = link_by_index(&netlink.node, peer).await;
+        if outer.and_then(|outer| end(&outer).peer) == Some(inner.index) {
+            return Some(IfIndex(peer));
         }
+    }
+    None
+}
+
+/// Every interface of the responder's namespace that has another end.
+async fn ends_inside(inside: &Handle) -> Vec<End> {
+    let listed: Vec<LinkMessage> = inside.link().get().execute().try_collect().await.unwrap_or_default();
+    listed.iter().map(end).filter(|end| end.peer.is_some()).collect()
+}
+
+fn end(link: &LinkMessage) -> End {
+    let mut end = End {
+        index: link.header.index,
+        is_up: link.header.flags.contains(LinkFlags::Up),
+        has_arp: !link.header.flags.contains(LinkFlags::Noarp),
+        ..End::default()
+    };
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => end.name.clone_from(name),
+            LinkAttribute::Link(index) => end.peer = Some(*index),
+            LinkAttribute::Mtu(mtu) => end.mtu = *mtu,
+            _ => {}
+        }
+    }
+    end
+}
+
+/// Looks at everything: the interface with this index, and what belongs to it inside.
+pub(super) async fn see(netlink: &Netlink, pair: IfIndex) -> Seen {
+    let outer = link_by_index(&netlink.node, pair.0).await.as_ref().map(end);
+    let inner = ends_inside(&netlink.inside).await.into_iter().find(|end| end.peer == Some(pair.0));
+    let mut seen = Seen { outer, inner, settings: wrong_settings(), ..Seen::default() };
+    if let Some(inner) = &seen.inner {
+        let index = inner.index;
+        seen.address = has_address(&netlink.inside, index).await;
+        seen.route = has_route(&netlink.inside, index).await;
+        seen.neighbour = has_neighbour(&netlink.inside, index).await;
+    }
+    seen
+}
+
+async fn has_address(inside: &Handle, index: u32) -> bool {
+    let wanted = AddressAttribute::Address(Ipv6Addr::from(RESPONDER_IPV6).into());
+    let mut listed = Box::pin(inside.address().get().set_link_index_filter(index).execute());
+    while let Ok(Some(found)) = listed.try_next().await {
+        if found.header.index == index && found.header.prefix_len == 128 && found.attributes.contains(&wanted) {
+            return true;
+        }
+    }
+    false
+}
+
+async fn has_route(inside: &Handle, index: u32) -> bool {
+    let wanted = [
+        RouteAttribute::Destination(RouteAddress::Inet6(identity_prefix())),
+        RouteAttribute::Gateway(RouteAddress::Inet6(GATEWAY)),
+        RouteAttribute::Oif(index),
+    ];
+    let all = RouteMessageBuilder::<Ipv6Addr>::new().build();
+    let mut listed = Box::pin(inside.route().get(all).execute());
+    while let Ok(Some(found)) = listed.try_next().await {
+        let is_prefix = found.header.destination_prefix_length == IDENTITY_PREFIX_LEN;
+        if is_prefix && wanted.iter().all(|wanted| found.attributes.contains(wanted)) {
+            return true;
+        }
+    }
+    false
+}
+
+async fn has_neighbour(inside: &Handle, index: u32) -> bool {
+    let wanted = [
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(GATEWAY)),
+        NeighbourAttribute::LinkLayerAddress(METADATA_MAC.to_vec()),
+    ];
+    let mut listed = Box::pin(inside.neighbours().get().execute());
+    while let Ok(Some(found)) = listed.try_next().await {
+        let header = &found.header;
+        if header.ifindex == index
+            && header.state == NeighbourState::Permanent
+            && wanted.iter().all(|wanted| found.attributes.contains(wanted))
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// Makes the pair, and returns the index of its end in the node's namespace: this one if it is to be. Removes what is left of another
+/// pair, inside or under the same name.
+pub(super) async fn make(
+    handles: &Netlink,
+    name: &str,
+    namespace: &File,
+    index: Option<IfIndex>,
+) -> Result<IfIndex, NetnsError> {
+    let (handle, inside) = (&handles.node, &handles.inside);
+    // The kernel takes the other end away by itself.
+    for left in [
+        link_by_name(handle, name).await.map(|link| (handle, link)),
+        link_by_name(inside, INNER_NAME).await.map(|link| (inside, link)),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        let (handle, link) = left;
         let removed = handle.link().del(link.header.index).execute().await;
-        // The kernel takes the pair away by itself, a moment after its namespace: it may be quicker.
-        if link_by_name(handle, name).await.is_some_and(|left| left.header.index == link.header.index) {
+        // It may be quicker, a moment after its namespace.
+        if link_by_index(handle, link.header.index).await.is_some() {
             removed.map_err(netlink("remove the stale", name))?;
         }
     }
     // Made inside with its other end sent out here would need this namespace's file; so the other way round: made
     // here under both names, then its inner end moves. The name of that end is unique for that moment.
     let inner = format!("{}-in", name.chars().take(12).collect::<String>());
-    handle.link().add(LinkVeth::new(name, &inner).mtu(PAIR_MTU).build()).execute().await.map_err(
-        |error| match &error {
-            rtnetlink::Error::NetlinkError(answer) if answer.raw_code() == -(Errno::EOPNOTSUPP as i32) => {
-                NetnsError::NoVeth(name.to_owned())
-            }
-            _ => netlink("make the pair", name)(error),
-        },
-    )?;
+    let mut pair = LinkVeth::new(name, &inner).mtu(PAIR_MTU);
+    if let Some(index) = index {
+        pair = pair.index(index.0);
+    }
+    handle.link().add(pair.build()).execute().await.map_err(|error| match &error {
+        rtnetlink::Error::NetlinkError(answer) if answer.raw_code() == -(Errno::EOPNOTSUPP as i32) => {
+            NetnsError::NoVeth(name.to_owned())
+        }
+        _ => netlink("make the pair", name)(error),
+    })?;
     let inner_link = link_by_name(handle, &inner).await.ok_or_else(|| NetnsError::Vanished(inner.clone()))?;
     handle
         .link()
@@ -96,32 +204,38 @@ async fn find_or_make(handle: &Handle, name: &str, namespace: &File) -> Result<I
     Ok(IfIndex(link.header.index))
 }
 
-/// Tells whether the link's peer is the interface `guests` of the namespace.
-fn peer_is_inside(link: &LinkMessage, namespace: &File) -> Result<bool, NetnsError> {
-    let Some(peer) = link_attribute(link) else {
-        return Ok(false);
-    };
-    let outer = link.header.index;
-    let inside = namespace.try_clone().map_err(system("use", Path::new("the responder's namespace")))?;
-    on_thread(move || {
-        enter(&inside)?;
-        with_netlink(async |handle| {
-            Ok(link_by_name(&handle, INNER_NAME)
-                .await
-                .is_some_and(|link| link.header.index == peer && link_attribute(&link) == Some(outer)))
-        })
-    })
+/// Gives an interface its name back. One that is up can be renamed from Linux 6.2 on; before, it is down for a moment.
+pub(super) async fn rename(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<(), NetnsError> {
+    let set = async |link| handle.link().set(link).execute().await;
+    let named = || LinkUnspec::new_with_index(ifindex.0).name(name).build();
+    if set(named()).await.is_ok() {
+        return Ok(());
+    }
+    let renaming = || netlink("give the pair's end its name back,", name);
+    set(LinkUnspec::new_with_index(ifindex.0).down().build()).await.map_err(renaming())?;
+    let renamed = set(named()).await;
+    set(LinkUnspec::new_with_index(ifindex.0).up().build()).await.map_err(renaming())?;
+    renamed.map_err(renaming())
 }
 
-/// Returns the index of a pair's other end, in that end's namespace.
-fn link_attribute(link: &LinkMessage) -> Option<u32> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Link(index) => Some(*index),
-        _ => None,
-    })
+/// Returns the inner end's index and name.
+pub(super) async fn inner_of(inside: &Handle, pair: IfIndex) -> Option<(IfIndex, String)> {
+    let ends = ends_inside(inside).await;
+    ends.into_iter().find(|end| end.peer == Some(pair.0)).map(|end| (IfIndex(end.index), end.name))
 }
 
-async fn up(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<(), NetnsError> {
+/// Tells whether IPv6 is off on an interface of this thread's namespace.
+pub(super) fn is_without_ipv6(name: &str) -> bool {
+    read_sysctl(&format!("ipv6/conf/{name}/disable_ipv6")).is_ok_and(|value| value == "1")
+}
+
+/// Switches IPv6 off on an interface of this thread's namespace.
+pub(super) fn switch_ipv6_off(name: &str) -> Result<(), NetnsError> {
+    set_sysctl("ipv6", name, "disable_ipv6", "1")
+}
+
+/// Sets an end up, as it is to be.
+pub(super) async fn up(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<(), NetnsError> {
     handle
         .link()
         .set(LinkUnspec::new_with_index(ifindex.0).mtu(PAIR_MTU).arp(false).up().build())
@@ -149,54 +263,58 @@ const TCP_BOUNDS: [(&str, &str); 4] = [
     ("tcp_orphan_retries", "4"),
 ];
 
+/// Settings of the end inside: no link-local address (1: none is generated), no probes for the one that is set, nothing learned from
+/// anybody. And IPv6 on, even where the node has it off for new interfaces (net.ipv6.conf.default.disable_ipv6).
+const INTERFACE_SETTINGS: [(&str, &str); 5] =
+    [("disable_ipv6", "0"), ("addr_gen_mode", "1"), ("accept_dad", "0"), ("accept_ra", "0"), ("accept_redirects", "0")];
+
+/// Every setting inside, by its path below `/proc/sys/net`.
+fn settings() -> impl Iterator<Item = (String, &'static str)> {
+    let of_interface =
+        INTERFACE_SETTINGS.into_iter().map(|(key, value)| (format!("ipv6/conf/{INNER_NAME}/{key}"), value));
+    of_interface.chain(TCP_SETTINGS.into_iter().chain(TCP_BOUNDS).map(|(key, value)| (format!("ipv4/{key}"), value)))
+}
+
+/// Returns the settings inside that have another value. Called inside the namespace. One that cannot be read has no interface.
+fn wrong_settings() -> Vec<String> {
+    let is_wrong = |path: &str, value: &str| {
+        read_sysctl(path).is_ok_and(|found| !found.split_whitespace().eq(value.split_whitespace()))
+    };
+    settings().filter(|(path, value)| is_wrong(path, value)).map(|(path, _)| path.replace('/', ".")).collect()
+}
+
 /// Sets address, route, neighbour and TCP. Called inside the namespace.
-pub(super) fn configure_inside() -> Result<(), NetnsError> {
-    // No link-local address (1: none is generated), no probes for the one that is set, nothing learned from anybody.
-    // And IPv6 on, even where the node has it off for new interfaces (net.ipv6.conf.default.disable_ipv6).
-    for (key, value) in [
-        ("disable_ipv6", "0"),
-        ("addr_gen_mode", "1"),
-        ("accept_dad", "0"),
-        ("accept_ra", "0"),
-        ("accept_redirects", "0"),
-    ] {
-        set_sysctl("ipv6", INNER_NAME, key, value)?;
+pub(super) async fn configure_inside(handle: &Handle) -> Result<(), NetnsError> {
+    for (path, value) in settings() {
+        write_sysctl(&path, value)?;
     }
-    for (key, value) in TCP_SETTINGS.into_iter().chain(TCP_BOUNDS) {
-        write_sysctl(&format!("ipv4/{key}"), value)?;
-    }
-    with_netlink(async |handle| {
-        let link =
-            link_by_name(&handle, INNER_NAME).await.ok_or_else(|| NetnsError::Vanished(INNER_NAME.to_owned()))?;
-        let ifindex = IfIndex(link.header.index);
-        up(&handle, ifindex, INNER_NAME).await?;
-        let mut address = handle.address().add(ifindex.0, Ipv6Addr::from(RESPONDER_IPV6).into(), 128).replace();
-        // Usable at once: otherwise the kernel looks for duplicates in its own time, even where it then does not.
-        address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-        address.execute().await.map_err(netlink("set the responder's address on", INNER_NAME))?;
-        handle
-            .neighbours()
-            .add(ifindex.0, GATEWAY.into())
-            .link_layer_address(&METADATA_MAC)
-            .replace()
-            .execute()
-            .await
-            .map_err(netlink("set the gateway's neighbour entry on", INNER_NAME))?;
-        let mut prefix = [0; 16];
-        prefix[..2].copy_from_slice(&IDENTITY_PREFIX);
-        let route = RouteMessageBuilder::<Ipv6Addr>::new()
-            .destination_prefix(prefix.into(), IDENTITY_PREFIX_LEN)
-            .gateway(GATEWAY)
-            .output_interface(ifindex.0)
-            .build();
-        handle
-            .route()
-            .add(route)
-            .replace()
-            .execute()
-            .await
-            .map_err(netlink("set the route to the guests on", INNER_NAME))
-    })
+    let link = link_by_name(handle, INNER_NAME).await.ok_or_else(|| NetnsError::Vanished(INNER_NAME.to_owned()))?;
+    let ifindex = IfIndex(link.header.index);
+    up(handle, ifindex, INNER_NAME).await?;
+    let mut address = handle.address().add(ifindex.0, Ipv6Addr::from(RESPONDER_IPV6).into(), 128).replace();
+    // Usable at once: otherwise the kernel looks for duplicates in its own time, even where it then does not.
+    address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    address.execute().await.map_err(netlink("set the responder's address on", INNER_NAME))?;
+    handle
+        .neighbours()
+        .add(ifindex.0, GATEWAY.into())
+        .link_layer_address(&METADATA_MAC)
+        .replace()
+        .execute()
+        .await
+        .map_err(netlink("set the gateway's neighbour entry on", INNER_NAME))?;
+    let route = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(identity_prefix(), IDENTITY_PREFIX_LEN)
+        .gateway(GATEWAY)
+        .output_interface(ifindex.0)
+        .build();
+    handle.route().add(route).replace().execute().await.map_err(netlink("set the route to the guests on", INNER_NAME))
+}
+
+fn identity_prefix() -> Ipv6Addr {
+    let mut prefix = [0; 16];
+    prefix[..2].copy_from_slice(&IDENTITY_PREFIX);
+    prefix.into()
 }
 
 /// Writes a per-interface setting of this thread's namespace.
@@ -208,4 +326,9 @@ fn set_sysctl(family: &str, interface: &str, key: &str, value: &str) -> Result<(
 fn write_sysctl(name: &str, value: &str) -> Result<(), NetnsError> {
     let path = PathBuf::from(format!("/proc/sys/net/{name}"));
     std::fs::write(&path, value).map_err(system("write", &path))
+}
+
+/// Reads a setting of this thread's namespace.
+fn read_sysctl(name: &str) -> std::io::Result<String> {
+    std::fs::read_to_string(format!("/proc/sys/net/{name}")).map(|text| text.trim().to_owned())
 }
