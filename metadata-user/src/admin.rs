@@ -7,6 +7,7 @@
 //! | `GET /v1/ports` | list of [`wire::PortStatus`] |
 //! | `GET /v1/counters` | list of [`wire::PortCounters`] |
 //! | `GET /v1/anomalies` | list of [`wire::InstanceAnomalies`] |
+//! | `GET /v1/evidence` | [`wire::Evidence`]: what the daemon knows of the way of guests' requests |
 //! | `GET /v1/source` | [`wire::Source`] |
 //! | `GET /v1/password?instance=UUID` | [`wire::Password`], without the secret: whether there is a password |
 //! | `GET /v1/password/secret?instance=UUID` | [`wire::Password`]: what the guest reads as its password |
@@ -49,7 +50,8 @@ use crate::metrics::Format;
 use preview::{GuestAnswer, GuestRequest, PreviewError};
 use wait::WaitFor;
 use wire::{
-    InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status, UserData, Waited,
+    Evidence, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status,
+    UserData, Waited,
 };
 
 /// What the admin API shows. The rest of the daemon is behind this.
@@ -71,6 +73,9 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// Returns what was unusual about each instance's traffic, by instance.
     fn anomalies(&self) -> Vec<InstanceAnomalies>;
+
+    /// Returns what is known of the way of guests' requests.
+    fn evidence(&self) -> Evidence;
 
     /// Returns how the source of documents is doing.
     fn source(&self) -> Source;

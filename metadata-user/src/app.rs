@@ -31,6 +31,7 @@ mod answering;
 mod audit;
 mod cloud;
 mod content;
+mod drops;
 mod error;
 mod memory;
 mod signals;
@@ -74,6 +75,7 @@ use crate::store::Store;
 use crate::worker::Worker;
 use answering::Sockets;
 use content::Content;
+use drops::LastDrops;
 use signals::Signals;
 use view::{Kernel, View};
 use watchdog::Watchdog;
@@ -94,6 +96,7 @@ struct Shared {
     identities: Arc<Identities>,
     guests: Arc<Guests>,
     audit: Arc<Audit>,
+    drops: LastDrops,
     /// Writes what is recorded; it ends last, when no request is in flight any more.
     _audit_writer: Option<Writer>,
     https: Option<Arc<Https>>,
@@ -122,6 +125,7 @@ impl Shared {
             identities,
             guests: Arc::new(guests),
             audit,
+            drops: LastDrops::default(),
             _audit_writer: writer,
             https: config.https.as_ref().map(|https| Arc::new(Https::open(https))),
             kernel,
@@ -243,6 +247,7 @@ fn view(shared: &Shared, content: &Content, exporter: Option<&Exporter>) -> Arc<
         observers: content.observers.views(),
         guests: Arc::clone(&shared.guests),
         audit: Arc::clone(&shared.audit),
+        drops: shared.drops.clone(),
         https: shared.https.as_ref().map(|https| https.state()),
         kernel: shared.kernel.clone(),
         metrics: Arc::clone(&shared.metrics),
@@ -277,7 +282,7 @@ fn start_ports(
 ) -> Result<(PortsEnd, JoinHandle<io::Result<()>>), AppError> {
     let view = PortsView::new(shared.metrics.ports.clone());
     let names = view.clone();
-    let seen = audit::drops(Arc::clone(&shared.audit), view.clone());
+    let seen = audit::drops(Arc::clone(&shared.audit), view.clone(), shared.drops.clone());
     let drops = tokio::spawn(events::log(dataplane.take_events()?, move |ifindex| names.name_of(ifindex), seen));
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
     shared.kernel.set(view.clone(), dataplane.counters_reader()?, requests);

@@ -9,6 +9,7 @@ mod anomalies;
 mod check_config;
 mod counters;
 mod detach;
+mod doctor;
 mod error;
 pub mod exit;
 mod get;
@@ -87,6 +88,9 @@ enum Verb {
     /// List, read, change and delete documents, in the directory or in etcd; read or clear a posted password
     #[command(subcommand, disable_help_subcommand = true)]
     Instance(instance::Verb),
+    /// Walk the way of a guest's request, of one port or of all, and say what is wrong on it, with the remedy. It changes nothing, and works
+    /// without a running daemon too
+    Doctor(doctor::Verb),
     /// Validate the configuration and the files that it names, and list settings that have no effect
     CheckConfig,
     /// Remove every program, map and pin from this node, and the responder's namespace; the daemon must be stopped. The
@@ -168,6 +172,7 @@ fn execute(
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Get(verb) => verb.execute(&client(notes)?, out, notes),
         Verb::Wait(verb) => verb.execute(&client(notes)?, out),
+        Verb::Doctor(verb) => verb.execute(&cli.config, cli.socket, out),
         Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),
         Verb::Instance(instance::Verb::Password(verb)) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::UserData(verb)) => verb.execute(&client(notes)?, out),

@@ -13,6 +13,7 @@
 
 mod binding;
 mod failures;
+pub mod look;
 mod names;
 pub mod netlink;
 mod owner;

@@ -223,6 +223,20 @@ impl Store {
         self.slots.iter().filter(|slot| slot.content().is_some()).map(|slot| *slot.key()).collect()
     }
 
+    /// Returns the devices that documents name, each with the instances that name it, both ascending.
+    #[must_use]
+    pub fn devices(&self) -> Vec<(String, Vec<InstanceId>)> {
+        let index = self.lock();
+        let mut devices: Vec<_> = index
+            .by_device
+            .iter()
+            .filter(|(_, instances)| !instances.is_empty())
+            .map(|(device, instances)| (device.clone(), instances.iter().copied().collect()))
+            .collect();
+        devices.sort_unstable();
+        devices
+    }
+
     /// Adds or replaces an instance. Returns whether anything changed.
     pub fn put(&self, record: InstanceRecord) -> bool {
         let mut index = self.lock();

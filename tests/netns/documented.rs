@@ -81,6 +81,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("metadatad counters", Class::Node),
     ("metadatad detach", Class::Last),
     ("metadatad get", Class::Parsed),
+    ("metadatad doctor", Class::Node),
     ("metadatad instance", Class::Parsed),
     ("metadatad ports", Class::Node),
     ("metadatad prepare", Class::Node),

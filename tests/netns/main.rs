@@ -11,6 +11,7 @@ mod adversity;
 mod audit;
 mod bystanders;
 mod connections;
+mod doctor;
 mod documented;
 mod documents;
 mod forgery;

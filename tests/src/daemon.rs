@@ -33,16 +33,19 @@ pub fn program() -> Result<PathBuf> {
 
 impl Daemon {
     /// Starts it in the namespace, in the machine's mounts, so that pins and named namespaces outlive it. With
-    /// `lasting` it also outlives the thread that started it.
+    /// `lasting` it also outlives the thread that started it; with `clock`, its clock differs by that ([`shift_clock`]).
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(namespace: &Namespace, config: &Path, log: &Path, lasting: bool) -> Result<Self> {
+    pub fn start(namespace: &Namespace, config: &Path, log: &Path, lasting: bool, clock: Option<&str>) -> Result<Self> {
         let open = || OpenOptions::new().create(true).append(true).open(log);
         let output: File = open().with_context(|| format!("opening {}", log.display()))?;
         let mut command =
             if lasting { namespace.lasting_command(program()?)? } else { namespace.command(program()?)? };
         command.arg("run").arg("--config").arg(config).env("NO_COLOR", "1");
+        if let Some(offset) = clock {
+            shift_clock(&mut command, offset)?;
+        }
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         Ok(Self { child: command.spawn().context("starting metadatad")? })
     }
@@ -96,6 +99,16 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Lets a program see another time of day, by libfaketime; neither clocks that only run nor files' times differ.
+fn shift_clock(command: &mut Command, offset: &str) -> Result<()> {
+    let directories = std::fs::read_dir("/usr/lib").context("looking for libfaketime")?.flatten();
+    let library = directories.map(|entry| entry.path().join("faketime/libfaketime.so.1")).find(|path| path.exists());
+    let library = library.context("libfaketime is missing: install the package faketime (`cargo xtask setup`)")?;
+    command.env("LD_PRELOAD", library).env("FAKETIME", offset);
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+    Ok(())
 }
 
 /// Prepares a verb of `metadatad` in the namespace.

@@ -21,6 +21,7 @@ pub mod document;
 pub mod domain;
 pub mod etcd;
 pub mod fleet;
+pub mod foreign;
 pub mod frame;
 pub mod golden;
 pub mod guard;

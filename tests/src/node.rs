@@ -36,6 +36,7 @@ pub struct NodePlan {
     snapshot: String,
     ports: String,
     further: String,
+    clock: Option<String>,
 }
 
 impl Default for NodePlan {
@@ -46,7 +47,7 @@ impl Default for NodePlan {
 packets_per_second = 0
 "
         .to_owned();
-        Self { attach: "auto", lasting: false, source: None, snapshot, ports, further }
+        Self { attach: "auto", lasting: false, source: None, snapshot, ports, further, clock: None }
     }
 }
 
@@ -107,6 +108,13 @@ impl NodePlan {
         self
     }
 
+    /// The daemon's clock differs from the machine's by this, as libfaketime reads it: `-2h`. What measures durations does not.
+    #[must_use]
+    pub fn clock(mut self, offset: &str) -> Self {
+        self.clock = Some(offset.to_owned());
+        self
+    }
+
     /// Makes the node; the daemon is not started yet.
     ///
     /// # Errors
@@ -122,6 +130,7 @@ impl NodePlan {
             daemon: Mutex::new(None),
             next: AtomicU32::new(1),
             lasting: self.lasting,
+            clock: Mutex::new(self.clock.clone()),
         };
         for directory in ["bpf", "instances"] {
             fs::create_dir(node.path(directory)).with_context(|| format!("making the directory {directory}"))?;
@@ -153,6 +162,7 @@ pub struct Node {
     daemon: Mutex<Option<Daemon>>,
     next: AtomicU32,
     lasting: bool,
+    clock: Mutex<Option<String>>,
 }
 
 impl Node {
@@ -261,7 +271,9 @@ impl Node {
         if place.is_some() {
             bail!("metadatad runs already on {}", self.namespace.name());
         }
-        *place = Some(Daemon::start(&self.namespace, &self.config, &self.path("daemon.log"), self.lasting)?);
+        let clock = self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let log = self.path("daemon.log");
+        *place = Some(Daemon::start(&self.namespace, &self.config, &log, self.lasting, clock.as_deref())?);
         let ready = wait::until("metadatad is ready", || {
             if let Some(status) = place.as_mut().map(Daemon::ended).transpose()?.flatten() {
                 bail!("metadatad ended by itself: {status}");
@@ -272,6 +284,11 @@ impl Node {
             Ok(self.status().ok().filter(|status| status["ready"] == true))
         });
         ready.map(drop).with_context(|| format!("starting metadatad; its log:\n{}", self.log()))
+    }
+
+    /// The next daemon has the machine's clock.
+    pub fn use_real_clock(&self) {
+        *self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
     }
 
     /// Ends the daemon by SIGTERM, as a service manager does.

@@ -36,6 +36,18 @@ impl Tls {
     /// # Errors
     /// If a file cannot be written.
     pub fn make_for(directory: &Path, names: &[&str]) -> Result<Self> {
+        Self::make_until(directory, names, None)
+    }
+
+    /// As [`Self::make_for`], with certificates that ended years ago.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn make_expired(directory: &Path, names: &[&str]) -> Result<Self> {
+        Self::make_until(directory, names, Some(2020))
+    }
+
+    fn make_until(directory: &Path, names: &[&str], year: Option<i32>) -> Result<Self> {
         let write = |name: &str, text: String| -> Result<PathBuf> {
             let path = directory.join(name);
             fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
@@ -50,6 +62,10 @@ impl Tls {
             let key = KeyPair::generate()?;
             let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
             params.distinguished_name.push(DnType::CommonName, name);
+            if let Some(year) = year {
+                params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
+                params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            }
             let certificate = params.signed_by(&key, &authority)?;
             Ok((write(&format!("{name}.pem"), certificate.pem())?, write(&format!("{name}.key"), key.serialize_pem())?))
         };

@@ -68,7 +68,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
+    ("faketime", "faketime"),
     ("mount", "mount"),
+    ("nft", "nftables"),
     ("openssl", "openssl"),
     ("python3", "python3"),
 ];

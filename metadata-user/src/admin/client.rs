@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 use super::preview::{GuestAnswer, GuestRequest};
 use super::wait::WaitFor;
 use super::wire::{
-    Accepted, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Problem, Security, Source, Status,
-    UserData, Waited,
+    Accepted, Evidence, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Problem, Security,
+    Source, Status, UserData, Waited,
 };
 use crate::percent;
 use crate::record::InstanceId;
@@ -127,6 +127,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn anomalies(&self) -> Result<Vec<InstanceAnomalies>, ClientError> {
         self.get("/v1/anomalies").await
+    }
+
+    /// Asks what the daemon knows of the way of guests' requests.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn evidence(&self) -> Result<Evidence, ClientError> {
+        self.get("/v1/evidence").await
     }
 
     /// Asks how the source of documents is doing.

@@ -91,12 +91,13 @@ impl Resource {
     }
 }
 
-static RESOURCES: [Resource; 18] = [
+static RESOURCES: [Resource; 19] = [
     Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status()), false),
     Resource::new(Method::GET, "/v1/security", Right::Read, |inspect, _| security(inspect), false),
     Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
     Resource::new(Method::GET, "/v1/counters", Right::Read, |inspect, _| now(&inspect.counters()), false),
     Resource::new(Method::GET, "/v1/anomalies", Right::Read, |inspect, _| now(&inspect.anomalies()), false),
+    Resource::new(Method::GET, "/v1/evidence", Right::Read, |inspect, _| now(&inspect.evidence()), false),
     Resource::new(Method::GET, "/v1/source", Right::Read, |inspect, _| now(&inspect.source()), false),
     Resource::new(
         Method::GET,

@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod evidence;
 mod security;
 mod wait;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::access::{InstanceAccess, TokenlessClient};
 pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
+pub use self::evidence::{ContentEvidence, Evidence, LastDrop, TapClaim};
 pub use self::security::{HeldCapability, Security, Thread};
 pub use self::wait::Waited;
 

@@ -5,18 +5,21 @@ use std::time::SystemTime;
 
 use metadata_ebpf::abi::DropReason;
 
+use super::drops::LastDrops;
 use crate::audit::{Anomaly, Audit, Dropped, Record, Subject, Text};
 use crate::dataplane::events::SampledDrop;
 use crate::port::reconcile::Assignment;
 use crate::port::{PortState, PortView, PortsView};
 
 /// Returns what is done with each drop that the kernel half samples.
-pub(super) fn drops(audit: Arc<Audit>, ports: PortsView) -> impl Fn(SampledDrop) + Send {
+pub(super) fn drops(audit: Arc<Audit>, ports: PortsView, last: LastDrops) -> impl Fn(SampledDrop) + Send {
     move |drop| {
+        let at = SystemTime::now();
+        last.keep(&drop, at);
         if !matches!(drop.reason, DropReason::SpoofedMac | DropReason::SpoofedIp) {
             return;
         }
-        let (subject, at) = (subject(ports.get(drop.ifindex)), SystemTime::now());
+        let subject = subject(ports.get(drop.ifindex));
         // The samples before this one told of half of them.
         let news = drop.count - drop.count / 2;
         audit.watch().note(subject.instance, subject.tag, [Anomaly::SpoofedPackets].into_iter().collect(), news, at);

@@ -1,5 +1,6 @@
 //! The daemon as the admin API shows it: core types in, wire types out.
 
+mod evidence;
 mod kernel;
 mod metrics;
 mod named;
@@ -16,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metadata_ebpf::abi::Counters;
 use tokio::sync::mpsc;
 
+use super::drops::LastDrops;
 use crate::admin::preview::GuestRequest;
 use crate::admin::wait::WaitFor;
 use crate::admin::wire::{
@@ -58,6 +60,7 @@ pub(super) struct View {
     pub(super) observers: Vec<ObserverView>,
     pub(super) guests: Arc<Guests>,
     pub(super) audit: Arc<Audit>,
+    pub(super) drops: LastDrops,
     pub(super) https: Option<StateView<HttpsState>>,
     pub(super) kernel: Kernel,
     pub(super) metrics: Arc<Metrics>,
@@ -160,6 +163,10 @@ impl Inspect for View {
                 .collect(),
         });
         shown.collect()
+    }
+
+    fn evidence(&self) -> wire::Evidence {
+        evidence::read(self)
     }
 
     fn source(&self) -> Source {

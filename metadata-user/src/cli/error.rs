@@ -51,6 +51,11 @@ pub(super) enum CliError {
     BodyWithheld(String),
     #[error("{instance} cannot be answered after {timeout:?}: {missing}")]
     NotReady { instance: String, timeout: Duration, missing: String },
+    #[error(
+        "nothing is known of {target}: it is no tap, port, instance or address of a guest here{}; `metadatad ports` lists all taps",
+        if *.is_complete { "" } else { ", as far as the kernel alone can tell while no daemon answers" }
+    )]
+    NothingToDiagnose { target: String, is_complete: bool },
     #[error("starting a thread")]
     Runtime(#[source] io::Error),
     #[error("writing the output")]
@@ -69,6 +74,7 @@ impl CliError {
         match self {
             Self::NoSuchPort(_)
             | Self::NoSuchInstance(_)
+            | Self::NothingToDiagnose { .. }
             | Self::Client(ClientError::NoSuchPort(_) | ClientError::NoSuchInstance(_)) => exit::ABSENT,
             Self::SocketUnused | Self::BodyWithheld(_) => exit::USAGE,
             Self::NotReady { .. } => exit::TIMED_OUT,

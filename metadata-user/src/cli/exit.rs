@@ -2,7 +2,8 @@
 
 /// Success.
 pub const OK: u8 = 0;
-/// `status`: not ready; with `--check`, also something to repair. `get`: the guest gets another status than 200.
+/// `status`: not ready; with `--check`, also something to repair. `get`: the guest gets another status than 200. `doctor`: something is
+/// wrong.
 pub const NOT_WELL: u8 = 1;
 /// `wait`: the time is over; timeout(1) has the same.
 pub const TIMED_OUT: u8 = 124;
@@ -26,8 +27,9 @@ pub const CONFIG: u8 = 78;
 /// The table for `--help`.
 pub(super) const HELP: &str = "\
 Exit status:
-  0   done; `status`: the daemon is ready
-  1   `status`: not ready, or with --check something to repair; `get`: the guest gets another status than 200
+  0   done; `status`: the daemon is ready; `doctor`: nothing is wrong
+  1   `status`: not ready, or with --check something to repair; `get`: the guest gets another status than 200;
+      `doctor`: something is wrong
   64  usage error
   65  a document cannot be used
   66  not found: a port, an instance, a property, a file

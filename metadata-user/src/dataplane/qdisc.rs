@@ -7,6 +7,8 @@
 //! A filter of the other direction is not refused by `ingress`: it lands among those of what comes in. So whoever puts one there
 //! asks for the kind first.
 
+pub(super) mod filters;
+
 use std::path::Path;
 
 use aya::programs::tc;

@@ -14,6 +14,7 @@
 //!
 //! It needs IPv6 in the kernel, also where guests have IPv4 only; `kernel` says so before anything is made.
 
+pub mod inspect;
 mod keeper;
 mod namespace;
 mod pair;

@@ -98,6 +98,11 @@ impl Inspect for Sample {
         }]
     }
 
+    fn evidence(&self) -> wire::Evidence {
+        let claim = wire::TapClaim { tap: "tap1".to_owned(), instances: vec!["a".to_owned()] };
+        wire::Evidence { claims: vec![claim], ..wire::Evidence::default() }
+    }
+
     fn source(&self) -> wire::Source {
         self.status().source
     }

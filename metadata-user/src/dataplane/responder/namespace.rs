@@ -20,7 +20,7 @@ use super::{NetnsError, system};
 /// Where named namespaces are, by iproute2's convention.
 const NETNS_DIR: &str = "/run/netns";
 /// `st_fstype` of a namespace file.
-const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
+pub(super) const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 
 /// Returns where the namespace of this name is.
 pub(super) fn path_of(name: &str) -> PathBuf {

@@ -45,7 +45,7 @@ pub(super) fn remove(name: &str) -> Result<bool, NetnsError> {
     })
 }
 
-async fn link_by_name(handle: &Handle, name: &str) -> Option<LinkMessage> {
+pub(super) async fn link_by_name(handle: &Handle, name: &str) -> Option<LinkMessage> {
     handle.link().get().match_name(name).execute().try_next().await.ok().flatten()
 }
 

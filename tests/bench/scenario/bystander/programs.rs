@@ -1,16 +1,13 @@
 //! The programs without a daemon, and an empty one beside them.
 //!
 //! Promises: the object is the one that the daemon embeds; the empty program is two instructions, "go on with the next
-//! one", made here; both are measured by the same means, in turns.
+//! one", made by the lab; both are measured by the same means, in turns.
 
-use std::borrow::Cow;
-use std::fs::File;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, PerCpuHashMap, PerCpuValues};
-use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp, loaded_programs};
+use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use metadata_ebpf::abi::{Bucket, Counters, Limits, MAX_SOURCES, Port, ReturnPath, Source};
 
@@ -37,7 +34,7 @@ impl Programs {
             };
             loaded.with_context(|| format!("loading {name}"))?;
         }
-        let mut programs = Self { ebpf, empty: empty()? };
+        let mut programs = Self { ebpf, empty: lab::foreign::load("bench_empty")? };
         let mut addr = [0; 16];
         addr[..4].copy_from_slice(&GUEST_IPV4);
         let mut sources = [Source::EMPTY; MAX_SOURCES];
@@ -130,61 +127,4 @@ impl Spent {
     pub(super) fn mean_since(&self, earlier: &Self) -> f64 {
         (self.time - earlier.time).as_nanos() as f64 / (self.runs - earlier.runs) as f64
     }
-}
-
-/// The beginning of `union bpf_attr` for `BPF_PROG_LOAD`, as far as it is needed (linux/bpf.h).
-#[repr(C)]
-struct ProgramLoad {
-    kind: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-}
-
-/// Makes a classifier that returns `TCX_NEXT` at once.
-fn empty() -> Result<SchedClassifier> {
-    const BPF_PROG_LOAD: i64 = 5;
-    const SCHED_CLS: u32 = 3;
-    // `w0 = -1` and `exit`: operation, registers, offset, immediate.
-    let instructions: [[u8; 8]; 2] = [[0xb4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-    let license = c"GPL";
-    let mut name = [0; 16];
-    name[..11].copy_from_slice(b"bench_empty");
-    let attributes = ProgramLoad {
-        kind: SCHED_CLS,
-        instruction_count: 2,
-        instructions: instructions.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-        kernel_version: 0,
-        flags: 0,
-        name,
-    };
-    // SAFETY: `attributes` and all that it points to live until the call returns, and the kernel reads no further than
-    // the given size.
-    let fd = unsafe {
-        nix::libc::syscall(nix::libc::SYS_bpf, BPF_PROG_LOAD, &raw const attributes, size_of::<ProgramLoad>())
-    };
-    let fd = i32::try_from(nix::errno::Errno::result(fd).context("loading the empty program")?)?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let id = id_of(&File::from(fd.try_clone()?))?;
-    let mut loaded = loaded_programs();
-    let info = loaded.find_map(|info| info.ok().filter(|info| info.id() == id)).context("the empty program is gone")?;
-    SchedClassifier::from_program_info(info, Cow::Borrowed("empty")).context("taking the empty program")
-}
-
-fn id_of(program: &File) -> Result<u32> {
-    let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let id = text.lines().find_map(|line| line.strip_prefix("prog_id:")).context("a program without its number")?;
-    id.trim().parse().context("reading a program's number")
 }

@@ -1,0 +1,52 @@
+//! Whether the daemon answers, and is ready.
+
+use super::super::evidence::{Daemon, Evidence};
+use super::super::finding::Finding;
+
+pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
+    let socket = evidence.settings.socket.display();
+    let status = match &evidence.daemon {
+        Daemon::Answers(answers) => &answers.status,
+        Daemon::Down => {
+            return vec![Finding::problem(
+                format!("no daemon runs (nobody answers on {socket}), so no guest's request is answered"),
+                "`systemctl start metadatad`; `journalctl -u metadatad` says why it ended",
+            )];
+        }
+        Daemon::Silent { process, state } => return vec![silent(*process, *state)],
+        Daemon::Refuses(error) => return vec![Finding::reported(error.clone())],
+    };
+    if status.draining {
+        let what = "the daemon is ending: it finishes requests and accepts no new ones";
+        return vec![Finding::problem(what, "wait for its successor, or `systemctl start metadatad`")];
+    }
+    if !status.ready {
+        let what = format!("the daemon is not ready: it waits for {}", status.waiting_for.join(", "));
+        return vec![Finding::problem(what, "`metadatad status` shows why that does not come")];
+    }
+    let mut findings = vec![Finding::passed(format!("process {} answers and is ready", status.pid))];
+    if status.ports_repaired > 0 {
+        let count = status.ports_repaired;
+        findings.push(Finding::note(format!(
+            "programs that others had taken away were put back {count} times since the daemon started"
+        )));
+    }
+    findings
+}
+
+fn silent(process: Option<i32>, state: Option<char>) -> Finding {
+    match (process, state) {
+        (Some(process), Some('T' | 't')) => Finding::problem(
+            format!("the daemon (process {process}) is stopped by a signal, so no guest's request is answered"),
+            format!("`kill -CONT {process}`"),
+        ),
+        (Some(process), Some('D')) => Finding::problem(
+            format!("the daemon (process {process}) hangs in the kernel, so it answers nobody"),
+            "look for a disk or file system that does not answer, then `systemctl restart metadatad`",
+        ),
+        _ => Finding::problem(
+            "the daemon does not answer on its socket in time",
+            "`systemctl restart metadatad`; the programs on the taps stay",
+        ),
+    }
+}
