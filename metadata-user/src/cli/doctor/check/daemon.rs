@@ -25,10 +25,15 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
         return vec![Finding::problem(what, "`metadatad status` shows why that does not come")];
     }
     let mut findings = vec![Finding::passed(format!("process {} answers and is ready", status.pid))];
-    if status.ports_repaired > 0 {
-        let count = status.ports_repaired;
+    // What is in front of a program is the check of the attachment's, if that could look.
+    let is_looked_at = |what: &str| what == "preceded" && evidence.kernel.is_ok();
+    let faults = status.faults.iter().filter(|fault| !is_looked_at(&fault.what));
+    findings.extend(faults.map(|fault| Finding::reported(fault.problem.clone())));
+    if !status.repairs.is_empty() {
+        let repairs: Vec<_> = status.repairs.iter().map(|(what, count)| format!("{what} {count} times")).collect();
         findings.push(Finding::note(format!(
-            "programs that others had taken away were put back {count} times since the daemon started"
+            "the daemon has mended what somebody changed or removed since it started: {}",
+            repairs.join(", ")
         )));
     }
     findings
