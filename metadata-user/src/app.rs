@@ -33,7 +33,9 @@ mod cloud;
 mod content;
 mod drops;
 mod error;
+mod kernel;
 mod memory;
+mod reload;
 mod signals;
 mod view;
 mod watchdog;
@@ -55,7 +57,7 @@ pub use view::metrics_page;
 use crate::admin::socket::AdminSocket;
 use crate::admin::{self, Inspect as _};
 use crate::audit::{Audit, Writer};
-use crate::config::{Config, Guard};
+use crate::config::{Config, ConfigFile, Guard};
 use crate::dataplane::responder::ResponderNetns;
 use crate::dataplane::{self, Dataplane, events};
 use crate::drain::Drain;
@@ -71,13 +73,17 @@ use crate::port::{self, Ports, PortsError, PortsView};
 use crate::privilege;
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
+use crate::state_view::StateView;
 use crate::store::Store;
+use crate::telemetry::LogFilter;
 use crate::worker::Worker;
 use answering::Sockets;
 use content::Content;
 use drops::LastDrops;
+use kernel::Kernel;
+use reload::{ReloadState, Reloader};
 use signals::Signals;
-use view::{Kernel, View};
+use view::View;
 use watchdog::Watchdog;
 
 /// Capacity of the queue of commands to the ports' thread.
@@ -151,8 +157,9 @@ fn possible_connections(wanted: usize) -> usize {
 ///
 /// # Errors
 /// [`AppError`] if it cannot start, or an essential part of it has ended.
-pub fn run(config: &Config) -> Result<(), AppError> {
-    crate::telemetry::start(&config.log)?;
+pub fn run(file: &ConfigFile) -> Result<(), AppError> {
+    let config = &file.config;
+    let log = crate::telemetry::start(&config.log)?;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "metadatad is starting");
     // Guests' user data and passwords are in here, whatever the source.
     secret::process::forbid_core_dumps().map_err(|error| AppError::CoreDumps(error.into()))?;
@@ -162,7 +169,7 @@ pub fn run(config: &Config) -> Result<(), AppError> {
     dataplane::kernel::check()?;
     let control = Builder::new_current_thread().enable_all().on_thread_start(plain_thread).build();
     let control = control.map_err(AppError::Runtime)?;
-    let ended = control.block_on(control_thread(config));
+    let ended = control.block_on(control_thread(file, log));
     // What blocks in the system's resolver is not waited for.
     control.shutdown_timeout(BLOCKING_CALLS);
     // The caller reports an error.
@@ -180,9 +187,12 @@ fn plain_thread() {
 }
 
 /// Starts the parts in the order of this file's header, waits for a signal, and stops them.
-async fn control_thread(config: &Config) -> Result<(), AppError> {
+async fn control_thread(file: &ConfigFile, log: LogFilter) -> Result<(), AppError> {
+    let config = &file.config;
     let mut signals = Signals::new().map_err(AppError::Runtime)?;
     let shared = Shared::new(config)?;
+    let mut reloader =
+        Reloader::new(file.clone(), log, Arc::clone(&shared.guests), shared.kernel.clone(), shared.readiness.clone());
     // All are registered before the first is dropped.
     let [source_read, facts_reported, ports_attached] =
         ["source", "facts", "ports"].map(|name| shared.readiness.wait_for(name));
@@ -192,7 +202,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     let socket = AdminSocket::open(&config.admin.socket, Some(&config.admin.group))?;
     let mut content = Content::start(config, &shared, source_read, facts_reported)?;
     let mut exporter = config.metrics.as_ref().map(Exporter::open);
-    let view = view(&shared, &content, exporter.as_ref());
+    let view = view(&shared, &content, exporter.as_ref(), reloader.state());
     let exporting = exporter.as_mut().map(Exporter::start).transpose().map_err(AppError::Runtime)?.flatten();
     let exporting = exporting.map(|(running, renderer)| {
         let view = Arc::clone(&view);
@@ -215,7 +225,7 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
     privilege::MAIN.enter()?;
 
     let ended = tokio::select! {
-        name = signals.next() => {
+        name = signals.next(&mut reloader) => {
             info!(signal = name, "draining");
             Ok(())
         }
@@ -227,14 +237,14 @@ async fn control_thread(config: &Config) -> Result<(), AppError> {
         _ = ended(content.fetching.as_mut()) => Err(AppError::VendordataEnded),
         () = stay_ready(&shared.readiness, watchdog) => Ok(()),
     };
-    drain(&shared.drain, config.http.drain_timeout).await;
+    drain(&shared.drain, reloader.drain_timeout()).await;
     drops.abort();
     drop((content, https, exporting));
     ended
 }
 
 /// Returns what the admin API and metrics show.
-fn view(shared: &Shared, content: &Content, exporter: Option<&Exporter>) -> Arc<View> {
+fn view(shared: &Shared, content: &Content, exporter: Option<&Exporter>, reload: StateView<ReloadState>) -> Arc<View> {
     Arc::new(View {
         started_at: SystemTime::now(),
         readiness: shared.readiness.clone(),
@@ -252,6 +262,7 @@ fn view(shared: &Shared, content: &Content, exporter: Option<&Exporter>) -> Arc<
         kernel: shared.kernel.clone(),
         metrics: Arc::clone(&shared.metrics),
         exporter: exporter.map(Into::into),
+        reload,
     })
 }
 

@@ -35,7 +35,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::admin::client::Client;
 use crate::app;
 use crate::config::partial::Partial;
-use crate::config::{CONFIG_PATH, Config, ConfigError};
+use crate::config::{CONFIG_PATH, Config, ConfigError, ConfigFile};
 
 use error::CliError;
 
@@ -62,7 +62,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the daemon, until SIGTERM or SIGINT; requests in flight are finished first
+    /// Run the daemon, until SIGTERM or SIGINT; requests in flight are finished first. SIGHUP reloads the configuration
     Run,
     /// Make the responder's namespace and mount the BPF file system, unless they are there. `run` does so too; a unit that gives
     /// the daemon a mount namespace of its own does it first, outside
@@ -161,7 +161,7 @@ fn execute(
     let client =
         |notes: &mut dyn Write| Ok::<_, CliError>(Client::new(&socket(cli.socket.as_deref(), &cli.config, notes)?));
     match cli.verb {
-        Verb::Run => app::run(&Config::load(&cli.config)?).map(|()| exit::OK).map_err(CliError::from),
+        Verb::Run => app::run(&ConfigFile::load(&cli.config)?).map(|()| exit::OK).map_err(CliError::from),
         Verb::Prepare => prepare::execute(&Config::load(&cli.config)?),
         Verb::Status(verb) => verb.execute(&client(notes)?, out),
         Verb::Source(verb) => verb.execute(&client(notes)?, out),

@@ -5,7 +5,8 @@
 //! the JSON Schema (`reference`) are made from these declarations. An empty file is a valid configuration. Reading is
 //! bounded, and takes time linear in the size of the file.
 //!
-//! To add a key: declare it in the file of its table, list it in `TABLE`, read it in `read`; then `cargo xtask schema`.
+//! To add a key: declare it in the file of its table, list it in `TABLE` (and among its `live` keys, if [`ConfigFile`]'s reload
+//! applies it), read it in `read`; then `cargo xtask schema`.
 //!
 //! Left out: opening what the configuration names (directories, sockets, the vendor-data file): whoever uses it does that.
 
@@ -13,6 +14,7 @@ mod access;
 mod admin;
 mod audit;
 mod bpf;
+mod changes;
 mod cloud;
 mod error;
 pub mod etcd;
@@ -45,6 +47,7 @@ use toml::de::DeTable;
 pub use admin::Admin;
 pub use audit::{Audit, AuditTarget};
 pub use bpf::{AttachMode, Bpf};
+pub use changes::{Changed, ConfigFile};
 pub use cloud::{Cloud, VendordataDynamic, VendordataProvider};
 pub use error::ConfigError;
 pub use http::Http;

@@ -49,6 +49,7 @@ use crate::identity::Identities;
 use crate::origin::Origin;
 use crate::policy::{Policy, PolicyOverrides};
 use crate::secret::token::TokenKey;
+use crate::state_view::StateView;
 use crate::store::Store;
 
 pub use crate::metrics::Http as Counters;
@@ -66,11 +67,11 @@ pub struct Guests {
     identities: Arc<Identities>,
     store: Arc<Store>,
     limits: Arc<Limits>,
-    policy: Policy,
+    policy: StateView<Policy>,
     rates: Arc<Rates>,
     counters: Arc<Counters>,
-    times: Times,
-    heads: Heads,
+    times: StateView<Times>,
+    heads: StateView<Heads>,
     origin: OnceLock<Origin>,
     audit: OnceLock<Arc<Audit>>,
     usages: Arc<Usages>,
@@ -138,16 +139,26 @@ impl Guests {
             identities,
             store,
             limits: Arc::new(Limits::new(settings.http.connections)),
-            policy: settings.policy(),
+            policy: StateView::new(settings.policy()),
             rates: Arc::new(Rates::new(settings.policy())),
             counters: Arc::new(counters),
-            times: Times::of(&settings.http),
-            heads: Heads::of(&settings.http),
+            times: StateView::new(Times::of(&settings.http)),
+            heads: StateView::new(Heads::of(&settings.http)),
             origin: OnceLock::new(),
             audit: OnceLock::new(),
             usages: Arc::default(),
             tokens: OnceLock::new(),
         }
+    }
+
+    /// From here on, what these settings say of policies is in force, for connections that are open too, and what they say of
+    /// time-outs and sizes for new ones. `connections`: how many there may be in all.
+    pub fn reconfigure(&self, settings: &Config, connections: usize) {
+        self.policy.publish(settings.policy());
+        self.rates.configure(settings.policy());
+        self.times.publish(Times::of(&settings.http));
+        self.heads.publish(Heads::of(&settings.http));
+        self.limits.set_total(connections);
     }
 
     /// From here on, connections ask there for what an instance of an unchanged OpenStack lacks.
@@ -176,7 +187,7 @@ impl Guests {
     /// Returns what an instance with these overrides may do.
     #[must_use]
     pub fn policy(&self, overrides: &PolicyOverrides) -> Policy {
-        self.policy.with(overrides)
+        self.policy.get().with(overrides)
     }
 
     /// Returns what instances' guests have asked for.

@@ -30,6 +30,7 @@ mod path_mtu;
 mod ports;
 mod raced;
 mod refusals;
+mod reload;
 mod repair;
 mod restart;
 mod security;

@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod evidence;
+mod reload;
 mod security;
 mod wait;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access::{InstanceAccess, TokenlessClient};
 pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
 pub use self::evidence::{ContentEvidence, Evidence, LastDrop, TapClaim};
+pub use self::reload::Reload;
 pub use self::security::{HeldCapability, Security, Thread};
 pub use self::wait::Waited;
 
@@ -81,11 +83,14 @@ pub struct Status {
     /// Metrics over TCP; absent if they are read at the admin socket alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
+    /// What became of the last reload of the configuration; absent: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
 }
 
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, snapshot and audit log can be
-    /// written, no target of vendor data fails, metrics can be read over TCP where they should, certificates and every observer that
+    /// written, a configuration that was reloaded is accepted, no target of vendor data fails, metrics can be read over TCP where they should, certificates and every observer that
     /// is present can be read, no port is refused or failed, and what the daemon depends on is there.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
@@ -94,6 +99,7 @@ impl Status {
             && self.source.broken.is_empty()
             && self.snapshot.as_ref().is_none_or(|snapshot| snapshot.error.is_none())
             && self.audit.as_ref().is_none_or(|audit| audit.error.is_none())
+            && self.reload.as_ref().is_none_or(|reload| reload.error.is_none())
             && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)
             && self.https.as_ref().is_none_or(|https| https.error.is_none())
             && self.metrics.as_ref().is_none_or(Metrics::is_healthy)

@@ -1,11 +1,12 @@
-//! The signals that the daemon reacts to.
+//! The signals that the daemon reacts to: those that end it, and SIGHUP, which reloads its configuration.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
 
-/// The signals that end the daemon, and the one that other daemons reload on.
+use super::reload::Reloader;
+
+/// The signals that end the daemon, and the one that it reloads on.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -21,16 +22,13 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that ends the daemon, and returns its name. SIGHUP is only logged: many tools send it to
-    /// daemons to reload them, and it must not end this one.
-    pub(super) async fn next(&mut self) -> &'static str {
+    /// Waits for a signal that ends the daemon, and returns its name. SIGHUP reloads the configuration meanwhile.
+    pub(super) async fn next(&mut self, reloader: &mut Reloader) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => {
-                    info!("SIGHUP ignored: documents are watched; restart the daemon to read a changed configuration");
-                }
+                _ = self.hang_up.recv() => reloader.reload().await,
             }
         }
     }

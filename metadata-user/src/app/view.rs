@@ -1,7 +1,6 @@
 //! The daemon as the admin API shows it: core types in, wire types out.
 
 mod evidence;
-mod kernel;
 mod metrics;
 mod named;
 mod preview;
@@ -45,7 +44,8 @@ use crate::source::{Accepts, EndpointState, SourceState, SourceView};
 use crate::state_view::StateView;
 use crate::store::{ClearedPassword, Store};
 
-pub(super) use self::kernel::Kernel;
+use super::kernel::Kernel;
+use super::reload::ReloadState;
 
 /// The parts of the daemon that the admin API shows.
 pub(super) struct View {
@@ -65,6 +65,7 @@ pub(super) struct View {
     pub(super) kernel: Kernel,
     pub(super) metrics: Arc<Metrics>,
     pub(super) exporter: Option<ExporterView>,
+    pub(super) reload: StateView<ReloadState>,
 }
 
 /// Metrics over TCP, as they are shown.
@@ -127,6 +128,7 @@ impl Inspect for View {
             audit: audit(&self.audit),
             anomalies: self.audit.watch().totals().map(|(anomaly, count)| (anomaly.name().to_owned(), count)).collect(),
             https: self.https.as_ref().map(|state| https(&state.get())),
+            reload: reload(&self.reload.get()),
             metrics: self.exporter.as_ref().map(|exporter| wire::Metrics {
                 listen: exporter.listen.to_string(),
                 error: exporter.error.as_deref().map(error_text::one_line),
@@ -391,6 +393,15 @@ fn audit(audit: &Audit) -> Option<wire::Audit> {
         lost_write_failed: counters.lost_write_failed.get(),
         left_out: counters.left_out.get(),
         error: log.state().get().error.clone(),
+    })
+}
+
+fn reload(state: &ReloadState) -> Option<wire::Reload> {
+    Some(wire::Reload {
+        at: unix(state.at?),
+        error: state.error.clone(),
+        applied: state.applied.clone(),
+        restart_needed: state.restart_needed.clone(),
     })
 }
 

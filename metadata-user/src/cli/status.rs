@@ -9,7 +9,7 @@ use super::lines::{self, Lines, ago, last};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
 use crate::admin::wire::{
-    Audit, Fault, Http, Https, Observer, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget,
+    Audit, Fault, Http, Https, Observer, Reload, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget,
 };
 
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,7 @@ pub(super) struct Verb {
     form: Form,
 
     /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot or the audit log cannot be written, a
+    /// configuration that was reloaded is not accepted, a
     /// target of vendor data fails, Open vSwitch, libvirt or a certificate cannot be read, metrics cannot be read over TCP, or a
     /// port is refused or failed, or something on the node that guests' requests depend on is missing and cannot be put back
     #[arg(long)]
@@ -53,6 +54,9 @@ impl Verb {
 fn describe(status: &Status, now: u64) -> String {
     let mut lines = Lines::default();
     daemon(status, now, &mut lines);
+    if let Some(last) = &status.reload {
+        reload(last, now, &mut lines);
+    }
     source(&status.source, now, &mut lines);
     if let Some(kept) = &status.snapshot {
         snapshot(kept, now, &mut lines);
@@ -95,6 +99,16 @@ fn daemon(status: &Status, now: u64, lines: &mut Lines) {
     lines.line("state", &state);
     let age = ago(now, status.started_at);
     lines.line("daemon", &format!("version {}, process {}, started {age} ago", status.version, status.pid));
+}
+
+fn reload(reload: &Reload, now: u64, lines: &mut Lines) {
+    let applied = if reload.applied.is_empty() { "nothing changed".to_owned() } else { reload.applied.join(", ") };
+    let outcome = if reload.error.is_some() { "not accepted" } else { &applied };
+    lines.line("reload", &format!("{} ago: {outcome}", ago(now, reload.at)));
+    lines::error(reload.error.as_ref(), lines);
+    if !reload.restart_needed.is_empty() {
+        lines.detail("restart", &format!("needed for {}", reload.restart_needed.join(", ")));
+    }
 }
 
 fn source(source: &Source, now: u64, lines: &mut Lines) {

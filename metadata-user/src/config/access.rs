@@ -13,6 +13,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&METADATA, &IPV6, &EC2, &USER_DATA, &FIRST_BOOT, &PRIVILEGED, &SESSION, &HOP_LIMIT_KEY],
     tables: &[],
     is_optional: false,
+    live: &["metadata", "ipv6", "ec2", "user_data", "first_boot", "privileged", "session", "hop_limit"],
 };
 
 static METADATA: Key<Switch> = Key {

@@ -22,6 +22,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&SOCKET, &GROUP],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 static SOCKET: Key<AbsolutePath> = Key {

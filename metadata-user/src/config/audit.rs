@@ -40,6 +40,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&TO, &PATH, &ROTATE_SIZE, &ROTATE_KEEP, &QUEUE],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 /// Most MiB of one file: more than anybody opens.

@@ -34,6 +34,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&PIN_DIR, &ATTACH],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 static PIN_DIR: Key<AbsolutePath> = Key {

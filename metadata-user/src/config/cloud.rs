@@ -103,6 +103,7 @@ pub(super) static TABLE: Table = Table {
     ],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 /// Longest time-out of a request for vendor data, in seconds: beyond, a place among the requests in flight is lost.

@@ -99,6 +99,7 @@ pub(super) static TABLE: Table = Table {
     ],
     tables: &[],
     is_optional: true,
+    live: &[],
 };
 
 /// etcd's port for clients, for the remedy.

@@ -23,6 +23,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&OPENVSWITCH, &OPENVSWITCH_SOCKET, &LIBVIRT, &LIBVIRT_DIR],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 const SWITCH: Choice<bool> = Choice(&[("auto", true), ("off", false)]);

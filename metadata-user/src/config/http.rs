@@ -93,6 +93,21 @@ pub(super) static TABLE: Table = Table {
     ],
     tables: &[],
     is_optional: false,
+    live: &[
+        "request_timeout",
+        "idle_timeout",
+        "ready_timeout",
+        "connection_timeout",
+        "drain_timeout",
+        "connections_per_port",
+        "connections_per_instance",
+        "connections",
+        "head_bytes",
+        "headers",
+        "target_bytes",
+        "requests_per_second",
+        "request_burst",
+    ],
 };
 
 /// Most connections in all: what a process may have open files, on a usual system, halved.

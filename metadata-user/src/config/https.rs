@@ -25,6 +25,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&CERT_FILE, &KEY_FILE, &PORT],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 static CERT_FILE: OptionalKey<AbsolutePath> = OptionalKey {

@@ -23,8 +23,14 @@ pub enum LogFormat {
     Json,
 }
 
-pub(super) static TABLE: Table =
-    Table { name: "log", about: "The daemon's log.", keys: &[&FILTER, &FORMAT], tables: &[], is_optional: false };
+pub(super) static TABLE: Table = Table {
+    name: "log",
+    about: "The daemon's log.",
+    keys: &[&FILTER, &FORMAT],
+    tables: &[],
+    is_optional: false,
+    live: &["filter"],
+};
 
 static FILTER: Key<Text<String>> = Key {
     name: "filter",

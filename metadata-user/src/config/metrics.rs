@@ -33,6 +33,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&LISTEN, &CERT_FILE, &KEY_FILE],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 static LISTEN: OptionalKey<Text<SocketAddr>> = OptionalKey {

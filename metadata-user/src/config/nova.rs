@@ -53,6 +53,7 @@ pub(super) static TABLE: Table = Table {
     ],
     tables: &[],
     is_optional: true,
+    live: &[],
 };
 
 static ENDPOINTS: Key<List<Text<TargetUrl>>> = Key {

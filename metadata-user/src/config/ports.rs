@@ -70,6 +70,13 @@ pub(super) static TABLE: Table = Table {
     ],
     tables: &[],
     is_optional: false,
+    live: &[
+        "new_connections_per_second",
+        "new_connections_burst",
+        "packets_per_second",
+        "packets_burst",
+        "impersonation_guard",
+    ],
 };
 
 static MATCH: Key<List<Text<NamePattern>>> = Key {

@@ -43,7 +43,11 @@ pub fn markdown() -> String {
          column and remedy, and\n`metadatad check-config` says so before a restart does. `metadatad schema example` prints a \
          file with every key, and\n`metadatad schema configuration` its JSON Schema, for editors.\n\n\
          The file is UTF-8, of at most 1 MiB. Durations are strings: a whole number with `ms`, `s` or `m`. Paths are \
-         absolute.\n",
+         absolute.\n\n\
+         SIGHUP (`systemctl reload metadatad`) makes a running daemon read the file again. A file that is not accepted changes \
+         nothing, and\n`metadatad status` says why. A key with the line \"Applied by a reload\" is in force at once, for new \
+         connections or for the next\nrequest; any other that was changed is named in the log and in `metadatad status`, and \
+         needs a restart.\n",
     );
     for table in all_tables() {
         line(&mut out, &format!("\n## `[{}]`\n\n{}", table.name, table.about));
@@ -58,6 +62,9 @@ pub fn markdown() -> String {
                     Err(unset) => format!("- Default: {unset}. Example: `{}`", key.example()),
                 },
             );
+            if table.live.contains(&key.name()) {
+                line(&mut out, "- Applied by a reload");
+            }
         }
     }
     out
@@ -115,7 +122,7 @@ fn as_json(toml: &str) -> Value {
 }
 
 /// Returns all tables, those inside others after them.
-fn all_tables() -> impl Iterator<Item = &'static Table> {
+pub(super) fn all_tables() -> impl Iterator<Item = &'static Table> {
     TABLES.iter().flat_map(|table| std::iter::once(*table).chain(table.tables.iter().copied()))
 }
 

@@ -22,6 +22,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&NAMESPACE, &INTERFACE, &PORT],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 /// Longest name of a namespace: a file name under `/run/netns` (`NAME_MAX`).

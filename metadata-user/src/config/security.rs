@@ -18,6 +18,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&USER],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 /// Longest name of a user: what useradd(8) makes.

@@ -40,6 +40,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&ENABLED, &PATH, &KEY_FILE, &INTERVAL],
     tables: &[],
     is_optional: false,
+    live: &[],
 };
 
 static ENABLED: Key<Switch> = Key {

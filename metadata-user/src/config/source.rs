@@ -37,6 +37,7 @@ pub(super) static TABLE: Table = Table {
     keys: &[&KIND, &PATH],
     tables: &[&etcd::TABLE, &nova::TABLE],
     is_optional: false,
+    live: &[],
 };
 
 static KIND: Key<Choice<Kind>> = Key {

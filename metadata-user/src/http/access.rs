@@ -17,6 +17,7 @@ use crate::origin::{Origin, Outcome, Want};
 use crate::policy::{Policy, PolicyOverrides};
 use crate::record::InstanceId;
 use crate::secret::token::{TokenError, TokenKey};
+use crate::state_view::StateView;
 use crate::store::Store;
 
 /// What may be read on a connection.
@@ -127,6 +128,8 @@ pub(super) struct Guest {
     pub(super) store: Arc<Store>,
     pub(super) origin: Option<Origin>,
     pub(super) caller: Caller,
+    /// Of the configuration, as it is now.
+    pub(super) policy: StateView<Policy>,
     pub(super) audit: Option<Arc<Audit>>,
     /// The guest's own address, and the port that it sends from.
     pub(super) source: Option<(IpAddr, u16)>,
@@ -232,7 +235,7 @@ impl Access for Guest {
     }
 
     fn caller(&self) -> Caller {
-        self.caller
+        Caller { policy: *self.policy.get(), ..self.caller }
     }
 
     fn issue_token(&self, expires: u64) -> Option<Zeroizing<Vec<u8>>> {

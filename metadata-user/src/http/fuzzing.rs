@@ -38,7 +38,7 @@ impl Listener {
     /// If it is refused.
     pub async fn serve(&self, stream: DuplexStream, peer: SocketAddr, drain: &Drain) -> io::Result<()> {
         record::accepted(&self.guests.counters);
-        let progress = Arc::new(Progress::new(self.guests.times));
+        let progress = Arc::new(Progress::new(*self.guests.times.get()));
         let (guest, permit) = self.guests.admit(peer, &progress).map_err(|refusal| {
             record::refused(&self.guests, peer, refusal);
             io::Error::other(refusal)

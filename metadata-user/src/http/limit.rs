@@ -23,7 +23,7 @@ use crate::table::Table;
 
 #[derive(Debug)]
 pub(super) struct Limits {
-    total: usize,
+    total: AtomicUsize,
     /// Places that are taken.
     open: AtomicUsize,
     /// Connections that have given way and are not closed yet.
@@ -81,7 +81,7 @@ impl Permit {
 impl Limits {
     pub(super) fn new(total: usize) -> Self {
         Self {
-            total,
+            total: AtomicUsize::new(total),
             open: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
             ports: Table::default(),
@@ -96,7 +96,12 @@ impl Limits {
 
     /// Returns the most connections that there can be.
     pub(super) fn total(&self) -> usize {
-        self.total
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Changes that. Where there are more already, none goes for it.
+    pub(super) fn set_total(&self, total: usize) {
+        self.total.store(total, Ordering::Relaxed);
     }
 
     /// Takes a place for a connection of a port, which is this instance's.
@@ -108,8 +113,9 @@ impl Limits {
         progress: Arc<Progress>,
     ) -> Result<Permit, Refusal> {
         let mut port = self.ports.entry(tag).or_default();
-        let node_is_full = self.open.fetch_add(1, Ordering::Relaxed) >= self.total;
-        let may_leave = self.leaving.load(Ordering::Relaxed) < self.total.div_ceil(4);
+        let total = self.total();
+        let node_is_full = self.open.fetch_add(1, Ordering::Relaxed) >= total;
+        let may_leave = self.leaving.load(Ordering::Relaxed) < total.div_ceil(4);
         let instance_is_full = || instance.is_some_and(|instance| self.of_instance(instance) >= per_instance);
         let mut freed = 0;
         // More than one goes where the limit was lowered.

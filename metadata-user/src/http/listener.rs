@@ -91,7 +91,7 @@ impl Guests {
     fn accept(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, connections: &Connections) {
         let Connections { turns, https, drain, .. } = connections;
         record::accepted(&self.counters);
-        let progress = Arc::new(Progress::new(self.times));
+        let progress = Arc::new(Progress::new(*self.times.get()));
         let (guest, permit) = match self.admit(peer, &progress) {
             Ok(admitted) => admitted,
             Err(refusal) => {
@@ -119,7 +119,7 @@ impl Guests {
     /// Returns what an admitted connection shares with others.
     pub(super) fn place(&self, guest: &Guest, progress: Arc<Progress>, turns: &Arc<Turns>) -> Place {
         let (turn, rates) = (Some(turns.place(Tag(guest.tag))), Some(Arc::clone(&self.rates)));
-        Place { progress, turn, rates, heads: self.heads }
+        Place { progress, turn, rates, heads: *self.heads.get() }
     }
 
     /// Says who is behind an address, and takes a place for the connection.
@@ -135,7 +135,12 @@ impl Guests {
             lease,
             store: Arc::clone(&self.store),
             origin: self.origin.get().cloned(),
-            caller: Caller { policy: self.policy, over_ipv6: address.family == Family::Ipv6, source_port: peer.port() },
+            caller: Caller {
+                policy: *self.policy.get(),
+                over_ipv6: address.family == Family::Ipv6,
+                source_port: peer.port(),
+            },
+            policy: self.policy.clone(),
             tokens: self.tokens.get().cloned(),
             usages: Arc::clone(&self.usages),
             usage: OnceLock::new(),
@@ -144,7 +149,7 @@ impl Guests {
             generation: AtomicU64::new(0),
         };
         // Looked at for each connection, so that a change of the document counts from the next one on.
-        let policy = self.policy.with(&guest.policy());
+        let policy = self.policy.get().with(&guest.policy());
         let permit = self.limits.admit(tag, guest.instance(), Most::of(&policy), Arc::clone(progress))?;
         Ok((guest, permit))
     }
@@ -180,7 +185,7 @@ mod tests {
         }
         // Each has a request, so none gives way.
         let admit = |peer| {
-            let progress = Arc::new(Progress::new(guests.times));
+            let progress = Arc::new(Progress::new(*guests.times.get()));
             progress.read();
             guests.admit(peer, &progress)
         };

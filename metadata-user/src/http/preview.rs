@@ -61,13 +61,14 @@ impl Guests {
             store: Arc::clone(&self.store),
             origin: self.origin.get().cloned(),
             caller: Caller {
-                policy: self.policy,
+                policy: *self.policy.get(),
                 over_ipv6: preview.over_ipv6,
                 source_port: if preview.unprivileged { PORTS.1 } else { PORTS.0 },
             },
         };
-        let times = Times { ready: Duration::ZERO, ..self.times };
-        let place = Place { progress: Arc::new(Progress::new(times)), turn: None, rates: None, heads: self.heads };
+        let times = Times { ready: Duration::ZERO, ..*self.times.get() };
+        let place =
+            Place { progress: Arc::new(Progress::new(times)), turn: None, rates: None, heads: *self.heads.get() };
         let (mut client, server) = duplex(BUFFER);
         let (counters, drain) = (Arc::new(Counters::default()), Drain::new());
         let asking = async move {

@@ -7,6 +7,7 @@
 //! A port that is bound to no instance (yet) counts by itself.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::api::Content;
 use crate::identity::Tag;
 use crate::policy::{Policy, RequestRate};
 use crate::record::InstanceId;
+use crate::state_view::StateView;
 use crate::table::Hasher;
 
 /// How long a request beyond the rate waits.
@@ -37,12 +39,18 @@ enum Owner {
 
 type Limiter = RateLimiter<Owner, DashMapStateStore<Owner, Hasher>, RuntimeClock, NoOpMiddleware<std::time::Instant>>;
 
+/// What the configuration says, and what counts those for whom its rate is.
+#[derive(Debug)]
+struct Configured {
+    policy: Policy,
+    /// `None`: there is no limit.
+    usual: Option<Arc<Limiter>>,
+}
+
 /// What each instance has asked lately.
 #[derive(Debug)]
 pub(super) struct Rates {
-    configured: Policy,
-    /// Of those that the configuration's rate is for; `None`: that is no limit.
-    usual: Option<Limiter>,
+    configured: StateView<Configured>,
     /// Of the others, by what their documents allow.
     others: DashMap<RequestRate, Limiter>,
     counted: AtomicU32,
@@ -50,30 +58,43 @@ pub(super) struct Rates {
 
 impl Rates {
     pub(super) fn new(configured: Policy) -> Self {
-        Self { configured, usual: limiter(configured.requests), others: DashMap::new(), counted: AtomicU32::new(0) }
+        let usual = limiter(configured.requests).map(Arc::new);
+        let configured = StateView::new(Configured { policy: configured, usual });
+        Self { configured, others: DashMap::new(), counted: AtomicU32::new(0) }
+    }
+
+    /// From here on, this is the configuration's policy. With another rate, everybody has a whole burst again.
+    pub(super) fn configure(&self, policy: Policy) {
+        let before = self.configured.get();
+        let usual = match before.policy.requests == policy.requests {
+            true => before.usual.clone(),
+            false => limiter(policy.requests).map(Arc::new),
+        };
+        self.configured.publish(Configured { policy, usual });
     }
 
     /// Counts a request of whoever owns the connection of a port with this tag. `false`: it is one too many, and not counted.
     pub(super) fn count(&self, tag: Tag, owner: Option<&Content>) -> bool {
+        let configured = self.configured.get();
         match owner {
             Some(content) => {
-                let policy = self.configured.with(&content.policy());
-                self.allows(Owner::Instance(content.uuid()), policy.requests)
+                let policy = configured.policy.with(&content.policy());
+                self.allows(&configured, Owner::Instance(content.uuid()), policy.requests)
             }
-            None => self.allows(Owner::Port(tag), self.configured.requests),
+            None => self.allows(&configured, Owner::Port(tag), configured.policy.requests),
         }
     }
 
-    fn allows(&self, owner: Owner, rate: RequestRate) -> bool {
+    fn allows(&self, configured: &Configured, owner: Owner, rate: RequestRate) -> bool {
         if rate.per_second == 0 {
             return true;
         }
         if self.counted.fetch_add(1, Ordering::Relaxed) % TIDIED == TIDIED - 1 {
-            self.usual.iter().for_each(Limiter::retain_recent);
+            configured.usual.iter().for_each(|limiter| limiter.retain_recent());
             self.others.iter().for_each(|limiter| limiter.retain_recent());
         }
-        if rate == self.configured.requests {
-            return self.usual.as_ref().is_none_or(|limiter| limiter.check_key(&owner).is_ok());
+        if rate == configured.policy.requests {
+            return configured.usual.as_ref().is_none_or(|limiter| limiter.check_key(&owner).is_ok());
         }
         if let Some(limiter) = self.others.get(&rate) {
             return limiter.check_key(&owner).is_ok();
@@ -107,7 +128,7 @@ mod tests {
 
     /// Asks as often as allowed, up to a bound.
     fn ask(rates: &Rates, owner: Owner, rate: RequestRate) -> usize {
-        (0..10_000).take_while(|_| rates.allows(owner, rate)).count()
+        (0..10_000).take_while(|_| rates.allows(&rates.configured.get(), owner, rate)).count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -128,7 +149,7 @@ mod tests {
         let (rates, policy) = (rates(), Config::default().policy());
         for _ in 0..30 {
             for guest in 0..100 {
-                assert!(rates.allows(instance(guest), policy.requests));
+                assert!(rates.allows(&rates.configured.get(), instance(guest), policy.requests));
             }
         }
     }
@@ -137,10 +158,10 @@ mod tests {
     async fn who_has_all_of_its_burst_again_is_forgotten() {
         let rates = rates();
         for number in 0..u128::from(TIDIED) - 1 {
-            assert!(rates.allows(instance(number), RATE));
+            assert!(rates.allows(&rates.configured.get(), instance(number), RATE));
         }
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(rates.allows(instance(1), RATE));
+        assert!(rates.allows(&rates.configured.get(), instance(1), RATE));
         assert!(rates.others.get(&RATE).expect("there").len() <= 1);
     }
 }

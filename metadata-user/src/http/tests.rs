@@ -17,6 +17,7 @@ use crate::drain::Drain;
 use crate::identity::{Identity, Tag};
 use crate::origin::{self, Outcome, Want};
 use crate::record::{InstanceId, PortId};
+use crate::state_view::StateView;
 use crate::store::tests::{id, record};
 
 mod binding;
@@ -82,6 +83,7 @@ impl Node {
             store: Arc::clone(&self.store),
             origin: self.origin.clone(),
             caller: self.caller,
+            policy: StateView::new(self.caller.policy),
             tokens: Some(Arc::clone(&self.tokens)),
             usages: Arc::clone(&self.usages),
             usage: OnceLock::new(),

@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::Ports;
+use crate::config;
 use crate::dataplane::IfIndex;
 use crate::error_text;
 
@@ -18,12 +19,17 @@ pub enum Request {
         /// Whether it could be started; the reason if not.
         started: oneshot::Sender<Result<(), String>>,
     },
+    /// From here on, limits and guards are those of this configuration.
+    Rules(Box<config::Ports>),
 }
 
 impl Ports {
     /// Carries out a request. `trace_over` gets a message when its trace is to end.
     pub(super) fn request(&mut self, request: Request, trace_over: &mpsc::Sender<()>) {
-        let Request::Trace { ifindex, lines, started } = request;
+        let (ifindex, lines, started) = match request {
+            Request::Rules(rules) => return self.set_rules(&rules),
+            Request::Trace { ifindex, lines, started } => (ifindex, lines, started),
+        };
         if self.trace.is_some() {
             let _ = started.send(Err("another trace is running; only one can run at a time".into()));
             return;
@@ -44,6 +50,18 @@ impl Ports {
             Err(error) => {
                 let _ = started.send(Err(error_text::chain(&error)));
             }
+        }
+    }
+
+    /// Takes on what may change while the task runs, and settles every tap anew where that differs.
+    fn set_rules(&mut self, new: &config::Ports) {
+        let (limits, guard) = (new.limits, new.impersonation_guard);
+        if (self.rules.limits, self.rules.impersonation_guard) == (limits, guard) {
+            return;
+        }
+        (self.rules.limits, self.rules.impersonation_guard) = (limits, guard);
+        for ifindex in self.taps.indexes().collect::<Vec<_>>() {
+            self.settle(ifindex);
         }
     }
 

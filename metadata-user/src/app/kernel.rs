@@ -8,6 +8,7 @@ use metadata_ebpf::abi::Counters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::TraceError;
+use crate::config;
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::error_text;
 use crate::metrics::{Fault, Packets, Repair};
@@ -15,7 +16,7 @@ use crate::port::{PortView, PortsView, Request};
 
 /// The kernel side, which is set up after the admin API.
 #[derive(Clone, Default)]
-pub(in crate::app) struct Kernel(Arc<OnceLock<Parts>>);
+pub(super) struct Kernel(Arc<OnceLock<Parts>>);
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,7 +32,7 @@ struct Parts {
 
 impl Kernel {
     /// Shows the kernel side from here on.
-    pub(in crate::app) fn set(&self, ports: PortsView, counters: CountersReader, requests: mpsc::Sender<Request>) {
+    pub(super) fn set(&self, ports: PortsView, counters: CountersReader, requests: mpsc::Sender<Request>) {
         // Set once in the daemon's life.
         let _ = self.0.set(Parts { ports, counters, requests });
     }
@@ -59,6 +60,14 @@ impl Kernel {
     pub(super) fn repairs(&self) -> Vec<(Repair, u64)> {
         let repairs = self.0.get().into_iter().flat_map(|parts| parts.ports.repairs());
         repairs.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Lets the ports have these limits and guards.
+    pub(super) async fn set_rules(&self, rules: config::Ports) {
+        if let Some(parts) = self.0.get() {
+            // The ports' thread is gone only when the daemon ends.
+            let _ = parts.requests.send(Request::Rules(Box::new(rules))).await;
+        }
     }
 
     /// Completes when a tap changes after this call.

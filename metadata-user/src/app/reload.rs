@@ -1,0 +1,184 @@
+//! Reading the configuration again, on SIGHUP.
+//!
+//! Promises: a file that is not accepted changes nothing, and log and `status` say why; of an accepted one all that is declared as
+//! live (`config`, `Table::live`) is in force when this returns, for the next request or connection; what else differs from the
+//! configuration that the daemon started with is named, in the log and in `status`, until a restart.
+//!
+//! Left out: the rest of what a daemon is made of at its start: threads, sockets, the source, what is in the kernel but for limits.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sd_notify::NotifyState;
+use tracing::{info, warn};
+
+use super::kernel::Kernel;
+use super::{notify_service_manager, possible_connections};
+use crate::config::ConfigFile;
+use crate::error_text;
+use crate::http::Guests;
+use crate::readiness::Readiness;
+use crate::state_view::StateView;
+use crate::telemetry::LogFilter;
+
+/// What became of reloads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ReloadState {
+    /// When the configuration was last read again.
+    pub(super) at: Option<SystemTime>,
+    /// Why the file is not in force, and the remedy.
+    pub(super) error: Option<String>,
+    /// Keys that the last reload which succeeded has changed.
+    pub(super) applied: Vec<String>,
+    /// Keys that differ from those that the daemon started with, and that only a restart changes.
+    pub(super) restart_needed: Vec<String>,
+}
+
+/// What reads the configuration again.
+pub(super) struct Reloader {
+    /// What the daemon started with.
+    started: ConfigFile,
+    /// What is in force, as far as it is live.
+    current: ConfigFile,
+    state: StateView<ReloadState>,
+    log: LogFilter,
+    guests: Arc<Guests>,
+    kernel: Kernel,
+    readiness: Readiness,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        started: ConfigFile,
+        log: LogFilter,
+        guests: Arc<Guests>,
+        kernel: Kernel,
+        readiness: Readiness,
+    ) -> Self {
+        let state = StateView::new(ReloadState::default());
+        Self { current: started.clone(), started, state, log, guests, kernel, readiness }
+    }
+
+    /// Returns a view of what became of reloads.
+    pub(super) fn state(&self) -> StateView<ReloadState> {
+        self.state.clone()
+    }
+
+    /// Returns how long requests in flight get when the daemon ends.
+    pub(super) fn drain_timeout(&self) -> Duration {
+        self.current.config.http.drain_timeout
+    }
+
+    /// Reads the file again, and applies what can be.
+    pub(super) async fn reload(&mut self) {
+        // systemd takes the time for the order of its own requests (sd_notify(3)).
+        let begun = NotifyState::monotonic_usec_now().ok();
+        notify_service_manager(&[Some(NotifyState::Reloading), begun].into_iter().flatten().collect::<Vec<_>>());
+        let mut state = ReloadState::clone(&self.state.get());
+        state.at = Some(SystemTime::now());
+        match ConfigFile::load(&self.started.path) {
+            Ok(new) => self.apply(new, &mut state).await,
+            Err(error) => {
+                let problem = error_text::chain(&error);
+                warn!("SIGHUP: the configuration is not accepted, and nothing of it is in force: {problem}");
+                state.error = Some(problem);
+            }
+        }
+        self.state.publish(state);
+        if self.readiness.pending().is_empty() {
+            notify_service_manager(&[NotifyState::Ready]);
+        }
+    }
+
+    async fn apply(&mut self, new: ConfigFile, state: &mut ReloadState) {
+        for warning in new.config.warnings() {
+            warn!("{}: {warning}", new.path.display());
+        }
+        let names = |changes: Vec<crate::config::Changed>, is_live: bool| {
+            changes.into_iter().filter(|changed| changed.is_live == is_live).map(|changed| changed.key).collect()
+        };
+        state.error = self.log.set(&new.config.log).err().map(|error| error_text::chain(&error));
+        let connections = possible_connections(new.config.http.connections);
+        self.guests.reconfigure(&new.config, connections);
+        self.kernel.set_rules(new.config.ports.clone()).await;
+        state.applied = names(self.current.changes(&new), true);
+        state.restart_needed = names(self.started.changes(&new), false);
+        let (applied, restart) = (state.applied.join(", "), state.restart_needed.join(", "));
+        info!(applied, "SIGHUP: the configuration was read again");
+        if !restart.is_empty() {
+            warn!(keys = restart, "SIGHUP: these keys were changed, and need a restart of the daemon");
+        }
+        self.current = new;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Config, ConfigFile, Http, reference};
+
+    /// Each live key with another value than its default.
+    const LIVE: [(&str, &str, &str); 27] = [
+        ("ports", "new_connections_per_second", "7"),
+        ("ports", "new_connections_burst", "7"),
+        ("ports", "packets_per_second", "7"),
+        ("ports", "packets_burst", "7"),
+        ("ports", "impersonation_guard", "true"),
+        ("access", "metadata", "false"),
+        ("access", "ipv6", "false"),
+        ("access", "ec2", "false"),
+        ("access", "user_data", "\"never\""),
+        ("access", "first_boot", "\"7m\""),
+        ("access", "privileged", "[\"user_data\"]"),
+        ("access", "session", "\"optional\""),
+        ("access", "hop_limit", "7"),
+        ("http", "request_timeout", "\"7s\""),
+        ("http", "idle_timeout", "\"37s\""),
+        ("http", "ready_timeout", "\"2s\""),
+        ("http", "connection_timeout", "\"7m\""),
+        ("http", "drain_timeout", "\"7s\""),
+        ("http", "connections_per_port", "7"),
+        ("http", "connections_per_instance", "7"),
+        ("http", "connections", "777"),
+        ("http", "head_bytes", "9000"),
+        ("http", "headers", "77"),
+        ("http", "target_bytes", "777"),
+        ("http", "requests_per_second", "7"),
+        ("http", "request_burst", "7"),
+        ("log", "filter", "\"debug\""),
+    ];
+
+    fn file(text: &str) -> ConfigFile {
+        ConfigFile::parse(Path::new("m.toml"), text).expect("accepted")
+    }
+
+    /// What [`super::Reloader::apply`] hands on.
+    fn applied(config: &Config) -> String {
+        let (threads, ports) = (Config::default().http.threads, &config.ports);
+        let http = Http { threads, ..config.http.clone() };
+        format!(
+            "{:?} {http:?} {:?} {:?} {}",
+            config.log.filter,
+            config.policy(),
+            ports.limits,
+            ports.impersonation_guard
+        )
+    }
+
+    #[test]
+    fn what_is_declared_as_live_is_what_a_reload_applies() {
+        let before = file("");
+        for (table, key, value) in LIVE {
+            let after = file(&format!("[{table}]\n{key} = {value}\n"));
+            let changes: Vec<_> =
+                before.changes(&after).into_iter().map(|changed| (changed.key, changed.is_live)).collect();
+            assert_eq!(changes, [(format!("{table}.{key}"), true)]);
+            assert_ne!(applied(&before.config), applied(&after.config), "{table}.{key}");
+        }
+        let declared = reference::markdown().matches("\n- Applied by a reload\n").count();
+        assert_eq!(declared, LIVE.len(), "every live key is in the table above");
+        let threads = file("[http]\nthreads = 7\n");
+        assert_eq!(applied(&before.config), applied(&threads.config));
+    }
+}
