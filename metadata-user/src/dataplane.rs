@@ -10,6 +10,7 @@
 //! Minimum kernel version: 6.1, the oldest that is tested; tcx from 6.6 on, clsact before.
 
 mod attach;
+mod counters;
 pub mod detach;
 mod entry;
 pub mod events;
@@ -52,6 +53,7 @@ use parking_lot::Mutex;
 use self::entry::port_value;
 pub use self::{
     attach::{AttachKind, FILTER_HANDLE, FILTER_PRIORITY},
+    counters::CountersReader,
     entry::{PortEntry, join_sources},
     expedite::Expedited,
     fit::{Unfit, fit_sources},
@@ -266,6 +268,21 @@ impl Dataplane {
         }
     }
 
+    /// Tells whether the programs know a port by this tag: the way in, the way out, and its limits if it is `limited`. What cannot be
+    /// read counts as known.
+    #[must_use]
+    pub fn knows(&self, ifindex: IfIndex, tag: Tag, limited: bool) -> bool {
+        fn is<V>(found: &Result<V, MapError>, as_written: impl FnOnce(&V) -> bool) -> bool {
+            match found {
+                Ok(value) => as_written(value),
+                Err(error) => !matches!(error, MapError::KeyNotFound),
+            }
+        }
+        is(&self.ports.get(&ifindex.0, 0), |port| port.tag == tag.0)
+            && is(&self.tags.get(&tag.0, 0), |path| path.ifindex == ifindex.0)
+            && (!limited || is(&self.limits.get(&ifindex.0, 0), |_| true))
+    }
+
     /// Bounds how fast an interface may send to the metadata addresses. Its buckets are full then.
     ///
     /// # Errors
@@ -414,55 +431,6 @@ impl Dataplane {
     fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, DataplaneError> {
         let program = self.ebpf.program_mut(name).ok_or(DataplaneError::Missing(name))?;
         program.try_into().map_err(program_error(name))
-    }
-}
-
-/// Reads the counters without the rest.
-pub struct CountersReader {
-    map: PerCpuHashMap<MapData, u32, Counters>,
-    gone: Arc<Mutex<Counters>>,
-}
-
-impl std::fmt::Debug for CountersReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CountersReader").finish_non_exhaustive()
-    }
-}
-
-impl CountersReader {
-    /// Opens the pinned map.
-    ///
-    /// # Errors
-    /// If there is no such pin, or it is another map.
-    fn open(pin: &std::path::Path, gone: Arc<Mutex<Counters>>) -> Result<Self, DataplaneError> {
-        let map = || map_error("open the pin", "COUNTERS");
-        let data = MapData::from_pin(pin).map_err(map())?;
-        Ok(Self { map: aya::maps::Map::PerCpuHashMap(data).try_into().map_err(map())?, gone })
-    }
-
-    /// Returns an interface's counters, summed over CPUs; `None` if it has none.
-    #[must_use]
-    pub fn get(&self, ifindex: IfIndex) -> Option<Counters> {
-        let values = self.map.get(&ifindex.0, 0).ok()?;
-        let mut sum = Counters::default();
-        for value in values.iter() {
-            sum.add(value);
-        }
-        Some(sum)
-    }
-
-    /// Returns the counters of all interfaces, summed: also of those that this daemon saw go.
-    #[must_use]
-    pub fn total(&self) -> Counters {
-        let gone = self.gone.lock();
-        let mut sum = *gone;
-        // An interface that comes meanwhile is in the next sum.
-        for ifindex in self.map.keys().flatten() {
-            if let Some(counters) = self.get(IfIndex(ifindex)) {
-                sum.add(&counters);
-            }
-        }
-        sum
     }
 }
 

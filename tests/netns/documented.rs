@@ -73,6 +73,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("install", Class::NotRun("writes to the machine's /usr and /etc")),
     ("ip -brief address", Class::Guest),
     ("ip netns", Class::Node),
+    ("ip netns attach", Class::Elsewhere("netns/repair.rs")),
     ("ip netns exec", Class::NotRun("abbreviates the command of nstat, which runs in the responder's namespace")),
     ("metadatad --help", Class::Node),
     ("metadatad access", Class::Node),

@@ -1,5 +1,6 @@
 //! What others change or remove by hand while the daemon runs: it is put back, counted and logged, and a guest that keeps asking is
-//! answered again on the connection that it has. What cannot be put back is said by `metadatad status --check`.
+//! answered again on the connection that it has. What cannot be put back is said by `metadatad status --check`, with the remedy that
+//! docs/operations.md has, too.
 
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
@@ -146,6 +147,21 @@ fn a_filter_that_is_deleted_is_put_back_and_the_binding_stays() {
 }
 
 #[test]
+fn a_port_that_is_taken_out_of_the_maps_is_written_again() {
+    let mut world = World::new(NodePlan::default().ports("packets_per_second = 5000\n"));
+    let tag = world.node.port(world.guest.tap()).unwrap()["tag"].as_u64().unwrap();
+    let (index, tag) = (world.guest.ifindex(), u32::try_from(tag).unwrap());
+    for (map, key) in [("PORTS", index), ("TAGS", tag), ("LIMITS", index)] {
+        world.breaks("port", "somebody removed the port from the programs' maps", |world| {
+            let key: Vec<String> = key.to_ne_bytes().iter().map(|byte| format!("{byte:#04x}")).collect();
+            world.run(&format!("bpftool map delete pinned {} key {}", world.pin(map), key.join(" ")));
+        });
+    }
+    assert_eq!(world.node.ports().unwrap()[&index].tag, tag);
+    world.end();
+}
+
+#[test]
 fn pins_that_are_removed_are_made_again_and_the_programs_never_leave_their_taps() {
     let mut world = World::new(NodePlan::default());
     let before = world.node.port(world.guest.tap()).unwrap()["tag"].clone();
@@ -221,7 +237,14 @@ fn a_port_whose_program_cannot_be_put_back_is_reported_and_protected_once_it_can
 
 #[test]
 fn a_program_of_others_before_ours_is_reported_until_it_goes() {
-    let node = NodePlan::default().attach("tcx").start().unwrap();
+    // All of tcx runs before all of clsact.
+    for attach in ["tcx", "clsact"] {
+        a_program_before_ours_is_reported(attach);
+    }
+}
+
+fn a_program_before_ours_is_reported(attach: &'static str) {
+    let node = NodePlan::default().attach(attach).start().unwrap();
     let guest = node.guest("a").boot().unwrap();
     node.ask(&["status", "--check"]).unwrap();
     // Any program will do: this one is loaded a second time, and knows no port.

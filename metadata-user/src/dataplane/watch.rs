@@ -7,11 +7,11 @@
 
 use std::{collections::BTreeSet, io, path::PathBuf};
 
-use aya::maps::MapData;
+use aya::{maps::MapData, programs::TcAttachType};
 use nix::errno::Errno;
 
 use super::{
-    Dataplane, DataplaneError,
+    AttachKind, Dataplane, DataplaneError,
     link::{HeldLink, Place},
     pins::{Pins, pin},
     query::{self, Attached},
@@ -81,6 +81,14 @@ impl Dataplane {
             let name = place.pin();
             if !links.contains(&name) {
                 found.unpinned.push(name);
+            }
+        }
+        // Where the operator has chosen clsact on a kernel with tcx: all of tcx runs before all of clsact.
+        for (ifindex, _) in self.attached.iter().filter(|(_, kind)| **kind == AttachKind::Clsact) {
+            let place = Place::Tap(*ifindex);
+            let before = query::tcx(*ifindex, TcAttachType::Ingress).unwrap_or_default();
+            if !before.is_empty() {
+                found.preceded.push((place, before.into_iter().map(|other| other.program).collect()));
             }
         }
         found

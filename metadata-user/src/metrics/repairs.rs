@@ -42,6 +42,8 @@ kinds! {
         FromGuestXdp = "from_guest_xdp",
         /// A program on the responder's pair.
         PairProgram = "pair_program",
+        /// A port's entries in the maps.
+        Port = "port",
         /// A pin in the BPF file system.
         Pin = "pin",
         /// The pair of interfaces to the responder, made anew.

@@ -46,7 +46,32 @@ pub(super) struct Retired {
     due: Instant,
 }
 
+impl Binding {
+    /// Tells whether the kernel should know it.
+    fn is_written(&self) -> bool {
+        self.entry.is_some()
+    }
+}
+
 impl Ports {
+    /// Returns the taps whose bindings somebody has taken out of the maps.
+    pub(super) fn unknown_to_kernel(&self) -> Vec<IfIndex> {
+        let is_unknown = |ifindex: &IfIndex| {
+            self.taps.binding(*ifindex).is_some_and(|binding| {
+                let limited = binding.limits.is_some_and(|limits| limits.is_any());
+                binding.is_written() && !self.dataplane.knows(*ifindex, binding.tag, limited)
+            })
+        };
+        self.taps.indexes().filter(is_unknown).collect()
+    }
+
+    /// Has a binding written into the maps again when its tap is settled next.
+    pub(super) fn rewrite(&mut self, ifindex: IfIndex) {
+        if let Some(Some(binding)) = self.taps.binding_mut(ifindex) {
+            (binding.entry, binding.limits) = (None, None);
+        }
+    }
+
     /// Puts the program on a tap that does not have it from this daemon, and adopts the binding that an earlier daemon gave
     /// the same device.
     pub(super) fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<(), DataplaneError> {

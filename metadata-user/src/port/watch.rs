@@ -38,6 +38,7 @@ impl Ports {
         let found = self.dataplane.look();
         self.pin_again(&found.unpinned);
         self.note_preceded(&found);
+        self.write_again();
         self.lost.extend(found.detached);
         !self.lost.is_empty()
     }
@@ -164,6 +165,20 @@ impl Ports {
                 tracing::warn!(count = unpinned.len(), first, "somebody removed pins: made them again");
             }
             Err(error) => self.view.set_fault(Fault::Pins, Some(error_text::chain(&error))),
+        }
+    }
+
+    fn write_again(&mut self) {
+        for ifindex in self.unknown_to_kernel() {
+            let name = self.taps.name(ifindex).unwrap_or_default().to_owned();
+            self.rewrite(ifindex);
+            self.settle(ifindex);
+            self.view.count_repair(Repair::Port);
+            tracing::warn!(
+                ifindex = ifindex.0,
+                name,
+                "somebody removed the port from the programs' maps, so requests may have gone on to its network: wrote it again"
+            );
         }
     }
 
