@@ -3,7 +3,8 @@
 //! Promises:
 //! - programs, maps and links are pinned, so that the daemon's death changes nothing for a guest's packets, and the
 //!   next start takes them over without a gap;
-//! - pins of another [`ABI_VERSION`] are never written to: they are replaced, and the log says so;
+//! - pins of another [`ABI_VERSION`] are never written to: they are replaced, and the log says so, while every tap stays taken
+//!   (`rebuild`);
 //! - a tag is given away once ([`Dataplane::new_tag`]), across restarts too;
 //! - what is removed is removed in the order in which no packet can be misled: first the way in, then the way out.
 //!
@@ -26,6 +27,7 @@ mod pins;
 pub mod prepare;
 mod qdisc;
 mod query;
+mod rebuild;
 pub mod responder;
 mod syscall;
 mod trace;
@@ -197,6 +199,8 @@ pub struct Dataplane {
     links: BTreeMap<Place, link::HeldLink>,
     /// Every map once more.
     maps: watch::HeldMaps,
+    /// Whether taps may have programs of another version.
+    rebuilding: bool,
     /// Sums of the counters of interfaces that are gone.
     gone: Arc<Mutex<Counters>>,
     /// Taps of which it is known whether they have `from_network`.

@@ -138,6 +138,7 @@ impl Dataplane {
     pub fn attach(&mut self, ifindex: IfIndex, name: &str, guarded: bool) -> Result<bool, DataplaneError> {
         let kind = if guarded { qdisc::Kind::Clsact } else { qdisc::Kind::Ingress };
         let hook = self.hook(Place::Tap(ifindex), name, kind);
+        self.hold_unknown(ifindex)?;
         if let Some(kind) = self.take_over(&hook)? {
             self.attached.insert(ifindex, kind);
             return Ok(true);

@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{
     AttachMode, Dataplane, DataplaneError, IfIndex, expedite::Expedited, map_error, object::OBJECT, pins::Pins,
-    program_error, watch::HeldMaps,
+    program_error, rebuild, watch::HeldMaps,
 };
 use crate::error_text;
 
@@ -40,6 +40,7 @@ impl Dataplane {
         let pins = Pins::open(pin_dir)?;
         Expedited::recover(&pins.link("expedited"));
         replace_foreign_pins(&pins)?;
+        let rebuilding = rebuild::is_under_way(&pins);
         let own_mark = own_mark(&pins)?;
         let mut ebpf = load_object(&pins, pair, own_mark, None)?;
         if xdp && let Err(error) = super::xdp::load(&mut ebpf) {
@@ -62,6 +63,7 @@ impl Dataplane {
             pair,
             own_mark,
             attached: std::collections::BTreeMap::new(),
+            rebuilding,
             gone: std::sync::Arc::default(),
             links: std::collections::BTreeMap::new(),
             guards: std::collections::BTreeMap::new(),
@@ -147,7 +149,7 @@ pub(super) fn load_object(
     Ok(ebpf)
 }
 
-/// Removes pins whose layout this daemon does not know.
+/// Replaces pins whose layout this daemon does not know.
 fn replace_foreign_pins(pins: &Pins) -> Result<(), DataplaneError> {
     let Ok(data) = MapData::from_pin(pins.map("META")) else {
         // None, or not a map at all: then the others are worth nothing either.
@@ -157,15 +159,7 @@ fn replace_foreign_pins(pins: &Pins) -> Result<(), DataplaneError> {
     match found {
         // 0: a daemon was killed between making the map and writing it.
         Some(meta) if meta.abi_version == ABI_VERSION || meta.abi_version == 0 => Ok(()),
-        other => {
-            tracing::warn!(
-                found = other.map_or(0, |meta| meta.abi_version),
-                expected = ABI_VERSION,
-                "replacing the maps of another version of metadatad; connections of guests start anew"
-            );
-            pins.remove_links()?;
-            pins.remove_maps()
-        }
+        other => rebuild::begin(pins, other.map(|meta| meta.abi_version)),
     }
 }
 

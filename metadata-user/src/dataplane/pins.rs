@@ -8,6 +8,7 @@
 //! <pin_dir>/links/to_guest        the pair's links
 //! <pin_dir>/links/from_host
 //! <pin_dir>/links/qdisc-<ifindex> a mark: the qdisc was made by the daemon
+//! <pin_dir>/links/rebuilding      a mark: taps may have programs of another version, with other maps
 //! ```
 //!
 //! While the daemon runs, the directory is held open: umount(8) refuses to unmount its file system then, unless it is told to do so
@@ -126,12 +127,27 @@ impl Pins {
         Dataplane::MAPS.iter().try_for_each(|name| unpin(&self.map(name)))
     }
 
+    /// Removes the pins of links that this version has none of, which takes their programs off.
+    pub(super) fn remove_unknown_links(&self) -> Result<(), DataplaneError> {
+        self.remove_links_unless(|name| {
+            let is_of_tap = name
+                .split_once('-')
+                .is_some_and(|(kind, index)| ["tap", "guard", "xdp"].contains(&kind) && index.parse::<u32>().is_ok());
+            is_of_tap || ["to_guest", "from_host"].contains(&name)
+        })
+    }
+
     /// Removes every link pin, which takes the programs off their interfaces.
     pub(super) fn remove_links(&self) -> Result<(), DataplaneError> {
+        self.remove_links_unless(|_| false)
+    }
+
+    fn remove_links_unless(&self, stays: impl Fn(&str) -> bool) -> Result<(), DataplaneError> {
         let links = self.dir.join("links");
         for entry in std::fs::read_dir(&links).map_err(pin("list", &links))?.flatten() {
             // Marks of qdiscs are directories; what removes the qdisc removes its mark.
-            if !entry.path().is_dir() {
+            let stays = entry.file_name().to_str().is_some_and(&stays);
+            if !stays && !entry.path().is_dir() {
                 unpin(&entry.path())?;
             }
         }
