@@ -21,6 +21,7 @@
 //! | `GET /v1/wait?instance=UUID&timeout_ms=N` | [`wire::Waited`], once the instance can be answered, or the time is over |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
+//! | `POST /v1/take-over` | 101: the connection is a take-over's from here on (`metadatad run --take-over`) |
 //!
 //! Promises: root and the daemon's user may use all of it; members of `admin.group` what
 //! changes nothing and tells no secret; nobody else gets anything ([`peer`]); a socket on which a daemon answers is never taken over;
@@ -42,6 +43,7 @@ pub mod wire;
 
 use std::future::Future;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 
 use tokio::sync::mpsc;
@@ -118,6 +120,11 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// Returns all metrics, written so.
     fn metrics(&self, format: Format) -> String;
+
+    /// Hands everything over to the daemon at the other end of this connection. Returns whether it will be tried.
+    fn take_over(&self, _: UnixStream) -> bool {
+        false
+    }
 
     /// Traces the port with this interface name, until the receiver of `lines` is gone. Completes when it has begun.
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_>;

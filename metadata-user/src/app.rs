@@ -3,7 +3,7 @@
 //! The order of start, and why:
 //! 1. logging, so that every later step can log;
 //! 2. the admin socket: `status` answers from here on, and a second daemon with the same configuration stops here,
-//!    before it touches anything; metrics, if they are to be read over TCP, can be from soon after;
+//!    before it touches anything, unless it is to take over (`take_over`); metrics, if they are to be read over TCP, can be from soon after;
 //! 3. the snapshot is read, so that guests have their content even if the source is unavailable, and kept current from
 //!    here on;
 //! 4. the source and the observers; their first scan and first reports are waited for (`content`, in bounded time), so
@@ -17,8 +17,9 @@
 //! Privileges: at the start the process gives up all that set-up does not need; each thread gives up what its work does
 //! not need as it starts, and the main thread the rest after step 7 ([`crate::privilege`]).
 //!
-//! The order of shutdown: no new connection is accepted, and requests in flight finish, within `http.drain_timeout`.
-//! The state in the kernel stays, for the next daemon. The snapshot is written last. The wait for each thread is bounded
+//! The order of shutdown: connections end as [`crate::drain`] says, within `http.drain_timeout`. Listening sockets and the state in
+//! the kernel stay, for the next daemon (`listening`). The snapshot is written last, unless another daemon has taken over
+//! (`hand_over`). The wait for each thread is bounded
 //! ([`crate::worker`]), so no busy or hanging source prevents shutdown.
 //!
 //! Threads: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
@@ -33,14 +34,19 @@ mod cloud;
 mod content;
 mod drops;
 mod error;
+mod hand_over;
 mod kernel;
+mod late;
+mod listening;
 mod memory;
 mod reload;
 mod signals;
+mod take_over;
 mod view;
 mod watchdog;
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -52,15 +58,16 @@ use tracing::{error, info, warn};
 
 pub use cloud::{cloud, vendordata};
 pub use error::AppError;
+pub use take_over::TakeOverError;
 pub use view::metrics_page;
 
-use crate::admin::socket::AdminSocket;
+use crate::admin::socket::{AdminSocket, Beside};
 use crate::admin::{self, Inspect as _};
 use crate::audit::{Audit, Writer};
-use crate::config::{Config, ConfigFile, Guard};
+use crate::config::{self, Config, ConfigFile, Guard};
 use crate::dataplane::responder::ResponderNetns;
 use crate::dataplane::{self, Dataplane, events};
-use crate::drain::Drain;
+use crate::drain::{Drain, Successor};
 use crate::error_text;
 use crate::exporter::Exporter;
 use crate::facts::Facts;
@@ -73,6 +80,7 @@ use crate::port::{self, Ports, PortsError, PortsView};
 use crate::privilege;
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
+use crate::sockets;
 use crate::state_view::StateView;
 use crate::store::Store;
 use crate::telemetry::LogFilter;
@@ -80,9 +88,12 @@ use crate::worker::Worker;
 use answering::Sockets;
 use content::Content;
 use drops::LastDrops;
+use hand_over::HandOver;
 use kernel::Kernel;
+use listening::{Copies, Listeners};
 use reload::{ReloadState, Reloader};
 use signals::Signals;
+use take_over::TakeOver;
 use view::View;
 use watchdog::Watchdog;
 
@@ -153,14 +164,16 @@ fn possible_connections(wanted: usize) -> usize {
     }
 }
 
-/// Runs the daemon until a signal ends it.
+/// Runs the daemon until a signal ends it, or another daemon takes over. `take_over`: from the daemon that runs, if there is one.
 ///
 /// # Errors
 /// [`AppError`] if it cannot start, or an essential part of it has ended.
-pub fn run(file: &ConfigFile) -> Result<(), AppError> {
+pub fn run(file: &ConfigFile, take_over: bool) -> Result<(), AppError> {
     let config = &file.config;
     let log = crate::telemetry::start(&config.log)?;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "metadatad is starting");
+    // Before there is another thread.
+    let listeners = Listeners::in_store();
     // Guests' user data and passwords are in here, whatever the source.
     secret::process::forbid_core_dumps().map_err(|error| AppError::CoreDumps(error.into()))?;
     // Before there is another thread: what this one has given up, none has.
@@ -169,7 +182,7 @@ pub fn run(file: &ConfigFile) -> Result<(), AppError> {
     dataplane::kernel::check()?;
     let control = Builder::new_current_thread().enable_all().on_thread_start(plain_thread).build();
     let control = control.map_err(AppError::Runtime)?;
-    let ended = control.block_on(control_thread(file, log));
+    let ended = control.block_on(control_thread(file, log, listeners, take_over));
     // What blocks in the system's resolver is not waited for.
     control.shutdown_timeout(BLOCKING_CALLS);
     // The caller reports an error.
@@ -187,9 +200,19 @@ fn plain_thread() {
 }
 
 /// Starts the parts in the order of this file's header, waits for a signal, and stops them.
-async fn control_thread(file: &ConfigFile, log: LogFilter) -> Result<(), AppError> {
+async fn control_thread(
+    file: &ConfigFile,
+    log: LogFilter,
+    mut listeners: Listeners,
+    take_over: bool,
+) -> Result<(), AppError> {
     let config = &file.config;
     let mut signals = Signals::new().map_err(AppError::Runtime)?;
+    let mut taking_over = None;
+    if take_over && let Some((other, kept)) = TakeOver::begin(&config.admin.socket).await? {
+        listeners = Listeners::of(kept);
+        taking_over = Some(other);
+    }
     let shared = Shared::new(config)?;
     let mut reloader =
         Reloader::new(file.clone(), log, Arc::clone(&shared.guests), shared.kernel.clone(), shared.readiness.clone());
@@ -199,10 +222,11 @@ async fn control_thread(file: &ConfigFile, log: LogFilter) -> Result<(), AppErro
     // Subscribed before source and observers start, so that the ports miss no change.
     let changes = port::Changes::of(&shared.store, &shared.facts);
 
-    let socket = AdminSocket::open(&config.admin.socket, Some(&config.admin.group))?;
+    let (socket, taking_over) = open_admin_socket(config, taking_over)?;
     let mut content = Content::start(config, &shared, source_read, facts_reported)?;
-    let mut exporter = config.metrics.as_ref().map(Exporter::open);
-    let view = view(&shared, &content, exporter.as_ref(), reloader.state());
+    let mut exporter = config.metrics.as_ref().map(|metrics| open_exporter(metrics, &mut listeners));
+    let (successors, requests) = mpsc::channel(1);
+    let view = view(&shared, &content, exporter.as_ref(), reloader.state(), successors);
     let exporting = exporter.as_mut().map(Exporter::start).transpose().map_err(AppError::Runtime)?.flatten();
     let exporting = exporting.map(|(running, renderer)| {
         let view = Arc::clone(&view);
@@ -215,36 +239,66 @@ async fn control_thread(file: &ConfigFile, log: LogFilter) -> Result<(), AppErro
     show_status("waiting for the source and the observers");
     content::first(&shared.readiness).await;
     info!(instances = shared.store.len(), "source read");
-    let (sockets, dataplane, responder) = load_programs(config)?;
+    let (sockets, kept, kernel) = load_programs(config, listeners)?;
     let https = shared.https.clone().map(Https::keep).transpose().map_err(AppError::Runtime)?;
     let mut watchdog = Watchdog::of_service_manager();
     let mut answering = answering::start(sockets, &shared, &mut watchdog).map_err(AppError::Runtime)?;
     show_status("attaching to the guests' taps");
-    let (mut ports, drops) = start_ports(config, &shared, (dataplane, responder), changes, ports_attached)?;
+    let (mut ports, commands, drops) = start_ports(config, &shared, kernel, changes, ports_attached)?;
+    let mut taken_over = taking_over.map(|(other, beside)| other.commit(beside, &shared)).transpose()?;
+    let (snapshot, store) = (content.snapshot_holder(), Arc::clone(&shared.store));
+    let mut hand_over = HandOver { requests, ports: commands, snapshot, store, sockets: kept };
     // Every thread that needs more than this one has it by now.
     privilege::MAIN.enter()?;
 
     let ended = tokio::select! {
         name = signals.next(&mut reloader) => {
             info!(signal = name, "draining");
-            Ok(())
+            Ok(None)
         }
+        handed_over = hand_over.completed() => Ok(Some(handed_over)),
+        Err(error) = take_over::failed(taken_over.as_mut()) => Err(AppError::TakeOver(error)),
         ended = &mut ports => Err(AppError::Ports(ended.unwrap_or(Err(PortsError::StoreGone)).err())),
         Some(ended) = answering.join_next() => {
             Err(AppError::Guests(ended.map_err(io::Error::other).and_then(|ended| ended).err()))
         }
         ended = &mut admin => Err(AppError::Admin(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
         _ = ended(content.fetching.as_mut()) => Err(AppError::VendordataEnded),
-        () = stay_ready(&shared.readiness, watchdog) => Ok(()),
+        () = stay_ready(&shared.readiness, watchdog) => Ok(None),
     };
-    drain(&shared.drain, reloader.drain_timeout()).await;
+    let successor = if matches!(ended, Ok(Some(_))) { Successor::Accepts } else { Successor::Later };
+    drain(&shared.drain, reloader.drain_timeout(), successor).await;
     drops.abort();
+    let ended = match ended {
+        Ok(Some(handed_over)) => {
+            handed_over.finish(&shared.store).await;
+            Ok(())
+        }
+        other => other.map(drop),
+    };
     drop((content, https, exporting));
     ended
 }
 
+/// Opens the admin socket, beside that of the daemon that is taken over from.
+fn open_admin_socket(
+    config: &Config,
+    taking_over: Option<TakeOver>,
+) -> Result<(AdminSocket, Option<(TakeOver, Beside)>), AppError> {
+    let (path, group) = (&config.admin.socket, Some(config.admin.group.as_str()));
+    let Some(other) = taking_over else { return Ok((AdminSocket::open(path, group)?, None)) };
+    let (socket, beside) = AdminSocket::open_beside(path, group)?;
+    Ok((socket, Some((other, beside))))
+}
+
 /// Returns what the admin API and metrics show.
-fn view(shared: &Shared, content: &Content, exporter: Option<&Exporter>, reload: StateView<ReloadState>) -> Arc<View> {
+fn view(
+    shared: &Shared,
+    content: &Content,
+    exporter: Option<&Exporter>,
+    reload: StateView<ReloadState>,
+    successors: mpsc::Sender<UnixStream>,
+) -> Arc<View> {
     Arc::new(View {
         started_at: SystemTime::now(),
         readiness: shared.readiness.clone(),
@@ -263,25 +317,36 @@ fn view(shared: &Shared, content: &Content, exporter: Option<&Exporter>, reload:
         metrics: Arc::clone(&shared.metrics),
         exporter: exporter.map(Into::into),
         reload,
+        successors,
     })
 }
 
+/// Opens what metrics are read from, or takes it from a former daemon.
+fn open_exporter(metrics: &config::Metrics, listeners: &mut Listeners) -> Exporter {
+    let socket = sockets::metrics(metrics.listen, &mut listeners.kept);
+    Exporter::open(metrics, socket.map(|socket| listeners.use_socket(socket)))
+}
+
 /// Makes or adopts the responder's namespace with its listening sockets, then loads the programs.
-fn load_programs(config: &Config) -> Result<(Sockets, Dataplane, ResponderNetns), AppError> {
+fn load_programs(
+    config: &Config,
+    mut listeners: Listeners,
+) -> Result<(Sockets, Copies, (Dataplane, ResponderNetns)), AppError> {
     let netns = ResponderNetns::set_up(&config.responder.namespace, &config.responder.interface)?;
     // Before any program can redirect a packet to it.
-    let (threads, patience) = (config.http.threads, config.http.idle_timeout);
-    let plain = netns.listen(config.responder.port, threads, patience)?;
-    let tls = config.https.as_ref().map(|https| netns.listen(https.port, threads, patience)).transpose()?;
-    let sockets = Sockets { plain, tls: tls.unwrap_or_default() };
+    let sockets = listeners.guests(config, &netns)?;
+    let copies = listeners.settle();
     let pass: Vec<_> = config.ports.pass.iter().map(|port| port.pair()).collect();
     let (bpf, xdp) = (&config.bpf, config.ports.guard == Guard::Xdp);
     let dataplane = Dataplane::load(&bpf.pin_dir, bpf.attach, netns.pair(), netns.pair_name(), &pass, xdp)?;
-    Ok((sockets, dataplane, netns))
+    Ok((sockets, copies, (dataplane, netns)))
 }
 
 /// The result of the ports' thread, once it has ended.
 type PortsEnd = oneshot::Receiver<Result<(), PortsError>>;
+
+/// What the ports' thread takes.
+type PortsCommands = mpsc::Sender<port::Request>;
 
 /// Starts the ports' thread, and the log of dropped packets.
 fn start_ports(
@@ -290,16 +355,16 @@ fn start_ports(
     (mut dataplane, responder): (Dataplane, ResponderNetns),
     changes: port::Changes,
     attached: Blocker,
-) -> Result<(PortsEnd, JoinHandle<io::Result<()>>), AppError> {
+) -> Result<(PortsEnd, PortsCommands, JoinHandle<io::Result<()>>), AppError> {
     let view = PortsView::new(shared.metrics.ports.clone());
     let names = view.clone();
     let seen = audit::drops(Arc::clone(&shared.audit), view.clone(), shared.drops.clone());
     let drops = tokio::spawn(events::log(dataplane.take_events()?, move |ifindex| names.name_of(ifindex), seen));
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
-    shared.kernel.set(view.clone(), dataplane.counters_reader()?, requests);
+    shared.kernel.set(view.clone(), dataplane.counters_reader()?, requests.clone());
     let (identities, store) = (Arc::clone(&shared.identities), Arc::clone(&shared.store));
     let ports = Ports::new(dataplane, responder, identities, store, shared.facts.clone(), config.ports.clone(), view);
-    Ok((port_thread(ports, changes, inbox, attached)?, drops))
+    Ok((port_thread(ports, changes, inbox, attached)?, requests, drops))
 }
 
 /// Starts the ports' thread. The receiver gets its result. The thread ends with the process: its handles of BPF links
@@ -328,10 +393,9 @@ async fn stay_ready(readiness: &Readiness, watchdog: Watchdog) {
 }
 
 /// Waits for requests in flight, in bounded time.
-async fn drain(drain: &Drain, timeout: Duration) {
+async fn drain(drain: &Drain, timeout: Duration, successor: Successor) {
     notify_service_manager(&[NotifyState::Stopping, NotifyState::Status("finishing requests in flight")]);
-    drain.begin();
-    if !drain.finished(timeout).await {
+    if !drain.run(timeout, successor).await {
         warn!("requests still in flight after http.drain_timeout: closing their connections");
     }
 }

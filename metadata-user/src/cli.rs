@@ -63,7 +63,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the daemon, until SIGTERM or SIGINT; requests in flight are finished first. SIGHUP reloads the configuration
-    Run,
+    Run(Run),
     /// Make the responder's namespace and mount the BPF file system, unless they are there. `run` does so too; a unit that gives
     /// the daemon a mount namespace of its own does it first, outside
     Prepare,
@@ -98,6 +98,15 @@ enum Verb {
     Detach,
     /// Print the JSON Schema of instance documents or of the configuration, an example configuration, or its reference
     Schema(schema::Verb),
+}
+
+/// How the daemon starts.
+#[derive(Clone, Copy, Debug, Args)]
+struct Run {
+    /// Take over from the daemon that runs, where there is one: its sockets and ports, without a request lost. It finishes its
+    /// connections and ends; if this one fails before it answers guests, it goes on
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// How a list is printed.
@@ -151,7 +160,7 @@ fn execute(
         }
     };
     let uses_socket = match &cli.verb {
-        Verb::Run | Verb::Prepare | Verb::CheckConfig | Verb::Schema(_) => false,
+        Verb::Run(_) | Verb::Prepare | Verb::CheckConfig | Verb::Schema(_) => false,
         Verb::Instance(verb) => matches!(verb, instance::Verb::Password(_) | instance::Verb::UserData(_)),
         _ => true,
     };
@@ -161,7 +170,9 @@ fn execute(
     let client =
         |notes: &mut dyn Write| Ok::<_, CliError>(Client::new(&socket(cli.socket.as_deref(), &cli.config, notes)?));
     match cli.verb {
-        Verb::Run => app::run(&ConfigFile::load(&cli.config)?).map(|()| exit::OK).map_err(CliError::from),
+        Verb::Run(Run { take_over }) => {
+            app::run(&ConfigFile::load(&cli.config)?, take_over).map(|()| exit::OK).map_err(CliError::from)
+        }
         Verb::Prepare => prepare::execute(&Config::load(&cli.config)?),
         Verb::Status(verb) => verb.execute(&client(notes)?, out),
         Verb::Source(verb) => verb.execute(&client(notes)?, out),

@@ -1,22 +1,43 @@
-//! Graceful shutdown: every part is notified, and requests in flight are waited for.
+//! Graceful shutdown: guests' connections end in an order in which no request is lost.
 //!
-//! Promises: [`Drain::begin`] reaches every watcher at once; [`Drain::finished`] completes when every [`InFlight`] is
-//! dropped, or when its time limit is reached, whichever is first.
+//! Promises, in this order:
+//! 1. [`Drain::begin`]: whoever is answered from here on is told that the connection ends with that answer. Connections are still
+//!    accepted, so none waits while those that there are end; unless a successor accepts them;
+//! 2. [`Drain::close`]: no connection is accepted any more, what has no request ends, and requests in flight are answered;
+//! 3. [`Drain::finished`] completes when every [`InFlight`] is dropped, or when its time limit is reached, whichever is first.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+/// How long a connection that is kept open gets for its next request, so that the answer can say that it ends: whoever asks
+/// again and again does so within that time. A connection that is closed without it may have a request under way.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// The shutdown of the daemon, or of a part of it. Cheap to clone; clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
-    token: CancellationToken,
+    begun: Arc<AtomicBool>,
+    refusing: CancellationToken,
+    closing: CancellationToken,
     tracker: TaskTracker,
 }
 
-/// Something that shutdown waits for: a connection with a request in flight.
+/// Who accepts connections from the beginning of a drain on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// Nobody yet: this process, until its connections have ended.
+    Later,
+    /// Another process does so already.
+    Accepts,
+}
+
+/// Something that shutdown waits for: a connection.
 #[derive(Debug)]
 #[must_use = "it is waited for only while this lives"]
 pub struct InFlight {
@@ -30,21 +51,51 @@ impl Drain {
         Self::default()
     }
 
-    /// Begins the shutdown.
+    /// Runs the shutdown, at most for `bound`. Returns whether everything finished in time.
+    pub async fn run(&self, bound: Duration, successor: Successor) -> bool {
+        let end = Instant::now() + bound;
+        self.begin();
+        if successor == Successor::Accepts {
+            self.refusing.cancel();
+        }
+        self.finished(LINGER.min(bound / 2)).await;
+        self.close();
+        self.finished(end.saturating_duration_since(Instant::now())).await
+    }
+
+    /// Begins the shutdown: the first step.
     pub fn begin(&self) {
-        self.token.cancel();
+        self.begun.store(true, Ordering::Relaxed);
         self.tracker.close();
+    }
+
+    /// Takes the second step.
+    pub fn close(&self) {
+        self.begin();
+        self.refusing.cancel();
+        self.closing.cancel();
     }
 
     /// Returns whether the shutdown has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.token.is_cancelled()
+        self.begun.load(Ordering::Relaxed)
     }
 
-    /// Completes when the shutdown begins. Cancel-safe.
-    pub async fn begun(&self) {
-        self.token.cancelled().await;
+    /// Completes when no connection is to be accepted any more. Cancel-safe.
+    pub async fn refuses(&self) {
+        self.refusing.cancelled().await;
+    }
+
+    /// Returns whether the second step has been taken.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// Completes when the second step is taken. Cancel-safe.
+    pub async fn closes(&self) {
+        self.closing.cancelled().await;
     }
 
     /// Registers something to wait for.
@@ -60,19 +111,52 @@ impl Drain {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use super::*;
 
-    use super::Drain;
+    const BOUND: Duration = Duration::from_secs(5);
+
+    /// Runs a drain, and returns after what time it refused, closed and ended, in milliseconds, and whether all was finished.
+    async fn times(drain: &Drain, successor: Successor) -> ([u128; 3], bool) {
+        let begun = Instant::now();
+        let (refused, closed, finished) = tokio::join!(
+            async {
+                drain.refuses().await;
+                begun.elapsed().as_millis()
+            },
+            async {
+                drain.closes().await;
+                begun.elapsed().as_millis()
+            },
+            drain.run(BOUND, successor),
+        );
+        ([refused, closed, begun.elapsed().as_millis()], finished)
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn waits_for_what_is_in_flight_but_not_for_ever() {
+    async fn it_waits_for_what_is_in_flight_but_not_for_ever() {
+        let drain = Drain::new();
+        assert!(!drain.has_begun());
+        let request = drain.in_flight();
+        assert_eq!(times(&drain, Successor::Later).await, ([1000, 1000, 5000], false));
+        assert!(drain.has_begun() && drain.is_closing());
+        drop(request);
+        assert!(drain.finished(BOUND).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_a_successor_accepts_nothing_is_accepted_from_the_beginning_on() {
         let drain = Drain::new();
         let request = drain.in_flight();
-        assert!(!drain.has_begun());
-        drain.begin();
-        drain.begun().await;
-        assert!(!drain.finished(Duration::from_secs(5)).await, "one request is still in flight");
-        drop(request);
-        assert!(drain.finished(Duration::from_secs(5)).await);
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            drop(request);
+        };
+        let (times, ()) = tokio::join!(times(&drain, Successor::Accepts), ends);
+        assert_eq!(times, ([0, 1000, 1500], true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_connections_it_takes_no_time() {
+        assert_eq!(times(&Drain::new(), Successor::Later).await, ([0, 0, 0], true));
     }
 }

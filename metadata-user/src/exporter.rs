@@ -36,7 +36,6 @@ use crate::metrics::Format;
 use crate::privilege;
 use crate::server::places::{Place, Places, Room};
 use crate::server::{self, Handler};
-use crate::sockets;
 use crate::worker::{Stop, Worker};
 
 /// Most connections at a time: a pair of Prometheus servers has two.
@@ -111,12 +110,12 @@ pub struct Running {
 }
 
 impl Exporter {
-    /// Opens the socket and reads the certificate. A socket that cannot be opened is logged and shown: guests are answered all the
+    /// Takes the socket and reads the certificate. A socket that could not be opened is logged and shown: guests are answered all the
     /// same.
     #[must_use]
-    pub fn open(settings: &config::Metrics) -> Self {
+    pub fn open(settings: &config::Metrics, socket: io::Result<std::net::TcpListener>) -> Self {
         let listen = settings.listen;
-        let (socket, error) = match sockets::metrics(listen) {
+        let (socket, error) = match socket {
             Ok(socket) => (Some(socket), None),
             Err(error) => {
                 let error =

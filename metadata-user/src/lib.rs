@@ -19,6 +19,7 @@ mod encoding;
 pub mod error_text;
 pub mod exporter;
 pub mod facts;
+pub mod hold;
 pub mod http;
 pub mod https;
 pub mod identity;

@@ -13,6 +13,7 @@
 
 mod binding;
 mod failures;
+mod hold;
 pub mod look;
 mod names;
 pub mod netlink;
@@ -45,7 +46,7 @@ use self::{
 };
 pub use self::{
     owner::Owner,
-    trace::Request,
+    trace::{Request, TraceRequest},
     view::{GuardState, PortState, PortView, PortsView},
 };
 use crate::{
@@ -162,6 +163,7 @@ impl Ports {
         let started = Instant::now();
         self.resync(first);
         self.forget_leftovers();
+        self.dataplane.rebuilt();
         tracing::info!(
             ports = self.taps.len(),
             milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -194,7 +196,11 @@ impl Ports {
                     self.devices_changed(&taps.into_iter().collect::<Vec<_>>());
                 }
                 Some(change) = changes.facts.recv() => self.devices_changed(&change.devices),
-                Some(request) = requests.recv() => self.request(request, &trace_over),
+                Some(request) = requests.recv() => match request {
+                    Request::Trace(request) => self.request(request, &trace_over),
+                    Request::StandStill(hold) => self.stand_still(hold).await,
+                    Request::Rules(rules) => self.set_rules(&rules),
+                },
                 Some(()) = trace_ended.recv() => self.end_trace(),
                 () = due(self.failures.next()) => self.try_again(),
                 () = due(self.next_retired()) => self.end_due(),

@@ -1,7 +1,7 @@
 //! The accept loop, the same for every listening socket.
 //!
 //! Promises: a connection is accepted only when its handler has room for it, else it waits in the kernel's queue; running
-//! out of file descriptors is logged once, and ends when others are closed; after the drain has begun nothing is accepted.
+//! out of file descriptors is logged once, and ends when others are closed; nothing is accepted once the drain refuses it.
 //!
 //! Left out: what a connection is (its [`Handler`] decides), and where sockets come from ([`crate::sockets`]).
 
@@ -68,7 +68,7 @@ pub trait Handler<L: Listener>: Sync {
     fn handle(&self, stream: L::Stream, peer: L::Peer, room: Self::Room);
 }
 
-/// Accepts connections until the drain begins. The caller keeps the socket, so that connections in the kernel's queue are
+/// Accepts connections until the drain refuses them. The caller keeps the socket, so that connections in the kernel's queue are
 /// not reset before it wants that.
 pub async fn serve<L: Listener + Sync, H: Handler<L>>(listener: &L, drain: &Drain, handler: &H) {
     let (mut failing, mut in_a_row) = (false, 0);
@@ -79,7 +79,7 @@ pub async fn serve<L: Listener + Sync, H: Handler<L>>(listener: &L, drain: &Drai
     loop {
         let (accepted, room) = tokio::select! {
             biased;
-            () = drain.begun() => return,
+            () = drain.refuses() => return,
             next = next() => next,
         };
         match accepted {
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(handler.kept.lock().expect("one thread").len(), 1, "no room for the second");
         handler.kept.lock().expect("one thread").clear();
         assert_eq!(second.read_u8().await.expect("accepted now"), b'x');
-        drain.begin();
+        drain.close();
         let _listener = serving.await.expect("ended");
         let mut third = connect();
         third.write_all(b"x").await.expect("in the queue, not reset");

@@ -31,7 +31,7 @@ use std::time::SystemTime;
 use tracing::{info, warn};
 
 pub use file::{LIMIT, Origin, Refused};
-pub use keeper::Keeper;
+pub use keeper::{Holder, Keeper};
 pub use key::KeyError;
 
 use crate::config;

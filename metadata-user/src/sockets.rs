@@ -3,10 +3,15 @@
 //! Promises: a socket is close-on-exec, non-blocking, and listening when it is returned; none takes the place of another
 //! process's. A socket belongs to the network namespace of the thread that makes it.
 //!
-//! Left out: sockets that come from elsewhere (systemd's file descriptor store, a predecessor) are to be adopted here too.
+//! Those of guests and of metrics outlive the process where somebody keeps them ([`kept`]): the service manager ([`store`]), or
+//! the next daemon, which takes over. The kernel goes on completing handshakes for them, so a connection waits while nobody accepts.
+
+pub mod kept;
+pub mod passing;
+pub mod store;
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV6, TcpListener};
+use std::net::{Shutdown, SocketAddr, SocketAddrV6, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -15,48 +20,81 @@ use std::time::Duration;
 use metadata_ebpf::addr::RESPONDER_IPV6;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use kept::{Kept, Listening};
+
 /// Connections that the kernel holds until they are accepted. A node's guests booting at once come to some thousands.
 const BACKLOG: i32 = 4096;
 
 /// Readers of metrics that the kernel holds until they are accepted.
 const READERS: i32 = 64;
 
-/// Opens `count` sockets on the responder's address: the kernel spreads guests' connections over them.
+/// Opens `count` sockets on the responder's address: the kernel spreads guests' connections over them. Kept ones that fit are
+/// used. Where there are more of them than are wanted, the rest stops to listen, and the kernel moves the connections that wait there
+/// to the others (`net.ipv4.tcp_migrate_req`).
 ///
 /// What a guest does not acknowledge for as long as `patience` ends its connection, in the kernel.
 ///
 /// # Errors
 /// If a socket cannot be opened: usually because another process listens there.
-pub fn guests(port: u16, count: usize, patience: Duration) -> io::Result<Vec<TcpListener>> {
-    // Sockets that share a port also share it with other processes of the same user. The first one does not share, so it
-    // finds out whether another process listens there.
-    drop(bound(port, false)?);
-    let sockets = (0..count).map(|_| {
-        let socket = bound(port, true)?;
+pub fn guests(port: u16, count: usize, patience: Duration, kept: &mut Kept) -> io::Result<Vec<Listening<TcpListener>>> {
+    let probe = unbound()?;
+    let mut sockets = kept.take(responder(port).into(), &probe);
+    let surplus = sockets.split_off(count.min(sockets.len()));
+    if sockets.is_empty() {
+        // Sockets that share a port also share it with other processes of the same user. The first one does not share, so it
+        // finds out whether another process listens there.
+        drop(bound(port, false)?);
+    }
+    while sockets.len() < count {
+        let name = kept::free_name(&format!("guests-{port}"), sockets.iter().map(|other| other.name.as_str()));
+        sockets.push(Listening { name, socket: bound(port, true)?, was_kept: false });
+    }
+    for Listening { socket, .. } in &sockets {
+        socket.set_nonblocking(true)?;
         // Answers are written whole: waiting to send could only delay the last segment. Connections inherit it.
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_user_timeout(Some(patience))?;
         socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    });
-    sockets.collect()
+    }
+    for Listening { socket, .. } in &surplus {
+        // At once, whoever else holds it.
+        socket.shutdown(Shutdown::Read)?;
+    }
+    kept.put_back(surplus);
+    let plain = |Listening { name, socket, was_kept }| Listening { name, socket: TcpListener::from(socket), was_kept };
+    Ok(sockets.into_iter().map(plain).collect())
+}
+
+fn responder(port: u16) -> SocketAddrV6 {
+    SocketAddrV6::new(RESPONDER_IPV6.into(), port, 0, 0)
+}
+
+fn unbound() -> io::Result<Socket> {
+    Socket::new(Domain::IPV6, Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))
 }
 
 fn bound(port: u16, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+    let socket = unbound()?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_only_v6(true)?;
-    socket.bind(&SocketAddrV6::new(RESPONDER_IPV6.into(), port, 0, 0).into())?;
+    socket.bind(&responder(port).into())?;
     Ok(socket)
 }
 
-/// Opens the socket of those who read metrics. The address need not exist yet.
+/// Opens the socket of those who read metrics, unless it was kept. The address need not exist yet.
 ///
 /// # Errors
 /// If the socket cannot be opened: usually because another process listens there.
-pub fn metrics(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn metrics(address: SocketAddr, kept: &mut Kept) -> io::Result<Listening<TcpListener>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+    let name = "metrics".to_owned();
+    let mut found = kept.take(address, &socket).into_iter();
+    if let Some(Listening { socket, .. }) = found.next() {
+        socket.set_nonblocking(true)?;
+        kept.put_back(found);
+        return Ok(Listening { name, socket: socket.into(), was_kept: true });
+    }
     socket.set_reuse_address(true)?;
     match address {
         SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
@@ -64,7 +102,7 @@ pub fn metrics(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     socket.listen(READERS)?;
-    Ok(socket.into())
+    Ok(Listening { name, socket: socket.into(), was_kept: false })
 }
 
 /// Opens the Unix socket of the admin API, for its owner only. Nothing may exist at `path`.

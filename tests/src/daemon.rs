@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::fd_store::FdStore;
 use crate::netns::Namespace;
 use crate::wait;
 
@@ -31,19 +32,39 @@ pub fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// How the daemon is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start<'a> {
+    /// It outlives the thread that started it.
+    pub lasting: bool,
+    /// By how much its clock differs from the machine's ([`shift_clock`]).
+    pub clock: Option<&'a str>,
+    /// What follows `run`.
+    pub words: &'a [&'a str],
+    /// It gets what is in there, and may put more there.
+    pub store: Option<&'a FdStore>,
+}
+
 impl Daemon {
     /// Starts it in the namespace, in the machine's mounts, so that pins and named namespaces outlive it. With
-    /// `lasting` it also outlives the thread that started it; with `clock`, its clock differs by that ([`shift_clock`]).
+    /// `lasting` it also outlives the thread that started it.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(namespace: &Namespace, config: &Path, log: &Path, lasting: bool, clock: Option<&str>) -> Result<Self> {
+    pub fn start(namespace: &Namespace, config: &Path, log: &Path, how: &Start<'_>) -> Result<Self> {
         let open = || OpenOptions::new().create(true).append(true).open(log);
         let output: File = open().with_context(|| format!("opening {}", log.display()))?;
-        let mut command =
-            if lasting { namespace.lasting_command(program()?)? } else { namespace.command(program()?)? };
-        command.arg("run").arg("--config").arg(config).env("NO_COLOR", "1");
-        if let Some(offset) = clock {
+        let mut run = Command::new(program()?);
+        run.arg("run").args(how.words).arg("--config").arg(config).env("NO_COLOR", "1");
+        let mut command = match how.store {
+            Some(store) => store.wrap(&run),
+            None => run,
+        };
+        namespace.put_inside(&mut command, !how.lasting)?;
+        if let Some(store) = how.store {
+            store.pass_to(&mut command)?;
+        }
+        if let Some(offset) = how.clock {
             shift_clock(&mut command, offset)?;
         }
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);

@@ -15,11 +15,13 @@
 pub mod asker;
 pub mod command;
 pub mod counters;
+pub mod crowd;
 pub mod daemon;
 pub mod dhcp;
 pub mod document;
 pub mod domain;
 pub mod etcd;
+pub mod fd_store;
 pub mod fleet;
 pub mod foreign;
 pub mod frame;
@@ -46,10 +48,12 @@ pub mod vswitch;
 pub mod wait;
 
 pub use asker::Asker;
+pub use crowd::Crowd;
 pub use dhcp::Dhcp;
 pub use document::Document;
 pub use domain::Domain;
 pub use etcd::{Etcd, EtcdPlan};
+pub use fd_store::FdStore;
 pub use frame::FrameSocket;
 pub use guest::{Guest, GuestPlan, Route};
 pub use http::{Request, Response};

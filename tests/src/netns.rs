@@ -178,9 +178,18 @@ impl Namespace {
     }
 
     fn prepare(&self, program: impl AsRef<std::ffi::OsStr>, ends_with_starter: bool) -> Result<Command> {
+        let mut command = Command::new(program);
+        self.put_inside(&mut command, ends_with_starter)?;
+        Ok(command)
+    }
+
+    /// Makes a command one that will run inside the namespace.
+    ///
+    /// # Errors
+    /// As [`Self::command`].
+    pub fn put_inside(&self, command: &mut Command, ends_with_starter: bool) -> Result<()> {
         use std::os::unix::process::CommandExt as _;
         let file = self.open()?;
-        let mut command = Command::new(program);
         if !ends_with_starter {
             // Ctrl-C is for the process that started it, which ends it in order or leaves it alone.
             command.process_group(0);
@@ -196,7 +205,7 @@ impl Namespace {
                 Ok(())
             });
         }
-        Ok(command)
+        Ok(())
     }
 }
 

@@ -21,8 +21,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::command;
 use crate::counters::{self, Moved};
-use crate::daemon::{self, Daemon};
+use crate::daemon::{self, Daemon, Start};
 use crate::document::Document;
+use crate::fd_store::FdStore;
 use crate::guest::GuestPlan;
 use crate::netns::{Namespace, unique};
 use crate::wait;
@@ -32,6 +33,7 @@ use crate::wait;
 pub struct NodePlan {
     attach: &'static str,
     lasting: bool,
+    keeps_sockets: bool,
     source: Option<String>,
     snapshot: String,
     ports: String,
@@ -47,7 +49,16 @@ impl Default for NodePlan {
 packets_per_second = 0
 "
         .to_owned();
-        Self { attach: "auto", lasting: false, source: None, snapshot, ports, further, clock: None }
+        Self {
+            attach: "auto",
+            lasting: false,
+            keeps_sockets: false,
+            source: None,
+            snapshot,
+            ports,
+            further,
+            clock: None,
+        }
     }
 }
 
@@ -108,6 +119,13 @@ impl NodePlan {
         self
     }
 
+    /// The daemon's listening sockets are kept between its processes, as by systemd.
+    #[must_use]
+    pub fn keeps_sockets(mut self) -> Self {
+        self.keeps_sockets = true;
+        self
+    }
+
     /// The daemon's clock differs from the machine's by this, as libfaketime reads it: `-2h`. What measures durations does not.
     #[must_use]
     pub fn clock(mut self, offset: &str) -> Self {
@@ -122,7 +140,9 @@ impl NodePlan {
     pub fn make(self) -> Result<Node> {
         let namespace = Namespace::create("node")?;
         let directory = tempfile::Builder::new().prefix("metadatad-lab-").tempdir().context("making a directory")?;
+        let store = if self.keeps_sockets { Some(FdStore::open(&directory.path().join("notify"))?) } else { None };
         let node = Node {
+            store,
             responder: unique("lab-md"),
             namespace,
             config: directory.path().join("metadatad.toml"),
@@ -163,6 +183,7 @@ pub struct Node {
     next: AtomicU32,
     lasting: bool,
     clock: Mutex<Option<String>>,
+    store: Option<FdStore>,
 }
 
 impl Node {
@@ -267,13 +288,19 @@ impl Node {
     /// # Errors
     /// If it ends, or does not answer in time; the error holds its log.
     pub fn start_daemon(&self) -> Result<()> {
+        self.start_daemon_with(&[])
+    }
+
+    /// As [`Self::start_daemon`], with further words after `run`.
+    ///
+    /// # Errors
+    /// As [`Self::start_daemon`].
+    pub fn start_daemon_with(&self, words: &[&str]) -> Result<()> {
         let mut place = self.process();
         if place.is_some() {
             bail!("metadatad runs already on {}", self.namespace.name());
         }
-        let clock = self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let log = self.path("daemon.log");
-        *place = Some(Daemon::start(&self.namespace, &self.config, &log, self.lasting, clock.as_deref())?);
+        *place = Some(self.new_process(words)?);
         let ready = wait::until("metadatad is ready", || {
             if let Some(status) = place.as_mut().map(Daemon::ended).transpose()?.flatten() {
                 bail!("metadatad ended by itself: {status}");
@@ -289,6 +316,56 @@ impl Node {
     /// The next daemon has the machine's clock.
     pub fn use_real_clock(&self) {
         *self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+
+    fn new_process(&self, words: &[&str]) -> Result<Daemon> {
+        let clock = self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let how = Start { lasting: self.lasting, clock: clock.as_deref(), words, store: self.store.as_ref() };
+        Daemon::start(&self.namespace, &self.config, &self.path("daemon.log"), &how)
+    }
+
+    /// Starts another daemon that takes over from the one that runs, and waits for the former one's end.
+    ///
+    /// # Errors
+    /// If it does not; the error holds the log of both.
+    pub fn take_over(&self) -> Result<()> {
+        let mut place = self.process();
+        let mut old = place.take().context("metadatad does not run")?;
+        let mut new = self.new_process(&["--take-over"])?;
+        let ended = wait::until("the former daemon ends", || match new.ended()? {
+            Some(status) => bail!("the one that takes over ended by itself: {status}"),
+            None => old.ended(),
+        });
+        let status = ended.with_context(|| format!("taking over; the log of both:\n{}", self.log()))?;
+        if !status.success() {
+            bail!("the former daemon ended with {status}; the log of both:\n{}", self.log());
+        }
+        *place = Some(new);
+        drop(place);
+        wait::until("metadatad is ready", || Ok(self.status().ok().filter(|status| status["ready"] == true))).map(drop)
+    }
+
+    /// Starts another daemon that is to take over, with this configuration, and lets `act` end it.
+    ///
+    /// # Errors
+    /// Those of `act`, or that it does not end.
+    pub fn fail_to_take_over(&self, config: &Path, act: impl FnOnce(&mut Daemon) -> Result<()>) -> Result<()> {
+        let log = self.path("daemon.log");
+        let mut new =
+            Daemon::start(&self.namespace, config, &log, &Start { words: &["--take-over"], ..Start::default() })?;
+        act(&mut new)?;
+        let ended = wait::until("the daemon that takes over ends", || new.ended());
+        let status = ended.with_context(|| format!("the log of both:\n{}", self.log()))?;
+        if status.success() {
+            bail!("it ended with success; the log of both:\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    /// Returns the names of the sockets that are kept between the daemon's processes.
+    #[must_use]
+    pub fn kept_sockets(&self) -> Vec<String> {
+        self.store.as_ref().map(FdStore::names).unwrap_or_default()
     }
 
     /// Ends the daemon by SIGTERM, as a service manager does.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,9 @@ use super::wire::{
 };
 use crate::percent;
 use crate::record::InstanceId;
+
+/// What a connection speaks after `POST /v1/take-over`; another number when that changes.
+pub(super) const TAKE_OVER_PROTOCOL: &str = "metadatad-take-over/1";
 
 /// The daemon did not answer as asked.
 #[derive(Debug, thiserror::Error)]
@@ -240,6 +244,19 @@ impl Client {
         Ok(Trace { body, socket: self.socket.clone() })
     }
 
+    /// Asks the daemon to hand over, and returns the connection, which speaks no HTTP any more.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn take_over(&self) -> Result<std::os::unix::net::UnixStream, ClientError> {
+        let response = self.send(Method::POST, "/v1/take-over").await?;
+        let upgraded = hyper::upgrade::on(response).await.map_err(|source| self.broken(source))?;
+        let parts = upgraded.downcast::<TokioIo<UnixStream>>();
+        let stream =
+            parts.map_err(|_| io::ErrorKind::InvalidData.into()).and_then(|parts| parts.io.into_inner().into_std());
+        stream.map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })
+    }
+
     async fn get<T: DeserializeOwned>(&self, resource: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, resource).await
     }
@@ -261,13 +278,17 @@ impl Client {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|source| self.broken(source))?;
         // Its error is the request's too.
-        tokio::spawn(async move { connection.await.ok() });
+        tokio::spawn(async move { connection.with_upgrades().await.ok() });
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.method_mut() = method;
         *request.uri_mut() = resource.parse().unwrap_or_default();
+        if resource == "/v1/take-over" {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers_mut().insert(UPGRADE, HeaderValue::from_static(TAKE_OVER_PROTOCOL));
+        }
         let response = sender.send_request(request).await.map_err(|source| self.broken(source))?;
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let body = response.into_body().collect().await.map_err(|source| self.broken(source))?.to_bytes();

@@ -9,7 +9,7 @@ use super::{Inspect, server};
 
 /// Answers one request of a user in these groups, where the members of `readers` may read.
 pub async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     inspect: Arc<dyn Inspect>,
     user: u32,
     groups: &[u32],

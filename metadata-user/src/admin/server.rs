@@ -15,9 +15,10 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
@@ -33,7 +34,7 @@ use super::query::value;
 use super::socket::AdminSocket;
 use super::wait::WaitFor;
 use super::wire::{Accepted, Password, Problem};
-use super::{Inspect, PasswordError, TraceError};
+use super::{Inspect, PasswordError, TraceError, client};
 use crate::drain::Drain;
 use crate::metrics::Format;
 use crate::server;
@@ -79,6 +80,9 @@ struct Resource {
     endless: bool,
 }
 
+/// Where a daemon takes over: the one resource after whose answer the connection speaks no HTTP any more.
+const TAKE_OVER: &str = "/v1/take-over";
+
 impl Resource {
     const fn new(
         method: Method,
@@ -91,7 +95,7 @@ impl Resource {
     }
 }
 
-static RESOURCES: [Resource; 19] = [
+static RESOURCES: [Resource; 20] = [
     Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status()), false),
     Resource::new(Method::GET, "/v1/security", Right::Read, |inspect, _| security(inspect), false),
     Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
@@ -147,6 +151,7 @@ static RESOURCES: [Resource; 19] = [
         |inspect, _| Box::pin(accept_source(inspect)),
         false,
     ),
+    Resource::new(Method::POST, TAKE_OVER, Right::Change, |_, _| Box::pin(ready(switching())), true),
     // It replaces a tap's program for as long as it lasts.
     Resource::new(
         Method::POST,
@@ -201,7 +206,7 @@ impl server::Handler<UnixListener> for Admin {
 }
 
 /// Answers one request; calls `asked` when it is there.
-pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     inspect: Arc<dyn Inspect>,
     peer: &Peer,
@@ -210,7 +215,7 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let right = peer.right(readers);
     let endless = CancellationToken::new();
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         asked();
         let resource = find(&request).and_then(|resource| match right {
             Some(right) if right >= resource.right => Ok(resource),
@@ -220,6 +225,10 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             endless.cancel();
         }
         let (inspect, user) = (Arc::clone(&inspect), peer.user());
+        let inspect = Arc::clone(&inspect);
+        if resource.as_ref().is_ok_and(|resource| resource.path == TAKE_OVER) {
+            tokio::spawn(take_over(hyper::upgrade::on(&mut request), Arc::clone(&inspect)));
+        }
         async move {
             Ok::<_, Infallible>(match resource {
                 Ok(resource) => {
@@ -235,7 +244,8 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let expired = async {
         tokio::select! {
             () = endless.cancelled() => std::future::pending().await,
@@ -247,6 +257,30 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             debug!(%error, "admin connection ended");
         },
         () = expired => debug!("admin connection timed out"),
+    }
+}
+
+/// Returns the answer after which the connection is a take-over's.
+fn switching() -> Response<Body> {
+    let mut response = Response::new(Full::default().boxed_unsync());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(client::TAKE_OVER_PROTOCOL));
+    response
+}
+
+/// Hands the connection on when it speaks no HTTP any more.
+async fn take_over(upgrade: OnUpgrade, inspect: Arc<dyn Inspect>) {
+    match upgrade.await.map(|connection| connection.downcast::<TokioIo<UnixStream>>()) {
+        // A client that sends before it is answered is no daemon.
+        Ok(Ok(parts)) if parts.read_buf.is_empty() => match parts.io.into_inner().into_std() {
+            Ok(stream) => {
+                let _ = inspect.take_over(stream);
+            }
+            Err(error) => debug!(%error, "the connection of a daemon that takes over cannot be used"),
+        },
+        Ok(_) => debug!("the connection of a daemon that takes over is none"),
+        Err(error) => debug!(%error, "a daemon that takes over went away"),
     }
 }
 

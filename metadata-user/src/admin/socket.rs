@@ -41,7 +41,33 @@ pub struct AdminSocket {
     pub(super) listener: UnixListener,
     /// The group whose members may read.
     pub(super) readers: Option<u32>,
+    /// Where it was bound, and where it will be.
+    paths: Vec<PathBuf>,
+    /// Its file, wherever that is.
+    file: Option<(u64, u64)>,
+}
+
+/// A socket beside that of the daemon that is taken over from.
+#[derive(Debug)]
+pub struct Beside {
+    bound: PathBuf,
     path: PathBuf,
+}
+
+impl Beside {
+    /// Tells whether a daemon answers in the place where this is to be.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        UnixStream::connect(&self.path).is_ok()
+    }
+
+    /// Puts it in the other's place: from here on, whoever connects gets to this daemon.
+    ///
+    /// # Errors
+    /// If it cannot be renamed.
+    pub fn replace(self) -> io::Result<()> {
+        std::fs::rename(self.bound, self.path)
+    }
 }
 
 impl AdminSocket {
@@ -67,6 +93,31 @@ impl AdminSocket {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(system("looking for the socket")(error)),
         }
+        Self::bind(path, group)
+    }
+
+    /// Opens the socket beside the path, for a daemon that takes over from the one that answers there. It is the only one that does,
+    /// so what an earlier one has left is removed.
+    ///
+    /// # Errors
+    /// See [`SocketError`].
+    pub fn open_beside(path: &Path, group: Option<&str>) -> Result<(Self, Beside), SocketError> {
+        let mut bound = path.as_os_str().to_owned();
+        bound.push(".new");
+        let bound = PathBuf::from(bound);
+        match std::fs::remove_file(&bound) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(SocketError::System { doing: "removing the left-over socket", path: bound, source });
+            }
+            _ => {}
+        }
+        let mut socket = Self::bind(&bound, group)?;
+        socket.paths.push(path.to_owned());
+        Ok((socket, Beside { bound, path: path.to_owned() }))
+    }
+
+    fn bind(path: &Path, group: Option<&str>) -> Result<Self, SocketError> {
+        let system = |doing| move |source| SocketError::System { doing, path: path.to_owned(), source };
         let listener = sockets::admin(path).map_err(system("opening the socket"))?;
         let group = group.and_then(|name| Group::from_name(name).ok().flatten());
         let readers = group.map(|group| group.gid.as_raw()).filter(|group| match sockets::share(path, *group) {
@@ -78,15 +129,26 @@ impl AdminSocket {
                 false
             }
         });
-        Ok(Self { listener, readers, path: path.to_owned() })
+        Ok(Self { listener, readers, paths: vec![path.to_owned()], file: file_of(path) })
     }
 }
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        // It may have been removed by an operator already.
-        let _ = std::fs::remove_file(&self.path);
+        for path in &self.paths {
+            // It may be that of the daemon that has taken over by now.
+            if self.file.is_some() && file_of(path) == self.file {
+                // An operator may have been quicker.
+                let _ = std::fs::remove_file(path);
+            }
+        }
     }
+}
+
+/// Returns which file it is: its file system and its number there.
+fn file_of(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 #[cfg(test)]
@@ -113,6 +175,21 @@ mod tests {
         std::fs::write(&path, "").expect("a file");
         assert!(matches!(AdminSocket::open(&path, None), Err(SocketError::NotASocket(_))));
         assert!(path.exists(), "never removed");
+    }
+
+    #[test]
+    fn a_daemon_that_takes_over_puts_its_socket_in_the_place_of_the_other_which_leaves_it_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("admin.sock");
+        let first = AdminSocket::open(&path, None).expect("a free place");
+        drop(AdminSocket::open_beside(&path, None).expect("beside it"));
+        assert_eq!(std::fs::read_dir(&directory).expect("there").count(), 1, "one that failed leaves nothing");
+        let (second, beside) = AdminSocket::open_beside(&path, None).expect("beside it");
+        beside.replace().expect("renamed");
+        drop(first);
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(second);
+        assert_eq!(std::fs::read_dir(&directory).expect("there").count(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod evidence;
+mod late;
 mod reload;
 mod security;
 mod wait;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access::{InstanceAccess, TokenlessClient};
 pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
 pub use self::evidence::{ContentEvidence, Evidence, LastDrop, TapClaim};
+pub use self::late::Late;
 pub use self::reload::Reload;
 pub use self::security::{HeldCapability, Security, Thread};
 pub use self::wait::Waited;

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::facts::observers::Observers;
 use crate::readiness::{Blocker, Readiness};
 use crate::secret::token::TokenKey;
-use crate::snapshot::{Keeper, Snapshot, SnapshotState};
+use crate::snapshot::{Holder, Keeper, Snapshot, SnapshotState};
 use crate::source::vendordata::{Vendordata, VendordataState};
 use crate::source::{Restored, Source};
 use crate::state_view::StateView;
@@ -29,7 +29,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// The parts that fill the store and the facts. Fields are dropped in this order.
 pub(super) struct Content {
     /// Ends before the source does, and writes pending changes.
-    _keeper: Option<Keeper>,
+    keeper: Option<Keeper>,
     pub(super) source: Source,
     pub(super) observers: Observers,
     /// Fetches dynamic vendor data, if there is any.
@@ -81,14 +81,14 @@ impl Content {
         for warning in config.warnings() {
             warn!("{warning}");
         }
-        Ok(Self {
-            _keeper: keeper,
-            source,
-            observers,
-            fetching,
-            snapshot: snapshot_state,
-            vendordata: vendordata_state,
-        })
+        Ok(Self { keeper, source, observers, fetching, snapshot: snapshot_state, vendordata: vendordata_state })
+    }
+}
+
+impl Content {
+    /// Returns what has the snapshot stand still; `None`: none is written.
+    pub(super) fn snapshot_holder(&self) -> Option<Holder> {
+        self.keeper.as_ref().map(Keeper::holder)
     }
 }
 

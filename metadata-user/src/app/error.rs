@@ -14,6 +14,8 @@ use crate::source::StartError;
 use crate::source::vendordata::TlsError;
 use crate::telemetry::TelemetryError;
 
+use super::take_over::TakeOverError;
+
 /// Why the daemon does not start, or has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -60,6 +62,9 @@ pub enum AppError {
     /// The admin socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The running daemon has not handed over.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The kernel lacks something.
     #[error(transparent)]
     Kernel(#[from] KernelError),

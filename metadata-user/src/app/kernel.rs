@@ -12,7 +12,7 @@ use crate::config;
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::error_text;
 use crate::metrics::{Fault, Packets, Repair};
-use crate::port::{PortView, PortsView, Request};
+use crate::port::{PortView, PortsView, Request, TraceRequest};
 
 /// The kernel side, which is set up after the admin API.
 #[derive(Clone, Default)]
@@ -87,7 +87,7 @@ impl Kernel {
             return Err(TraceError::NoSuchPort(port));
         };
         let (started, answer) = oneshot::channel();
-        let sent = parts.requests.send(Request::Trace { ifindex, lines, started }).await;
+        let sent = parts.requests.send(Request::Trace(TraceRequest { ifindex, lines, started })).await;
         let result = match sent {
             Ok(()) => answer.await.unwrap_or_else(|_| Err("the daemon is shutting down".to_owned())),
             Err(_) => Err("the daemon is shutting down".to_owned()),

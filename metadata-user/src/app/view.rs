@@ -10,6 +10,7 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -66,6 +67,8 @@ pub(super) struct View {
     pub(super) metrics: Arc<Metrics>,
     pub(super) exporter: Option<ExporterView>,
     pub(super) reload: StateView<ReloadState>,
+    /// Daemons that take over.
+    pub(super) successors: mpsc::Sender<UnixStream>,
 }
 
 /// Metrics over TCP, as they are shown.
@@ -226,6 +229,11 @@ impl Inspect for View {
 
     fn metrics(&self, format: Format) -> String {
         self.metrics.text(format, metrics::read(self))
+    }
+
+    /// One at a time: another is refused, and a daemon that is not ready itself has nothing to hand over.
+    fn take_over(&self, stream: UnixStream) -> bool {
+        self.successors.try_send(stream).is_ok()
     }
 
     fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Tracing<'_> {

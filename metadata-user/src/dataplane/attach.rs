@@ -247,6 +247,14 @@ impl Dataplane {
         Ok(())
     }
 
+    /// Puts the programs of the pair in the place of those that another daemon has put there.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Attach`].
+    pub fn retake_pair(&mut self) -> Result<(), DataplaneError> {
+        name_of(self.pair).map_or(Ok(()), |name| self.attach_pair(&name))
+    }
+
     /// Tells how a tap's program is attached.
     #[must_use]
     pub fn attached(&self, ifindex: IfIndex) -> Option<AttachKind> {

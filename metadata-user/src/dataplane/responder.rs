@@ -36,7 +36,10 @@ use self::{
 };
 use super::IfIndex;
 use crate::metrics::Repair;
-use crate::sockets;
+use crate::sockets::{
+    self,
+    kept::{Kept, Listening},
+};
 
 /// Why the namespace could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -201,17 +204,28 @@ impl ResponderNetns {
     }
 
     /// Opens so many listening sockets inside, on the responder's address: the kernel spreads connections over them. Not
-    /// blocking. What a guest does not acknowledge for as long as `patience` ends its connection.
+    /// blocking. What a guest does not acknowledge for as long as `patience` ends its connection. Kept ones that fit are taken out of
+    /// `kept` for it.
     ///
     /// # Errors
     /// If a socket cannot be opened: mostly, because another process listens there.
-    pub fn listen(&self, port: u16, count: usize, patience: Duration) -> Result<Vec<TcpListener>, NetnsError> {
+    pub fn listen(
+        &self,
+        port: u16,
+        count: usize,
+        patience: Duration,
+        kept: &mut Kept,
+    ) -> Result<Vec<Listening<TcpListener>>, NetnsError> {
         let path = PathBuf::from(format!("the listening socket, port {port} in the responder's namespace"));
         let namespace = self.namespace.try_clone().map_err(system("use", &path))?;
-        on_thread(move || {
+        let mut candidates = std::mem::take(kept);
+        let (sockets, left) = on_thread(move || {
             enter(&namespace)?;
-            sockets::guests(port, count, patience).map_err(system("open", &path))
-        })
+            let sockets = sockets::guests(port, count, patience, &mut candidates);
+            Ok((sockets.map_err(system("open", &path)), candidates))
+        })?;
+        *kept = left;
+        sockets
     }
 
     /// Removes the namespace `name` and the pair, if they are there. `true` if anything was.

@@ -101,15 +101,15 @@ where
         .header_read_timeout(None)
         .max_buf_size(heads.bytes)
         .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&progress), turn)), service);
-    let (mut closing, mut leaving) = (false, false);
-    let (mut ended, mut begun) = (pin!(content.ended()), pin!(drain.begun()));
-    let mut has_begun = false;
+    let (mut closing, mut leaving, mut draining) = (false, false, false);
+    let (mut ended, mut closes) = (pin!(content.ended()), pin!(drain.closes()));
+    let mut is_closing = false;
     let mut outside = OnWake::new(poll_fn(|cx| {
         if ended.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Outside::BindingEnded);
         }
-        if !has_begun && begun.as_mut().poll(cx).is_ready() {
-            has_begun = true;
+        if !is_closing && closes.as_mut().poll(cx).is_ready() {
+            is_closing = true;
             return Poll::Ready(Outside::Drain);
         }
         Poll::Pending
@@ -137,12 +137,16 @@ where
             // First, so that a connection whose binding has ended is not polled again.
             event = &mut outside => match event {
                 Outside::BindingEnded => break End::BindingEnded,
-                Outside::Drain => true,
+                Outside::Drain => {
+                    progress.leave_quietly();
+                    (leaving, draining) = (true, true);
+                    false
+                }
             },
             result = &mut connection => break match result {
                 Err(error) if is_of_ended_binding(&error) => End::BindingEnded,
                 Err(error) if error.is_parse() || error.is_parse_too_large() => End::Malformed,
-                _ if leaving => End::GaveWay,
+                _ if leaving && !draining => End::GaveWay,
                 _ => End::Closed,
             },
             event = &mut limit => match event {
@@ -156,6 +160,8 @@ where
             // hyper has just read what had come, but for bytes that the runtime has not noticed yet: a request that
             // arrived before the connection had to leave is answered.
             () = tokio::task::yield_now(), if leaving && !closing => !progress.has_unread(),
+            // hyper waits for the first request of a new connection, as it may be under way.
+            () = progress.silent_for(UNDER_WAY), if draining && closing => break End::Closed,
         };
         if close && !closing {
             closing = true;
@@ -175,6 +181,8 @@ where
         End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed => tokio::select! {
             biased;
             () = content.ended() => End::BindingEnded,
+            // The kernel goes on sending, also when the daemon has ended.
+            () = drain.closes() => end,
             arrived = all_arrived(&watched, &progress) => {
                 if !arrived {
                     progress.cut();
@@ -189,6 +197,9 @@ where
     drop(watched);
     record::ended(counters, &*content, end);
 }
+
+/// How long a drain waits for what is under way of a new connection: its first request, or the rest of its handshake.
+const UNDER_WAY: Duration = Duration::from_millis(250);
 
 /// First pause before another look at what the guest has acknowledged; each is twice as long as the one before.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -245,7 +256,10 @@ pub(super) async fn serve_tls<C: Access>(
         biased;
         () = content.ended() => End::BindingEnded,
         () = progress.expired() => End::TimedOut,
-        () = drain.begun() => End::Closed,
+        () = async {
+            drain.closes().await;
+            sleep(UNDER_WAY).await;
+        } => End::Closed,
         stream = async {
             if let Some(turn) = &place.turn {
                 turn.handshake().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::Method;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
 use super::access::Access;
@@ -145,6 +145,10 @@ impl<C: Access> Exchange<C> {
         };
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
+        }
+        if self.shared.drain.has_begun() {
+            // hyper ends the connection with it.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response.map(|body| AnswerBody::new(body, &self.shared.progress))
     }

@@ -37,7 +37,7 @@ pub struct Listeners {
     pub tls: Option<(std::net::TcpListener, Arc<Https>)>,
 }
 
-/// Accepts connections until the drain begins. The sockets stay open then, so that what their backlogs hold is not
+/// Accepts connections until the drain refuses them. The sockets stay open then, so that what their backlogs hold is not
 /// reset before the process ends.
 ///
 /// # Errors

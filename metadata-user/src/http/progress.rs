@@ -141,6 +141,22 @@ impl Progress {
         self.leave.notify_one();
     }
 
+    /// Has [`Self::has_unread`] known from here on, as of one that must leave. Nobody waits for its place.
+    pub(super) fn leave_quietly(&self) {
+        self.must_leave.store(true, Ordering::Relaxed);
+    }
+
+    /// Completes when the connection has been without a request for so long. Cancel-safe.
+    pub(super) async fn silent_for(&self, time: Duration) {
+        loop {
+            match self.idle_since() {
+                Some(since) if since.elapsed() >= time => return,
+                Some(since) => sleep_until(since + time).await,
+                None => sleep(time).await,
+            }
+        }
+    }
+
     /// Tells whether [`Self::make_leave`] was called.
     pub(super) fn must_leave(&self) -> bool {
         self.must_leave.load(Ordering::Relaxed)

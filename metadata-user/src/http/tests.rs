@@ -240,7 +240,7 @@ async fn who_waits_for_content_is_answered_when_the_daemon_ends_and_cut_when_the
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
         tokio::time::sleep(Duration::from_secs(1)).await;
         match ends {
-            "daemon" => node.drain.begin(),
+            "daemon" => node.drain.close(),
             _ => node.identities.end(Tag(7)),
         }
         served.await.expect("served");
@@ -328,7 +328,7 @@ async fn a_drain_ends_idle_connections_and_lets_a_request_finish() {
     one_answer(&mut idle).await;
     posting.write_all(b"POST /nonsense HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").await.expect("sent");
     tokio::task::yield_now().await;
-    node.drain.begin();
+    node.drain.close();
     idle_served.await.expect("closed");
     posting.write_all(b"cd").await.expect("the rest");
     let answer = one_answer(&mut posting).await;

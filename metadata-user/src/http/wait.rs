@@ -24,12 +24,12 @@ pub(super) async fn for_content<C: Access>(exchange: &mut Exchange<C>) -> Result
     let deadline = Instant::now() + shared.progress.patience_for_content();
     record::waits(&shared.counters);
     loop {
-        if Instant::now() >= deadline || shared.drain.has_begun() {
+        if Instant::now() >= deadline || shared.drain.is_closing() {
             return Ok(Step::Answer(None));
         }
         tokio::select! {
             () = sleep_until(deadline) => {}
-            () = shared.drain.begun() => {}
+            () = shared.drain.closes() => {}
             () = shared.content.ready() => {}
         }
         match route(exchange)? {
@@ -45,7 +45,7 @@ pub(super) async fn for_rate<C: Access>(exchange: &mut Exchange<C>) -> Result<St
     record::limited(&shared.counters);
     tokio::select! {
         () = sleep(HOLD.min(shared.progress.patience())) => {}
-        () = shared.drain.begun() => {}
+        () = shared.drain.closes() => {}
     }
     Ok(match count_and_route(exchange)? {
         Step::TooMany => Step::Answer(Some(Answer::too_many_requests(exchange.asked().accept))),

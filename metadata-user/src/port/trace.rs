@@ -6,30 +6,34 @@ use super::Ports;
 use crate::config;
 use crate::dataplane::IfIndex;
 use crate::error_text;
+use crate::hold::Hold;
 
 /// Something that a command asks of the task.
 #[derive(Debug)]
 pub enum Request {
-    /// Trace a tap until the receiver of the lines is gone.
-    Trace {
-        /// The tap.
-        ifindex: IfIndex,
-        /// Where the lines go.
-        lines: mpsc::Sender<String>,
-        /// Whether it could be started; the reason if not.
-        started: oneshot::Sender<Result<(), String>>,
-    },
+    /// Trace a tap.
+    Trace(TraceRequest),
+    /// Change nothing until another daemon has taken over, or has not.
+    StandStill(Hold),
     /// From here on, limits and guards are those of this configuration.
     Rules(Box<config::Ports>),
 }
 
+/// Trace a tap until the receiver of the lines is gone.
+#[derive(Debug)]
+pub struct TraceRequest {
+    /// The tap.
+    pub ifindex: IfIndex,
+    /// Where the lines go.
+    pub lines: mpsc::Sender<String>,
+    /// Whether it could be started; the reason if not.
+    pub started: oneshot::Sender<Result<(), String>>,
+}
+
 impl Ports {
     /// Carries out a request. `trace_over` gets a message when its trace is to end.
-    pub(super) fn request(&mut self, request: Request, trace_over: &mpsc::Sender<()>) {
-        let (ifindex, lines, started) = match request {
-            Request::Rules(rules) => return self.set_rules(&rules),
-            Request::Trace { ifindex, lines, started } => (ifindex, lines, started),
-        };
+    pub(super) fn request(&mut self, request: TraceRequest, trace_over: &mpsc::Sender<()>) {
+        let TraceRequest { ifindex, lines, started } = request;
         if self.trace.is_some() {
             let _ = started.send(Err("another trace is running; only one can run at a time".into()));
             return;
@@ -54,7 +58,7 @@ impl Ports {
     }
 
     /// Takes on what may change while the task runs, and settles every tap anew where that differs.
-    fn set_rules(&mut self, new: &config::Ports) {
+    pub(super) fn set_rules(&mut self, new: &config::Ports) {
         let (limits, guard) = (new.limits, new.impersonation_guard);
         if (self.rules.limits, self.rules.impersonation_guard) == (limits, guard) {
             return;

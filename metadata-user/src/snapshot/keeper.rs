@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
@@ -13,6 +14,7 @@ use super::pace::{Pace, Reason};
 use super::removals::{OnDisk, Recorded};
 use super::{Snapshot, SnapshotState};
 use crate::config;
+use crate::hold::{Held, Hold, hold};
 use crate::secret::seal::SealKey;
 use crate::source::SourceView;
 use crate::state_view::StateView;
@@ -29,6 +31,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Keeper {
     _worker: Worker,
+    holds: mpsc::Sender<Hold>,
+}
+
+/// Has the thread stand still.
+#[derive(Clone, Debug)]
+pub struct Holder(mpsc::Sender<Hold>);
+
+impl Holder {
+    /// Completes when everything is written and nothing more will be, while the value lives: not at the end of the daemon either.
+    /// `None`: the thread has ended.
+    pub async fn hold(&self) -> Option<Held> {
+        let (hold, standing, held) = hold();
+        self.0.send(hold).await.ok()?;
+        standing.await.ok()?;
+        Some(held)
+    }
 }
 
 impl Keeper {
@@ -53,8 +71,15 @@ impl Keeper {
             store,
             source,
         };
-        let worker = Worker::spawn("snapshot", async move |stop: Stop| task.run(changes, stop).await)?;
-        Ok(Self { _worker: worker.with_patience(PATIENCE) })
+        let (holds, held) = mpsc::channel(1);
+        let worker = Worker::spawn("snapshot", async move |stop: Stop| task.run(changes, held, stop).await)?;
+        Ok(Self { _worker: worker.with_patience(PATIENCE), holds })
+    }
+
+    /// Returns what has it stand still.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        Holder(self.holds.clone())
     }
 }
 
@@ -92,7 +117,7 @@ impl Problems {
 }
 
 impl Task {
-    async fn run(mut self, mut changes: Changes, mut stop: Stop) {
+    async fn run(mut self, mut changes: Changes, mut holds: mpsc::Receiver<Hold>, mut stop: Stop) {
         // Changes from while the source started.
         self.look_at_store();
         let mut look = tokio::time::interval(LOOK);
@@ -104,11 +129,23 @@ impl Task {
                 // The store outlives this task.
                 _ = changes.next(usize::MAX) => self.look_at_store(),
                 _ = look.tick() => self.look_at_source(),
+                Some(hold) = holds.recv() => {
+                    self.write_what_is_left();
+                    tokio::select! {
+                        // The file is another daemon's by now.
+                        () = stop.requested() => return,
+                        () = hold.stand() => self.look_at_store(),
+                    }
+                }
                 () = async { tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)).await }, if due.is_some() => {
                     self.write();
                 }
             }
         }
+        self.write_what_is_left();
+    }
+
+    fn write_what_is_left(&mut self) {
         self.look_at_store();
         self.look_at_source();
         if self.pace.is_waiting() {

@@ -29,6 +29,7 @@ pub(super) const LEVELS: &[Level] = &[
             "durable",
             "encoding",
             "error_text",
+            "hold",
             "links",
             "metrics",
             "open_files",

@@ -249,7 +249,10 @@ pub(super) async fn up(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<
 /// A router's report about its MTU is handed to the responder by the programs, but many networks filter such reports. So
 /// segments that are never acknowledged are sent again in smaller pieces, from 1024 bytes on downwards (RFC 4821), and that
 /// at the second time-out, 0.6 s after the segment, instead of the default's 6 s: clients give up after that.
-const TCP_SETTINGS: [(&str, &str); 2] = [("tcp_mtu_probing", "1"), ("tcp_retries1", "0")];
+///
+/// And what lets a daemon listen on fewer sockets than the one before: what waits at a socket that stops to listen moves to another
+/// one of the same port (Linux 5.14).
+const TCP_SETTINGS: [(&str, &str); 3] = [("tcp_mtu_probing", "1"), ("tcp_retries1", "0"), ("tcp_migrate_req", "1")];
 
 /// What a connection may hold in the kernel: least, at first and most, in bytes (tcp(7)), and for how long what is left of
 /// one that the daemon has closed.

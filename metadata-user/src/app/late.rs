@@ -1,0 +1,102 @@
+//! What guests did at a daemon between the last snapshot that it wrote and its end, when another takes over meanwhile: the passwords
+//! that they posted, and whose user data was read for the first time.
+
+use std::collections::BTreeSet;
+
+use crate::admin::wire::{Late, Password, UserData};
+use crate::api::{self, Content};
+use crate::record::InstanceId;
+use crate::store::{Kept, Store};
+
+/// What was known at one moment.
+#[derive(Debug)]
+pub(super) struct Known {
+    posted: BTreeSet<InstanceId>,
+    read: BTreeSet<InstanceId>,
+}
+
+impl Known {
+    /// Returns what a store knows now.
+    pub(super) fn of(store: &Store) -> Self {
+        let (mut posted, mut read) = (BTreeSet::new(), BTreeSet::new());
+        for kept in store.kept() {
+            let id = kept.content.uuid();
+            posted.extend(posted_text(&kept).map(|_| id));
+            read.extend(kept.user_data_read.map(|_| id));
+        }
+        Self { posted, read }
+    }
+
+    /// Returns what the store has come to know since.
+    pub(super) fn since(&self, store: &Store) -> Late {
+        let mut late = Late::default();
+        for kept in store.kept() {
+            let id = kept.content.uuid();
+            if let Some(text) = posted_text(&kept).filter(|_| !self.posted.contains(&id)) {
+                late.passwords.push(Password::new(id.to_string(), Some(text)));
+            }
+            if let Some(at) = kept.user_data_read.filter(|_| !self.read.contains(&id)) {
+                late.user_data.push(UserData { instance: id.to_string(), read_at: Some(at) });
+            }
+        }
+        late
+    }
+}
+
+/// Keeps it, unless this store knows better.
+pub(super) fn keep(late: Late, store: &Store) {
+    for Password { instance, password, .. } in late.passwords {
+        let password = password.and_then(api::Password::new);
+        if let (Ok(id), Some(password)) = (instance.parse(), password) {
+            store.set_password(id, password);
+        }
+    }
+    for UserData { instance, read_at } in late.user_data {
+        if let (Ok(id), Some(at)) = (instance.parse(), read_at) {
+            store.note_user_data_read(id, at);
+        }
+    }
+}
+
+/// Nova keeps what is posted to its instances.
+fn posted_text(kept: &Kept) -> Option<String> {
+    match &kept.content {
+        Content::Rendered(instance) => instance.posted().map(|password| password.as_str().to_owned()),
+        Content::NovaPages(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Cloud;
+    use crate::store::tests::{id, record};
+
+    fn store() -> Store {
+        let store = Store::new(Cloud::default());
+        for number in 1..=3 {
+            store.put(record(number, "p", &[]));
+        }
+        store
+    }
+
+    fn password(text: &str) -> api::Password {
+        api::Password::new(text.to_owned()).expect("a password")
+    }
+
+    #[test]
+    fn what_was_not_known_is_handed_on_and_kept_where_it_is_not_known() {
+        let (old, new) = (store(), store());
+        old.set_password(id(1), password("early"));
+        old.note_user_data_read(id(1), 10);
+        let known = Known::of(&old);
+        assert_eq!(known.since(&old), Late::default());
+        old.set_password(id(2), password("late"));
+        old.note_user_data_read(id(3), 20);
+        new.note_user_data_read(id(3), 21);
+        keep(known.since(&old), &new);
+        let posted = |number| new.get(id(number)).and_then(|instance| instance.posted().cloned());
+        assert_eq!([posted(1), posted(2), posted(3)], [None, Some(password("late")), None]);
+        assert_eq!([1, 2, 3].map(|number| new.user_data_read(id(number))), [None, None, Some(21)]);
+    }
+}

@@ -1,0 +1,118 @@
+//! The side of a take-over that starts: `metadatad run --take-over`. [`super::hand_over`] has the order of both sides.
+//!
+//! Promises: until [`TakeOver::commit`] the daemon that runs goes on if this one ends, whatever the reason; a node on which none runs
+//! gets one all the same.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::hand_over::READY;
+use super::{AppError, Shared, late};
+use crate::admin::client::{Client, ClientError};
+use crate::admin::socket::Beside;
+use crate::sockets::kept::Kept;
+use crate::sockets::passing;
+use crate::store::Store;
+use crate::worker::Worker;
+
+/// How long the other daemon may take to write its snapshot and let go of the ports.
+const LETTING_GO: Duration = Duration::from_secs(60);
+
+/// Why there is no take-over.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeOverError {
+    /// The daemon that runs cannot be asked, or refuses.
+    #[error(
+        "asking the running daemon to hand over; if it is of a version that cannot, stop it first, and start this one without \
+             --take-over"
+    )]
+    Asking(#[source] ClientError),
+    /// It does not send its sockets, or went away too early.
+    #[error("taking over from the running daemon")]
+    Stream(#[source] io::Error),
+}
+
+/// The end of a take-over.
+pub(super) type TakenOver = oneshot::Receiver<Result<(), TakeOverError>>;
+
+/// A take-over that is under way.
+pub(super) struct TakeOver {
+    stream: UnixStream,
+}
+
+impl TakeOver {
+    /// Asks the running daemon, and returns its listening sockets; `None`: none runs.
+    pub(super) async fn begin(socket: &Path) -> Result<Option<(Self, Kept)>, TakeOverError> {
+        let stream = match Client::new(socket).take_over().await {
+            Ok(stream) => stream,
+            Err(ClientError::Unreachable { .. }) => {
+                info!("no daemon to take over from: starting as usual");
+                return Ok(None);
+            }
+            Err(error) => return Err(TakeOverError::Asking(error)),
+        };
+        Self::receive(stream).map(Some).map_err(TakeOverError::Stream)
+    }
+
+    fn receive(stream: std::os::unix::net::UnixStream) -> io::Result<(Self, Kept)> {
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(LETTING_GO))?;
+        let sockets = passing::receive(&stream)?;
+        info!(sockets = sockets.len(), "taking over from the running daemon");
+        stream.set_nonblocking(true)?;
+        Ok((Self { stream: UnixStream::from_std(stream)? }, Kept::new(sockets)))
+    }
+
+    /// Ends the other daemon as soon as guests are answered here, on a thread of its own, which may rename the admin socket and
+    /// keeps what the other one hands on last. The receiver gets an error if the other one goes on.
+    pub(super) fn commit(self, admin: Beside, shared: &Shared) -> Result<TakenOver, AppError> {
+        let (readiness, store) = (shared.readiness.clone(), Arc::clone(&shared.store));
+        let (sender, taken_over) = oneshot::channel();
+        let worker = Worker::spawn("take-over", async move |_| {
+            readiness.not_waiting_for("ports").await;
+            // The receiver is gone during shutdown.
+            let _ = sender.send(self.end_other(admin, &store).await);
+        });
+        worker.map_err(AppError::Runtime)?.detach();
+        Ok(taken_over)
+    }
+
+    async fn end_other(mut self, admin: Beside, store: &Store) -> Result<(), TakeOverError> {
+        if let Err(error) = self.stream.write_u8(READY).await {
+            if admin.is_answered() {
+                return Err(TakeOverError::Stream(error));
+            }
+            warn!(%error, "the other daemon has ended by itself");
+        }
+        if let Err(error) = admin.replace() {
+            warn!(%error, "the admin socket stays at its path with .new at its end");
+        }
+        info!("taken over: the other daemon finishes its connections");
+        let mut text = Vec::new();
+        match self.stream.read_to_end(&mut text).await.map(|_| serde_json::from_slice(&text)) {
+            Ok(Ok(late)) => late::keep(late, store),
+            Ok(Err(error)) => warn!(%error, "what guests did last at the other daemon is lost"),
+            Err(error) => warn!(%error, "what guests did last at the other daemon is lost"),
+        }
+        info!("the other daemon has ended");
+        Ok(())
+    }
+}
+
+/// Completes with the error of a take-over that has failed; never otherwise.
+pub(super) async fn failed(taken_over: Option<&mut TakenOver>) -> Result<Infallible, TakeOverError> {
+    let Some(taken_over) = taken_over else { return pending().await };
+    match taken_over.await {
+        Ok(Err(error)) => Err(error),
+        _ => pending().await,
+    }
+}
