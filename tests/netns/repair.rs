@@ -125,6 +125,28 @@ fn a_link_that_is_detached_by_hand_is_put_back_and_the_binding_stays() {
 }
 
 #[test]
+fn a_tap_that_was_replaced_is_not_taken_for_one_that_has_lost_its_program() {
+    for attach in ["auto", "clsact"] {
+        let node = NodePlan::default().attach(attach).start().unwrap();
+        let mut guest = node.guest("a").boot().unwrap();
+        let index = guest.ifindex();
+        let tag = |node: &Node| anyhow::Ok(node.ports()?.get(&index).map(|port| port.tag));
+        for _ in 0..5 {
+            let before = tag(&node).unwrap();
+            // What it sees first is an interface of this index without the program.
+            while_stopped(&node, || {
+                guest.unplug(&node).unwrap();
+                guest.plug(&node, Some(index)).unwrap();
+            });
+            wait::until("it has a binding of its own", || Ok(tag(&node)?.filter(|tag| Some(*tag) != before))).unwrap();
+            node.wait_bound(index).unwrap();
+            assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+        }
+        assert_eq!(node.status().unwrap()["repairs"]["from_guest"], serde_json::Value::Null, "{}", node.log());
+    }
+}
+
+#[test]
 fn a_filter_that_is_deleted_is_put_back_and_the_binding_stays() {
     let mut world = World::new(NodePlan::default().attach("clsact").ports("impersonation_guard = true\n"));
     let tap = world.guest.tap().to_owned();
@@ -262,6 +284,25 @@ fn a_program_before_ours_is_reported(attach: &'static str) {
     is_over(&node, "preceded");
 }
 
+/// Does something so that the daemon sees only how it ends.
+fn while_stopped(node: &Node, work: impl FnOnce()) {
+    let daemon = Pid::from_raw(i32::try_from(node.daemon_id().unwrap()).unwrap());
+    kill(daemon, Signal::SIGSTOP).unwrap();
+    work();
+    kill(daemon, Signal::SIGCONT).unwrap();
+}
+
+/// Runs `ip`. Before Linux 6.2 an interface has to be down to be renamed.
+fn change(namespace: &Namespace, line: &str) {
+    match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["link", "set", from, "name", to] => {
+            let lines = format!("link set {from} down\nlink set {from} name {to}\nlink set {to} up\n");
+            namespace.ip_batch(&lines).unwrap();
+        }
+        _ => drop(namespace.ip(line).unwrap()),
+    }
+}
+
 /// Breaks the pair, and what is configured on it, in each way.
 fn the_way_to_the_responder_is_put_back(attach: &'static str) {
     let mut world = World::new(NodePlan::default().attach(attach));
@@ -282,7 +323,7 @@ fn the_way_to_the_responder_is_put_back(attach: &'static str) {
         world.breaks(what, logged, |world| {
             let namespace =
                 if inside { world.node.responder() } else { Namespace::existing(world.node.namespace().name()) };
-            namespace.ip(line).unwrap();
+            while_stopped(&world.node, || change(&namespace, line));
         });
         assert_eq!(world.node.namespace().ifindex("metadatad0").unwrap(), index, "{line}");
     }
@@ -312,11 +353,8 @@ fn a_pair_that_cannot_be_made_again_is_reported_until_it_can() {
     let mut world = World::new(NodePlan::default());
     let index = world.node.namespace().ifindex("metadatad0").unwrap();
     // Another interface takes the index that the programs know, before the daemon can.
-    let daemon = Pid::from_raw(i32::try_from(world.node.daemon_id().unwrap()).unwrap());
-    kill(daemon, Signal::SIGSTOP).unwrap();
     let lines = format!("link del metadatad0\nlink add vif9 index {index} type bridge\n");
-    world.node.namespace().ip_batch(&lines).unwrap();
-    kill(daemon, Signal::SIGCONT).unwrap();
+    while_stopped(&world.node, || drop(world.node.namespace().ip_batch(&lines).unwrap()));
     is_faulty(
         &world.node,
         "responder",
@@ -337,7 +375,7 @@ fn a_renamed_pair_is_recognised_by_the_next_start() {
     for (inside, line) in [(false, "link set metadatad0 name elsewhere"), (true, "link set guests name elsewhere")] {
         node.stop_daemon().unwrap();
         let namespace = if inside { node.responder() } else { Namespace::existing(node.namespace().name()) };
-        namespace.ip(line).unwrap();
+        change(&namespace, line);
         node.start_daemon().unwrap();
         node.wait_bound(guest.ifindex()).unwrap();
         assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid(), "{line}");
