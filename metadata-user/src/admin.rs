@@ -7,6 +7,7 @@
 //! | `GET /v1/ports` | list of [`wire::PortStatus`] |
 //! | `GET /v1/counters` | list of [`wire::PortCounters`] |
 //! | `GET /v1/anomalies` | list of [`wire::InstanceAnomalies`] |
+//! | `GET /v1/boots` | list of [`wire::PortBoots`]: what guests asked when they booted |
 //! | `GET /v1/evidence` | [`wire::Evidence`]: what the daemon knows of the way of guests' requests |
 //! | `GET /v1/source` | [`wire::Source`] |
 //! | `GET /v1/password?instance=UUID` | [`wire::Password`], without the secret: whether there is a password |
@@ -52,8 +53,8 @@ use crate::metrics::Format;
 use preview::{GuestAnswer, GuestRequest, PreviewError};
 use wait::WaitFor;
 use wire::{
-    Evidence, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status,
-    UserData, Waited,
+    Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Security, Source,
+    Status, UserData, Waited,
 };
 
 /// What the admin API shows. The rest of the daemon is behind this.
@@ -75,6 +76,9 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// Returns what was unusual about each instance's traffic, by instance.
     fn anomalies(&self) -> Vec<InstanceAnomalies>;
+
+    /// Returns the boots of each port, by instance and tap.
+    fn boots(&self) -> Vec<PortBoots>;
 
     /// Returns what is known of the way of guests' requests.
     fn evidence(&self) -> Evidence;

@@ -30,6 +30,7 @@
 
 mod answering;
 mod audit;
+mod boots;
 mod cloud;
 mod content;
 mod drops;
@@ -248,6 +249,8 @@ async fn control_thread(
     let mut taken_over = taking_over.map(|(other, beside)| other.commit(beside, &shared)).transpose()?;
     let (snapshot, store) = (content.snapshot_holder(), Arc::clone(&shared.store));
     let mut hand_over = HandOver { requests, ports: commands, snapshot, store, sockets: kept };
+    // It ends with the runtime.
+    tokio::spawn(boots::follow(Arc::clone(shared.guests.boots()), config.ports.clone(), shared.kernel.clone()));
     // Every thread that needs more than this one has it by now.
     privilege::MAIN.enter()?;
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod anomalies;
+mod boots;
 mod check_config;
 mod counters;
 mod detach;
@@ -77,6 +78,9 @@ enum Verb {
     Counters(counters::Verb),
     /// Show what is unusual about guests' traffic, per instance: forwarded headers, foreign hosts, scans, spoofed packets
     Anomalies(anomalies::Verb),
+    /// Show what became of each guest's last boot: when its link came up, what it asked for and when, and why it stopped; with a UUID, all
+    /// of it in order
+    Boots(boots::Verb),
     /// Show what each instance's policy allows, who comes without a session token, and what root-only reading would refuse
     Access(access::Verb),
     /// Show what becomes of each metadata packet of one tap, until interrupted
@@ -179,6 +183,7 @@ fn execute(
         Verb::Ports(form) => ports::execute(form, &client(notes)?, out),
         Verb::Counters(verb) => verb.execute(&client(notes)?, out),
         Verb::Anomalies(verb) => verb.execute(&client(notes)?, out),
+        Verb::Boots(verb) => verb.execute(&client(notes)?, out),
         Verb::Access(verb) => verb.execute(&client(notes)?, out),
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Get(verb) => verb.execute(&client(notes)?, out, notes),

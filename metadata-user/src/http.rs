@@ -44,6 +44,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::audit::Audit;
+use crate::boots::Boots;
 use crate::config::{self, Config};
 use crate::identity::Identities;
 use crate::origin::Origin;
@@ -76,6 +77,7 @@ pub struct Guests {
     audit: OnceLock<Arc<Audit>>,
     usages: Arc<Usages>,
     tokens: OnceLock<Arc<TokenKey>>,
+    boots: Arc<Boots>,
 }
 
 /// How long a connection may take for what.
@@ -148,6 +150,7 @@ impl Guests {
             audit: OnceLock::new(),
             usages: Arc::default(),
             tokens: OnceLock::new(),
+            boots: Arc::default(),
         }
     }
 
@@ -194,6 +197,12 @@ impl Guests {
     #[must_use]
     pub fn usages(&self) -> &Usages {
         &self.usages
+    }
+
+    /// Returns the history of boots, which all connections feed.
+    #[must_use]
+    pub fn boots(&self) -> &Arc<Boots> {
+        &self.boots
     }
 
     /// Returns what happened so far.

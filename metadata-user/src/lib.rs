@@ -9,6 +9,7 @@ pub mod app;
 pub mod audit;
 pub mod backoff;
 pub mod base64;
+pub mod boots;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -12,6 +12,7 @@
 //! One task owns all of this, on a thread of its own: its system calls never delay a guest's answer.
 
 mod binding;
+pub mod carrier;
 mod failures;
 mod hold;
 pub mod look;

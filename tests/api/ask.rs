@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lab::Response;
 use metadata_user::api::{Date, RenderedInstance, Write, Written};
+use metadata_user::boots::History;
 use metadata_user::drain::Drain;
 use metadata_user::http::service::{Access, Resolution};
 use metadata_user::http::{Counters, Times, connection};
@@ -41,6 +42,7 @@ pub(crate) fn instance(case: &Case) -> RenderedInstance {
 struct Connection {
     instance: InstanceId,
     store: Arc<Store>,
+    history: History,
 }
 
 impl Access for Connection {
@@ -57,6 +59,10 @@ impl Access for Connection {
             Write::Store(password) => self.store.set_password(instance, password),
             Write::Controller { .. } => Written::Unavailable,
         }
+    }
+
+    fn history(&self) -> Option<&History> {
+        Some(&self.history)
     }
 
     fn today(&self) -> fn() -> Date {
@@ -91,7 +97,7 @@ impl Guest {
     }
 
     fn connect(&self) -> Connection {
-        Connection { instance: self.instance, store: Arc::clone(&self.store) }
+        Connection { instance: self.instance, store: Arc::clone(&self.store), history: History::default() }
     }
 
     /// Sends a request on a connection of its own.

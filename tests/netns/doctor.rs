@@ -81,7 +81,7 @@ fn on_a_node_that_is_well_nothing_is_wrong_and_each_name_of_a_guest_finds_its_po
         for finding in report["findings"].as_array().unwrap() {
             assert_ne!(finding["tap"], other.tap(), "{name}");
         }
-        for check in ["link", "attachment", "entry", "binding", "content", "limits", "drops", "ipv6"] {
+        for check in ["link", "attachment", "entry", "binding", "content", "limits", "drops", "ipv6", "requests"] {
             assert!(!sentences(&report, "passed", check).is_empty(), "{check}: {report:#}");
         }
         for check in [

@@ -78,6 +78,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("metadatad --help", Class::Node),
     ("metadatad access", Class::Node),
     ("metadatad anomalies", Class::Node),
+    ("metadatad boots", Class::Node),
     ("metadatad check-config", Class::Node),
     ("metadatad counters", Class::Node),
     ("metadatad detach", Class::Last),

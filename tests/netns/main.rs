@@ -9,6 +9,7 @@ mod addressing;
 mod admin;
 mod adversity;
 mod audit;
+mod boots;
 mod bystanders;
 mod connections;
 mod doctor;

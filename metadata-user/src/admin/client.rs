@@ -16,8 +16,8 @@ use tokio::net::UnixStream;
 use super::preview::{GuestAnswer, GuestRequest};
 use super::wait::WaitFor;
 use super::wire::{
-    Accepted, Evidence, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Problem, Security,
-    Source, Status, UserData, Waited,
+    Accepted, Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Problem,
+    Security, Source, Status, UserData, Waited,
 };
 use crate::percent;
 use crate::record::InstanceId;
@@ -131,6 +131,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn anomalies(&self) -> Result<Vec<InstanceAnomalies>, ClientError> {
         self.get("/v1/anomalies").await
+    }
+
+    /// Asks for the boots of each port.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn boots(&self) -> Result<Vec<PortBoots>, ClientError> {
+        self.get("/v1/boots").await
     }
 
     /// Asks what the daemon knows of the way of guests' requests.

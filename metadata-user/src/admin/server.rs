@@ -101,6 +101,7 @@ static RESOURCES: [Resource; 20] = [
     Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
     Resource::new(Method::GET, "/v1/counters", Right::Read, |inspect, _| now(&inspect.counters()), false),
     Resource::new(Method::GET, "/v1/anomalies", Right::Read, |inspect, _| now(&inspect.anomalies()), false),
+    Resource::new(Method::GET, "/v1/boots", Right::Read, |inspect, _| now(&inspect.boots()), false),
     Resource::new(Method::GET, "/v1/evidence", Right::Read, |inspect, _| now(&inspect.evidence()), false),
     Resource::new(Method::GET, "/v1/source", Right::Read, |inspect, _| now(&inspect.source()), false),
     Resource::new(

@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod boots;
 mod evidence;
 mod late;
 mod reload;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::access::{InstanceAccess, TokenlessClient};
 pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
+pub use self::boots::{BootRead, BootShown, PortBoots};
 pub use self::evidence::{ContentEvidence, Evidence, LastDrop, TapClaim};
 pub use self::late::Late;
 pub use self::reload::Reload;

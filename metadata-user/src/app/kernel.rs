@@ -11,6 +11,7 @@ use crate::admin::TraceError;
 use crate::config;
 use crate::dataplane::{CountersReader, IfIndex};
 use crate::error_text;
+use crate::identity::Tag;
 use crate::metrics::{Fault, Packets, Repair};
 use crate::port::{PortView, PortsView, Request, TraceRequest};
 
@@ -79,6 +80,17 @@ impl Kernel {
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// Returns how often the guest of a tap has asked for the service's MAC: ARP requests and neighbour solicitations.
+    pub(in crate::app) fn questions(&self, ifindex: IfIndex) -> u64 {
+        let counters = self.0.get().and_then(|parts| parts.counters.get(ifindex));
+        counters.map_or(0, |counters| counters.answered_arp + counters.answered_neighbour)
+    }
+
+    /// Returns the tag of a tap's binding.
+    pub(in crate::app) fn tag_of(&self, ifindex: IfIndex) -> Option<Tag> {
+        self.0.get()?.ports.get(ifindex)?.tag
     }
 
     pub(super) async fn trace(&self, port: String, lines: mpsc::Sender<String>) -> Result<(), TraceError> {

@@ -1,5 +1,6 @@
 //! The daemon as the admin API shows it: core types in, wire types out.
 
+mod boots;
 mod evidence;
 mod metrics;
 mod named;
@@ -168,6 +169,10 @@ impl Inspect for View {
                 .collect(),
         });
         shown.collect()
+    }
+
+    fn boots(&self) -> Vec<wire::PortBoots> {
+        boots::read(self)
     }
 
     fn evidence(&self) -> wire::Evidence {

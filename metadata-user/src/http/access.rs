@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::usage::{Usage, Usages};
 use crate::api::{Content, Date, Write, Written};
 use crate::audit::{Audit, Subject};
+use crate::boots::History;
 use crate::clock;
 use crate::config::Config;
 use crate::identity::{Identity, Lease};
@@ -83,6 +84,11 @@ pub trait Access: Send + Sync + 'static {
         None
     }
 
+    /// Returns where the boots of this binding are noted; `None`: nowhere.
+    fn history(&self) -> Option<&History> {
+        None
+    }
+
     /// Says who a record is about, also after the binding has ended; the generation is that of the content that
     /// [`Self::resolve`] returned last.
     fn subject(&self) -> Subject {
@@ -139,6 +145,7 @@ pub(super) struct Guest {
     pub(super) usages: Arc<Usages>,
     /// That of the one instance that the connection is ever from.
     pub(super) usage: OnceLock<Arc<Usage>>,
+    pub(super) history: Arc<History>,
 }
 
 impl Guest {
@@ -269,6 +276,10 @@ impl Access for Guest {
 
     fn audit(&self) -> Option<&Audit> {
         self.audit.as_deref()
+    }
+
+    fn history(&self) -> Option<&History> {
+        Some(&self.history)
     }
 
     fn subject(&self) -> Subject {

@@ -16,6 +16,7 @@ use super::limit::{Most, Permit};
 use super::progress::Progress;
 use super::turns::Turns;
 use super::{Guests, Refusal, record};
+use crate::clock;
 use crate::drain::Drain;
 use crate::https::Https;
 use crate::identity::Tag;
@@ -147,10 +148,12 @@ impl Guests {
             audit: self.audit.get().cloned(),
             source: Some(record::source(&address, peer.port())),
             generation: AtomicU64::new(0),
+            history: self.boots.of(address.tag),
         };
         // Looked at for each connection, so that a change of the document counts from the next one on.
         let policy = self.policy.get().with(&guest.policy());
         let permit = self.limits.admit(tag, guest.instance(), Most::of(&policy), Arc::clone(progress))?;
+        guest.history.connected(guest.instance(), clock::unix_millis());
         Ok((guest, permit))
     }
 }

@@ -1,7 +1,7 @@
 //! What became of connections and requests: counted, logged and given to the audit log here, and nowhere else.
 //!
 //! Promises: a connection is recorded once, however it ends, and so is a request, with its status or without an answer; a
-//! record costs no allocation, and nobody waits for it. A history of boots would be fed from here too.
+//! record costs no allocation, and nobody waits for it. The history of boots is fed from here too.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -17,6 +17,8 @@ use super::session::TokenUse;
 use super::{Guests, target, unusual};
 use crate::api::Denial;
 use crate::audit::{self, Anomalies, Anomaly, Audit, Record, Subject, Text, TokenMode};
+use crate::boots::Asks;
+use crate::clock;
 use crate::identity::{Identity, Tag};
 use crate::metrics;
 use crate::secret::token::TokenError;
@@ -179,6 +181,11 @@ pub(super) fn answered(
     }
     let target = target::of(&parts.method, &parts.uri);
     debug!(tag = content.name(), method = parts.method.as_str(), target, status, "request ended");
+    if let Some(history) = content.history() {
+        let agent = parts.headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
+        let path = target.split_once('?').map_or(target, |(path, _)| path).as_bytes();
+        history.asked(Asks { at: clock::unix_millis(), path, status, agent });
+    }
     let mut anomalies = unusual::of(&parts.method, &parts.uri, &parts.headers);
     if anomalies.contains(Anomaly::IdentityHeader) {
         counters.claimed_identity.inc();

@@ -90,6 +90,7 @@ impl Node {
             audit: None,
             source: None,
             generation: AtomicU64::new(0),
+            history: Arc::default(),
         }
     }
 

@@ -104,8 +104,8 @@ mod tests {
             assert!(row.series <= 40, "{row:?}");
             for label in row.labels.keys() {
                 let fixed = [
-                    "code", "family", "kind", "observer", "profile", "reason", "result", "state", "table", "token",
-                    "version", "what",
+                    "code", "family", "kind", "observer", "outcome", "profile", "reason", "result", "state", "table",
+                    "token", "version", "what",
                 ];
                 assert!(
                     fixed.contains(&label.as_str()),

@@ -93,6 +93,9 @@ impl Declared {
     }
 }
 
+/// What becomes of boots, in the order of `boots::Outcome`. Append-only.
+pub const BOOT_OUTCOMES: [&str; 7] = ["complete", "reading", "early", "stopped", "unconnected", "silent", "off"];
+
 macro_rules! declared {
     ($($name:ident = $value:expr;)*) => {
         $(
@@ -129,6 +132,10 @@ declared! {
         "metadatad_faults",
         "Whether something is wrong that the daemon cannot repair, by what: 1, else 0; `metadatad status` has the remedy",
     ).by("what", Fault::NAMES);
+    BOOTS = Declared::new(
+        "metadatad_boots",
+        "Ports by what became of their guest's last boot",
+    ).by("outcome", &BOOT_OUTCOMES);
     CONNECTIONS = Declared::new("metadatad_http_connections", "Connections of guests now");
     CONNECTIONS_LIMIT = Declared::new(
         "metadatad_http_connections_limit",

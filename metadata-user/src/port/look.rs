@@ -34,7 +34,8 @@ pub async fn links() -> Result<Vec<LinkView>, NetlinkError> {
     Ok(listed.map_err(NetlinkError::List)?.iter().filter_map(link).collect())
 }
 
-fn link(message: &LinkMessage) -> Option<LinkView> {
+/// Reads a message about a link; `None` if it is about something else of it.
+pub(super) fn link(message: &LinkMessage) -> Option<LinkView> {
     if message.header.interface_family != AddressFamily::Unspec {
         return None;
     }

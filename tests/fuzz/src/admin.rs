@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use metadata_user::admin::preview::{GuestAnswer, GuestRequest, PreviewError};
 use metadata_user::admin::wait::WaitFor;
 use metadata_user::admin::wire::{
-    Evidence, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus, Security, Source, Status,
-    UserData, Waited,
+    Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Security, Source,
+    Status, UserData, Waited,
 };
 use metadata_user::admin::{
     Accepting, Inspect, NoInstance, PasswordError, Previewing, TraceError, Tracing, Waiting, fuzzing,
@@ -107,6 +107,10 @@ impl Inspect for Node {
 
     fn anomalies(&self) -> Vec<InstanceAnomalies> {
         self.read();
+        Vec::new()
+    }
+
+    fn boots(&self) -> Vec<PortBoots> {
         Vec::new()
     }
 

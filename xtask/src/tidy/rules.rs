@@ -12,7 +12,7 @@ pub(super) const LEVELS: &[Level] = &[
     Level { name: "Requests, ports and sources", modules: &["http", "port", "source"] },
     Level {
         name: "Content, kernel, admin socket and metrics",
-        modules: &["admin", "clock", "dataplane", "exporter", "origin", "store"],
+        modules: &["admin", "boots", "clock", "dataplane", "exporter", "origin", "store"],
     },
     Level {
         name: "Answers, observers and identity",

@@ -98,6 +98,11 @@ impl Inspect for Sample {
         }]
     }
 
+    fn boots(&self) -> Vec<wire::PortBoots> {
+        let boot = wire::BootShown { outcome: "complete".to_owned(), ..wire::BootShown::default() };
+        vec![wire::PortBoots { instance: None, tap: Some("tap1".to_owned()), boots: vec![boot] }]
+    }
+
     fn evidence(&self) -> wire::Evidence {
         let claim = wire::TapClaim { tap: "tap1".to_owned(), instances: vec!["a".to_owned()] };
         wire::Evidence { claims: vec![claim], ..wire::Evidence::default() }

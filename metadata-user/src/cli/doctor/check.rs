@@ -21,6 +21,7 @@ mod link;
 mod listener;
 mod namespace;
 mod pair;
+mod requests;
 mod source;
 
 use super::evidence::{Evidence, Port};
@@ -47,7 +48,7 @@ const NODE: [(&str, OfNode); 11] = [
 ];
 
 /// Checks of a port, by name.
-const PORT: [(&str, OfPort); 8] = [
+const PORT: [(&str, OfPort); 9] = [
     ("link", link::check),
     ("attachment", attachment::check),
     ("entry", entry::check),
@@ -56,6 +57,7 @@ const PORT: [(&str, OfPort); 8] = [
     ("limits", limits::check),
     ("drops", drops::check),
     ("ipv6", ipv6::check),
+    ("requests", requests::check),
 ];
 
 /// Runs every check, on the node and on these ports.

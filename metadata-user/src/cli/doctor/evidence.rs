@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::admin::wire::{ContentEvidence, InstanceAnomalies, LastDrop, PortStatus, Status, TapClaim};
+use crate::admin::wire::{
+    BootShown, ContentEvidence, InstanceAnomalies, LastDrop, PortBoots, PortStatus, Status, TapClaim,
+};
 use crate::dataplane::inspect::{OnHook, PinnedPort};
 use crate::dataplane::responder::inspect::ResponderView;
 use crate::port::look::LinkView;
@@ -71,6 +73,7 @@ pub(super) struct Answers {
     pub(super) claims: Vec<TapClaim>,
     pub(super) drops: Vec<LastDrop>,
     pub(super) anomalies: Vec<InstanceAnomalies>,
+    pub(super) boots: Vec<PortBoots>,
 }
 
 /// The kernel's side of the node.
@@ -124,6 +127,8 @@ pub(super) struct Port {
     /// Last drops, the latest first.
     pub(super) drops: Vec<LastDrop>,
     pub(super) content: Option<ContentEvidence>,
+    /// Its guest's last boot.
+    pub(super) boot: Option<BootShown>,
     pub(super) anomalies: Vec<crate::admin::wire::Anomaly>,
 }
 

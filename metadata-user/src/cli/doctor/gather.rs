@@ -94,6 +94,8 @@ fn add_answers(ports: &mut BTreeMap<String, Port>, answers: &Answers) {
     for port in ports.values_mut() {
         let instance = port.instance();
         port.drops = answers.drops.iter().filter(|drop| drop.tap == port.tap).cloned().collect();
+        let of_tap = answers.boots.iter().find(|shown| shown.tap.as_deref() == Some(&*port.tap));
+        port.boot = of_tap.and_then(|shown| shown.boots.first().cloned());
         let of_instance = |other: &str| instance.as_deref() == Some(other);
         port.content = answers.content.iter().find(|content| of_instance(&content.instance)).cloned();
         let anomalies = answers.anomalies.iter().find(|shown| of_instance(&shown.instance));

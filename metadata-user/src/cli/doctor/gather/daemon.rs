@@ -40,6 +40,7 @@ async fn answers(client: &Client) -> Result<Answers, ClientError> {
         claims: evidence.claims,
         drops: evidence.drops,
         anomalies: client.anomalies().await?,
+        boots: client.boots().await?,
     })
 }
 

@@ -1,0 +1,171 @@
+//! What has become of a boot: a pure decision from what was seen of it.
+
+use super::boot::Boot;
+use super::links::{Asked, LinkTimes};
+use crate::metrics::state::BOOT_OUTCOMES as BOOTS;
+
+/// Milliseconds in which a boot that has begun is left to go on.
+const GOES_ON: u64 = 60 * 1000;
+
+/// What became of a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Outcome {
+    /// The instance's metadata was read, and the last request was answered.
+    Complete = 0,
+    /// It is under way.
+    Reading = 1,
+    /// It asked before its content was there, and was not answered with it since.
+    Early = 2,
+    /// It asked, and stopped before it had the metadata, or without an answer.
+    Stopped = 3,
+    /// It asked for the way to the service and never connected.
+    Unconnected = 4,
+    /// It never asked.
+    Silent = 5,
+    /// No guest is at the link's other end.
+    Off = 6,
+}
+
+impl Outcome {
+    /// Returns the name that commands and metrics show.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        BOOTS[self as usize]
+    }
+}
+
+/// What was seen of a boot.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// What was asked; `None`: nothing.
+    pub boot: Option<&'a Boot>,
+    /// What is known of the link; `None` of a boot before this one, and of a port that is gone.
+    pub link: Option<LinkTimes>,
+    /// Whether the boot is the latest one.
+    pub is_latest: bool,
+    /// The time, in milliseconds of Unix time.
+    pub now: u64,
+}
+
+/// Says what became of it, and why, in a sentence; the reason is empty where the outcome says all.
+#[must_use]
+pub fn judge(observed: &Observed<'_>) -> (Outcome, String) {
+    match observed.boot.filter(|boot| boot.requests > 0) {
+        Some(boot) => of_requests(boot, observed),
+        None => of_silence(observed),
+    }
+}
+
+fn of_requests(boot: &Boot, observed: &Observed<'_>) -> (Outcome, String) {
+    let last = boot.last_path().unwrap_or("a path beyond those that are kept");
+    let is_answered = boot.last_status.is_some_and(|status| status < 500);
+    let is_recent = observed.is_latest && observed.now.saturating_sub(boot.last_at) < GOES_ON;
+    let has_metadata = boot.reads.iter().any(|read| read.status == Some(200) && is_metadata(read.path.as_str()));
+    if has_metadata && is_answered {
+        let early = match boot.early {
+            0 => String::new(),
+            early => format!("{early} requests came before the content, and were answered with 503"),
+        };
+        return (Outcome::Complete, early);
+    }
+    if is_recent && is_answered {
+        return (Outcome::Reading, String::new());
+    }
+    match boot.last_status {
+        Some(503) => {
+            (Outcome::Early, format!("asked {} times before its content was there, last for {last}", boot.early))
+        }
+        Some(status) => (Outcome::Stopped, format!("stopped after {last}, which was answered with {status}")),
+        None => (Outcome::Stopped, format!("stopped after {last}, of which the connection ended before the answer")),
+    }
+}
+
+fn of_silence(observed: &Observed<'_>) -> (Outcome, String) {
+    let Some(link) = observed.link else { return (Outcome::Silent, String::new()) };
+    if !link.has_carrier {
+        return (Outcome::Off, "no running guest holds the tap".to_owned());
+    }
+    if link.up_at.is_some_and(|up_at| observed.now.saturating_sub(up_at) < GOES_ON) {
+        return (Outcome::Reading, "the link has just come up".to_owned());
+    }
+    let has_connected = observed.boot.is_some_and(|boot| boot.connected_at.is_some());
+    match link.asked {
+        _ if has_connected => (Outcome::Unconnected, "connected, and sent no request".to_owned()),
+        Asked::At(_) | Asked::Before => (
+            Outcome::Unconnected,
+            "asked for the service's MAC and sent no request: its client gave up, has a proxy, or is held up by a firewall in the \
+             guest"
+                .to_owned(),
+        ),
+        Asked::Never => (
+            Outcome::Silent,
+            "never asked for the service: it has no address (no DHCP answer), takes its data from a config drive, or is told \
+             another source by SMBIOS or its kernel's command line"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Tells whether a path is of the instance's metadata: OpenStack's document, or a value of the EC2 tree.
+fn is_metadata(path: &str) -> bool {
+    path.ends_with("/meta_data.json") || path.split_once("/meta-data/").is_some_and(|(_, value)| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Asks;
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    fn boot(requests: &[(u64, &str, Option<u16>)]) -> Boot {
+        let mut boot = Boot::default();
+        for (at, path, status) in requests {
+            boot.note(Asks { at: *at, path: path.as_bytes(), status: *status, agent: b"" });
+        }
+        boot
+    }
+
+    fn outcome(requests: &[(u64, &str, Option<u16>)]) -> (Outcome, String) {
+        let boot = boot(requests);
+        judge(&Observed { boot: Some(&boot), link: None, is_latest: true, now: NOW })
+    }
+
+    #[test]
+    fn requests_say_what_became_of_a_boot() {
+        let (list, document) = ("/openstack", "/openstack/latest/meta_data.json");
+        for (requests, expected, reason) in [
+            (&[(1, list, Some(200)), (2, document, Some(200))][..], Outcome::Complete, ""),
+            (&[(1, "/latest/meta-data/instance-id", Some(200))], Outcome::Complete, ""),
+            (&[(1, document, Some(503)), (2, document, Some(200))], Outcome::Complete, "1 requests came before"),
+            (&[(NOW - 1, list, Some(200))], Outcome::Reading, ""),
+            (&[(1, list, Some(200))], Outcome::Stopped, "stopped after /openstack, which was answered with 200"),
+            (&[(1, list, Some(503)), (2, list, Some(503))], Outcome::Early, "asked 2 times before"),
+            (&[(1, document, Some(200)), (2, list, None)], Outcome::Stopped, "stopped after /openstack, of which"),
+            (&[(1, "/latest/meta-data/", Some(200))], Outcome::Stopped, "stopped after /latest/meta-data/"),
+        ] {
+            let (found, why) = outcome(requests);
+            assert_eq!(found, expected, "{requests:?}");
+            assert!(why.starts_with(reason) && why.is_empty() == reason.is_empty(), "{requests:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn silence_is_told_apart_by_the_link_and_by_what_was_asked() {
+        let link = LinkTimes { has_carrier: true, ..LinkTimes::default() };
+        for (link, expected, reason) in [
+            (link, Outcome::Silent, "never asked"),
+            (LinkTimes { asked: Asked::At(1), ..link }, Outcome::Unconnected, "asked for the service's MAC"),
+            (LinkTimes { up_at: Some(NOW - 5), ..link }, Outcome::Reading, "the link has just"),
+            (LinkTimes::default(), Outcome::Off, "no running guest"),
+        ] {
+            let (found, why) = judge(&Observed { boot: None, link: Some(link), is_latest: true, now: NOW });
+            assert_eq!(found, expected);
+            assert!(why.starts_with(reason), "{why}");
+        }
+        for (place, name) in BOOTS.iter().enumerate() {
+            assert_eq!(BOOTS.iter().filter(|other| *other == name).count(), 1, "{place}");
+        }
+    }
+}
