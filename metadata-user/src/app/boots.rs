@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::view::Kernel;
+use super::kernel::Kernel;
 use crate::boots::Boots;
 use crate::clock;
 use crate::config;
