@@ -95,7 +95,7 @@ impl Resource {
     }
 }
 
-static RESOURCES: [Resource; 20] = [
+static RESOURCES: &[Resource] = &[
     Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status()), false),
     Resource::new(Method::GET, "/v1/security", Right::Read, |inspect, _| security(inspect), false),
     Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
