@@ -117,9 +117,7 @@ impl ResponderNetns {
     /// See [`NetnsError`]. What was done before it stays.
     pub fn mend(&self) -> Result<Vec<(Repair, String)>, NetnsError> {
         let pair = self.pair;
-        let mut seen = self.keeper.run(async move |netlink: Netlink| Ok(pair::see(&netlink, pair).await))?;
-        let name = seen.outer.as_ref().map_or(self.pair_name.as_str(), |outer| &outer.name);
-        seen.outer_without_ipv6 = pair::is_without_ipv6(name);
+        let seen = self.keeper.run(async move |netlink: Netlink| Ok(pair::see(&netlink, pair).await))?;
         let steps = steps(&seen, &self.pair_name, pair::INNER_NAME);
         for step in &steps {
             match step {
@@ -162,9 +160,11 @@ impl ResponderNetns {
     }
 
     fn set_outer(&self) -> Result<(), NetnsError> {
-        pair::switch_ipv6_off(&self.pair_name)?;
         let (pair, name) = (self.pair, self.pair_name.clone());
-        self.keeper.run(async move |netlink: Netlink| pair::up(&netlink.node, pair, &name).await)
+        self.keeper.run(async move |netlink: Netlink| {
+            netlink.switch_ipv6_off(&name)?;
+            pair::up(&netlink.node, pair, &name).await
+        })
     }
 
     fn configure(&self) -> Result<(), NetnsError> {

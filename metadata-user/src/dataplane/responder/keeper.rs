@@ -1,10 +1,17 @@
 //! A thread inside the responder's namespace, which does there whatever is to be done while the daemon runs.
 //!
 //! Promises: it is in the namespace from the start, so entering it takes no privilege later; it keeps those of its profile only
-//! ([`privilege::RESPONDER`]). A netlink socket belongs to the namespace in which it was opened, so this thread has one of the node's as
-//! well. It ends with its value.
+//! ([`privilege::RESPONDER`]). A netlink socket and a directory of settings belong to the namespace in which they were opened, so this
+//! thread has those of the node as well: no other thread has to change settings. It ends with its value.
 
-use std::{fs::File, io, path::PathBuf, sync::mpsc, thread};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
+};
 
 use nix::unistd::gettid;
 use rtnetlink::Handle;
@@ -20,7 +27,33 @@ pub(super) struct Netlink {
     pub(super) node: Handle,
     /// In the responder's, where the thread is.
     pub(super) inside: Handle,
+    /// The node's settings of interfaces for IPv6.
+    node_settings: Arc<File>,
 }
+
+impl Netlink {
+    /// Names an interface's setting for IPv6 in the node's namespace.
+    fn node_setting(&self, interface: &str, key: &str) -> PathBuf {
+        // A path through the open directory stays in its namespace.
+        PathBuf::from(format!("/proc/self/fd/{}/{interface}/{key}", self.node_settings.as_raw_fd()))
+    }
+
+    /// Tells whether IPv6 is off on an interface of the node.
+    pub(super) fn is_without_ipv6(&self, interface: &str) -> bool {
+        std::fs::read_to_string(self.node_setting(interface, DISABLE)).is_ok_and(|value| value.trim() == "1")
+    }
+
+    /// Switches IPv6 off on an interface of the node.
+    pub(super) fn switch_ipv6_off(&self, interface: &str) -> Result<(), NetnsError> {
+        let path = Path::new(NODE_SETTINGS).join(interface).join(DISABLE);
+        std::fs::write(self.node_setting(interface, DISABLE), "1").map_err(system("write", &path))
+    }
+}
+
+/// Where settings of interfaces for IPv6 are.
+const NODE_SETTINGS: &str = "/proc/sys/net/ipv6/conf";
+/// The one that switches it off.
+const DISABLE: &str = "disable_ipv6";
 
 type Job = Box<dyn FnOnce(&Runtime, Netlink) + Send>;
 
@@ -86,8 +119,10 @@ fn begin(namespace: &File) -> Result<(Runtime, Netlink), NetnsError> {
     let netlink = {
         let _context = runtime.enter();
         let node = connect()?;
+        let settings = Path::new(NODE_SETTINGS);
+        let node_settings = Arc::new(File::open(settings).map_err(system("open", settings))?);
         enter(namespace)?;
-        Netlink { node, inside: connect()? }
+        Netlink { node, inside: connect()?, node_settings }
     };
     privilege::RESPONDER
         .enter()

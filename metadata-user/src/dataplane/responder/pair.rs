@@ -94,7 +94,8 @@ fn end(link: &LinkMessage) -> End {
 pub(super) async fn see(netlink: &Netlink, pair: IfIndex) -> Seen {
     let outer = link_by_index(&netlink.node, pair.0).await.as_ref().map(end);
     let inner = ends_inside(&netlink.inside).await.into_iter().find(|end| end.peer == Some(pair.0));
-    let mut seen = Seen { outer, inner, settings: wrong_settings(), ..Seen::default() };
+    let outer_without_ipv6 = outer.as_ref().is_some_and(|outer| netlink.is_without_ipv6(&outer.name));
+    let mut seen = Seen { outer, outer_without_ipv6, inner, settings: wrong_settings(), ..Seen::default() };
     if let Some(inner) = &seen.inner {
         let index = inner.index;
         seen.address = has_address(&netlink.inside, index).await;
@@ -224,16 +225,6 @@ pub(super) async fn inner_of(inside: &Handle, pair: IfIndex) -> Option<(IfIndex,
     ends.into_iter().find(|end| end.peer == Some(pair.0)).map(|end| (IfIndex(end.index), end.name))
 }
 
-/// Tells whether IPv6 is off on an interface of this thread's namespace.
-pub(super) fn is_without_ipv6(name: &str) -> bool {
-    read_sysctl(&format!("ipv6/conf/{name}/disable_ipv6")).is_ok_and(|value| value == "1")
-}
-
-/// Switches IPv6 off on an interface of this thread's namespace.
-pub(super) fn switch_ipv6_off(name: &str) -> Result<(), NetnsError> {
-    set_sysctl("ipv6", name, "disable_ipv6", "1")
-}
-
 /// Sets an end up, as it is to be.
 pub(super) async fn up(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<(), NetnsError> {
     handle
@@ -318,11 +309,6 @@ fn identity_prefix() -> Ipv6Addr {
     let mut prefix = [0; 16];
     prefix[..2].copy_from_slice(&IDENTITY_PREFIX);
     prefix.into()
-}
-
-/// Writes a per-interface setting of this thread's namespace.
-fn set_sysctl(family: &str, interface: &str, key: &str, value: &str) -> Result<(), NetnsError> {
-    write_sysctl(&format!("{family}/conf/{interface}/{key}"), value)
 }
 
 /// Writes a setting of this thread's namespace, named by its path below `/proc/sys/net`.
