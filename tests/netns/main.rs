@@ -37,6 +37,7 @@ mod repair;
 mod restart;
 mod security;
 mod session;
+mod troubleshooting;
 mod unbound;
 mod without_loss;
 mod xdp;
