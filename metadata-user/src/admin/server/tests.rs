@@ -318,7 +318,7 @@ async fn ask_as(right: Option<Right>, request: &str) -> String {
 
 #[tokio::test]
 async fn reading_and_changing_are_separate_rights_of_each_resource() {
-    for resource in &RESOURCES {
+    for resource in RESOURCES {
         let request = format!("{} {}?instance=a&port=tap1&path=/x&timeout_ms=1", resource.method, resource.path);
         for (right, granted) in
             [(None, false), (Some(Right::Read), resource.right == Right::Read), (Some(Right::Change), true)]

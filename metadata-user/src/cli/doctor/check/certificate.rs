@@ -16,7 +16,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     if let Some(error) = answers.status.metrics.as_ref().and_then(|metrics| metrics.error.as_ref()) {
         findings.push(Finding::reported(format!("metrics cannot be read over TCP: {error}")));
     }
-    for (table, https) in guests.into_iter().chain(metrics.map(|https| ("[metrics.tls]", https))) {
+    for (table, https) in guests.into_iter().chain(metrics.map(|https| ("[metrics]", https))) {
         findings.extend(of(table, https, evidence.now));
     }
     findings
