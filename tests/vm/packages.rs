@@ -71,6 +71,27 @@ fn a_hung_thread_that_answers_guests_ends_the_daemon_and_the_next_one_answers() 
     });
 }
 
+/// Guests ask all the time, over connections that they keep and over new ones. What they saw is in docs/operations.md's promises.
+#[test]
+fn a_restart_by_systemd_loses_no_request() {
+    step("restarted", |text| {
+        assert!(text.contains(" failed 0 refused 0\n"), "{text}");
+        assert!(text.contains("process another\n") && text.contains("tag same\n"), "{text}");
+        assert!(text.contains("NFileDescriptorStore=2\n"), "{text}");
+    });
+}
+
+/// Those on connections that were being answered at that moment fail: at most one for each of eight threads.
+#[test]
+fn a_killed_daemon_is_started_again_and_refuses_nobody_meanwhile() {
+    step("killed", |text| {
+        assert!(text.contains(" refused 0\n"), "{text}");
+        assert!(text.matches("fault ").count() <= 8, "{text}");
+        assert!(text.contains("process another\n") && text.contains("tag same\n"), "{text}");
+        assert!(text.contains("guest reads packaged.novalocal\n"), "{text}");
+    });
+}
+
 /// The tag names the binding: it is the same only if the port was never detached.
 #[test]
 fn an_upgrade_and_a_downgrade_restart_the_daemon_and_keep_ports_and_configuration() {
@@ -81,6 +102,7 @@ fn an_upgrade_and_a_downgrade_restart_the_daemon_and_keep_ports_and_configuratio
             assert!(text.contains("tag same\n"), "{name}: {text}");
             assert!(text.contains("guest reads packaged.novalocal\n"), "{name}: {text}");
             assert!(text.contains("configuration kept\n"), "{name}: {text}");
+            assert!(text.contains(" failed 0 refused 0\n"), "{name}: {text}");
         });
     }
     step("upgraded", |text| assert!(text.contains("version 0.1.0-2\n"), "{text}"));

@@ -69,8 +69,19 @@ pub(super) const STEPS: &[(&str, &str)] = &[
         state; journalctl --no-pager -u metadatad | grep -o -e 'make no progress' -e 'Watchdog timeout'
         rm -r /run/systemd/system/metadatad.service.d && systemctl daemon-reload && remember",
     ),
-    ("upgraded", ". /packages/functions; dpkg -i /packages/metadatad_0.1.0-2_amd64.deb; state"),
-    ("downgraded", ". /packages/functions; remember; dpkg -i /packages/metadatad_0.1.0-1_amd64.deb; state"),
+    (
+        "restarted",
+        ". /packages/functions; ask; systemctl restart metadatad; asked; state
+        systemctl show --property NFileDescriptorStore metadatad; remember",
+    ),
+    (
+        "killed",
+        ". /packages/functions; ask; kill -9 $(main)
+        until [ \"$(main)\" != \"$(cat /run/lab-main)\" ] && [ \"$(systemctl is-active metadatad)\" = active ]; do sleep 0.2; done
+        asked; state; remember",
+    ),
+    ("upgraded", ". /packages/functions; ask; dpkg -i /packages/metadatad_0.1.0-2_amd64.deb; asked; state"),
+    ("downgraded", ". /packages/functions; remember; ask; dpkg -i /packages/metadatad_0.1.0-1_amd64.deb; asked; state"),
     (
         "removed",
         ". /packages/functions; dpkg -r metadatad; echo active $(systemctl is-active metadatad); filters
@@ -98,6 +109,11 @@ reads() {
     ip netns exec guest python3 -c 'from urllib.request import urlopen as get
 print("guest reads", get("http://169.254.169.254/latest/meta-data/hostname", timeout=60).read().decode())'
 }
+ask() {
+    rm -f /run/lab-end; ip netns exec guest python3 /packages/ask /run/lab-end >/run/lab-asked 2>&1 &
+    until grep -q begun /run/lab-asked; do sleep 0.2; done
+}
+asked() { touch /run/lab-end; wait; cat /run/lab-asked; }
 state() {
     echo version $(dpkg-query -W -f '${Version}' metadatad)
     echo active $(systemctl is-active metadatad)
@@ -190,6 +206,7 @@ fn disk(directory: &Path) -> Result<PathBuf> {
     write!(functions, "TAP={TAP}{FUNCTIONS}")?;
     fs::write(tree.join("functions"), functions).context("writing the functions")?;
     fs::write(tree.join("stop-thread"), STOP_THREAD).context("writing a script")?;
+    fs::write(tree.join("ask"), include_str!("ask.py")).context("writing a script")?;
     let image = directory.join("disk");
     let mut mke2fs = Command::new("mke2fs");
     mke2fs.args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"]).arg(&tree).arg(&image).arg("256M");
