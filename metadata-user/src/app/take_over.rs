@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::hand_over::READY;
@@ -26,6 +27,13 @@ use crate::worker::Worker;
 
 /// How long the other daemon may take to write its snapshot and let go of the ports.
 const LETTING_GO: Duration = Duration::from_secs(60);
+
+/// How long a daemon that lets go of the connection to this one may still answer if it is about to end: longer than the default of
+/// `http.drain_timeout`.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// Pause before another look whether it does.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why there is no take-over.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +96,7 @@ impl TakeOver {
 
     async fn end_other(mut self, admin: Beside, store: &Store) -> Result<(), TakeOverError> {
         if let Err(error) = self.stream.write_u8(READY).await {
-            if admin.is_answered() {
+            if !ends(&admin).await {
                 return Err(TakeOverError::Stream(error));
             }
             warn!(%error, "the other daemon has ended by itself");
@@ -106,6 +114,18 @@ impl TakeOver {
         info!("the other daemon has ended");
         Ok(())
     }
+}
+
+/// Tells whether the other daemon ends: it may have been told to, and finishes its connections then.
+async fn ends(admin: &Beside) -> bool {
+    let deadline = Instant::now() + ENDING;
+    while admin.is_answered() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(LOOK).await;
+    }
+    true
 }
 
 /// Completes with the error of a take-over that has failed; never otherwise.

@@ -175,7 +175,11 @@ fn steps(printed: &mut BTreeMap<&'static str, String>) -> Result<()> {
         let commands = commands.lines().map(str::trim).collect::<Vec<_>>().join("\n");
         let text = machine.shell(&format!("export TAP={TAP} MAC={MAC} SYSTEMD_COLORS=0\n{commands}\n"));
         println!("packages, {name}: {:.1} s", begun.elapsed().as_secs_f64());
-        printed.insert(name, text.with_context(|| format!("step {name}"))?);
+        let text = text.with_context(|| format!("step {name}"))?;
+        for line in text.lines().filter(|line| line.starts_with("asked ") || line.starts_with("longest ")) {
+            println!("packages, {name}: {line}");
+        }
+        printed.insert(name, text);
     }
     Ok(())
 }
