@@ -92,6 +92,16 @@ fn a_killed_daemon_is_started_again_and_refuses_nobody_meanwhile() {
     });
 }
 
+/// The first figure is with https' sockets beside http's, the second without them again.
+#[test]
+fn the_key_of_https_may_be_a_credential_and_the_store_holds_what_is_in_use() {
+    step("credential", |text| {
+        assert!(text.contains("guest reads over TLS packaged.novalocal\n"), "{text}");
+        let stores: Vec<_> = text.lines().filter(|line| line.starts_with("NFileDescriptorStore=")).collect();
+        assert_eq!(stores, ["NFileDescriptorStore=4", "NFileDescriptorStore=2"], "{text}");
+    });
+}
+
 /// The tag names the binding: it is the same only if the port was never detached.
 #[test]
 fn an_upgrade_and_a_downgrade_restart_the_daemon_and_keep_ports_and_configuration() {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result};
-use lab::{Document, MachinePlan, Namespace, command, machine};
+use lab::{Document, MachinePlan, Namespace, Tls, command, machine};
 use serde_json::json;
 
 use crate::kernels::initrd::{in_order, read_module};
@@ -80,6 +80,19 @@ pub(super) const STEPS: &[(&str, &str)] = &[
         until [ \"$(main)\" != \"$(cat /run/lab-main)\" ] && [ \"$(systemctl is-active metadatad)\" = active ]; do sleep 0.2; done
         asked; state; remember",
     ),
+    (
+        "credential",
+        ". /packages/functions
+        cp /etc/metadatad/metadatad.toml /run/lab-toml; cp /packages/https.pem /etc/metadatad/
+        sed -i -e '/https.pem/s/^# //' -e \"/https-key.pem/s|.*|key_file = \\\"$CREDENTIAL\\\"|\" /etc/metadatad/metadatad.toml
+        mkdir -p /run/systemd/system/metadatad.service.d
+        printf '[Service]\nLoadCredential=metadatad-https-key:/packages/https-key.pem\n' >/run/systemd/system/metadatad.service.d/lab.conf
+        systemctl daemon-reload && systemctl restart metadatad
+        systemctl show --property NFileDescriptorStore metadatad; reads_over_tls
+        cp /run/lab-toml /etc/metadatad/metadatad.toml; rm -r /etc/metadatad/https.pem /run/systemd/system/metadatad.service.d
+        systemctl daemon-reload && systemctl restart metadatad
+        systemctl show --property NFileDescriptorStore metadatad; remember",
+    ),
     ("upgraded", ". /packages/functions; ask; dpkg -i /packages/metadatad_0.1.0-2_amd64.deb; asked; state"),
     ("downgraded", ". /packages/functions; remember; ask; dpkg -i /packages/metadatad_0.1.0-1_amd64.deb; asked; state"),
     (
@@ -114,6 +127,14 @@ ask() {
     until grep -q begun /run/lab-asked; do sleep 0.2; done
 }
 asked() { touch /run/lab-end; wait; cat /run/lab-asked; }
+CREDENTIAL=/run/credentials/metadatad.service/metadatad-https-key
+reads_over_tls() {
+    ip netns exec guest python3 -c 'import ssl
+from urllib.request import urlopen as get
+context = ssl.create_default_context(cafile="/packages/ca.pem")
+answer = get("https://169.254.169.254/latest/meta-data/hostname", timeout=60, context=context)
+print("guest reads over TLS", answer.read().decode())'
+}
 state() {
     echo version $(dpkg-query -W -f '${Version}' metadatad)
     echo active $(systemctl is-active metadatad)
@@ -210,6 +231,10 @@ fn disk(directory: &Path) -> Result<PathBuf> {
     write!(functions, "TAP={TAP}{FUNCTIONS}")?;
     fs::write(tree.join("functions"), functions).context("writing the functions")?;
     fs::write(tree.join("stop-thread"), STOP_THREAD).context("writing a script")?;
+    let tls = Tls::make_for(directory, &["169.254.169.254"])?;
+    for (from, to) in [(&tls.ca, "ca.pem"), (&tls.cert, "https.pem"), (&tls.key, "https-key.pem")] {
+        fs::copy(from, tree.join(to)).context("copying a certificate")?;
+    }
     fs::write(tree.join("ask"), include_str!("ask.py")).context("writing a script")?;
     let image = directory.join("disk");
     let mut mke2fs = Command::new("mke2fs");
