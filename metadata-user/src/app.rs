@@ -40,11 +40,13 @@ mod kernel;
 mod late;
 mod listening;
 mod memory;
+mod refused;
 mod reload;
 mod signals;
 mod take_over;
 mod view;
 mod watchdog;
+mod writable;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -180,6 +182,7 @@ pub fn run(file: &ConfigFile, take_over: bool) -> Result<(), AppError> {
     // Before there is another thread: what this one has given up, none has.
     privilege::SET_UP.enter()?;
     privilege::set_user(&config.security.user);
+    privilege::set_writable(writable::places(config));
     dataplane::kernel::check()?;
     let control = Builder::new_current_thread().enable_all().on_thread_start(plain_thread).build();
     let control = control.map_err(AppError::Runtime)?;
@@ -242,6 +245,7 @@ async fn control_thread(
     info!(instances = shared.store.len(), "source read");
     let (sockets, kept, kernel) = load_programs(config, listeners)?;
     let https = shared.https.clone().map(Https::keep).transpose().map_err(AppError::Runtime)?;
+    let refused = tokio::spawn(refused::log(shared.metrics.refused_calls.clone()));
     let mut watchdog = Watchdog::of_service_manager();
     let mut answering = answering::start(sockets, &shared, &mut watchdog).map_err(AppError::Runtime)?;
     show_status("attaching to the guests' taps");
@@ -279,6 +283,7 @@ async fn control_thread(
         }
         other => other.map(drop),
     };
+    refused.abort();
     drop((content, https, exporting));
     ended
 }

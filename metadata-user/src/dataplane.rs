@@ -57,7 +57,7 @@ pub use self::{
     attach::{AttachKind, FILTER_HANDLE, FILTER_PRIORITY},
     counters::CountersReader,
     entry::{PortEntry, join_sources},
-    expedite::Expedited,
+    expedite::{Expedited, SWITCH as RCU_EXPEDITED},
     fit::{Unfit, fit_sources},
     link::Place,
     object::OBJECT,

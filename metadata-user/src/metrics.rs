@@ -87,6 +87,8 @@ pub struct Metrics {
     pub audit: Audit,
     /// Unusual traffic.
     pub anomalies: Anomalies,
+    /// System calls that the filters of threads have refused.
+    pub refused_calls: Counter,
 }
 
 /// Counters of ports. Cheap to clone; clones are the same counters.
@@ -105,7 +107,12 @@ impl Metrics {
         let mut registry = Registry::with_prefix("metadatad");
         let (http, ports) = (Http::new(&mut registry), Ports::new(&mut registry));
         let (audit, anomalies) = (Audit::new(&mut registry), Anomalies::new(&mut registry));
-        Self { registry, http, ports, audit, anomalies }
+        let refused_calls = counter(
+            &mut registry,
+            "refused_system_calls",
+            "System calls that threads which read what others send made and may not make: an attack, or a defect",
+        );
+        Self { registry, http, ports, audit, anomalies, refused_calls }
     }
 
     /// Exports the packets that are counted elsewhere, too.
@@ -288,12 +295,13 @@ mod tests {
             "metadatad_http_responses_total{code=\"other\",family=\"ipv6\"} 1",
             "metadatad_repairs_total{what=\"pair_program\"} 1",
             "metadatad_repairs_total{what=\"pin\"} 0",
+            "metadatad_refused_system_calls_total 0",
             "metadatad_audit_records_lost_total{reason=\"queue_full\"} 0",
             "metadatad_anomalies_total{kind=\"path_scan\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }
-        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 18, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 19, "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
             let family = ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| name.strip_suffix(suffix));

@@ -9,7 +9,8 @@
 //!   bounding set only with `CAP_SETPCAP`, which metadatad.service leaves it for that;
 //! - neither a thread nor a program that it starts gains privileges by execve(2) (`no_new_privs`);
 //! - a thread that reads what others send ([`GUESTS`], [`METRICS`]) has no capability, makes only the system calls of an allow-list
-//!   (`seccomp`), and opens no file (`landlock`);
+//!   (`seccomp`), and opens no file (`landlock`); a call that is refused is counted (`refused`);
+//! - after set-up, every other thread changes files only where its work is ([`set_writable`]);
 //! - what a thread really has is read from the kernel (`threads`).
 //!
 //! Left out: memory. All threads share it, so these limits are no wall between them: docs/security.md says what is left to
@@ -17,19 +18,22 @@
 
 mod capabilities;
 mod landlock;
+mod refused;
 mod seccomp;
 mod threads;
 mod user;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::OnceLock;
 
 use nix::sys::prctl;
 use nix::unistd::gettid;
 use parking_lot::Mutex;
 use tracing::warn;
 
-pub use self::landlock::Landlock;
+pub use self::landlock::{Landlock, Writable};
+pub use self::refused::{RefusedCall, RefusedCalls, refused_calls};
 pub use self::threads::{Seccomp, ThreadState, all as threads};
 pub use self::user::{set_user, why_no_user};
 pub use caps::Capability;
@@ -56,8 +60,20 @@ pub struct Profile {
     pub capabilities: &'static [Need],
     /// Whether it becomes the configured user; else it stays the user that started the daemon.
     pub own_user: bool,
-    /// Whether it has a seccomp filter and can open no file.
-    pub confined: bool,
+    /// What it may do with files.
+    pub files: Files,
+}
+
+/// What a thread may do with files, beside what its user may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// As its user may.
+    All,
+    /// Change those that [`set_writable`] has for its profile, and read all. It cannot mount either, whatever its capabilities:
+    /// landlock forbids that.
+    Own,
+    /// Nothing. It also has a seccomp filter.
+    None,
 }
 
 /// The process until everything is set up: what it takes to make what later only has to be kept.
@@ -79,7 +95,7 @@ pub static SET_UP: Profile = Profile {
         need(Capability::CAP_DAC_OVERRIDE, "handed on to the thread `facts`"),
     ],
     own_user: false,
-    confined: false,
+    files: Files::All,
 };
 
 /// The thread that follows the taps.
@@ -91,7 +107,7 @@ pub static PORTS: Profile = Profile {
         need(Capability::CAP_PERFMON, "load the programs of a trace: they read packets by address"),
     ],
     own_user: false,
-    confined: false,
+    files: Files::Own,
 };
 
 /// The thread in the responder's namespace.
@@ -102,7 +118,7 @@ pub static RESPONDER: Profile = Profile {
         "put back the pair, address, route and settings of the responder's namespace",
     )],
     own_user: false,
-    confined: false,
+    files: Files::Own,
 };
 
 /// The thread of the observers.
@@ -113,23 +129,42 @@ pub static FACTS: Profile = Profile {
         "connect to Open vSwitch's socket where Open vSwitch runs as a user of its own",
     )],
     own_user: false,
-    confined: false,
+    files: Files::Own,
 };
 
 /// The threads that read guests' bytes.
-pub static GUESTS: Profile = Profile { name: "guests", capabilities: &[], own_user: true, confined: true };
+pub static GUESTS: Profile = Profile { name: "guests", capabilities: &[], own_user: true, files: Files::None };
 
 /// The thread that answers whoever reads metrics over TCP: it reads what others on the network send.
-pub static METRICS: Profile = Profile { name: "metrics", capabilities: &[], own_user: true, confined: true };
+pub static METRICS: Profile = Profile { name: "metrics", capabilities: &[], own_user: true, files: Files::None };
 
 /// The main thread from the end of set-up on, and those that help it.
-pub static MAIN: Profile = Profile { name: "main", capabilities: &[], own_user: true, confined: false };
+pub static MAIN: Profile = Profile { name: "main", capabilities: &[], own_user: true, files: Files::Own };
 
-/// Every other thread: it reads and writes files of root's.
-pub static PLAIN: Profile = Profile { name: "plain", capabilities: &[], own_user: false, confined: false };
+/// The thread that writes the snapshot.
+pub static SNAPSHOT: Profile = Profile { name: "snapshot", ..PLAIN };
+
+/// The thread that writes the audit log.
+pub static AUDIT: Profile = Profile { name: "audit", ..PLAIN };
+
+/// The thread that ends another daemon, in whose place this one is put.
+pub static TAKE_OVER: Profile = Profile { name: "take-over", ..PLAIN };
+
+/// Every other thread: it reads files of root's.
+pub static PLAIN: Profile = Profile { name: "plain", capabilities: &[], own_user: false, files: Files::Own };
 
 /// Every profile.
-pub static PROFILES: [&Profile; 8] = [&SET_UP, &PORTS, &RESPONDER, &FACTS, &GUESTS, &METRICS, &MAIN, &PLAIN];
+pub static PROFILES: [&Profile; 11] =
+    [&SET_UP, &PORTS, &RESPONDER, &FACTS, &GUESTS, &METRICS, &MAIN, &SNAPSHOT, &AUDIT, &TAKE_OVER, &PLAIN];
+
+/// Where threads change files, by profile.
+static WRITABLE: OnceLock<Vec<(&'static Profile, Vec<Writable>)>> = OnceLock::new();
+
+/// Sets where the threads of these profiles change files, once for the whole process. Others of [`Files::Own`] change none.
+pub fn set_writable(places: Vec<(&'static Profile, Vec<Writable>)>) {
+    // Set once.
+    let _ = WRITABLE.set(places);
+}
 
 /// A thread that cannot take on its profile.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +178,9 @@ pub enum PrivilegeError {
     /// Capabilities cannot be given up.
     #[error("giving up capabilities")]
     Capabilities(#[source] caps::errors::CapsError),
+    /// Refused system calls cannot be counted.
+    #[error("handling SIGSYS, by which refused system calls are counted")]
+    Handler(#[source] io::Error),
     /// The seccomp filter cannot be built for this machine.
     #[error("building the seccomp filter for {}", std::env::consts::ARCH)]
     Filter(#[source] seccompiler::BackendError),
@@ -154,7 +192,7 @@ pub enum PrivilegeError {
     Seccomp(#[source] io::Error),
     /// The landlock domain is refused.
     #[error(
-        "closing the file system to the thread by landlock: if a unit or container forbids landlock_restrict_self(2), allow \
+        "closing files to the thread by landlock: if a unit or container forbids landlock_restrict_self(2), allow \
          it (SystemCallFilter= in metadatad.service does)"
     )]
     Landlock(#[source] ::landlock::RulesetError),
@@ -192,12 +230,25 @@ impl Profile {
             user::become_user().map_err(PrivilegeError::User)?;
         }
         capabilities::keep(&needed).map_err(PrivilegeError::Capabilities)?;
-        let landlock = if self.confined { Some(self.confine()?) } else { None };
+        let landlock = match self.files {
+            Files::All => None,
+            Files::Own => self.restrict_changes()?,
+            Files::None => Some(self.confine()?),
+        };
         APPLIED.lock().insert(gettid().as_raw(), Applied { profile: self.name, landlock });
         Ok(())
     }
 
+    /// Nothing to do while it is not set which files are whose: in a part of the daemon by itself.
+    fn restrict_changes(&self) -> Result<Option<Landlock>, PrivilegeError> {
+        let Some(all) = WRITABLE.get() else { return Ok(None) };
+        let own = all.iter().find(|(profile, _)| profile.name == self.name);
+        let own = own.map_or(&[][..], |(_, places)| places);
+        landlock::restrict_changes(own).map(Some).map_err(PrivilegeError::Landlock)
+    }
+
     fn confine(&self) -> Result<Landlock, PrivilegeError> {
+        refused::count().map_err(PrivilegeError::Handler)?;
         let filter = seccomp::filter().map_err(PrivilegeError::Filter)?;
         let landlock = landlock::restrict().map_err(PrivilegeError::Landlock)?;
         if let Landlock::Absent(why) = landlock {

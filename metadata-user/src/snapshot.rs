@@ -35,6 +35,7 @@ pub use keeper::{Holder, Keeper};
 pub use key::KeyError;
 
 use crate::config;
+use crate::durable;
 use crate::error_text;
 use crate::secret::seal::SealKey;
 use crate::secret::token::TokenKey;
@@ -110,6 +111,10 @@ impl Snapshot {
                 None
             }
         };
+        if key.is_some() {
+            // Its thread can make files in it, and not the directory (`privilege`). Writing says what is wrong with it.
+            let _ = durable::make_directory(&settings.path);
+        }
         let on_disk = key.as_ref().and_then(|key| restore(key, &origin, store, &mut state));
         Some(Self { settings: settings.clone(), origin, key, state: StateView::new(state), on_disk })
     }

@@ -91,7 +91,19 @@ impl Worker {
     /// # Errors
     /// If the thread cannot be started, or cannot give up its privileges.
     pub fn spawn_blocking(name: &'static str, task: impl FnOnce(Stop) + Send + 'static) -> io::Result<Self> {
-        Self::start(&PLAIN, name, task)
+        Self::spawn_blocking_as(&PLAIN, name, task)
+    }
+
+    /// Does what [`Self::spawn_blocking`] does, with the privileges of this profile.
+    ///
+    /// # Errors
+    /// As [`Self::spawn_blocking`].
+    pub fn spawn_blocking_as(
+        profile: &'static Profile,
+        name: &'static str,
+        task: impl FnOnce(Stop) + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start(profile, name, task)
     }
 
     fn start(

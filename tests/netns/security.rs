@@ -163,3 +163,34 @@ fn without_the_user_threads_stay_roots_and_the_status_says_so() {
     let text = node.told(&["status", "--security"]).unwrap();
     assert!(text.contains("there is no user `no-such-user`"), "{text}");
 }
+
+#[test]
+fn each_thread_changes_files_only_where_its_work_is() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    assert_eq!(guest.get("/openstack").unwrap().status, 200);
+    let shown = node.security().unwrap();
+    // Above the BPF file system, so that it holds for another one that is mounted there.
+    let pins = node.pins().parent().unwrap().parent().unwrap().to_owned();
+    let pins = format!("changes only pins below {} /sys/kernel/rcu_expedited /dev/null ", pins.display());
+    let below = |path: std::path::PathBuf| format!("changes only {} ", path.parent().unwrap().display());
+    let [state, socket] = [node.snapshot(), node.path("admin.sock")].map(below);
+    for (name, expected) in [
+        ("ports", pins.as_str()),
+        ("responder", "changes only /proc/sys/net "),
+        ("snapshot", &state),
+        ("metadatad", &socket),
+        ("source", "changes no file"),
+        ("facts", "changes no file"),
+        ("guests", "no file"),
+    ] {
+        let mut threads =
+            shown.threads.iter().filter(|thread| thread.name == name && thread.profile.is_some()).peekable();
+        assert!(threads.peek().is_some(), "no thread {name}");
+        for thread in threads {
+            let landlock = thread.landlock.as_deref().unwrap_or_default();
+            assert!(landlock.starts_with(expected), "{name}: {landlock}, not {expected}");
+        }
+    }
+    assert_eq!((shown.refused_calls, shown.last_refused_call), (0, None), "all that guests' threads do is allowed");
+}

@@ -20,6 +20,7 @@ use super::hand_over::READY;
 use super::{AppError, Shared, late};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::socket::Beside;
+use crate::privilege;
 use crate::sockets::kept::Kept;
 use crate::sockets::passing;
 use crate::store::Store;
@@ -85,7 +86,7 @@ impl TakeOver {
     pub(super) fn commit(self, admin: Beside, shared: &Shared) -> Result<TakenOver, AppError> {
         let (readiness, store) = (shared.readiness.clone(), Arc::clone(&shared.store));
         let (sender, taken_over) = oneshot::channel();
-        let worker = Worker::spawn("take-over", async move |_| {
+        let worker = Worker::spawn_as(&privilege::TAKE_OVER, "take-over", async move |_| {
             readiness.not_waiting_for("ports").await;
             // The receiver is gone during shutdown.
             let _ = sender.send(self.end_other(admin, &store).await);

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::record::Record;
 use crate::metrics;
+use crate::privilege;
 use crate::state_view::StateView;
 use crate::worker::Worker;
 
@@ -72,7 +73,7 @@ impl Writer {
     ) -> io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
         let mut writing = Writing { sink, counters, state, ending: Arc::clone(&ending), noted: (0, 0), tried: None };
-        let worker = Worker::spawn_blocking("audit", move |_| writing.run(&messages))?;
+        let worker = Worker::spawn_blocking_as(&privilege::AUDIT, "audit", move |_| writing.run(&messages))?;
         Ok(Self { queue, ending, _worker: worker })
     }
 }

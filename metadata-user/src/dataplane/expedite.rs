@@ -20,7 +20,7 @@ use std::{
 };
 
 /// The switch. Needs root; absent or read-only where `/sys` is.
-const SWITCH: &str = "/sys/kernel/rcu_expedited";
+pub const SWITCH: &str = "/sys/kernel/rcu_expedited";
 
 /// The process that holds the switch ($0) on until its standard input ends, and then removes the mark ($1). Signals that
 /// end a daemon, or a terminal's processes, do not end it.

@@ -239,7 +239,20 @@ const OBSERVERS: &[&str] = &["openvswitch", "libvirt"];
 /// Values of the label `table`: of the configuration that names the certificate.
 const CERTIFICATES: &[&str] = &["https", "metrics"];
 /// Values of the label `profile`: the profiles of `privilege`, and `other`.
-const PROFILES: &[&str] = &["set-up", "ports", "responder", "facts", "guests", "metrics", "main", "plain", "other"];
+const PROFILES: &[&str] = &[
+    "set-up",
+    "ports",
+    "responder",
+    "facts",
+    "guests",
+    "metrics",
+    "main",
+    "snapshot",
+    "audit",
+    "take-over",
+    "plain",
+    "other",
+];
 
 /// The values of all that applies.
 #[derive(Debug, Default)]

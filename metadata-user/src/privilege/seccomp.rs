@@ -1,9 +1,9 @@
 //! The system calls that a thread may make that reads guests' bytes.
 //!
-//! Promises: what is not on the list fails with `EPERM`, and the kernel logs it (audit message of type 1326, in the kernel's
-//! log where no auditd runs). A call that is refused ends no thread: a guest that finds a way to provoke one ends neither
-//! other guests' connections nor the daemon. Refused calls cannot be counted by the daemon without handing each to another
-//! thread (`SECCOMP_RET_USER_NOTIF`); the kernel's log has them.
+//! Promises: what is not on the list fails with `EPERM`, is counted (`refused`), and the kernel logs it (audit message of type
+//! 1326, in the kernel's log where no auditd runs). A call that is refused ends no thread: a guest that finds a way to provoke one
+//! ends neither other guests' connections nor the daemon. `SECCOMP_RET_USER_NOTIF` could count as well, but a thread that makes
+//! such a call would wait for another one.
 //!
 //! The list holds what accepting, reading and writing connections takes, and the C library's allocator, locks and clocks, on
 //! glibc and musl. A descriptor cannot be told from another by its number: `read`, `write` and `close` take those of the
@@ -75,14 +75,21 @@ pub(super) fn filter() -> Result<BpfProgram, BackendError> {
         (libc::SYS_sendto, vec![is(4, Qword, SeccompCmpOp::Eq, 0)?]),
         // Signals to this process.
         (libc::SYS_tgkill, vec![is(0, Dword, SeccompCmpOp::Eq, u64::from(std::process::id()))?]),
-        // Whether a socket blocks.
+        // Whether a socket blocks; whether a descriptor is one, which Rust's library asks in a build with checks.
         (libc::SYS_fcntl, vec![is(1, Dword, SeccompCmpOp::Eq, bits(libc::F_GETFL))?]),
+        (libc::SYS_fcntl, vec![is(1, Dword, SeccompCmpOp::Eq, bits(libc::F_GETFD))?]),
     ];
     for (number, conditions) in conditional {
-        rules.insert(number, vec![SeccompRule::new(conditions)?]);
+        // One of several is enough.
+        rules.entry(number).or_default().push(SeccompRule::new(conditions)?);
     }
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;
-    let refused = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
+    let refused = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        // The handler has the call fail.
+        SeccompAction::Trap
+    } else {
+        SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1))
+    };
     SeccompFilter::new(rules, refused, SeccompAction::Allow, machine)?.try_into()
 }
 

@@ -129,6 +129,8 @@ fn a_guests_thread_can_do_nothing_but_serve() {
         };
         attempts().into_iter().map(outcome).collect::<Vec<_>>()
     });
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    assert!(refused_calls().is_some_and(|calls| calls.count >= outcomes.len() as u64), "they are counted");
     let wrong: Vec<_> = outcomes.iter().filter(|(_, outcome)| *outcome != Err(Errno::EPERM)).collect();
     assert!(wrong.is_empty(), "not refused: {wrong:?}");
 }
@@ -229,8 +231,44 @@ fn landlock_alone_keeps_files_closed() {
         Landlock::Applied(_) => {
             assert_eq!(opened.expect_err("closed").kind(), io::ErrorKind::PermissionDenied);
         }
+        Landlock::Changes { .. } => panic!("it is open to reading"),
         Landlock::Absent(why) => panic!("{why}: use a kernel that has it"),
     }
+}
+
+#[test]
+fn root_changes_no_file_but_its_own() {
+    use std::fs;
+    let own = tempfile::tempdir().expect("a directory");
+    let other = tempfile::tempdir().expect("a directory");
+    fs::write(other.path().join("there"), "before").expect("written");
+    let [inside, outside] = [own.path().to_owned(), other.path().to_owned()];
+    let thread = std::thread::spawn(move || {
+        prctl::set_no_new_privs().expect("set");
+        let landlock = landlock::restrict_changes(&[Writable::Directory(inside.clone())]).expect("restricted");
+        let there = outside.join("there");
+        let refused = [
+            fs::write(outside.join("new"), ""),
+            fs::OpenOptions::new().append(true).open(&there).map(drop),
+            fs::remove_file(&there),
+            fs::rename(&there, outside.join("moved")),
+            fs::create_dir(outside.join("directory")),
+            fs::remove_dir(&outside),
+            std::os::unix::fs::symlink("/", outside.join("link")),
+            // Neither into it nor out of it.
+            fs::rename(&there, inside.join("moved")),
+            fs::OpenOptions::new().write(true).open("/proc/sys/kernel/hostname").map(drop),
+            fs::OpenOptions::new().write(true).open("/dev/null").map(drop),
+        ];
+        assert!(refused.iter().all(Result::is_err), "{refused:?}");
+        assert_eq!(fs::read_to_string(&there).expect("read"), "before");
+        // What a writer of files does that writes beside and renames.
+        fs::write(inside.join("draft"), "new").expect("written");
+        fs::rename(inside.join("draft"), inside.join("file")).expect("renamed");
+        fs::remove_file(inside.join("file")).expect("removed");
+        landlock
+    });
+    assert!(matches!(thread.join().expect("no panic"), Landlock::Changes { .. }));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::removals::{OnDisk, Recorded};
 use super::{Snapshot, SnapshotState};
 use crate::config;
 use crate::hold::{Held, Hold, hold};
+use crate::privilege;
 use crate::secret::seal::SealKey;
 use crate::source::SourceView;
 use crate::state_view::StateView;
@@ -72,7 +73,9 @@ impl Keeper {
             source,
         };
         let (holds, held) = mpsc::channel(1);
-        let worker = Worker::spawn("snapshot", async move |stop: Stop| task.run(changes, held, stop).await)?;
+        let worker = Worker::spawn_as(&privilege::SNAPSHOT, "snapshot", async move |stop: Stop| {
+            task.run(changes, held, stop).await
+        })?;
         Ok(Self { _worker: worker.with_patience(PATIENCE), holds })
     }
 

@@ -86,7 +86,8 @@ impl Inspect for Sample {
             ..thread(9, "guests")
         };
         let no_user = Some("there is no user `metadatad`".to_owned());
-        Ok(wire::Security { no_user, threads: vec![main, ports, guests] })
+        let threads = vec![main, ports, guests];
+        Ok(wire::Security { no_user, refused_calls: 3, last_refused_call: Some(59), threads })
     }
 
     fn anomalies(&self) -> Vec<wire::InstanceAnomalies> {

@@ -8,6 +8,12 @@ pub struct Security {
     /// Why no thread has a user of its own; absent: those have one that can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_user: Option<String>,
+    /// System calls that the filters of its threads have refused since its start.
+    #[serde(default)]
+    pub refused_calls: u64,
+    /// The number of the last one; absent: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refused_call: Option<i64>,
     /// Its threads, by id.
     pub threads: Vec<Thread>,
 }

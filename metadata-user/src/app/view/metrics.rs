@@ -11,7 +11,7 @@ use crate::facts::report::ObserverState;
 use crate::https::HttpsState;
 use crate::metrics::{Fault, Packets, State, process, reference, state as declared};
 use crate::port::{GuardState, PortState};
-use crate::privilege::{self, PROFILES, Seccomp, ThreadState};
+use crate::privilege::{self, Files, PROFILES, Seccomp, ThreadState};
 use crate::snapshot::SnapshotState;
 use crate::source::SourceState;
 use crate::source::vendordata::VendordataState;
@@ -165,10 +165,10 @@ fn profile(thread: &ThreadState) -> Option<&'static privilege::Profile> {
 /// Whether a thread reads what others send, and lacks a part of its confinement.
 fn is_unconfined(thread: &ThreadState) -> bool {
     let has_landlock = || {
-        let landlock = thread.applied.as_ref().and_then(|applied| applied.landlock);
+        let landlock = thread.applied.as_ref().and_then(|applied| applied.landlock.as_ref());
         matches!(landlock, Some(privilege::Landlock::Applied(_)))
     };
-    profile(thread).is_some_and(|profile| profile.confined)
+    profile(thread).is_some_and(|profile| profile.files == Files::None)
         && !(matches!(thread.seccomp, Seccomp::Filter(_)) && has_landlock())
 }
 
@@ -225,7 +225,7 @@ mod tests {
     fn a_thread_that_lacks_its_confinement_or_has_more_than_its_work_needs_is_counted() {
         let (filter, applied) = (Seccomp::Filter(None), Some(Landlock::Applied(6)));
         for (thread, unconfined, privileged) in [
-            (thread("guests", applied, filter, &[]), false, false),
+            (thread("guests", applied.clone(), filter, &[]), false, false),
             (thread("guests", applied, Seccomp::Off, &[]), true, false),
             (thread("metrics", Some(Landlock::Absent("why")), filter, &["CAP_CHOWN"]), true, true),
             (thread("ports", None, Seccomp::Off, &["CAP_NET_ADMIN"]), false, false),

@@ -8,7 +8,13 @@ use crate::privilege::{self, PROFILES, Seccomp, ThreadState};
 /// Returns what each thread may do.
 pub(super) fn security() -> io::Result<Security> {
     let threads = privilege::threads()?.into_iter().map(thread).collect();
-    Ok(Security { no_user: privilege::why_no_user(), threads })
+    let refused = privilege::refused_calls();
+    Ok(Security {
+        no_user: privilege::why_no_user(),
+        refused_calls: refused.map_or(0, |call| call.count),
+        last_refused_call: refused.map(|call| call.number),
+        threads,
+    })
 }
 
 fn thread(state: ThreadState) -> Thread {

@@ -34,6 +34,10 @@ pub(super) fn describe(shown: &Security, out: &mut dyn Write) -> Result<(), CliE
     if let Some(why) = &shown.no_user {
         writeln!(out, "No thread has a user of its own: {}", table::plain(why))?;
     }
+    if let Some(number) = shown.last_refused_call {
+        let count = shown.refused_calls;
+        writeln!(out, "System calls refused: {count}, the last one of number {number}; `ausyscall {number}` names it")?;
+    }
     writeln!(out, "{NOTE}")?;
     Ok(())
 }
@@ -100,6 +104,7 @@ mod tests {
              \n\
              ports keeps CAP_NET_ADMIN: attach programs to taps\n\
              No thread has a user of its own: there is no user `metadatad`\n\
+             System calls refused: 3, the last one of number 59; `ausyscall 59` names it\n\
              All but LANDLOCK is read from the kernel, which does not tell of landlock: shown is what was applied.\n"
         );
     }
