@@ -28,6 +28,7 @@ mod metrics;
 pub mod nova;
 pub mod partial;
 pub mod pass;
+pub mod patience;
 pub mod pattern;
 mod ports;
 pub mod reference;

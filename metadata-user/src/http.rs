@@ -3,7 +3,8 @@
 //! Promises to the guest:
 //! - it reads its own instance's data or nothing: who it is comes from the connection's address alone, is looked at
 //!   again for every request, and nothing that it sends takes part in it;
-//! - until its content has arrived, every path answers 503 with `Retry-After: 1`, after a wait for it: [`Times::ready`];
+//! - until its content has arrived, every path answers 503 with `Retry-After: 1`, after a wait for it as long as its client can ([`Times::ready`],
+//!   `patience`);
 //! - when its binding ends, its connections end without another byte.
 //!
 //! Promises to the operator: a guest costs a bounded number of connections, bytes and seconds; what is refused is
@@ -22,6 +23,7 @@ pub mod fuzzing;
 mod limit;
 mod listener;
 mod on_wake;
+mod patience;
 mod preview;
 mod privileged;
 mod progress;
@@ -59,6 +61,7 @@ pub use listener::{Listeners, run};
 pub use preview::Preview;
 
 use limit::Limits;
+use patience::Patience;
 use rate::Rates;
 use usage::Usages;
 
@@ -72,6 +75,7 @@ pub struct Guests {
     rates: Arc<Rates>,
     counters: Arc<Counters>,
     times: StateView<Times>,
+    patience: StateView<Patience>,
     heads: StateView<Heads>,
     origin: OnceLock<Origin>,
     audit: OnceLock<Arc<Audit>>,
@@ -87,7 +91,7 @@ pub struct Times {
     pub request: Duration,
     /// Without a byte in either direction.
     pub idle: Duration,
-    /// From a request's last byte until its content has arrived; then the answer is 503.
+    /// From a request's last byte until its content has arrived, where its client is not named; then the answer is 503.
     pub ready: Duration,
     /// From its begin until it ends after the request that it has; zero: as long as it likes.
     pub connection: Duration,
@@ -145,6 +149,7 @@ impl Guests {
             rates: Arc::new(Rates::new(settings.policy())),
             counters: Arc::new(counters),
             times: StateView::new(Times::of(&settings.http)),
+            patience: StateView::new(Patience::new(&Times::of(&settings.http), &settings.http.patience)),
             heads: StateView::new(Heads::of(&settings.http)),
             origin: OnceLock::new(),
             audit: OnceLock::new(),
@@ -160,6 +165,7 @@ impl Guests {
         self.policy.publish(settings.policy());
         self.rates.configure(settings.policy());
         self.times.publish(Times::of(&settings.http));
+        self.patience.publish(Patience::new(&Times::of(&settings.http), &settings.http.patience));
         self.heads.publish(Heads::of(&settings.http));
         self.limits.set_total(connections);
     }

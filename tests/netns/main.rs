@@ -39,5 +39,6 @@ mod security;
 mod session;
 mod troubleshooting;
 mod unbound;
+mod waiting;
 mod without_loss;
 mod xdp;

@@ -237,6 +237,14 @@ impl Connection {
         self.read(request.method == "HEAD").with_context(|| format!("reading the answer to {}", request.path))
     }
 
+    /// Ends the sending side: nothing more will be asked.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn end_sending(&mut self) -> Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Write).context("ending the sending side")
+    }
+
     /// Sends bytes as they are.
     ///
     /// # Errors

@@ -119,7 +119,7 @@ mod tests {
     use crate::config::{Config, ConfigFile, Http, reference};
 
     /// Each live key with another value than its default.
-    const LIVE: [(&str, &str, &str); 27] = [
+    const LIVE: [(&str, &str, &str); 28] = [
         ("ports", "new_connections_per_second", "7"),
         ("ports", "new_connections_burst", "7"),
         ("ports", "packets_per_second", "7"),
@@ -136,6 +136,7 @@ mod tests {
         ("http", "request_timeout", "\"7s\""),
         ("http", "idle_timeout", "\"37s\""),
         ("http", "ready_timeout", "\"2s\""),
+        ("http", "patience", "[{ agent = \"x\", wait = \"1s\" }]"),
         ("http", "connection_timeout", "\"7m\""),
         ("http", "drain_timeout", "\"7s\""),
         ("http", "connections_per_port", "7"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::key::{Key, Table};
 use super::kind::{Number, TIMEOUT, Timeout};
+use super::patience::{Client, Patience};
 use super::refusal::Refusal;
 use super::written::Reader;
 use crate::policy::RequestRate;
@@ -15,9 +16,11 @@ pub struct Http {
     pub request_timeout: Duration,
     /// Longest time in which a connection moves no byte.
     pub idle_timeout: Duration,
-    /// Longest time that a request waits for content that is not there yet, at most half of the idle time-out; zero: not at
-    /// all.
+    /// Longest time that a request waits for content that is not there yet, at most half of the idle time-out, where its client is not
+    /// named; zero: nobody's does.
     pub ready_timeout: Duration,
+    /// How long requests of these clients wait instead.
+    pub patience: Vec<Client>,
     /// Longest time that a connection is kept, whatever it does; zero: as long as it likes.
     pub connection_timeout: Duration,
     /// Longest time that requests in flight get when the daemon ends.
@@ -61,16 +64,36 @@ impl Http {
         }
         if ready.min(half) >= CLIENT_TIMEOUT {
             warnings.push(format!(
-                "http.ready_timeout: cloud-init and Ignition give a request {CLIENT_TIMEOUT:?}, and cloud-init does not ask \
-                 again after that: use less, so that they get a 503 and ask again"
+                "http.ready_timeout: many clients give a request {CLIENT_TIMEOUT:?}, and not all ask again after that: use less, \
+                 so that they get a 503 and ask again, and name in http.patience who can wait longer"
             ));
+        }
+        for Client { agent, wait, .. } in &self.patience {
+            if ready.is_zero() && !wait.is_zero() {
+                warnings.push(format!(
+                    "http.patience: requests of `{agent}` do not wait, as http.ready_timeout is \"0s\": raise that, or remove this"
+                ));
+            } else if *wait > half {
+                warnings.push(format!(
+                    "http.patience: requests of `{agent}` wait for {half:?} at most, half of http.idle_timeout: raise that, or lower \
+                     this"
+                ));
+            }
+            let is_impatient = IMPATIENT.iter().any(|name| agent.to_lowercase().starts_with(name));
+            if is_impatient && (*wait).min(half) >= CLIENT_TIMEOUT {
+                warnings.push(format!(
+                    "http.patience: `{agent}` gives a request {CLIENT_TIMEOUT:?}: use less, so that it gets a 503 and asks again"
+                ));
+            }
         }
         warnings
     }
 }
 
-/// How long cloud-init's OpenStack source and Ignition wait for an answer.
+/// How long cloud-init's OpenStack source, Ignition and others wait for an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How the User-Agents of those begin.
+const IMPATIENT: [&str; 2] = ["cloud-init", "ignition"];
 
 pub(super) static TABLE: Table = Table {
     name: "http",
@@ -79,6 +102,7 @@ pub(super) static TABLE: Table = Table {
         &REQUEST_TIMEOUT,
         &IDLE_TIMEOUT,
         &READY_TIMEOUT,
+        &PATIENCE,
         &CONNECTION_TIMEOUT,
         &DRAIN_TIMEOUT,
         &CONNECTIONS_PER_PORT,
@@ -97,6 +121,7 @@ pub(super) static TABLE: Table = Table {
         "request_timeout",
         "idle_timeout",
         "ready_timeout",
+        "patience",
         "connection_timeout",
         "drain_timeout",
         "connections_per_port",
@@ -137,11 +162,22 @@ static IDLE_TIMEOUT: Key<Timeout> = Key {
 static READY_TIMEOUT: Key<Timeout> = Key {
     name: "ready_timeout",
     kind: Timeout { zero: true, ..TIMEOUT },
-    default: "\"5s\"",
-    about: "Longest time that a request waits for content that is not there yet; then the answer is 503. \"0s\": it is not \
-            held. At most half of `http.idle_timeout` is used.",
-    reason: "cloud-init's OpenStack source asks twice, some seconds apart, and accepts a 503; it gives a request ten \
-             seconds, as Ignition does. So a guest may boot about ten seconds before its document arrives.",
+    default: "\"9s\"",
+    about: "Longest time that a request waits for content that is not there yet; then the answer is 503. Clients that are known, and \
+            those that `http.patience` names, wait as long as they can instead (docs/clients.md has the table). \"0s\": no \
+            request waits. At most half of `http.idle_timeout` is used.",
+    reason: "Many clients give a request ten seconds, and some do not ask again after that, or not after a 503: nine seconds \
+             serve more of them than less or more would.",
+};
+
+static PATIENCE: Key<Patience> = Key {
+    name: "patience",
+    kind: Patience,
+    default: "[]",
+    about: "Clients that wait longer or shorter, each by how its User-Agent begins: `agent`, `wait` as `http.ready_timeout`, and \
+            `final = true` if the client gives up after a 503, but asks again when the connection ends without an answer, which \
+            it then does when the daemon ends. The first that matches counts, before those that are built in.",
+    reason: "The clients that were measured are built in: docs/clients.md.",
 };
 
 static CONNECTION_TIMEOUT: Key<Timeout> = Key {
@@ -247,6 +283,7 @@ pub(super) fn read(table: &Reader<'_>) -> Result<Http, Refusal> {
         request_timeout: table.value(&REQUEST_TIMEOUT)?,
         idle_timeout: table.value(&IDLE_TIMEOUT)?,
         ready_timeout: table.value(&READY_TIMEOUT)?,
+        patience: table.value(&PATIENCE)?,
         connection_timeout: table.value(&CONNECTION_TIMEOUT)?,
         drain_timeout: table.value(&DRAIN_TIMEOUT)?,
         connections_per_port: table.value(&CONNECTIONS_PER_PORT)?,
@@ -296,6 +333,7 @@ mod tests {
             ("30s", "10s", &["give a request 10s"]),
             ("30s", "15s", &["give a request 10s"]),
             ("30s", "16s", &["waits for 15s at most", "give a request 10s"]),
+            ("16s", "9s", &["waits for 8s at most"]),
             ("18s", "12s", &["waits for 9s at most"]),
         ] {
             let text = format!("[http]\nidle_timeout = '{idle}'\nready_timeout = '{ready}'\n");
@@ -303,6 +341,25 @@ mod tests {
             assert_eq!(warnings.len(), expected.len(), "{text}{warnings:?}");
             for (warning, expected) in warnings.iter().zip(expected) {
                 assert!(warning.starts_with("http.ready_timeout: ") && warning.contains(expected), "{warning}");
+            }
+        }
+    }
+
+    #[test]
+    fn patience_that_is_cut_or_that_a_client_has_not_is_warned_of() {
+        for (keys, agent, wait, expected) in [
+            ("", "Wget/", "15s", &[][..]),
+            ("", "Wget/", "16s", &["of `Wget/` wait for 15s at most"]),
+            ("", "Cloud-Init/26.2", "10s", &["`Cloud-Init/26.2` gives a request 10s"]),
+            ("", "ignition", "16s", &["wait for 15s at most", "`ignition` gives a request 10s"]),
+            ("ready_timeout = '0s'\n", "Wget/", "1s", &["do not wait, as http.ready_timeout is \"0s\""]),
+            ("ready_timeout = '0s'\n", "Wget/", "0s", &[]),
+        ] {
+            let text = format!("[http]\n{keys}[[http.patience]]\nagent = '{agent}'\nwait = '{wait}'\n");
+            let warnings = read(&text).expect("accepted").http.warnings();
+            assert_eq!(warnings.len(), expected.len(), "{text}{warnings:?}");
+            for (warning, expected) in warnings.iter().zip(expected) {
+                assert!(warning.starts_with("http.patience: ") && warning.contains(expected), "{warning}");
             }
         }
     }

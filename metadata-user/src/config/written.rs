@@ -34,6 +34,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a table that is an element of a list. Keys that it does not have are refused.
+    pub(super) fn of(written: &'a DeTable<'a>, table: &'static Table, span: Range<usize>) -> Result<Self, Refusal> {
+        let names = || table.keys.iter().map(|key| key.name());
+        match unknown(written, |name| names().any(|known| known == name)) {
+            Some(key) => Err(refuse_unknown(key, names())),
+            None => Ok(Self { table, written: Some(written), span }),
+        }
+    }
+
     /// Opens a table without a look at its keys.
     pub(super) fn open_leniently(parent: &'a DeTable<'a>, table: &'static Table) -> Result<Self, Refusal> {
         let Some((key, value)) = entry(parent, table.short_name()) else {

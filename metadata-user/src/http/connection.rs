@@ -17,7 +17,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::error::Ended;
+use super::exchange::Shared;
 use super::on_wake::OnWake;
+use super::patience::Patience;
 use super::progress::Progress;
 use super::rate::Rates;
 use super::record::{self, End};
@@ -41,12 +43,19 @@ pub(super) struct Place {
     /// What its instance asks; `None`: requests are not counted.
     pub(super) rates: Option<Arc<Rates>>,
     pub(super) heads: Heads,
+    pub(super) patience: Arc<Patience>,
 }
 
 impl Place {
     /// Returns the place of a connection that shares nothing.
     pub(super) fn alone(times: Times) -> Self {
-        Self { progress: Arc::new(Progress::new(times)), turn: None, rates: None, heads: Heads::default() }
+        Self {
+            progress: Arc::new(Progress::new(times)),
+            turn: None,
+            rates: None,
+            heads: Heads::default(),
+            patience: Arc::new(Patience::new(&times, &[])),
+        }
     }
 }
 
@@ -84,9 +93,16 @@ where
     C: Access,
 {
     let content = Arc::new(content);
-    let Place { progress, turn, rates, heads } = place;
-    let service =
-        Service::new(Arc::clone(&content), Arc::clone(counters), Arc::clone(&progress), rates, heads, drain.clone());
+    let Place { progress, turn, rates, heads, patience } = place;
+    let service = Service::new(Shared {
+        content: Arc::clone(&content),
+        counters: Arc::clone(counters),
+        progress: Arc::clone(&progress),
+        rates,
+        heads,
+        patience,
+        drain: drain.clone(),
+    });
     let mut builder = http1::Builder::new();
     if heads.fields != FIELDS {
         builder.max_headers(heads.fields);

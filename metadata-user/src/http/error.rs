@@ -28,6 +28,9 @@ pub(super) enum Ended {
     /// The connection's binding has ended.
     #[error("the binding has ended")]
     Binding,
+    /// The daemon ends while the request waits, and its client would take a 503 for the last word.
+    #[error("the daemon ends, and the client asks again if it is not answered")]
+    Unanswered,
     /// The request ended before it was complete.
     #[error("the request is not complete")]
     Request,

@@ -12,6 +12,7 @@ use hyper::http::request::Parts;
 use super::access::Access;
 use super::body::{self, AnswerBody};
 use super::error::Ended;
+use super::patience::Patience;
 use super::progress::Progress;
 use super::rate::Rates;
 use super::record::Outcome;
@@ -31,6 +32,7 @@ pub(super) struct Shared<C> {
     /// `None`: requests are not counted.
     pub(super) rates: Option<Arc<Rates>>,
     pub(super) heads: Heads,
+    pub(super) patience: Arc<Patience>,
     pub(super) drain: Drain,
 }
 

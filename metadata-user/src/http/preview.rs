@@ -15,7 +15,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
 use super::access::{Access, Caller, Resolution};
 use super::connection::{self, Place};
-use super::progress::Progress;
 use super::session::TOKEN;
 use super::{Counters, Guests, Times};
 use crate::api::{Write, Written};
@@ -67,8 +66,7 @@ impl Guests {
             },
         };
         let times = Times { ready: Duration::ZERO, ..*self.times.get() };
-        let place =
-            Place { progress: Arc::new(Progress::new(times)), turn: None, rates: None, heads: *self.heads.get() };
+        let place = Place { heads: *self.heads.get(), ..Place::alone(times) };
         let (mut client, server) = duplex(BUFFER);
         let (counters, drain) = (Arc::new(Counters::default()), Drain::new());
         let asking = async move {

@@ -54,10 +54,22 @@ pub(super) struct Progress {
     must_leave: AtomicBool,
     unread: AtomicBool,
     leave: Notify,
+    is_held: AtomicBool,
+    half_closed: Notify,
     /// Microseconds from `start` to when the kernel had no room for more of an answer, plus 1; 0: it has.
     blocked: AtomicU64,
     /// Microseconds that the guest is behind [`LEAST_RATE`] with what it takes, without the time since `blocked`.
     behind: AtomicU64,
+}
+
+/// A request that waits for its content.
+#[derive(Debug)]
+pub(super) struct Held<'a>(&'a Progress);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.is_held.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Progress {
@@ -75,6 +87,8 @@ impl Progress {
             must_leave: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             leave: Notify::new(),
+            is_held: AtomicBool::new(false),
+            half_closed: Notify::new(),
             blocked: AtomicU64::new(0),
             behind: AtomicU64::new(0),
         }
@@ -182,9 +196,25 @@ impl Progress {
         self.times.request.min(self.times.idle)
     }
 
-    /// Returns how long a complete request may wait for its content. Well before the connection is taken for idle.
-    pub(super) fn patience_for_content(&self) -> Duration {
-        self.times.ready.min(self.times.idle / 2)
+    /// The request waits for its content until what is returned is dropped: meanwhile the stream looks whether its guest leaves.
+    pub(super) fn hold(&self) -> Held<'_> {
+        self.is_held.store(true, Ordering::Relaxed);
+        Held(self)
+    }
+
+    /// Tells whether a request waits for its content.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held.load(Ordering::Relaxed)
+    }
+
+    /// The guest will send nothing more: it has left, or waits for the answer to what it has asked.
+    pub(super) fn half_closed(&self) {
+        self.half_closed.notify_one();
+    }
+
+    /// Completes when [`Self::half_closed`] was called. Cancel-safe.
+    pub(super) async fn guest_closed(&self) {
+        self.half_closed.notified().await;
     }
 
     /// What leaves from here on has this hop limit.

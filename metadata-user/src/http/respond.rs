@@ -9,8 +9,9 @@ use hyper::{Response, StatusCode};
 
 use crate::api::Answer;
 
-/// What every path answers until the content has arrived.
-pub(super) const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.\n";
+/// What every path answers until the content has arrived. Ohai takes it for a session token where it has asked for one, and sends it
+/// as a header from then on: so it has no line break, which Ruby would refuse, nor anything else that a header cannot have.
+pub(super) const NOT_READY: &str = "The metadata of this instance is not ready yet. Ask again in a second.";
 
 /// Builds a response in the table of the request's headers, which hyper takes back for the next request.
 pub(super) fn respond(headers: HeaderMap, answer: Answer, head: bool) -> Response<Full<Bytes>> {

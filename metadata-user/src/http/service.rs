@@ -24,13 +24,9 @@ pub use super::access::{Access, Resolution};
 use super::body::AnswerBody;
 use super::error::Ended;
 use super::exchange::{Exchange, Shared};
-use super::progress::Progress;
-use super::rate::Rates;
 use super::route::{Step, count_and_route};
 use super::wait;
-use super::{Counters, Heads};
 use crate::api::Answer;
-use crate::drain::Drain;
 
 /// The service of one connection, as hyper drives it.
 #[derive(Debug)]
@@ -39,15 +35,8 @@ pub(super) struct Service<C> {
 }
 
 impl<C: Access> Service<C> {
-    pub(super) fn new(
-        content: Arc<C>,
-        counters: Arc<Counters>,
-        progress: Arc<Progress>,
-        rates: Option<Arc<Rates>>,
-        heads: Heads,
-        drain: Drain,
-    ) -> Self {
-        Self { shared: Arc::new(Shared { content, counters, progress, rates, heads, drain }) }
+    pub(super) fn new(shared: Shared<C>) -> Self {
+        Self { shared: Arc::new(shared) }
     }
 }
 

@@ -34,11 +34,25 @@ pub trait Cut {
     /// Completes when a read may find something: bytes, or the end.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Says what the other side has done to the connection.
+    fn other_side(&self) -> OtherSide;
+
     /// Sets the hop limit of the packets that leave from here on, those that are sent again included.
     ///
     /// # Errors
     /// If the socket refuses.
     fn limit_hops(&self, hop_limit: u8) -> io::Result<()>;
+}
+
+/// What the other side of a connection has done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherSide {
+    /// Nothing.
+    Open,
+    /// It sends nothing more, and may still read.
+    HalfClosed,
+    /// It has reset the connection.
+    Gone,
 }
 
 impl Cut for TcpStream {
@@ -52,7 +66,18 @@ impl Cut for TcpStream {
     }
 
     fn has_unacknowledged(&self) -> bool {
-        has_unacknowledged(self.as_raw_fd())
+        let info = tcp_info(self.as_raw_fd());
+        info.is_some_and(|info| {
+            info.tcpi_state != state::CLOSED && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0)
+        })
+    }
+
+    fn other_side(&self) -> OtherSide {
+        match tcp_info(self.as_raw_fd()).map(|info| info.tcpi_state) {
+            Some(state::CLOSED) => OtherSide::Gone,
+            Some(state::CLOSE_WAIT) => OtherSide::HalfClosed,
+            _ => OtherSide::Open,
+        }
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -65,11 +90,17 @@ impl Cut for TcpStream {
     }
 }
 
-/// Tells whether a TCP socket holds something that the other side has not acknowledged. By `TCP_INFO` (tcp(7)): an `ioctl` would
-/// tell it in bytes, but threads that read guests' bytes may use none.
-fn has_unacknowledged(socket: RawFd) -> bool {
-    /// `TCP_CLOSE`: no connection any more. The kernel keeps numbers then, and nothing else.
-    const CLOSED: u8 = 7;
+/// States of a connection, as the kernel counts them (`net/tcp_states.h`).
+mod state {
+    /// No connection any more. The kernel keeps numbers then, and nothing else.
+    pub(super) const CLOSED: u8 = 7;
+    /// The other side has ended its part.
+    pub(super) const CLOSE_WAIT: u8 = 8;
+}
+
+/// Returns what the kernel knows of a TCP socket (tcp(7)). An `ioctl` would tell what is unacknowledged in bytes, but threads that
+/// read guests' bytes may use none.
+fn tcp_info(socket: RawFd) -> Option<nix::libc::tcp_info> {
     // SAFETY: a tcp_info is numbers only, for which 0 is a value.
     let mut info: nix::libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = nix::libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
@@ -83,7 +114,7 @@ fn has_unacknowledged(socket: RawFd) -> bool {
             &raw mut length,
         )
     };
-    outcome == 0 && info.tcpi_state != CLOSED && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0)
+    (outcome == 0).then_some(info)
 }
 
 impl Cut for https::Stream {
@@ -98,6 +129,10 @@ impl Cut for https::Stream {
 
     fn has_unacknowledged(&self) -> bool {
         self.get_ref().0.has_unacknowledged()
+    }
+
+    fn other_side(&self) -> OtherSide {
+        self.get_ref().0.other_side()
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -122,6 +157,11 @@ impl Cut for DuplexStream {
     /// What was written is with the other side.
     fn has_unacknowledged(&self) -> bool {
         false
+    }
+
+    /// A read finds out.
+    fn other_side(&self) -> OtherSide {
+        OtherSide::Open
     }
 
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -174,6 +214,27 @@ impl<S: Cut> Watched<S> {
     /// Comes before each write, so that an answer never leaves with more hops than it may take.
     fn limit_hops(&self) -> io::Result<()> {
         self.progress.take_hop_limit().map_or(Ok(()), |hop_limit| self.stream.limit_hops(hop_limit))
+    }
+}
+
+impl<S: Cut> Watched<S> {
+    /// Looks whether the guest leaves while its request waits, when hyper does not read. Asks to be woken for that, unless the guest has
+    /// sent more than is read yet: then it is found when hyper reads.
+    fn look_for_guest(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.stream.poll_readable(cx)?.is_pending() {
+            return Ok(());
+        }
+        match self.stream.other_side() {
+            OtherSide::Open => Ok(()),
+            OtherSide::HalfClosed => {
+                self.progress.half_closed();
+                Ok(())
+            }
+            OtherSide::Gone => {
+                self.is_gone = true;
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
     }
 }
 
@@ -265,10 +326,13 @@ impl<S: AsyncWrite + Cut + Unpin> AsyncWrite for Watched<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when it has written everything that it has.
+    /// hyper flushes when it has written everything that it has, and whenever it has been woken.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.progress.flushed();
+        if self.progress.is_held() {
+            self.look_for_guest(cx)?;
+        }
         Poll::Ready(Ok(()))
     }
 

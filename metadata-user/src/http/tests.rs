@@ -107,10 +107,10 @@ impl Node {
 
     fn serve_on(&self, server: DuplexStream, content: impl Access) -> (Arc<Progress>, JoinHandle<()>) {
         let (counters, drain) = (Arc::clone(&self.counters), self.drain.clone());
-        let progress =
-            Arc::new(Progress::new(Times { ready: self.ready, connection: self.connection, ..Times::default() }));
+        let times = Times { ready: self.ready, connection: self.connection, ..Times::default() };
         let rates = self.rates.as_ref().map(Arc::clone);
-        let place = connection::Place { progress: Arc::clone(&progress), turn: None, rates, heads: self.heads };
+        let place = connection::Place { rates, heads: self.heads, ..connection::Place::alone(times) };
+        let progress = Arc::clone(&place.progress);
         let served =
             tokio::spawn(async move { connection::serve_placed(server, content, place, &counters, &drain).await });
         (progress, served)
@@ -183,7 +183,7 @@ async fn one_answer(client: &mut DuplexStream) -> String {
 
 #[tokio::test]
 async fn until_content_is_there_every_path_answers_503() {
-    let body = "The metadata of this instance is not ready yet. Ask again in a second.\n";
+    let body = "The metadata of this instance is not ready yet. Ask again in a second.";
     let head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=UTF-8\r\n";
     for bound in [false, true] {
         let node = Node::new();
@@ -251,6 +251,26 @@ async fn who_waits_for_content_is_answered_when_the_daemon_ends_and_cut_when_the
         assert_eq!(answer.starts_with(b"HTTP/1.1 503 "), ends == "daemon", "{ends}");
         assert_eq!(answer.is_empty(), ends == "binding", "{ends}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_would_not_ask_again_after_a_503_is_not_answered_when_the_daemon_ends() {
+    let node = Node { ready: Times::default().ready, ..Node::new() };
+    node.bind(Identity::Held);
+    let (mut client, served) = node.connect();
+    client.write_all(b"GET / HTTP/1.1\r\nUser-Agent: Ruby\r\n\r\n").await.expect("sent");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.drain.close();
+    served.await.expect("served");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.expect("read");
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!((node.counters.unanswered.get(), node.answers()), (1, Vec::new()));
+}
+
+#[test]
+fn the_text_of_a_503_can_be_a_header() {
+    assert!(respond::NOT_READY.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
 }
 
 #[tokio::test]

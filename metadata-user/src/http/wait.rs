@@ -1,9 +1,11 @@
 //! Requests that wait: for content that is not there yet, for the controller of an unchanged OpenStack, or because there are too
 //! many of them.
 //!
-//! Promises: a request before its content waits no longer than [`super::Times::ready`], since some clients ask but once or
-//! twice, and is woken by nothing but its own instance's content; one for a path that was not prefetched, or for the POST of
-//! a password, no longer than a request may take. Both are 503 then. One beyond its instance's rate waits [`super::rate::HOLD`]. Nothing else waits.
+//! Promises: a request before its content waits as long as its client can ([`super::patience`]), and is woken by nothing but its own
+//! instance's content; one for a path that was not prefetched, or for the POST of a password, waits no longer than a request may take.
+//! Both are 503 then. One beyond its instance's rate waits [`super::rate::HOLD`]. Nothing else waits. A guest that leaves while its
+//! request waits for content gives its place back at once: if it resets the connection, that ends; if it ends its part, the answer is
+//! 503 then, which whoever has left refuses, and whoever still reads can repeat.
 
 use std::sync::Arc;
 
@@ -17,20 +19,26 @@ use super::record;
 use super::route::{Step, count_and_route, route, written};
 use crate::api::{Answer, Written};
 
-/// Waits until the content is there, and returns the next step; an answer without content when the time is over or the
-/// daemon ends.
+/// Waits until the content is there, and returns the next step; an answer without content when the time is over, the guest has ended
+/// its part, or the daemon ends. No answer then for whom a 503 would be the last word: the next daemon accepts already, or soon.
 pub(super) async fn for_content<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
     let shared = Arc::clone(&exchange.shared);
-    let deadline = Instant::now() + shared.progress.patience_for_content();
+    let wait = shared.patience.of(exchange.headers());
+    let deadline = Instant::now() + wait.time;
     record::waits(&shared.counters);
+    let _held = shared.progress.hold();
     loop {
-        if Instant::now() >= deadline || shared.drain.is_closing() {
+        if Instant::now() >= deadline {
             return Ok(Step::Answer(None));
+        }
+        if shared.drain.is_closing() {
+            return if wait.is_final { Err(Ended::Unanswered) } else { Ok(Step::Answer(None)) };
         }
         tokio::select! {
             () = sleep_until(deadline) => {}
             () = shared.drain.closes() => {}
             () = shared.content.ready() => {}
+            () = shared.progress.guest_closed() => return Ok(Step::Answer(None)),
         }
         match route(exchange)? {
             Step::Wait => {}
