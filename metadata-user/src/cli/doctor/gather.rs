@@ -16,7 +16,7 @@ use super::evidence::{Answers, Disk, Evidence, Port, Settings};
 use crate::cli::error::CliError;
 use crate::cli::lines;
 use crate::config::partial::Partial;
-use crate::config::{self, AuditTarget, Config};
+use crate::config::{AuditTarget, Config};
 use crate::dataplane::inspect::taps_elsewhere;
 use crate::error_text;
 
@@ -125,9 +125,6 @@ fn disks(config: &Config) -> Vec<Disk> {
     }
     if config.audit.to == AuditTarget::File {
         places.push(("the audit log", config.audit.path.clone()));
-    }
-    if let config::Source::Directory { path } = &config.source {
-        places.push(("documents", path.join("new")));
     }
     let disk = |(what, path): (&'static str, PathBuf)| {
         let found = statvfs(path.parent()?).ok()?;
