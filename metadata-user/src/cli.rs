@@ -19,6 +19,7 @@ mod lines;
 mod ports;
 mod prepare;
 mod schema;
+mod snapshot;
 mod source;
 mod status;
 mod table;
@@ -95,6 +96,9 @@ enum Verb {
     /// Walk the way of a guest's request, of one port or of all, and say what is wrong on it, with the remedy. It changes nothing, and works
     /// without a running daemon too
     Doctor(doctor::Verb),
+    /// Verify, export or import the content that the node keeps on disk
+    #[command(subcommand, disable_help_subcommand = true)]
+    Snapshot(snapshot::Verb),
     /// Validate the configuration and the files that it names, and list settings that have no effect
     CheckConfig,
     /// Remove every program, map and pin from this node, and the responder's namespace; the daemon must be stopped. The
@@ -165,6 +169,7 @@ fn execute(
     };
     let uses_socket = match &cli.verb {
         Verb::Run(_) | Verb::Prepare | Verb::CheckConfig | Verb::Schema(_) => false,
+        Verb::Snapshot(verb) => matches!(verb, snapshot::Verb::Import(_)),
         Verb::Instance(verb) => matches!(verb, instance::Verb::Password(_) | instance::Verb::UserData(_)),
         _ => true,
     };
@@ -193,6 +198,11 @@ fn execute(
         Verb::Instance(instance::Verb::Password(verb)) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::UserData(verb)) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::Document(verb)) => verb.execute(&source_table(&cli.config, notes)?, out),
+        Verb::Snapshot(verb) => {
+            let config = Config::load(&cli.config)?;
+            let socket = cli.socket.as_deref().unwrap_or(&config.admin.socket);
+            verb.execute(&config, socket, out)
+        }
         Verb::CheckConfig => check_config::execute(&cli.config, &Config::load(&cli.config)?, out),
         Verb::Detach => {
             let target = detach::Target::of(&cli.config, cli.socket, notes)?;

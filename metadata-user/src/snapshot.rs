@@ -15,6 +15,7 @@
 //! Left out: what becomes of restored content that the source does not confirm (`source`); replay of an older file of
 //! the same node, which needs root on it.
 
+pub mod copy;
 mod entry;
 mod file;
 #[doc(hidden)]

@@ -37,6 +37,7 @@ mod repair;
 mod restart;
 mod security;
 mod session;
+mod snapshot_copies;
 mod troubleshooting;
 mod unbound;
 mod waiting;

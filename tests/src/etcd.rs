@@ -229,6 +229,26 @@ impl Etcd {
         self.copy(&format!("{name}/m*"), self.directory.path())
     }
 
+    /// Restores every member from a file of `etcdctl snapshot save`, as a cluster with another identity; the members must not run.
+    ///
+    /// # Errors
+    /// If etcdctl fails.
+    pub fn restore_snapshot(&self, snapshot: &Path) -> Result<()> {
+        *self.token.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = unique("cluster");
+        let peer = |member: usize| format!("http://127.0.0.1:{}", client_port(member) + 1);
+        let cluster: Vec<_> = (0..self.members.len()).map(|member| format!("m{member}={}", peer(member))).collect();
+        for member in 0..self.members.len() {
+            fs::remove_dir_all(self.data(member)).context("removing a member's data")?;
+            let mut restore = self.namespace.command(programs()?.join("etcdctl"))?;
+            restore.env_clear().env("ETCDCTL_API", "3").args(["snapshot", "restore"]).arg(snapshot);
+            restore.args(["--name", &format!("m{member}"), "--data-dir"]).arg(self.data(member));
+            restore.args(["--initial-cluster", &cluster.join(","), "--initial-cluster-token", &self.token()]);
+            restore.args(["--initial-advertise-peer-urls", &peer(member)]);
+            command::run(&mut restore, "")?;
+        }
+        Ok(())
+    }
+
     fn copy(&self, from: &str, to: &Path) -> Result<()> {
         let line = format!("cp -a {}/{from} {}", self.directory.path().display(), to.display());
         command::run(Command::new("sh").args(["-c", &line]), "").map(drop)

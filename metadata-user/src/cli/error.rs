@@ -15,6 +15,8 @@ use crate::config::ConfigError;
 use crate::dataplane::detach::DetachError;
 use crate::dataplane::prepare::PrepareError;
 use crate::error_text;
+use crate::snapshot::Refused;
+use crate::snapshot::copy::CopyError;
 use crate::source::StartError;
 use crate::source::nova::NovaStartError;
 use crate::source::vendordata::TlsError;
@@ -34,6 +36,8 @@ pub(super) enum CliError {
     Detach(#[from] DetachError),
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     #[error(transparent)]
     Instance(#[from] InstanceError),
     #[error(
@@ -77,6 +81,9 @@ impl CliError {
             | Self::NothingToDiagnose { .. }
             | Self::Client(ClientError::NoSuchPort(_) | ClientError::NoSuchInstance(_)) => exit::ABSENT,
             Self::SocketUnused | Self::BodyWithheld(_) => exit::USAGE,
+            Self::Copy(CopyError::Absent(_)) => exit::ABSENT,
+            Self::Copy(CopyError::Refused(refused)) if !matches!(refused, Refused::Read { .. }) => exit::BAD_DOCUMENT,
+            Self::Copy(CopyError::Incomplete { .. }) => exit::BAD_DOCUMENT,
             Self::NotReady { .. } => exit::TIMED_OUT,
             Self::Client(ClientError::Busy(_)) => exit::TRY_AGAIN,
             Self::Config(ConfigError::Invalid { .. } | ConfigError::TooLarge { .. })

@@ -9,7 +9,7 @@ pub const NOT_WELL: u8 = 1;
 pub const TIMED_OUT: u8 = 124;
 /// `EX_USAGE`: usage error.
 pub const USAGE: u8 = 64;
-/// `EX_DATAERR`: a document cannot be used.
+/// `EX_DATAERR`: a document or a snapshot cannot be used.
 pub const BAD_DOCUMENT: u8 = 65;
 /// `EX_NOINPUT`: not found: a port, an instance, a file.
 pub const ABSENT: u8 = 66;
@@ -31,8 +31,8 @@ Exit status:
   1   `status`: not ready, or with --check something to repair; `get`: the guest gets another status than 200;
       `doctor`: something is wrong
   64  usage error
-  65  a document cannot be used
-  66  not found: a port, an instance, a property, a file
+  65  a document or a snapshot cannot be used
+  66  not found: a port, an instance, a property, a file, a snapshot
   69  no daemon or no controller answers, or another daemon does
   70  anything else
   75  the document was changed by others meanwhile, or too many wait already: try again

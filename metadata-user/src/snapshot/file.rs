@@ -207,20 +207,26 @@ pub enum Refused {
 pub(super) fn read(path: &Path, key: &SealKey, origin: &Origin) -> Result<Option<FileContent>, Refused> {
     let Some(text) = read_bytes(path)? else { return Ok(None) };
     let bytes = text.len() as u64;
-    let (header, clear) = open(path, text, key, origin)?;
-    let removed = removals::read(path, &header.salt)
-        .map_err(|source| Refused::Read { path: durable::beside(path, config::snapshot::REMOVED), source })?;
+    let (header, clear) = open(path, text, key, Some(origin))?;
+    let removed = removed(path, &header)?;
     let mut entries = entry::read(&clear);
     entries.retain(|entry| !removed.contains(&entry.id()));
     Ok(Some(FileContent { entries, removed, header, bytes }))
 }
 
-/// Opens a snapshot that was read from `path`. Returns its header, and what it heads in the clear.
+/// Returns which of its instances were removed since it was written.
+pub(super) fn removed(path: &Path, header: &Header) -> Result<BTreeSet<InstanceId>, Refused> {
+    removals::read(path, &header.salt)
+        .map_err(|source| Refused::Read { path: durable::beside(path, config::snapshot::REMOVED), source })
+}
+
+/// Opens a snapshot that was read from `path`. Returns its header, and what it heads in the clear. `origin`: where its content has
+/// to be from.
 pub(super) fn open(
     path: &Path,
     mut text: Zeroizing<Vec<u8>>,
     key: &SealKey,
-    origin: &Origin,
+    origin: Option<&Origin>,
 ) -> Result<(Header, Zeroizing<Vec<u8>>), Refused> {
     let (head, header) = head(path, &text, key, origin)?;
     let salt = salt(&header.salt).ok_or_else(|| Refused::Altered(path.to_owned()))?;
@@ -236,7 +242,7 @@ pub(super) fn open(
 }
 
 /// Reads the file's bytes, if it is the daemon's own.
-fn read_bytes(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
+pub(super) fn read_bytes(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
     use nix::fcntl::OFlag;
     let unreadable = |source| Refused::Read { path: path.to_owned(), source };
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
@@ -272,7 +278,7 @@ fn read_bytes(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
 }
 
 /// Reads the lines in the clear. Returns where the sealed text begins.
-fn head(path: &Path, text: &[u8], key: &SealKey, origin: &Origin) -> Result<(usize, Header), Refused> {
+fn head(path: &Path, text: &[u8], key: &SealKey, origin: Option<&Origin>) -> Result<(usize, Header), Refused> {
     let path = || path.to_owned();
     let start = &text[..text.len().min(HEAD_LIMIT)];
     let mut lines = start.splitn(3, |byte| *byte == b'\n');
@@ -293,10 +299,19 @@ fn head(path: &Path, text: &[u8], key: &SealKey, origin: &Origin) -> Result<(usi
     if header.key != key.id() {
         return Err(Refused::Key { path: path(), found: header.key, expected: key.id().to_owned() });
     }
-    if header.source != *origin {
-        return Err(Refused::Origin { path: path(), found: header.source, expected: origin.clone() });
-    }
+    check_origin(&path(), &header, origin)?;
     Ok((first.len() + second.len() + 2, header))
+}
+
+/// Refuses content of another origin.
+pub(super) fn check_origin(path: &Path, header: &Header, origin: Option<&Origin>) -> Result<(), Refused> {
+    match origin.filter(|origin| **origin != header.source) {
+        None => Ok(()),
+        Some(origin) => {
+            let (found, expected) = (header.source.clone(), origin.clone());
+            Err(Refused::Origin { path: path.to_owned(), found, expected })
+        }
+    }
 }
 
 /// A snapshot that was written.
@@ -311,7 +326,7 @@ pub(super) struct Saved {
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
 pub(super) struct WriteError {
-    source: io::Error,
+    pub(super) source: io::Error,
     /// It is in place all the same, and may not last.
     pub(super) saved: Option<Saved>,
 }
@@ -323,29 +338,35 @@ impl From<io::Error> for WriteError {
 }
 
 /// Writes a snapshot in place of the former one.
-pub(super) fn write(path: &Path, key: &SealKey, mut header: Header, instances: &[Kept]) -> Result<Saved, WriteError> {
-    let salt = seal::random_salt().map_err(io::Error::other)?;
-    header.salt = crate::secret::hex(&salt);
-    header.key = key.id().to_owned();
-    header.instances = instances.len();
-    let head = lines_in_the_clear(&header)?;
+pub(super) fn write(path: &Path, key: &SealKey, header: Header, instances: &[Kept]) -> Result<Saved, WriteError> {
+    let (salt, head) = head_of(key, header, instances.len())?;
+    let salt_text = crate::secret::hex(&salt);
 
     durable::make_directory(path)?;
     let draft = Draft::new(durable::beside(path, config::snapshot::DRAFT))?;
     let bytes = write_to(draft.file(), key, &salt, &head, instances)?;
     // Without room for it the snapshot is worth writing still: it lacks what was removed until now.
-    let removals = removals::prepare(path, &header.salt, instances.len(), &BTreeSet::new());
+    let removals = removals::prepare(path, &salt_text, instances.len(), &BTreeSet::new());
     draft.replace(path)?;
     // Until this is done, removals that are recorded are of the former snapshot, and ignored.
     let removals = removals.and_then(|draft| draft.replace(&durable::beside(path, config::snapshot::REMOVED)));
     if let Err(error) = removals {
         debug!(%error, "no room for the removals that follow this snapshot");
     }
-    let saved = Saved { salt: header.salt, bytes };
+    let saved = Saved { salt: salt_text, bytes };
     match durable::sync_directory(path) {
         Ok(()) => Ok(saved),
         Err(source) => Err(WriteError { source, saved: Some(saved) }),
     }
+}
+
+/// Returns a new salt, and what comes before the text that is sealed with it.
+pub(super) fn head_of(key: &SealKey, mut header: Header, instances: usize) -> io::Result<(seal::Salt, String)> {
+    let salt = seal::random_salt().map_err(io::Error::other)?;
+    header.salt = crate::secret::hex(&salt);
+    header.key = key.id().to_owned();
+    header.instances = instances;
+    Ok((salt, lines_in_the_clear(&header)?))
 }
 
 /// Returns what comes before the sealed text.
@@ -354,13 +375,8 @@ pub(super) fn lines_in_the_clear(header: &Header) -> io::Result<String> {
 }
 
 fn write_to(file: &File, key: &SealKey, salt: &seal::Salt, head: &str, instances: &[Kept]) -> io::Result<u64> {
-    let mut out = BufWriter::new(file);
-    out.write_all(head.as_bytes())?;
-    let mut sealer = Sealer::new(key, salt, head.as_bytes(), out).map_err(io::Error::other)?;
-    for instance in instances {
-        entry::write(instance, &mut sealer)?;
-    }
-    let file = sealer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let out = seal_into(BufWriter::new(file), key, salt, head, instances)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     let size = file.metadata()?.len();
     if size > LIMIT {
         let problem = format!("it would have {size} bytes, and at most {LIMIT} are read again");
@@ -368,6 +384,22 @@ fn write_to(file: &File, key: &SealKey, salt: &seal::Salt, head: &str, instances
     }
     file.sync_all()?;
     Ok(size)
+}
+
+/// Writes the lines in the clear and the instances, sealed.
+pub(super) fn seal_into<W: Write>(
+    mut out: W,
+    key: &SealKey,
+    salt: &seal::Salt,
+    head: &str,
+    instances: &[Kept],
+) -> io::Result<W> {
+    out.write_all(head.as_bytes())?;
+    let mut sealer = Sealer::new(key, salt, head.as_bytes(), out).map_err(io::Error::other)?;
+    for instance in instances {
+        entry::write(instance, &mut sealer)?;
+    }
+    sealer.finish()
 }
 
 /// Keeps a refused snapshot, in place of an earlier one. Returns its new name.

@@ -18,7 +18,7 @@ use crate::store::Store;
 /// # Errors
 /// [`Refused`], as for a file with these bytes.
 pub fn read(bytes: &[u8], key: &SealKey, origin: &Origin, store: &Store) -> Result<(), Refused> {
-    let (_, clear) = file::open(Path::new("snapshot"), Zeroizing::new(bytes.to_vec()), key, origin)?;
+    let (_, clear) = file::open(Path::new("snapshot"), Zeroizing::new(bytes.to_vec()), key, Some(origin))?;
     read_clear(&clear, store);
     Ok(())
 }

@@ -11,6 +11,9 @@ use crate::durable::{self, Draft};
 use crate::secret::seal::{SealError, SealKey, random_key};
 use crate::secret::{Secret, SecretError};
 
+/// Where the running unit's credentials are, for commands outside of it.
+const OF_UNIT: &str = "/run/credentials/metadatad.service";
+
 /// Name of the credential, as in systemd's `LoadCredentialEncrypted=`.
 const CREDENTIAL: &str = "metadatad-snapshot-key";
 
@@ -55,6 +58,15 @@ fn find_in(credentials: Option<OsString>, file: &Path) -> Result<SealKey, KeyErr
         make(path).map_err(|source| KeyError::Make { path: path.to_owned(), source })?;
         info!(path = %path.display(), "a key for the snapshot was made");
     }
+    SealKey::new(Secret::read(path)?).map_err(|source| KeyError::Use { path: path.to_owned(), source })
+}
+
+/// Returns the key of the first of these that there is: the file that is named explicitly, the credential, the running unit's
+/// credential, the configuration's file. None is made.
+pub(super) fn existing(explicit: Option<&Path>, file: &Path) -> Result<SealKey, KeyError> {
+    let directories = std::env::var_os("CREDENTIALS_DIRECTORY").into_iter().chain([OsString::from(OF_UNIT)]);
+    let credential = directories.map(|directory| PathBuf::from(directory).join(CREDENTIAL)).find(|path| path.exists());
+    let path = explicit.or(credential.as_deref()).unwrap_or(file);
     SealKey::new(Secret::read(path)?).map_err(|source| KeyError::Use { path: path.to_owned(), source })
 }
 

@@ -104,6 +104,34 @@ fn an_empty_cluster_takes_nothing_away_until_the_operator_accepts_it() {
     finish(asker, "etcd replaced by an empty cluster");
 }
 
+/// The procedure of docs/etcd.md.
+#[test]
+fn an_etcd_that_is_restored_from_its_snapshot_is_accepted_when_what_it_lacks_was_written_again() {
+    let (node, etcd, guest, asker) = watched_world(EtcdPlan::default());
+    let directory = tempfile::tempdir().unwrap();
+    let backup = directory.path().join("backup.db");
+    etcd.etcdctl(&["snapshot", "save", backup.to_str().unwrap()]).unwrap();
+    assert!(etcd.etcdctl(&["snapshot", "status", backup.to_str().unwrap()]).is_ok());
+    let [late, forgotten] = ["b", "c"].map(|name| boot(&node, &etcd, name).unwrap());
+    wait_source(&node, "three instances", |state| state["instances"] == 3).unwrap();
+    etcd.stop_all().unwrap();
+    etcd.restore_snapshot(&backup).unwrap();
+    etcd.start_all().unwrap();
+    let state = wait_source(&node, "what is not there is named", |state| !state["unconfirmed"].is_null()).unwrap();
+    assert_eq!(state["unconfirmed"].as_array().unwrap().len(), 2, "{state:#}");
+    for guest in [&guest, &late, &forgotten] {
+        assert_eq!(guest.read_uuid(false).unwrap(), guest.uuid());
+    }
+    etcd.put(&key(late.uuid()), &late.document().text()).unwrap();
+    let only = serde_json::json!([forgotten.uuid()]);
+    wait_source(&node, "one is written again", |state| state["unconfirmed"] == only).unwrap();
+    assert_eq!(node.ask(&["source", "accept"]).unwrap(), "accepted; 1 instances are no longer served\n");
+    node.wait_held(forgotten.ifindex()).unwrap();
+    wait_source(&node, "all is well", is_well).unwrap();
+    assert_eq!(late.read_uuid(false).unwrap(), late.uuid());
+    finish(asker, "etcd restored from a snapshot of its own");
+}
+
 #[test]
 fn a_restored_backup_takes_nothing_away_and_what_it_lacks_may_be_written_again() {
     let (node, etcd, guest, asker) = watched_world(EtcdPlan::default());
