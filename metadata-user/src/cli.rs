@@ -23,6 +23,7 @@ mod snapshot;
 mod source;
 mod status;
 mod table;
+mod top;
 mod trace;
 mod wait;
 
@@ -84,6 +85,8 @@ enum Verb {
     Boots(boots::Verb),
     /// Show what each instance's policy allows, who comes without a session token, and what root-only reading would refuse
     Access(access::Verb),
+    /// Show taps, requests, latency and drops as they change, until q is pressed
+    Top(top::Verb),
     /// Show what becomes of each metadata packet of one tap, until interrupted
     Trace(trace::Verb),
     /// Print what a guest reads at a path, asked through the service that answers guests. Nothing of it counts as the guest's
@@ -190,6 +193,7 @@ fn execute(
         Verb::Anomalies(verb) => verb.execute(&client(notes)?, out),
         Verb::Boots(verb) => verb.execute(&client(notes)?, out),
         Verb::Access(verb) => verb.execute(&client(notes)?, out),
+        Verb::Top(verb) => verb.execute(&client(notes)?, out),
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Get(verb) => verb.execute(&client(notes)?, out, notes),
         Verb::Wait(verb) => verb.execute(&client(notes)?, out),

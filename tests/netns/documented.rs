@@ -94,6 +94,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("metadatad source", Class::Node),
     ("metadatad source accept", Class::Parsed),
     ("metadatad status", Class::Node),
+    ("metadatad top", Class::Parsed),
     ("metadatad trace", Class::Endless),
     ("metadatad wait", Class::Parsed),
     ("mpstat", Class::NotRun("shows the load of the whole machine")),

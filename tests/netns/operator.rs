@@ -1,9 +1,12 @@
 //! What an operator asks the daemon in a guest's name: `metadatad get` and `metadatad wait`.
 
+use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
 use lab::{Guest, Node, NodePlan, Request, daemon};
 use serde_json::Value;
+
+use crate::forgery::beside;
 
 /// Runs a verb, and returns exit status, output and error.
 fn run(node: &Node, words: &[&str]) -> (Option<i32>, Vec<u8>, String) {
@@ -139,4 +142,52 @@ fn a_wait_ends_when_the_content_has_come_and_the_tap_is_bound() {
     node.stop_daemon().unwrap();
     let (code, _, error) = run(&node, &["wait", guest.uuid(), "--timeout", "10m"]);
     assert_eq!(code, Some(69), "no daemon is not waited for: {error}");
+}
+
+#[test]
+fn top_prints_a_frame_and_leaves_the_terminal_as_it_was() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    let tap = guest.tap().to_owned();
+    let ask = || drop(guest.get("/openstack"));
+    beside(ask, || {
+        let (code, frame, error) = run(&node, &["top", "--once"]);
+        let frame = String::from_utf8(frame).unwrap();
+        assert_eq!(code, Some(0), "{error}");
+        assert!(frame.lines().all(|line| line.chars().count() <= 80), "{frame}");
+        assert!(frame.starts_with("metadatad ") && frame.contains("1 bound") && !frame.contains('\u{1b}'), "{frame}");
+        assert!(frame.contains(&format!("{tap:<15} bound   {:.13}", guest.uuid())), "{frame}");
+        let (_, rates, error) = run(&node, &["top", "--once", "--json"]);
+        let rates: Value = serde_json::from_slice(&rates).unwrap_or_else(|_| panic!("{error}"));
+        assert!(rates["requests"].as_f64().unwrap() > 0.0, "{rates}");
+        assert!(rates["taps"][0]["to_guest"].as_f64().unwrap() > 0.0, "{rates}");
+    });
+    let (code, _, error) = run(&node, &["top"]);
+    assert!(code == Some(64) && error.contains("--once"), "{error}");
+
+    // On a terminal of its own, until q.
+    let verb = daemon::verb(node.namespace(), node.config(), &["top"]).unwrap();
+    let words = std::iter::once(verb.get_program()).chain(verb.get_args()).map(|word| word.to_str().unwrap());
+    let line = format!("stty cols 80 rows 24; {}; stty -a", words.collect::<Vec<_>>().join(" "));
+    let mut script = node.namespace().command("script").unwrap();
+    script
+        .args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .env("NO_COLOR", "1");
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut shown, mut bytes) = (String::new(), [0; 4096]);
+    while !shown.contains(&tap) {
+        let length = screen.read(&mut bytes).unwrap();
+        assert!(length > 0, "it ended: {shown}");
+        shown += &String::from_utf8_lossy(&bytes[..length]);
+    }
+    // As crossterm writes colours.
+    assert!(!shown.contains("\u{1b}[38;"), "{shown:?}");
+    keys.write_all(b"spq").unwrap();
+    screen.read_to_string(&mut shown).unwrap();
+    assert!(child.wait().unwrap().success(), "{shown}");
+    assert!(shown.contains("\u{1b}[?1049l"), "the other screen is left: {shown:?}");
+    let after = &shown[shown.rfind("\u{1b}[?1049l").unwrap()..];
+    assert!(after.contains(" echo ") && after.contains(" icanon "), "{after}");
 }

@@ -60,6 +60,8 @@ pub(super) enum CliError {
         if *.is_complete { "" } else { ", as far as the kernel alone can tell while no daemon answers" }
     )]
     NothingToDiagnose { target: String, is_complete: bool },
+    #[error("standard output is no terminal: --once prints one frame, and --json its numbers")]
+    NoTerminal,
     #[error("starting a thread")]
     Runtime(#[source] io::Error),
     #[error("writing the output")]
@@ -80,7 +82,7 @@ impl CliError {
             | Self::NoSuchInstance(_)
             | Self::NothingToDiagnose { .. }
             | Self::Client(ClientError::NoSuchPort(_) | ClientError::NoSuchInstance(_)) => exit::ABSENT,
-            Self::SocketUnused | Self::BodyWithheld(_) => exit::USAGE,
+            Self::SocketUnused | Self::NoTerminal | Self::BodyWithheld(_) => exit::USAGE,
             Self::Copy(CopyError::Absent(_)) => exit::ABSENT,
             Self::Copy(CopyError::Refused(refused)) if !matches!(refused, Refused::Read { .. }) => exit::BAD_DOCUMENT,
             Self::Copy(CopyError::Incomplete { .. }) => exit::BAD_DOCUMENT,

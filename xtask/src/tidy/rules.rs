@@ -103,6 +103,7 @@ pub(super) const ONLY: &[Only] = &[
     },
     Only { names: &["toml"], places: &["config"], why: "only config reads TOML" },
     Only { names: &["clap"], places: &["cli"], why: "only cli reads arguments" },
+    Only { names: &["ratatui"], places: &["cli/top"], why: "only top draws on a terminal (invariant 5)" },
     Only { names: &["anyhow"], places: &[], why: "errors of the daemon are types" },
 ];
 
