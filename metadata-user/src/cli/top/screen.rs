@@ -129,7 +129,7 @@ impl Screen {
 /// Writes a rate with as many digits as matter.
 fn number(rate: f64) -> String {
     match rate {
-        rate if rate == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         rate if rate < 9.95 => format!("{rate:.1}"),
         rate if rate < 99_999.5 => format!("{rate:.0}"),
         rate => format!("{:.0}k", rate / 1000.0),
