@@ -31,6 +31,7 @@ const PROGRAMS: &[&str] = &[
     "sleep",
     "sysctl",
     "systemctl",
+    "systemd-creds",
     "tc",
 ];
 
@@ -106,6 +107,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("sleep", Class::NotRun("only waits")),
     ("sysctl", Class::Setting),
     ("systemctl", Class::NotRun("changes the machine's services")),
+    ("systemd-creds encrypt", Class::NotRun("seals to the machine's TPM")),
 ];
 
 fn root() -> PathBuf {

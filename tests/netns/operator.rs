@@ -1,9 +1,9 @@
 //! What an operator asks the daemon in a guest's name: `metadatad get` and `metadatad wait`.
 
 use std::io::{Read as _, Write as _};
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 
-use lab::{Guest, Node, NodePlan, Request, daemon};
+use lab::{Guest, Node, NodePlan, Request, daemon, wait};
 use serde_json::Value;
 
 use crate::forgery::beside;
@@ -166,22 +166,9 @@ fn top_prints_a_frame_and_leaves_the_terminal_as_it_was() {
     assert!(code == Some(64) && error.contains("--once"), "{error}");
 
     // On a terminal of its own, until q.
-    let verb = daemon::verb(node.namespace(), node.config(), &["top"]).unwrap();
-    let words = std::iter::once(verb.get_program()).chain(verb.get_args()).map(|word| word.to_str().unwrap());
-    let line = format!("stty cols 80 rows 24; {}; stty -a", words.collect::<Vec<_>>().join(" "));
-    let mut script = node.namespace().command("script").unwrap();
-    script
-        .args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"])
-        .env("TERM", "xterm")
-        .env("NO_COLOR", "1");
-    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = on_terminal(&node, "stty cols 80 rows 24; TOP; stty -a");
     let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let (mut shown, mut bytes) = (String::new(), [0; 4096]);
-    while !shown.contains(&tap) {
-        let length = screen.read(&mut bytes).unwrap();
-        assert!(length > 0, "it ended: {shown}");
-        shown += &String::from_utf8_lossy(&bytes[..length]);
-    }
+    let mut shown = read_until(&mut screen, &tap);
     // As crossterm writes colours.
     assert!(!shown.contains("\u{1b}[38;"), "{shown:?}");
     keys.write_all(b"spq").unwrap();
@@ -190,4 +177,40 @@ fn top_prints_a_frame_and_leaves_the_terminal_as_it_was() {
     assert!(shown.contains("\u{1b}[?1049l"), "the other screen is left: {shown:?}");
     let after = &shown[shown.rfind("\u{1b}[?1049l").unwrap()..];
     assert!(after.contains(" echo ") && after.contains(" icanon "), "{after}");
+}
+
+#[test]
+fn top_ends_with_its_terminal() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    let ended = node.path("ended");
+    // A shell that ignores the signal of a terminal that is gone, as nohup and some multiplexers leave it.
+    let mut child = on_terminal(&node, &format!("stty cols 80 rows 24; trap '' HUP; TOP; echo $? > {}", ended.display()));
+    let mut screen = child.stdout.take().unwrap();
+    read_until(&mut screen, guest.tap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(screen);
+    wait::until("top ends", || Ok(ended.exists().then_some(()))).unwrap();
+}
+
+/// Runs a line of a shell on a terminal of its own; `TOP` in it is `metadatad top`.
+fn on_terminal(node: &Node, line: &str) -> Child {
+    let verb = daemon::verb(node.namespace(), node.config(), &["top"]).unwrap();
+    let words = std::iter::once(verb.get_program()).chain(verb.get_args()).map(|word| word.to_str().unwrap());
+    let line = line.replace("TOP", &words.collect::<Vec<_>>().join(" "));
+    let mut script = node.namespace().command("script").unwrap();
+    script.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+    script.env("TERM", "xterm").env("NO_COLOR", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// Reads what is shown until this is, and returns all of it.
+fn read_until(screen: &mut ChildStdout, text: &str) -> String {
+    let (mut shown, mut bytes) = (String::new(), [0; 4096]);
+    while !shown.contains(text) {
+        let length = screen.read(&mut bytes).unwrap();
+        assert!(length > 0, "it ended: {shown}");
+        shown += &String::from_utf8_lossy(&bytes[..length]);
+    }
+    shown
 }

@@ -7,8 +7,11 @@ mod reading;
 mod screen;
 
 use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
@@ -57,7 +60,7 @@ impl Verb {
         if self.once {
             return self.print(client, interval, out);
         }
-        if !io::stdout().is_terminal() {
+        if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
             return Err(CliError::NoTerminal);
         }
         // A terminal is taken only when there is something to show.
@@ -111,13 +114,16 @@ fn watch(
     shown.taps = rates(&before, &before, Duration::ZERO).taps;
     loop {
         terminal.draw(|frame| screen.draw(&before, &shown, now(), frame))?;
-        let rest = interval.saturating_sub(at.elapsed());
-        // While it is paused, nothing but keys is waited for.
-        if event::poll(if screen.is_paused { Duration::from_secs(3600) } else { rest })? {
+        // While it is paused, only keys matter; but a terminal that is gone is noticed all the same.
+        if is_gone(if screen.is_paused { interval } else { interval.saturating_sub(at.elapsed()) })? {
+            return Ok(());
+        }
+        while event::poll(Duration::ZERO)? {
             let rows = Screen::rows(terminal.size()?.height);
-            match event::read()? {
-                Event::Key(key) if !apply(action(key), &mut screen, shown.taps.len(), rows) => return Ok(()),
-                _ => continue,
+            if let Event::Key(key) = event::read()?
+                && !apply(action(key), &mut screen, shown.taps.len(), rows)
+            {
+                return Ok(());
             }
         }
         if screen.is_paused || at.elapsed() < interval {
@@ -131,6 +137,22 @@ fn watch(
             Err(error) => screen.problem = Some(error_text::chain(&error)),
         }
         at = Instant::now();
+    }
+}
+
+/// Waits until there may be an event of the terminal, at most for this time, and tells whether the terminal is gone: the other side has
+/// hung up, as when a connection ends. `event::poll` would take the end of its input for something to read, over and over.
+fn is_gone(longest: Duration) -> Result<bool, CliError> {
+    let stdin = io::stdin();
+    let mut terminal = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut terminal, PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX)) {
+        Ok(_) => {
+            let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+            Ok(terminal[0].revents().is_some_and(|events| events.intersects(gone)))
+        }
+        // The window has another size.
+        Err(Errno::EINTR) => Ok(false),
+        Err(error) => Err(io::Error::from(error).into()),
     }
 }
 
