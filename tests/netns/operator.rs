@@ -185,7 +185,8 @@ fn top_ends_with_its_terminal() {
     let guest = node.guest("a").boot().unwrap();
     let ended = node.path("ended");
     // A shell that ignores the signal of a terminal that is gone, as nohup and some multiplexers leave it.
-    let mut child = on_terminal(&node, &format!("stty cols 80 rows 24; trap '' HUP; TOP; echo $? > {}", ended.display()));
+    let mut child =
+        on_terminal(&node, &format!("stty cols 80 rows 24; trap '' HUP; TOP; echo $? > {}", ended.display()));
     let mut screen = child.stdout.take().unwrap();
     read_until(&mut screen, guest.tap());
     child.kill().unwrap();

@@ -51,6 +51,16 @@ fn it_starts_answers_a_guest_and_is_seen_from_outside_its_mount_namespace() {
     });
 }
 
+/// The configuration is read again by a thread that is no longer root's.
+#[test]
+fn a_reload_by_systemd_changes_what_is_answered_and_a_wrong_file_changes_nothing() {
+    step("reloaded", |text| {
+        assert!(text.contains("access.metadata\n") && text.contains("HTTP Error 403\n"), "{text}");
+        assert!(text.contains("active active\n") && text.contains("not accepted\n"), "{text}");
+        assert!(text.contains("guest reads packaged.novalocal\n") && !text.contains("process another\n"), "{text}");
+    });
+}
+
 #[test]
 fn a_stopped_daemon_leaves_the_guests_port_as_it_is() {
     step("stopped", |text| assert!(text.contains("filter attached\n"), "{text}"));

@@ -104,7 +104,11 @@ impl Reloader {
         state.applied = names(self.current.changes(&new), true);
         state.restart_needed = names(self.started.changes(&new), false);
         let (applied, restart) = (state.applied.join(", "), state.restart_needed.join(", "));
-        info!(applied, "SIGHUP: the configuration was read again");
+        if applied.is_empty() {
+            info!("SIGHUP: the configuration was read again: nothing that a reload applies has changed");
+        } else {
+            info!(applied, "SIGHUP: the configuration was read again");
+        }
         if !restart.is_empty() {
             warn!(keys = restart, "SIGHUP: these keys were changed, and need a restart of the daemon");
         }

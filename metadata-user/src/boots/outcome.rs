@@ -25,6 +25,8 @@ pub enum Outcome {
     Silent = 5,
     /// No guest is at the link's other end.
     Off = 6,
+    /// It began before the daemon did, and asked nothing since.
+    Unknown = 7,
 }
 
 impl Outcome {
@@ -92,18 +94,22 @@ fn of_silence(observed: &Observed<'_>) -> (Outcome, String) {
     let has_connected = observed.boot.is_some_and(|boot| boot.connected_at.is_some());
     match link.asked {
         _ if has_connected => (Outcome::Unconnected, "connected, and sent no request".to_owned()),
+        // A running guest asks for the MAC again now and then.
+        Asked::At(_) | Asked::Before if link.up_at.is_none() => {
+            (Outcome::Unknown, "booted before the daemon started, and has asked nothing since".to_owned())
+        }
         Asked::At(_) | Asked::Before => (
             Outcome::Unconnected,
             "asked for the service's MAC and sent no request: its client gave up, has a proxy, or is held up by a firewall in the \
              guest"
                 .to_owned(),
         ),
-        Asked::Never => (
-            Outcome::Silent,
-            "never asked for the service: it has no address (no DHCP answer), takes its data from a config drive, or is told \
-             another source by SMBIOS or its kernel's command line"
-                .to_owned(),
-        ),
+        Asked::Never => {
+            let since = if link.up_at.is_none() { " since the daemon started, which was after its link came up" } else { "" };
+            let reasons = "it has no address (no DHCP answer), takes its data from a config drive, or is told another source by \
+                           SMBIOS or its kernel's command line";
+            (Outcome::Silent, format!("never asked for the service{since}: {reasons}"))
+        }
     }
 }
 
@@ -155,8 +161,15 @@ mod tests {
     fn silence_is_told_apart_by_the_link_and_by_what_was_asked() {
         let link = LinkTimes { has_carrier: true, ..LinkTimes::default() };
         for (link, expected, reason) in [
-            (link, Outcome::Silent, "never asked"),
-            (LinkTimes { asked: Asked::At(1), ..link }, Outcome::Unconnected, "asked for the service's MAC"),
+            (link, Outcome::Silent, "never asked for the service since the daemon started"),
+            (LinkTimes { up_at: Some(1), ..link }, Outcome::Silent, "never asked for the service: it"),
+            (
+                LinkTimes { up_at: Some(1), asked: Asked::At(1), ..link },
+                Outcome::Unconnected,
+                "asked for the service's MAC",
+            ),
+            (LinkTimes { asked: Asked::Before, ..link }, Outcome::Unknown, "booted before the daemon"),
+            (LinkTimes { asked: Asked::At(1), ..link }, Outcome::Unknown, "booted before the daemon"),
             (LinkTimes { up_at: Some(NOW - 5), ..link }, Outcome::Reading, "the link has just"),
             (LinkTimes::default(), Outcome::Off, "no running guest"),
         ] {

@@ -94,7 +94,8 @@ impl Declared {
 }
 
 /// What becomes of boots, in the order of `boots::Outcome`. Append-only.
-pub const BOOT_OUTCOMES: [&str; 7] = ["complete", "reading", "early", "stopped", "unconnected", "silent", "off"];
+pub const BOOT_OUTCOMES: [&str; 8] =
+    ["complete", "reading", "early", "stopped", "unconnected", "silent", "off", "unknown"];
 
 macro_rules! declared {
     ($($name:ident = $value:expr;)*) => {

@@ -117,7 +117,7 @@ impl Ports {
                 self.view.count_repair(Repair::PairProgram);
                 tracing::warn!(
                     ifindex = ifindex.0,
-                    "somebody removed what leads to the responder and back from the pair: attached it again"
+                    "somebody removed a program from the responder's pair: attached it again"
                 );
             }
             Err(error) => report(ifindex, "the pair", &error),
@@ -144,7 +144,7 @@ impl Ports {
             tracing::warn!(
                 pair = self.responder.pair_name(),
                 found,
-                "somebody changed the way to the responder: put it back"
+                "somebody changed the responder's pair or namespace: put it back"
             );
             if repair == Repair::Pair {
                 self.put_pair_back();

@@ -54,6 +54,14 @@ pub(super) const STEPS: &[(&str, &str)] = &[
         if grep -q \"^Uid:.$(id -u metadatad)[^0-9]\" /proc/$(main)/task/$(thread)/status; then echo guests run as metadatad; fi",
     ),
     (
+        "reloaded",
+        ". /packages/functions; cp /etc/metadatad/metadatad.toml /run/lab-toml
+        sed -i 's/^metadata = true/metadata = false/' /etc/metadatad/metadatad.toml && systemctl reload metadatad
+        shows access.metadata; echo active $(systemctl is-active metadatad); reads 2>&1 | grep -o 'HTTP Error 403'
+        echo 'metadata = 1' >>/etc/metadatad/metadatad.toml; systemctl reload metadatad; shows 'not accepted'
+        cp /run/lab-toml /etc/metadatad/metadatad.toml; systemctl reload metadatad; shows access.metadata; state",
+    ),
+    (
         "stopped",
         ". /packages/functions; systemctl stop metadatad && filters
         mkdir -p /run/systemd/system/metadatad.service.d
@@ -117,6 +125,7 @@ main() { systemctl show --property MainPID --value metadatad; }
 tag() { metadatad ports --json | tr ',{' '\n\n' | grep '"tag"'; }
 remember() { main >/run/lab-main; tag >/run/lab-tag; }
 thread() { for task in /proc/$(main)/task/*; do if [ "$(cat $task/comm)" = guests ]; then echo ${task##*/}; break; fi; done; }
+shows() { until metadatad status 2>/dev/null | grep '^reload' | grep -o "$1"; do sleep 1; done; }
 filters() { if tc filter show dev $TAP ingress | grep -q bpf; then echo filter attached; fi; }
 reads() {
     ip netns exec guest python3 -c 'from urllib.request import urlopen as get

@@ -18,7 +18,7 @@ pub struct PortBoots {
 /// A boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootShown {
-    /// `complete`, `reading`, `early`, `stopped`, `unconnected`, `silent` or `off` (docs/boots.md).
+    /// `complete`, `reading`, `early`, `stopped`, `unconnected`, `silent`, `off` or `unknown` (docs/boots.md).
     pub outcome: String,
     /// Why, in a sentence; empty where the outcome says all.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -28,7 +28,7 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
     for (reason, what) in REASONS {
         let count = port.count(reason);
         if count > 0 {
-            findings.push(Finding::note(format!("{count} packets were dropped ({reason}): they {what}")));
+            findings.push(Finding::note(format!("packets were dropped ({reason}: {count}): they {what}")));
         }
     }
     if findings.is_empty() && !port.packets.is_empty() {
@@ -48,12 +48,11 @@ fn spoofed(evidence: &Evidence, port: &Port, reason: &str) -> Option<Finding> {
     let last: Option<&LastDrop> = port.drops.iter().find(|drop| drop.reason == reason);
     let sent = last.and_then(|drop| if is_mac { drop.mac.as_deref() } else { drop.source.as_deref() });
     let (thing, key) = if is_mac { ("MAC", "mac_address") } else { ("address", "fixed_ips or allowed_address_pairs") };
+    let sent = sent.map_or_else(|| format!("another {thing} than its own"), |sent| format!("the {thing} {sent}"));
+    let packets = if count == 1 { "1 packet of the guest was" } else { &format!("{count} packets of the guest were") };
     let seen =
         last.map(|last| format!(", for the last time about {} ago", ago(evidence.now, last.at))).unwrap_or_default();
-    let what = format!(
-        "{count} packets of the guest were dropped, as it sends from the {thing} {} and the document allows {allowed}{seen}",
-        sent.unwrap_or("that is not its own")
-    );
+    let what = format!("{packets} dropped, as it sends from {sent}, and the document allows {allowed}{seen}");
     let is_recent = last.is_none_or(|last| evidence.now.saturating_sub(last.at) < RECENT);
     let instance = port.instance().unwrap_or_default();
     // A guest that was answered all the same has a packet of another's in passing.
