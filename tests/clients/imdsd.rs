@@ -20,6 +20,9 @@ const TOKENS: [&str; 3] = [
     "--token-header-name=X-aws-ec2-metadata-token",
 ];
 
+/// What deploy/guest has for images.
+const HWDB: &str = include_str!("../../deploy/guest/45-imds-openstack.hwdb");
+
 /// Has it ask for a path, and returns what it read, or why it failed.
 fn ask(guest: &Guest, further: &[&str], path: &str) -> Result<String, String> {
     let mut arguments = vec!["--vendor=test", "--data-url=http://169.254.169.254"];
@@ -66,4 +69,38 @@ fn systemd_imdsd_asks_for_data_from_a_port_that_only_root_has() {
     let unprivileged = shown[0]["unprivileged"].as_object().cloned().unwrap_or_default();
     assert!(unprivileged.values().all(|count| *count == json!(0)), "{shown}");
     assert_eq!(node.status().unwrap()["http"]["denied"], json!(null));
+}
+
+/// systemd reads the entry where the machine's modalias matches; here its settings are passed as options of the same names.
+#[test]
+fn systemd_imdsd_reads_what_the_hardware_database_entry_names() {
+    assert!(HWDB.contains("\ndmi:*:pnOpenStackNova:*\n"), "{HWDB}");
+    let settings: Vec<_> = HWDB.lines().filter_map(|line| line.strip_prefix(" IMDS_")?.split_once('=')).collect();
+    let set = |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    let url = set("DATA_URL").unwrap();
+    let node = NodePlan::default().start().unwrap();
+    let guest = Case::load("plain").unwrap().boot(&node).unwrap();
+    let keys: Vec<_> = settings
+        .iter()
+        .filter_map(|(name, path)| Some((name.strip_prefix("KEY_")?.to_lowercase().replace('_', "-"), *path)))
+        .collect();
+    assert!(keys.len() >= 5, "{keys:?}");
+    for (name, path) in keys {
+        let expected = guest.get(&format!("/latest{path}")).unwrap();
+        let arguments = [
+            format!("--vendor={}", set("VENDOR").unwrap()),
+            format!("--data-url={url}"),
+            format!("--address-ipv4={}", set("ADDRESS_IPV4").unwrap()),
+            format!("--well-known-key={name}:{path}"),
+            format!("--well-known={name}"),
+        ];
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let output = client::imdsd(&guest, &arguments).unwrap().stdin(Stdio::null()).output().unwrap();
+        let read = (output.status.success(), output.stdout);
+        let error = String::from_utf8_lossy(&output.stderr);
+        match expected.status {
+            200 => assert_eq!(read, (true, expected.body), "{name}: {error}"),
+            status => assert!(status == 404 && !read.0, "{name}: {status}, {error}"),
+        }
+    }
 }

@@ -91,6 +91,8 @@ impl Stage<'_> {
             ("deploy/prometheus", "yml", "usr/share/metadatad/prometheus"),
             ("deploy/grafana", "json", "usr/share/metadatad/grafana"),
             ("deploy/metadatad.service.d", "conf", "usr/share/metadatad/metadatad.service.d"),
+            ("deploy/guest", "hwdb", "usr/share/metadatad/guest"),
+            ("deploy/guest", "cfg", "usr/share/metadatad/guest"),
             ("docs", "md", DOC),
             ("docs", "svg", DOC),
         ] {
