@@ -94,3 +94,16 @@ fn who_never_asked_and_who_asked_before_the_content_came_are_told_apart() {
     let boot = wait_for(&node, &silent, "it connected", |boot| boot["outcome"] == "unconnected").remove(0);
     assert!(boot["reason"].as_str().unwrap().contains("sent no request"), "{boot:#}");
 }
+
+#[test]
+fn a_boot_from_before_the_daemon_started_is_not_taken_for_one_that_went_wrong() {
+    let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    ask(&guest, DOCUMENT);
+    node.stop_daemon().unwrap();
+    node.start_daemon().unwrap();
+    let boot = wait_for(&node, &guest, "the link is known", |boot| boot["outcome"] == "unknown").remove(0);
+    assert_eq!(boot["reason"], "booted before the daemon started, and has asked nothing since", "{boot:#}");
+    ask(&guest, DOCUMENT);
+    wait_for(&node, &guest, "it has asked again", |boot| boot["outcome"] == "complete");
+}
