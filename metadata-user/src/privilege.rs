@@ -192,7 +192,7 @@ pub enum PrivilegeError {
     Seccomp(#[source] io::Error),
     /// The landlock domain is refused.
     #[error(
-        "closing files to the thread by landlock: if a unit or container forbids landlock_restrict_self(2), allow \
+        "closing files to the thread by landlock: if a unit or container forbids the system calls of landlock(7), allow \
          it (SystemCallFilter= in metadatad.service does)"
     )]
     Landlock(#[source] ::landlock::RulesetError),
