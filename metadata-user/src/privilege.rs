@@ -193,7 +193,7 @@ pub enum PrivilegeError {
     /// The landlock domain is refused.
     #[error(
         "closing files to the thread by landlock: if a unit or container forbids the system calls of landlock(7), allow \
-         it (SystemCallFilter= in metadatad.service does)"
+         them (SystemCallFilter= in metadatad.service does)"
     )]
     Landlock(#[source] ::landlock::RulesetError),
 }
