@@ -112,8 +112,8 @@ fn a_link_that_is_detached_by_hand_is_put_back_and_the_binding_stays() {
         ("from_guest", format!("links/tap-{index}"), "removed from_guest from the tap"),
         ("from_network", format!("links/guard-{index}"), "removed the guard against impersonation"),
         ("from_guest_xdp", format!("links/xdp-{index}"), "detached from_guest_xdp from the tap"),
-        ("pair_program", "links/to_guest".to_owned(), "from the pair: attached it again"),
-        ("pair_program", "links/from_host".to_owned(), "from the pair: attached it again"),
+        ("pair_program", "links/to_guest".to_owned(), "from the responder's pair: attached it again"),
+        ("pair_program", "links/from_host".to_owned(), "from the responder's pair: attached it again"),
     ] {
         world.breaks(what, logged, |world| {
             let pin = world.pin(&pin);
@@ -155,8 +155,8 @@ fn a_filter_that_is_deleted_is_put_back_and_the_binding_stays() {
         ("from_guest", format!("{tap} ingress pref 2 handle 0xa9fe bpf"), "removed from_guest from the tap"),
         ("from_guest", format!("{tap} ingress"), "removed from_guest from the tap"),
         ("from_network", format!("{tap} egress pref 2"), "removed the guard against impersonation"),
-        ("pair_program", "metadatad0 ingress".to_owned(), "from the pair: attached it again"),
-        ("pair_program", "metadatad0 egress".to_owned(), "from the pair: attached it again"),
+        ("pair_program", "metadatad0 ingress".to_owned(), "from the responder's pair: attached it again"),
+        ("pair_program", "metadatad0 egress".to_owned(), "from the responder's pair: attached it again"),
     ] {
         world.breaks(what, logged, |world| world.run(&format!("tc filter del dev {line}")));
     }
