@@ -8,6 +8,7 @@ mod access;
 mod anomalies;
 mod boots;
 mod check_config;
+mod conversation;
 mod counters;
 mod detach;
 mod doctor;
@@ -28,7 +29,6 @@ mod trace;
 mod wait;
 
 use std::ffi::OsString;
-use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +40,7 @@ use crate::app;
 use crate::config::partial::Partial;
 use crate::config::{CONFIG_PATH, Config, ConfigError, ConfigFile};
 
+use conversation::{converse, converse_for, converse_silently};
 use error::CliError;
 
 #[derive(Debug, Parser)]
@@ -250,12 +251,6 @@ fn source_table(config: &Path, notes: &mut dyn Write) -> Result<crate::config::S
 /// Writes a remark about a configuration that is not accepted.
 fn note(notes: &mut dyn Write, error: &ConfigError, consequence: &str) -> Result<(), CliError> {
     Ok(writeln!(notes, "metadatad: warning: {}; {consequence}", crate::error_text::chain(error))?)
-}
-
-/// Runs one conversation with the daemon.
-fn converse<T>(conversation: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
-    runtime.block_on(conversation)
 }
 
 /// Prints a value as JSON.

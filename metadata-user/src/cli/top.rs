@@ -19,7 +19,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 
 use super::error::CliError;
 use super::lines::now;
-use super::{converse, exit, print_json};
+use super::{converse_silently, exit, print_json};
 use crate::admin::client::Client;
 use crate::error_text;
 use reading::{Rates, Reading, latency, rates};
@@ -95,7 +95,7 @@ impl Verb {
 
 /// Reads everything.
 fn read(client: &Client) -> Result<Reading, CliError> {
-    converse(async {
+    converse_silently(async {
         let (status, ports, counters) = (client.status().await?, client.ports().await?, client.counters().await?);
         Ok(Reading { status, ports, counters, latency: latency(&client.metrics().await?) })
     })

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::error::CliError;
-use super::{converse, exit};
+use super::{converse_silently, exit};
 use crate::admin::client::Client;
 
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,7 @@ pub(super) struct Verb {
 
 impl Verb {
     pub(super) fn execute(&self, client: &Client, out: &mut dyn Write) -> Result<u8, CliError> {
-        converse(async {
+        converse_silently(async {
             let mut trace = client.trace(&self.port).await?;
             while let Some(lines) = trace.next().await? {
                 out.write_all(&lines)?;

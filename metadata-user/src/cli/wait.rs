@@ -7,7 +7,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::error::CliError;
-use super::{Form, converse, exit, print_json};
+use super::{Form, converse_for, exit, print_json};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wait::{LONGEST, WaitFor};
 use crate::admin::wire::Waited;
@@ -37,7 +37,7 @@ pub(super) struct Verb {
 
 impl Verb {
     pub(super) fn execute(&self, client: &Client, out: &mut dyn Write) -> Result<u8, CliError> {
-        let waited = converse(self.wait(client))?;
+        let waited = converse_for(&format!("instance {}", self.instance), self.wait(client))?;
         if self.form.json {
             print_json(&waited, out)?;
         }
