@@ -77,10 +77,13 @@ impl Stage<'_> {
         staged.pages()?;
         for (name, place) in [
             ("metadatad.bash", "usr/share/bash-completion/completions/metadatad"),
-            ("_metadatad", "usr/share/zsh/vendor-completions/_metadatad"),
             ("metadatad.fish", "usr/share/fish/vendor_completions.d/metadatad.fish"),
         ] {
             staged.there(&format!("completions/{name}"), place, "644");
+        }
+        // Where zsh looks differs.
+        for (tool, place) in [(Tool::Deb, "vendor-completions"), (Tool::Rpm, "site-functions")] {
+            staged.only(tool, "completions/_metadatad", &format!("usr/share/zsh/{place}/_metadatad"), "644");
         }
         staged.copy("deploy/metadatad.toml", CONFIGURATION)?;
         for schema in ["instance", "metadatad"] {
