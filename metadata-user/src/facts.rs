@@ -54,6 +54,9 @@ pub struct Fact {
     pub mac: Option<MacAddress>,
     /// The addresses that the instance has on it, where the observer knows them; ascending.
     pub addresses: Vec<IpAddr>,
+    /// Differs after a change of the instance that nothing else here shows, such as another flavor, image or disk; valid in this
+    /// process only. `None`: the observer knows nothing of that kind.
+    pub fingerprint: Option<u64>,
 }
 
 /// Devices whose facts may have changed. Subscribers ask [`Facts::of`] again.
@@ -70,6 +73,8 @@ pub struct LocalInstance {
     pub project: Option<ProjectId>,
     /// Its addresses on all devices, where an observer knows them.
     pub addresses: BTreeSet<IpAddr>,
+    /// See [`Fact::fingerprint`].
+    pub fingerprint: Option<u64>,
     /// Its devices.
     pub devices: BTreeSet<String>,
 }
@@ -156,6 +161,7 @@ impl Facts {
                 if local_instance.project.is_none() {
                     local_instance.project.clone_from(&fact.project);
                 }
+                local_instance.fingerprint = local_instance.fingerprint.or(fact.fingerprint);
             }
         }
         local_instances
@@ -240,7 +246,8 @@ mod tests {
     use crate::store::tests::id;
 
     fn fact(instance: u128, project: Option<&str>) -> Fact {
-        Fact { instance: id(instance), project: project.map(Into::into), port: None, mac: None, addresses: Vec::new() }
+        let project = project.map(Into::into);
+        Fact { instance: id(instance), project, port: None, mac: None, addresses: Vec::new(), fingerprint: None }
     }
 
     #[test]

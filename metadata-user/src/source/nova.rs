@@ -1,8 +1,9 @@
 //! The `nova` source: what an unchanged OpenStack's metadata API answers, for each local instance.
 //!
 //! Promises:
-//! - an instance that an observer reports is prefetched before its guest's first request (`prefetch` lists the paths), and
-//!   refreshed when it is older than `refresh_interval`, with jitter; changes are swapped in whole, once two reads agree;
+//! - an instance that an observer reports is prefetched before its guest's first request (`prefetch` lists the paths), and compared
+//!   with Nova by three of its pages every `refresh_interval`, with jitter. All of it is read again where these differ, after a change
+//!   on the node, and every `reread_interval`; changes are swapped in whole, once two reads agree;
 //! - a path that was not prefetched is read through on its first request, once, and kept; only that guest waits for it;
 //! - after any failure the last good content stays. It is removed when no observer reports the instance any more, as soon
 //!   as Nova answers and could supply it again: a guest or a node that restarts while Nova is down still has its content;
@@ -21,6 +22,7 @@ mod local_instance;
 mod prefetch;
 mod read_through;
 mod refresh;
+mod removal;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -48,14 +50,13 @@ use crate::store::Store;
 use crate::worker::{Stop, Worker};
 use client::{Client, NovaError, Requester};
 use local_instance::{InstanceState, InstanceTask};
+use read_through::FRESH;
 use refresh::Pages;
 
 /// Number of 404 answers for an instance after which its content is removed.
 const NOT_FOUND_CONFIRMATIONS: u32 = 3;
 /// Delay after the first such answer until Nova is asked again; it grows with each.
 const CONFIRMATION_INTERVAL: Duration = Duration::from_secs(5);
-/// Number of other instances that Nova is asked for before its 404 for an instance is believed.
-const COMPARED: usize = 3;
 /// Longest delay until Nova is asked again for an unknown instance: it may be about to be created.
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(60);
 /// Delay after a failure until an instance is read again. The endpoints' own back-off keeps that cheap.
@@ -121,6 +122,7 @@ impl Nova {
             store,
             client,
             refresh: settings.refresh_interval,
+            reread: settings.reread_interval,
             tasks: Mutex::default(),
             leaving: Mutex::default(),
             left: Notify::new(),
@@ -164,6 +166,8 @@ struct Shared {
     store: Arc<Store>,
     client: Client,
     refresh: Duration,
+    /// Age at which all of an instance is read again though nothing seems to have changed.
+    reread: Duration,
     tasks: Mutex<HashMap<InstanceId, Arc<InstanceTask>>>,
     /// Instances that are no longer local and may still have content.
     leaving: Mutex<BTreeSet<InstanceId>>,
@@ -237,46 +241,18 @@ impl Shared {
             let project = fact.project.filter(client::can_be_sent);
             let who = project.map(|project| Requester { instance: id, project, address });
             match tasks.get(&id) {
-                Some(task) => task.set_requester(who),
+                Some(task) => {
+                    task.set_requester(who);
+                    if task.set_fingerprint(fact.fingerprint) {
+                        read_again(task);
+                    }
+                }
                 None => {
                     let task = Arc::new(InstanceTask::new(who));
+                    task.set_fingerprint(fact.fingerprint);
                     tasks.insert(id, Arc::clone(&task));
                     tokio::spawn(Arc::clone(self).keep_current(id, task));
                 }
-            }
-        }
-    }
-
-    /// Queues instances for the removal of their content, unless they are local again by then.
-    fn leave(&self, ids: Vec<InstanceId>) {
-        if !ids.is_empty() {
-            self.lock_leaving().extend(ids);
-            self.left.notify_one();
-        }
-    }
-
-    /// Removes the content of instances that are no longer local, once Nova answers and could supply it again: until then
-    /// it is all that a returning guest has.
-    async fn sweep(self: Arc<Self>) {
-        loop {
-            self.left.notified().await;
-            loop {
-                let mut leaving: Vec<_> = std::mem::take(&mut *self.lock_leaving()).into_iter().collect();
-                leaving.retain(|id| !self.lock().contains_key(id) && self.store.served(*id).is_some());
-                let Some(one) = leaving.first().copied() else { break };
-                if self.client.answers(one).await {
-                    leaving.retain(|id| !self.lock().contains_key(id) && self.store.remove(*id));
-                    if !leaving.is_empty() {
-                        info!(
-                            instances = leaving.len(),
-                            "content of instances that are no longer on this node is removed"
-                        );
-                    }
-                } else {
-                    self.lock_leaving().extend(leaving);
-                    tokio::time::sleep(spread(AGAIN)).await;
-                }
-                self.publish();
             }
         }
     }
@@ -296,10 +272,11 @@ impl Shared {
 
     /// Refreshes an instance as long as it is local.
     async fn keep_current(self: Arc<Self>, id: InstanceId, task: Arc<InstanceTask>) {
+        let mut has_changed = true;
         while !task.is_gone() {
             let state = match task.requester() {
                 None => InstanceState::WithoutProject,
-                Some(who) => match self.read(&who, &task).await {
+                Some(who) => match self.refresh(&who, &task, has_changed).await {
                     Ok(()) => InstanceState::Current,
                     Err(NovaError::Unknown) => match task.state() {
                         InstanceState::Unknown(times) => InstanceState::Unknown(times.saturating_add(1)),
@@ -332,28 +309,21 @@ impl Shared {
                 // `changed` is notified when the project becomes known.
                 InstanceState::WithoutProject => LONGEST_UNKNOWN,
             };
-            let changed = tokio::time::timeout(spread(delay), task.changed.notified());
-            let _ = changed.await;
+            has_changed = tokio::time::timeout(spread(delay), task.changed.notified()).await.is_ok();
         }
     }
 
-    /// Returns whether Nova knows another local instance, or there is none to compare with. A Nova that has lost its
-    /// database, or no longer reads the instance from the headers, answers 404 for every instance.
-    async fn knows_another(&self, id: InstanceId) -> bool {
-        let mut others: Vec<_> = {
-            let tasks = self.lock();
-            let others = tasks.iter().filter(|(other, _)| **other != id);
-            others
-                .filter_map(|(_, other)| Some((other.state() != InstanceState::Current, other.requester()?)))
-                .collect()
-        };
-        others.sort_unstable_by_key(|(is_doubtful, who)| (*is_doubtful, who.instance));
-        for (_, who) in others.iter().take(COMPARED) {
-            if self.client.knows(who).await {
-                return true;
-            }
+    /// Reads an instance, unless there is nothing new.
+    async fn refresh(&self, who: &Requester, task: &InstanceTask, has_changed: bool) -> Result<(), NovaError> {
+        let is_due = has_changed || task.age().is_none_or(|age| age >= self.reread);
+        if let Some(known) = self.store.nova_pages(who.instance).filter(|_| !is_due)
+            && refresh::is_unchanged(&self.client, who, &known, task.next_check()).await?
+        {
+            return Ok(());
         }
-        others.is_empty()
+        self.read(who, task).await?;
+        task.mark_read();
+        Ok(())
     }
 
     /// Reads all of an instance and puts it into the store, whole.
@@ -461,13 +431,18 @@ impl Shared {
         self.tasks.lock()
     }
 
-    fn lock_leaving(&self) -> MutexGuard<'_, BTreeSet<InstanceId>> {
-        self.leaving.lock()
-    }
-
     fn lock_synced(&self) -> MutexGuard<'_, Synced> {
         self.synced.lock()
     }
+}
+
+/// Has an instance read again when what Nova's cache has of it now is over.
+fn read_again(task: &Arc<InstanceTask>) {
+    let task = Arc::clone(task);
+    tokio::spawn(async move {
+        tokio::time::sleep(FRESH).await;
+        task.changed.notify_one();
+    });
 }
 
 /// Returns what is wrong with one instance alone, and the remedy.

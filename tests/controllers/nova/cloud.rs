@@ -174,6 +174,11 @@ impl Node {
 
     /// libvirt says that the instance lives here.
     pub(crate) fn boot(&self, facts: &Value) {
+        self.defined(facts, 0);
+    }
+
+    /// libvirt says that it is as this fingerprint has it.
+    pub(crate) fn defined(&self, facts: &Value, fingerprint: u64) {
         let project = facts["instance"]["project_id"].as_str();
         let fact = Fact {
             instance: id(&uuid(facts)),
@@ -181,6 +186,7 @@ impl Node {
             port: None,
             mac: None,
             addresses: addresses(facts),
+            fingerprint: Some(fingerprint),
         };
         self.facts.set(Observer::Libvirt, &format!("tap-{}", uuid(facts)), Some(fact));
     }

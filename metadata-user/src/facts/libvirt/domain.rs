@@ -11,9 +11,11 @@
 //! Promises: a document is read in time proportional to its size; how deep it is nested and how many interfaces, ports and
 //! addresses it has is bounded.
 //!
-//! Left out: everything but uuid, metadata and interfaces. A document with a DTD is refused: libvirt writes none.
+//! Left out: everything but uuid, metadata and interfaces, of which the facts are made, and the names of disks, which are part of the
+//! fingerprint. A document with a DTD is refused: libvirt writes none.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
 use quick_xml::XmlVersion;
@@ -77,6 +79,7 @@ pub struct Domain {
     /// Addresses of Nova's ports.
     ports: BTreeMap<PortId, Vec<IpAddr>>,
     interfaces: Vec<Interface>,
+    fingerprint: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -137,7 +140,8 @@ impl Interface {
         let mac: Option<MacAddress> = self.mac.as_deref().and_then(|mac| mac.parse().ok());
         let fact = |port: Option<PortId>| {
             let addresses = port.and_then(|port| domain.ports.get(&port)).cloned().unwrap_or_default();
-            Fact { instance, project: domain.project.clone(), port, mac, addresses }
+            let (project, fingerprint) = (domain.project.clone(), Some(domain.fingerprint));
+            Fact { instance, project, port, mac, addresses, fingerprint }
         };
         if self.ports.is_empty() {
             report.facts.push((device.clone(), fact(named_after.get(device).copied())));
@@ -159,6 +163,7 @@ fn read(text: &str) -> Result<Domain, DomainError> {
     // The port of Nova's whose addresses are being read.
     let mut port = None;
     let mut complete = false;
+    let mut fingerprint = DefaultHasher::new();
     loop {
         let (namespace, event) = reader.read_resolved_event().map_err(malformed)?;
         match event {
@@ -173,6 +178,12 @@ fn read(text: &str) -> Result<Domain, DomainError> {
                     return Err(DomainError::TooDeep);
                 }
                 path.push(name);
+                if is_in_fingerprint(within(&path)) {
+                    path.hash(&mut fingerprint);
+                    let attributes =
+                        element.attributes().flatten().filter(|one| one.key.as_namespace_binding().is_none());
+                    attributes.for_each(|one| (one.key.as_ref(), &one.value).hash(&mut fingerprint));
+                }
                 take(&mut domain, &mut port, within(&path), &element)?;
             }
             Event::End(_) => {
@@ -180,11 +191,13 @@ fn read(text: &str) -> Result<Domain, DomainError> {
                 complete |= path.is_empty();
             }
             Event::Text(text) if within(&path) == ["uuid"] => domain.uuid.push_str(&text.xml10_content()),
+            Event::Text(text) if is_in_fingerprint(within(&path)) => text.trim().hash(&mut fingerprint),
             Event::DocType(_) => return Err(DomainError::Dtd),
             Event::Eof => break,
             _ => {}
         }
     }
+    domain.fingerprint = fingerprint.finish();
     if complete && path.is_empty() { Ok(domain) } else { Err(DomainError::Malformed("its end is missing".to_owned())) }
 }
 
@@ -194,6 +207,16 @@ fn within(path: &[String]) -> &[String] {
         [root, domain, rest @ ..] if root == "domstatus" && domain == "domain" => rest,
         [root, rest @ ..] if root == "domain" => rest,
         _ => &[],
+    }
+}
+
+/// Returns whether an element tells of a change of the instance: Nova's metadata, with flavor, image and ports, and which disks there
+/// are. What a disk is made of changes with every snapshot and copy.
+fn is_in_fingerprint(path: &[String]) -> bool {
+    match path {
+        [metadata, ..] if metadata == "metadata" => true,
+        [devices, disk, name, ..] => devices == "devices" && disk == "disk" && (name == "target" || name == "serial"),
+        _ => false,
     }
 }
 

@@ -116,8 +116,14 @@ fn read(row: &Value) -> Row {
         let unreachable = |instance| UnreachablePort { device: device.clone(), instance, port, kind: kind.clone() };
         return Row::Unreachable(instances.into_iter().map(unreachable).collect());
     }
-    let facts =
-        instances.into_iter().map(|instance| Fact { instance, project: None, port, mac, addresses: Vec::new() });
+    let facts = instances.into_iter().map(|instance| Fact {
+        instance,
+        project: None,
+        port,
+        mac,
+        addresses: Vec::new(),
+        fingerprint: None,
+    });
     Row::Guest { device, facts: facts.collect() }
 }
 

@@ -21,6 +21,7 @@ fn fact(instance: u128, port_number: Option<u128>, mac: Option<MacAddress>) -> F
         port: port_number.map(port),
         mac,
         addresses: vec!["10.0.0.9".parse().expect("an address")],
+        fingerprint: None,
     }
 }
 

@@ -56,7 +56,11 @@ struct Inner {
     who: Option<Requester>,
     state: InstanceState,
     gone: bool,
+    /// When all of it was read last.
     read_at: Option<Instant>,
+    /// How often it was compared with Nova since.
+    checks: usize,
+    fingerprint: Option<u64>,
     kept: VecDeque<String>,
     waiting: HashMap<String, Vec<oneshot::Sender<Outcome>>>,
     pages: Allowance,
@@ -82,6 +86,8 @@ impl InstanceTask {
             state: InstanceState::New,
             gone: false,
             read_at: None,
+            checks: 0,
+            fingerprint: None,
             kept: VecDeque::new(),
             waiting: HashMap::new(),
             pages: Allowance::new(BURST, Duration::from_secs(1)),
@@ -105,6 +111,14 @@ impl InstanceTask {
         }
     }
 
+    /// Sets the fingerprint, and returns whether it differs from one that was known before.
+    pub(super) fn set_fingerprint(&self, fingerprint: Option<u64>) -> bool {
+        let mut inner = self.lock();
+        let before = inner.fingerprint;
+        inner.fingerprint = fingerprint.or(before);
+        before.is_some() && before != inner.fingerprint
+    }
+
     /// Records that the instance is no longer local: nothing of it is kept from now on.
     pub(super) fn mark_gone(&self) {
         let mut inner = self.lock();
@@ -122,11 +136,20 @@ impl InstanceTask {
 
     /// Records the result of an attempt to read the instance.
     pub(super) fn set_state(&self, state: InstanceState) {
+        self.lock().state = state;
+    }
+
+    /// Records that all of it was read.
+    pub(super) fn mark_read(&self) {
         let mut inner = self.lock();
-        if state == InstanceState::Current {
-            inner.read_at = Some(Instant::now());
-        }
-        inner.state = state;
+        (inner.read_at, inner.checks) = (Some(Instant::now()), 0);
+    }
+
+    /// Returns the number of the next comparison with Nova since all of it was read.
+    pub(super) fn next_check(&self) -> usize {
+        let mut inner = self.lock();
+        inner.checks += 1;
+        inner.checks - 1
     }
 
     /// How long ago all of it was read.

@@ -23,6 +23,23 @@ const DOCUMENTS: [&str; 5] = ["user_data", "network_data.json", "password", "ven
 /// The document that versions have without listing it.
 const UNLISTED: &str = "network_data.json";
 
+/// What is compared with Nova at every refresh. The first holds what users set: properties, names, keys, devices; the second, interfaces
+/// and addresses.
+pub(super) const CHECKED: [&str; 2] = [PROOF, "openstack/latest/network_data.json"];
+
+/// What else changes while an instance runs and shows nowhere on the node: one of these is compared at two of three refreshes.
+const OFTEN: [&str; 2] = ["latest/meta-data/public-ipv4", "latest/meta-data/security-groups"];
+
+/// What changes seldom, or together with the instance's definition on the node: one of these at each third refresh.
+const SELDOM: [&str; 6] = [
+    "openstack/latest/password",
+    "openstack/latest/vendor_data.json",
+    "openstack/latest/user_data",
+    "latest/meta-data/instance-type",
+    "latest/meta-data/block-device-mapping",
+    "latest/meta-data/ami-id",
+];
+
 /// Before the path of a file that Nova puts into a guest's network configuration, in `meta_data.json`.
 const CONTENT_PATH: &str = "\"content_path\": \"/content/";
 
@@ -40,6 +57,11 @@ pub(super) fn openstack(list: &[u8], meta_data: &[u8]) -> Vec<String> {
     let files = files.filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !name.is_empty());
     let files: Vec<_> = files.map(|name| format!("openstack/content/{name}")).collect();
     listings.chain(documents).chain(files).collect()
+}
+
+/// Returns what is compared beside [`CHECKED`] at the refresh of this number.
+pub(super) fn also_checked(number: usize) -> &'static str {
+    OFTEN.get(number % 3).unwrap_or(&SELDOM[number / 3 % SELDOM.len()])
 }
 
 /// Adds to the pages that were read those of dated versions of the OpenStack tree that are the same in `latest`.
@@ -144,6 +166,17 @@ mod tests {
         assert_eq!(there("openstack/2012-08-10/network_data.json"), Some(true), "it is not listed, and there");
         assert_eq!(there("openstack/2012-08-10/user_data"), None);
         assert_eq!(pages["openstack/2012-08-10/version"], page("meta_data.json"));
+    }
+
+    #[test]
+    fn everything_is_checked_in_turn_and_the_volatile_often() {
+        let checked: Vec<_> = (0..18).map(also_checked).collect();
+        for path in OFTEN {
+            assert_eq!(checked.iter().filter(|checked| **checked == path).count(), 6, "{path}");
+        }
+        for path in SELDOM {
+            assert_eq!(checked.iter().filter(|checked| **checked == path).count(), 1, "{path}");
+        }
     }
 
     #[test]

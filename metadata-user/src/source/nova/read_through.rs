@@ -16,7 +16,7 @@ use crate::origin::{Ask, Outcome, Want};
 
 /// A page that was read for a guest may show that the others are old: they are read again, unless they are younger than
 /// this, which is as long as Nova's own cache lasts.
-const FRESH: Duration = Duration::from_secs(15);
+pub(super) const FRESH: Duration = Duration::from_secs(15);
 
 impl Shared {
     /// Takes a guest's request on.
@@ -70,13 +70,7 @@ impl Shared {
             self.keep(now.with_password(password));
         }
         match written {
-            Written::Kept => {
-                let task = Arc::clone(task);
-                tokio::spawn(async move {
-                    tokio::time::sleep(FRESH).await;
-                    task.changed.notify_one();
-                });
-            }
+            Written::Kept => super::read_again(task),
             Written::Exists => task.changed.notify_one(),
             Written::TooLarge | Written::Unavailable => {}
         }

@@ -1,7 +1,7 @@
-//! Reads everything of one instance.
+//! Reads everything of one instance, and finds out whether that is needed.
 //!
 //! Promises: what is returned is of one moment, as far as Nova's answers show: the page that every instance has is the
-//! same before and after.
+//! same before and after. To find that nothing has changed costs three requests.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,6 +23,28 @@ pub(super) async fn first(client: &Client, who: &Requester) -> Result<Pages, Nov
         pages.insert(path.to_owned(), client.page(who, path, Urgency::Background).await?);
     }
     Ok(pages)
+}
+
+/// Returns whether Nova still answers as these pages have it, as far as the pages show that are compared at the refresh of this
+/// number: [`prefetch::CHECKED`], and one more in turn.
+pub(super) async fn is_unchanged(
+    client: &Client,
+    who: &Requester,
+    known: &NovaPages,
+    number: usize,
+) -> Result<bool, NovaError> {
+    for path in prefetch::CHECKED.into_iter().chain([prefetch::also_checked(number)]) {
+        let now = match client.page(who, path, Urgency::Background).await {
+            Ok(page) => page,
+            // It says nothing about a change, and all would be read in vain.
+            Err(NovaError::Crash | NovaError::Broken) => continue,
+            Err(error) => return Err(error),
+        };
+        if known.page(path).is_none_or(|page| *page != now) && (now.is_found() || known.page(path).is_some()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Returns all that Nova has, and the pages of `further` paths. A page on which Nova crashes stays as it was.

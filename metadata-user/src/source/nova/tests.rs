@@ -102,6 +102,89 @@ async fn a_page_that_is_known_outlives_a_crash() {
     assert_eq!(pages["latest/meta-data/none"].status(), Status::NotFound);
 }
 
+fn shared(url: &str) -> Shared {
+    Shared {
+        store: Arc::new(Store::new(crate::api::Cloud::default())),
+        client: client(url),
+        refresh: Duration::from_secs(60),
+        reread: Duration::from_secs(3600),
+        tasks: Mutex::default(),
+        leaving: Mutex::default(),
+        left: Notify::new(),
+        view: StateView::new(SourceState::new("nova", url.to_owned())),
+        synced: Mutex::default(),
+        moved: Notify::new(),
+    }
+}
+
+#[tokio::test]
+async fn an_unchanged_instance_costs_three_requests_and_a_change_is_found() {
+    let (asked, group) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new("default")));
+    let (count, of_nova) = (Arc::clone(&asked), Arc::clone(&group));
+    let url = serve(move |path| {
+        count.fetch_add(1, Ordering::Relaxed);
+        proof(path).or_else(|| match path {
+            "/" | "/openstack" => Some((200, "latest".to_owned())),
+            "/latest" => Some((200, "meta-data/".to_owned())),
+            "/latest/meta-data" => Some((200, "ami-id\nsecurity-groups".to_owned())),
+            "/latest/meta-data/security-groups" => Some((200, of_nova.lock().to_string())),
+            "/latest/meta-data/ami-id" => Some((200, "ami-00000001".to_owned())),
+            // As a proxy before Nova does: it is no answer.
+            "/openstack/latest/vendor_data.json" => Some((502, String::new())),
+            _ => Some((404, crate::api::NOT_FOUND_TEXT.to_owned())),
+        })
+    });
+    let (shared, task) = (shared(&url), InstanceTask::new(Some(who())));
+    let requests = async |has_changed: bool| {
+        let before = asked.load(Ordering::Relaxed);
+        shared.refresh(&who(), &task, has_changed).await.unwrap();
+        asked.load(Ordering::Relaxed) - before
+    };
+    let whole = requests(false).await;
+    assert!(whole > 3, "all is read at first: {whole}");
+    for number in 0..18 {
+        // What is broken is asked for once more, to see whether Nova answers at all.
+        assert!(requests(false).await <= 3 + u32::from(prefetch::also_checked(number).ends_with("vendor_data.json")));
+    }
+    assert!(requests(true).await > 3, "it is known to have changed");
+    *group.lock() = "other";
+    let mut most = 0;
+    for _ in 0..3 {
+        most = most.max(requests(false).await);
+    }
+    assert!(most > 3, "nothing was read again: {most}");
+    let pages = shared.store.nova_pages(id(1)).unwrap();
+    assert_eq!(pages.page("latest/meta-data/security-groups").and_then(Page::text), Some("other"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_on_the_node_has_an_instance_read_when_novas_cache_is_over() {
+    let (shared, facts, task) =
+        (Arc::new(shared("http://127.0.0.1:1")), Facts::new(), Arc::new(InstanceTask::new(None)));
+    shared.lock().insert(id(1), Arc::clone(&task));
+    let report = |fingerprint| {
+        let fact = crate::facts::Fact {
+            instance: id(1),
+            project: None,
+            port: None,
+            mac: None,
+            addresses: Vec::new(),
+            fingerprint,
+        };
+        facts.set(crate::facts::Observer::Libvirt, "tap1", Some(fact));
+        shared.follow(&facts);
+    };
+    let is_read_again = async || tokio::time::timeout(FRESH * 2, task.changed.notified()).await.is_ok();
+    for (fingerprint, expected) in
+        [(Some(1), false), (Some(1), false), (None, false), (Some(1), false), (Some(2), true)]
+    {
+        let begun = Instant::now();
+        report(fingerprint);
+        assert_eq!(is_read_again().await, expected, "{fingerprint:?}");
+        assert!(begun.elapsed() >= FRESH);
+    }
+}
+
 #[tokio::test]
 async fn a_nova_that_knows_no_instance_is_not_believed() {
     let knows = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -110,17 +193,7 @@ async fn a_nova_that_knows_no_instance_is_not_believed() {
         true => proof(path),
         false => Some((404, crate::api::NOT_FOUND_TEXT.to_owned())),
     });
-    let shared = Shared {
-        store: Arc::new(Store::new(crate::api::Cloud::default())),
-        client: client(&url),
-        refresh: Duration::from_secs(300),
-        tasks: Mutex::default(),
-        leaving: Mutex::default(),
-        left: Notify::new(),
-        view: StateView::new(SourceState::new("nova", url.clone())),
-        synced: Mutex::default(),
-        moved: Notify::new(),
-    };
+    let shared = shared(&url);
     shared.lock().insert(id(1), Arc::new(InstanceTask::new(Some(who()))));
     assert!(shared.knows_another(id(1)).await, "there is no other instance to compare with");
     shared.lock().insert(id(2), Arc::new(InstanceTask::new(Some(Requester { instance: id(2), ..who() }))));

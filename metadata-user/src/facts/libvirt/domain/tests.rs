@@ -69,6 +69,7 @@ fn a_status_document_has_its_interfaces() {
         port: port(port_id),
         mac: Some(mac.parse().expect("a MAC")),
         addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+        fingerprint: report.facts[0].1.fingerprint,
     };
     assert_eq!(
         report.facts,
@@ -96,6 +97,32 @@ fn novas_metadata_is_known_by_its_namespace_not_by_its_prefix() {
     let foreign = parse(&STATUS.replace("openstack.org", "example.org")).expect("readable");
     assert!(foreign.facts.iter().all(|(_, fact)| fact.project.is_none() && fact.addresses.is_empty()));
     assert_eq!(foreign.facts[1].1.port, None, "no port is called so");
+}
+
+#[test]
+fn a_change_of_the_instance_changes_its_fingerprint_and_what_libvirt_does_by_itself_does_not() {
+    let disk = |file: &str, serial: &str| {
+        format!(
+            "<disk type='file'><source file='{file}'/><target dev='vdb'/><serial>{serial}</serial></disk></devices>"
+        )
+    };
+    let with = |file: &str, serial: &str| STATUS.replace("</devices>", &disk(file, serial));
+    let fingerprint = |text: &str| parse(text).expect("readable").facts[0].1.fingerprint.expect("a fingerprint");
+    let before = fingerprint(&with("/a", "1"));
+    for changed in [
+        with("/a", "2"),
+        STATUS.to_owned(),
+        with("/a", "1").replace("29.0.1", "29.0.2"),
+        with("/a", "1").replace("web &amp; more", "web"),
+        with("/a", "1").replace("address=\"10.1.0.5\"", "address=\"10.1.0.6\""),
+    ] {
+        assert_ne!(fingerprint(&changed), before, "{changed}");
+    }
+    for same in
+        [with("/snapshot", "1"), with("/a", "1").replace("pid='4711'", "pid='4712'").replace("<taint", "\n<taint")]
+    {
+        assert_eq!(fingerprint(&same), before, "{same}");
+    }
 }
 
 #[test]

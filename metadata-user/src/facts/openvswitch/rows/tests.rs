@@ -37,6 +37,7 @@ fn a_guests_row_is_a_fact() {
         port: Some(PORT.parse().expect("an id")),
         mac: Some(MAC.parse().expect("a MAC")),
         addresses: Vec::new(),
+        fingerprint: None,
     };
     assert_eq!(report, Report { facts: vec![("tap1".to_owned(), fact)], ..Report::default() });
 }
