@@ -20,6 +20,7 @@ mod lines;
 mod ports;
 mod prepare;
 mod schema;
+mod selection;
 mod snapshot;
 mod source;
 mod status;
@@ -81,8 +82,7 @@ enum Verb {
     Counters(counters::Verb),
     /// Show what is unusual about guests' traffic, per instance: forwarded headers, foreign hosts, scans, spoofed packets
     Anomalies(anomalies::Verb),
-    /// Show what became of each guest's last boot: when its link came up, what it asked for and when, and why it stopped; with a UUID, all
-    /// of it in order
+    /// Show each guest's last boot: when its link came up, what it requested, and why it stopped; with a UUID, every request in order
     Boots(boots::Verb),
     /// Show what each instance's policy allows, who comes without a session token, and what root-only reading would refuse
     Access(access::Verb),
@@ -90,15 +90,15 @@ enum Verb {
     Top(top::Verb),
     /// Show what becomes of each metadata packet of one tap, until interrupted
     Trace(trace::Verb),
-    /// Print what a guest reads at a path, asked through the service that answers guests. Nothing of it counts as the guest's
+    /// Print what a guest reads at a path, through the service that answers guests; it does not count as the guest's request
     Get(get::Verb),
-    /// Wait until an instance can be answered: its content is there, and its taps are bound as far as they are there
+    /// Wait until an instance can be answered: its content has arrived, and those of its taps that exist are bound
     Wait(wait::Verb),
     /// List, read, change and delete documents, in the directory or in etcd; read or clear a posted password
     #[command(subcommand, disable_help_subcommand = true)]
     Instance(instance::Verb),
-    /// Walk the way of a guest's request, of one port or of all, and say what is wrong on it, with the remedy. It changes nothing, and works
-    /// without a running daemon too
+    /// Check each step of a guest's request, for one port or all, and name each problem with its remedy. It changes nothing, and also works
+    /// while the daemon is down
     Doctor(doctor::Verb),
     /// Verify, export or import the content that the node keeps on disk
     #[command(subcommand, disable_help_subcommand = true)]
@@ -115,8 +115,8 @@ enum Verb {
 /// How the daemon starts.
 #[derive(Clone, Copy, Debug, Args)]
 struct Run {
-    /// Take over from the daemon that runs, where there is one: its sockets and ports, without a request lost. It finishes its
-    /// connections and ends; if this one fails before it answers guests, it goes on
+    /// Take over sockets and ports from a running daemon, without losing a request. The other daemon finishes its connections and exits; if
+    /// this one fails before it answers guests, the other continues
     #[arg(long)]
     take_over: bool,
 }

@@ -6,37 +6,30 @@ use std::io::Write;
 
 use super::error::CliError;
 use super::lines::{ago, now};
-use super::{Form, converse, exit, print_json, table};
+use super::selection::Selection;
+use super::{converse, exit, print_json, table};
 use crate::admin::client::Client;
 use crate::admin::wire::InstanceAccess;
-use crate::record::InstanceId;
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("instance", |argument| {
+    argument.help("Only this instance, with the clients that come without a session token")
+}))]
 pub(super) struct Verb {
-    /// Only this instance, with the clients that come without a session token
-    #[arg(value_name = "UUID")]
-    instance: Option<InstanceId>,
-
     #[command(flatten)]
-    form: Form,
+    selection: Selection,
 }
 
 impl Verb {
     pub(super) fn execute(&self, client: &Client, out: &mut dyn Write) -> Result<u8, CliError> {
-        let mut all = converse(async { Ok(client.access().await?) })?;
-        if let Some(id) = self.instance {
-            let id = id.to_string();
-            all.retain(|access| access.instance == id);
-            if all.is_empty() {
-                return Err(CliError::NoSuchInstance(id));
-            }
-        }
-        if self.form.json {
+        let all = converse(async { Ok(client.access().await?) })?;
+        let all = self.selection.find(all, |access| Some(&access.instance))?;
+        if self.selection.json() {
             print_json(&all, out)?;
             return Ok(exit::OK);
         }
         print(&all, out)?;
-        if self.instance.is_some() {
+        if self.selection.is_one() {
             for access in &all {
                 print_clients(access, now(), out)?;
             }

@@ -4,27 +4,22 @@ use std::io::Write;
 
 use super::error::CliError;
 use super::lines::{self, ago};
-use super::{Form, converse, exit, print_json, table};
+use super::selection::Selection;
+use super::{converse, exit, print_json, table};
 use crate::admin::client::Client;
-use crate::record::InstanceId;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Verb {
-    /// Only this instance
-    #[arg(value_name = "UUID")]
-    instance: Option<InstanceId>,
-
     #[command(flatten)]
-    form: Form,
+    selection: Selection,
 }
 
 impl Verb {
     pub(super) fn execute(&self, client: &Client, out: &mut dyn Write) -> Result<u8, CliError> {
-        let mut instances = converse(async { Ok(client.anomalies().await?) })?;
-        if let Some(wanted) = self.instance.map(|instance| instance.to_string()) {
-            instances.retain(|shown| shown.instance == wanted);
-        }
-        if self.form.json {
+        let instances = converse(async { Ok(client.anomalies().await?) })?;
+        // One without anomalies is not in the list.
+        let instances = self.selection.filter(instances, |shown| Some(&shown.instance));
+        if self.selection.json() {
             print_json(&instances, out)?;
             return Ok(exit::OK);
         }

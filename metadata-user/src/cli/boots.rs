@@ -4,34 +4,26 @@ use std::io::Write;
 
 use super::error::CliError;
 use super::lines::{self, ago};
+use super::selection::Selection;
 use super::table::{self, plain};
-use super::{Form, converse, exit, print_json};
+use super::{converse, exit, print_json};
 use crate::admin::client::Client;
 use crate::admin::wire::{BootRead, BootShown, PortBoots};
-use crate::record::InstanceId;
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("instance", |argument| argument.help("Only this instance, with every request of its guest")))]
 pub(super) struct Verb {
-    /// Only this instance, with everything that its guest asked
-    #[arg(value_name = "UUID")]
-    instance: Option<InstanceId>,
-
     #[command(flatten)]
-    form: Form,
+    selection: Selection,
 }
 
 impl Verb {
     pub(super) fn execute(&self, client: &Client, out: &mut dyn Write) -> Result<u8, CliError> {
-        let mut ports = converse(async { Ok(client.boots().await?) })?;
-        if let Some(wanted) = self.instance.map(|instance| instance.to_string()) {
-            ports.retain(|port| port.instance.as_deref() == Some(&*wanted));
-            if ports.is_empty() {
-                return Err(CliError::NoSuchInstance(wanted));
-            }
-        }
-        if self.form.json {
+        let ports = converse(async { Ok(client.boots().await?) })?;
+        let ports = self.selection.find(ports, |port| port.instance.as_deref())?;
+        if self.selection.json() {
             print_json(&ports, out)?;
-        } else if self.instance.is_some() {
+        } else if self.selection.is_one() {
             for port in &ports {
                 out.write_all(timeline(port).as_bytes())?;
             }
@@ -64,17 +56,17 @@ fn print(ports: &[PortBoots], out: &mut dyn Write) -> Result<(), CliError> {
     Ok(table::print(head, &rows, out)?)
 }
 
-/// Returns the first thing that is known of a boot.
+/// Returns when a boot began, as far as that is known.
 fn start(boot: &BootShown) -> Option<u64> {
     boot.link_up_at.or(boot.asked_at).or(boot.connected_at)
 }
 
-/// Returns the boots of a port with all that was asked, each with its time since the first thing that is known.
+/// Returns the boots of a port with every request, each with the time since the boot began.
 fn timeline(port: &PortBoots) -> String {
     let name = |name: &Option<String>| plain(name.as_deref().unwrap_or("(gone)"));
     let mut text = format!("instance {}, tap {}\n", name(&port.instance), name(&port.tap));
     for (place, boot) in port.boots.iter().enumerate() {
-        let which = if place == 0 { "last boot" } else { "boot before" };
+        let which = if place == 0 { "last boot" } else { "previous boot" };
         let reason = if boot.reason.is_empty() { String::new() } else { format!(": {}", boot.reason) };
         text += &format!("{which}: {}{}\n", plain(&boot.outcome), plain(&reason));
         let Some(start) = start(boot) else { continue };
@@ -90,7 +82,7 @@ fn timeline(port: &PortBoots) -> String {
             text += &format!("  {:>5}.{:03} s  {}\n", after / 1000, after % 1000, plain(&what));
         }
         if boot.left_out > 0 {
-            text += &format!("  {} requests of further paths are not shown\n", boot.left_out);
+            text += &format!("  {} requests for other paths are not shown\n", boot.left_out);
         }
     }
     text
@@ -108,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeline_begins_with_the_first_thing_that_is_known() {
+    fn a_timeline_begins_with_the_boot() {
         let read = |path: &str, at, count, status| BootRead {
             path: path.to_owned(),
             at,
@@ -134,7 +126,7 @@ mod tests {
                         2.000 s  asked for the service's MAC (to the second)\n      2.345 s  first connection\n      \
                         2.400 s  /openstack (200, 2 times)  cloud-init/24.1\n      \
                         3.000 s  /a\u{fffd} (no answer)  cloud-init/24.1\n      4.000 s  last of 3 requests\n  \
-                        2 requests of further paths are not shown\n";
+                        2 requests for other paths are not shown\n";
         assert_eq!(timeline(&port), expected);
     }
 }
