@@ -1,7 +1,7 @@
 //! `metadatad doctor` on a real node with a real fault: each is planted with the tools that an operator has, and found by the command
 //! that an operator types.
 //!
-//! A fault that the daemon mends by itself within a second is planted while it does not run.
+//! A fault that the daemon repairs by itself within a second is caused while it does not run.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -102,7 +102,7 @@ fn on_a_node_that_is_well_nothing_is_wrong_and_each_name_of_a_guest_finds_its_po
     let unknown = daemon::verb(node.namespace(), node.config(), &["doctor", "192.0.2.1"]).unwrap().output().unwrap();
     assert_eq!(unknown.status.code(), Some(66));
     let text = node.told(&["doctor"]).unwrap();
-    assert!(text.starts_with("nothing wrong: "), "{text}");
+    assert!(text.starts_with("no problems: "), "{text}");
 }
 
 #[test]
@@ -221,8 +221,7 @@ fn a_full_disk() {
             let (status, report) = report(&node, &[]);
             let found = sentences(&report, "problem", "disk");
             last = report;
-            Ok((status == 1 && found.iter().any(|text| text.contains("the disk that the snapshot is on")))
-                .then_some(()))
+            Ok((status == 1 && found.iter().any(|text| text.contains("the file system of the snapshot"))).then_some(()))
         });
         waited.unwrap_or_else(|error| panic!("{error:#}: {last:#}"));
     }));
@@ -277,7 +276,12 @@ fn a_firewall_in_the_way() {
         &node,
         &[],
         "firewall",
-        &["a firewall is in the responder's namespace", "inet filter input, policy drop", &name, "nft flush ruleset"],
+        &[
+            "there is a firewall in the responder's namespace",
+            "inet filter input, policy drop",
+            &name,
+            "nft flush ruleset",
+        ],
     );
     command::run(node.responder().command("nft").unwrap().args(["flush", "ruleset"]), "").unwrap();
     guest.get("/openstack").unwrap();
@@ -342,7 +346,7 @@ fn a_limit_that_was_reached() {
             Ok(())
         })
         .unwrap();
-    finds(&node, &[guest.tap()], "limits", &["dropped beyond new_connections_per_second", "ago", "allow more"]);
+    finds(&node, &[guest.tap()], "limits", &["dropped for exceeding new_connections_per_second", "ago", "or raise"]);
 }
 
 #[test]
@@ -361,7 +365,8 @@ fn content_that_is_older_than_a_day() {
         let (status, report) = report(&node, &[]);
         let found = sentences(&report, "problem", "source");
         last = report;
-        Ok((status == 1 && found.iter().any(|text| text.contains("is 26 h old"))).then_some(()))
+        Ok((status == 1 && found.iter().any(|text| text.contains("has not confirmed the content for 26 h")))
+            .then_some(()))
     });
     waited.unwrap_or_else(|error| panic!("{error:#}: {last:#}"));
 }

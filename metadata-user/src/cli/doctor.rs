@@ -1,8 +1,8 @@
-//! `metadatad doctor`: walks the way of a guest's request and says what is wrong on it, with the remedy.
+//! `metadatad doctor`: checks each step of a guest's request, and names each problem with its remedy.
 //!
-//! Promises: it changes nothing; what it judges is gathered first (`gather`), partly by the daemon and partly from the kernel, so that it
-//! also works while the daemon is down, and says so; each check is a function from that evidence to findings (`check`), and a
-//! finding is one sentence.
+//! Promises: it changes nothing. The evidence is gathered first (`gather`), partly by the daemon and partly from the kernel, so it also
+//! works while the daemon is down. Each check is a function from that evidence to findings (`check`), and a finding is one
+//! sentence.
 
 mod check;
 mod evidence;
@@ -21,11 +21,11 @@ use report::Report;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Verb {
-    /// Only this port: by its tap, its UUID, its instance's UUID, or an address of its guest [default: all, and the node]
+    /// Only this port: its tap, its UUID, its instance's UUID, or an address of its guest [default: the node and all ports]
     #[arg(value_name = "PORT|INSTANCE|IP")]
     target: Option<String>,
 
-    /// Show also what was looked at and is as it should be
+    /// Also show checks that passed
     #[arg(long)]
     all: bool,
 
@@ -45,7 +45,7 @@ impl Verb {
             None => evidence.ports.iter().collect(),
         };
         let findings = check::run(&evidence, &ports);
-        // Of one port, what may only be its guest's business is of interest too.
+        // For a single port, notes are shown too.
         let least = match (self.all, &self.target) {
             (true, _) => Level::Passed,
             (false, Some(_)) => Level::Note,

@@ -41,7 +41,7 @@ pub(super) enum CliError {
     #[error(transparent)]
     Instance(#[from] InstanceError),
     #[error(
-        "--socket has no effect here; it goes with the commands that ask the daemon, with detach, instance password and instance \
+        "--socket has no effect here: it applies to commands that ask the daemon, and to detach, instance password and instance \
          user-data"
     )]
     SocketUnused,
@@ -51,16 +51,16 @@ pub(super) enum CliError {
     NoSuchPort(String),
     #[error("no instance {0} is served here; `metadatad access` lists those that are")]
     NoSuchInstance(String),
-    #[error("the body at {0} may hold secrets: --secrets prints it, and --head the status and headers alone")]
+    #[error("the body at {0} may hold secrets: --secrets prints it, --head prints only status and headers")]
     BodyWithheld(String),
     #[error("{instance} cannot be answered after {timeout:?}: {missing}")]
     NotReady { instance: String, timeout: Duration, missing: String },
     #[error(
-        "nothing is known of {target}: it is no tap, port, instance or address of a guest here{}; `metadatad ports` lists all taps",
-        if *.is_complete { "" } else { ", as far as the kernel alone can tell while no daemon answers" }
+        "{target} is no tap, port, instance or guest address on this node{}; `metadatad ports` lists all taps",
+        if *.is_complete { "" } else { " that the kernel knows, and no daemon answers" }
     )]
     NothingToDiagnose { target: String, is_complete: bool },
-    #[error("standard output is no terminal: --once prints one frame, and --json its numbers")]
+    #[error("standard output is not a terminal: --once prints one frame, and --once --json its figures")]
     NoTerminal,
     #[error("starting a thread")]
     Runtime(#[source] io::Error),

@@ -5,7 +5,7 @@ pub const OK: u8 = 0;
 /// `status`: not ready; with `--check`, also something to repair. `get`: the guest gets another status than 200. `doctor`: something is
 /// wrong.
 pub const NOT_WELL: u8 = 1;
-/// `wait`: the time is over; timeout(1) has the same.
+/// `wait`: timed out, as with timeout(1).
 pub const TIMED_OUT: u8 = 124;
 /// `EX_USAGE`: usage error.
 pub const USAGE: u8 = 64;
@@ -35,7 +35,7 @@ Exit status:
   66  not found: a port, an instance, a property, a file, a snapshot
   69  no daemon or no controller answers, or another daemon does
   70  anything else
-  75  the document was changed by others meanwhile, or too many wait already: try again
+  75  the document was changed by others meanwhile, or too many commands wait already: try again
   77  a privilege is missing
   78  the configuration, or a file that it names, is not valid; or the kernel lacks something
-  124 `wait`: the time is over";
+  124 `wait`: timed out";

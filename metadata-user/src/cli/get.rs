@@ -1,7 +1,7 @@
 //! `metadatad get`: what a guest would read, through the service that answers guests.
 //!
-//! Promises: a body leaves as it is; where it may hold a secret, only with `--secrets`, and for those who may change things. The
-//! guest's switches and counters stay as they are.
+//! Promises: a body is printed unchanged; one that may hold a secret only with `--secrets`, for users who may change things. The
+//! guest's switches and counters do not change.
 
 use std::io::Write;
 
@@ -21,11 +21,11 @@ pub(super) struct Verb {
     #[arg(value_name = "PATH")]
     path: String,
 
-    /// Print status and headers in front of the body
+    /// Print status and headers before the body
     #[arg(short, long)]
     include: bool,
 
-    /// Ask for status and headers alone, with HEAD
+    /// Print only status and headers; the request is a HEAD
     #[arg(short = 'I', long)]
     head: bool,
 
@@ -37,11 +37,11 @@ pub(super) struct Verb {
     #[arg(short = '6', long)]
     ipv6: bool,
 
-    /// Ask as a process of the guest without privileges, from a source port of 1024 or above
+    /// Ask as an unprivileged process of the guest, from a source port of 1024 or above
     #[arg(long)]
     unprivileged: bool,
 
-    /// Ask without a session token, where the instance's policy has them
+    /// Ask without a session token
     #[arg(long)]
     without_token: bool,
 }

@@ -1,7 +1,7 @@
 //! `metadatad snapshot`: the file that a node keeps, verified, exported and imported.
 //!
-//! Promises: nothing is imported under a running daemon, which would write its own over it; what is refused changes nothing; a
-//! copy in the clear, one for another key and one of another source are made by explicit options alone.
+//! Promises: nothing is imported while the daemon runs, as that would overwrite it; a file that is refused changes nothing; a copy in
+//! clear text, for another key or of another source needs an explicit option.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ use crate::snapshot::copy::{self, Copy, Summary};
 pub(super) enum Verb {
     /// Write a copy of this node's snapshot, as it is or sealed with another key, to a file or to standard output
     Export(Export),
-    /// Put a copy in the place of this node's snapshot; the daemon must be stopped, and reads it when it starts
+    /// Replace this node's snapshot with a copy; the daemon must be stopped, and reads it when it starts
     Import(Import),
-    /// Read a snapshot or a copy whole, and print its age, where it is from, and how many instances it has
+    /// Verify a snapshot or a copy, and print its age, its source and its number of instances
     Verify(Verify),
 }
 
@@ -33,11 +33,11 @@ pub(super) struct Export {
     #[arg(value_name = "FILE", default_value = "-")]
     to: PathBuf,
 
-    /// Seal it with the key in this file, of at least 32 bytes, instead of this node's: for a node that has that key
+    /// Seal it with the key in this file, of at least 32 bytes, instead of this node's key: for a node that has that key
     #[arg(long, value_name = "FILE", conflicts_with = "clear")]
     for_key: Option<PathBuf>,
 
-    /// Do not seal it: whoever reads it reads every password, key and user data in it
+    /// Do not seal it: every password and all user data in it are readable
     #[arg(long)]
     clear: bool,
 
@@ -56,7 +56,7 @@ pub(super) struct Import {
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 
-    /// Take content of another source than this node's configuration names, as if it were of that
+    /// Accept content of a source other than the configured one
     #[arg(long)]
     any_source: bool,
 }
@@ -190,7 +190,7 @@ impl Shown {
 fn describe(summary: &Summary, now: u64) -> String {
     let mut lines = Lines::default();
     lines.line("snapshot", &format!("{}, {} bytes, whole", summary.path.display(), summary.bytes));
-    let sealed = summary.key.as_ref().map_or("no: it is in the clear".to_owned(), |key| format!("with the key {key}"));
+    let sealed = summary.key.as_ref().map_or("no: clear text".to_owned(), |key| format!("with the key {key}"));
     lines.line("sealed", &sealed);
     lines.line("source", &summary.source.to_string());
     lines.line("written", &format!("{} ago", ago(now, summary.written_at)));
@@ -230,6 +230,6 @@ mod tests {
                         written      10 s ago\nas of        70 s ago\nrevision     9\ninstances    3, 1 removed since\n";
         assert_eq!(describe(&summary, 110), expected);
         let clear = describe(&Summary { key: None, removed: 0, ..summary }, 110);
-        assert!(clear.contains("no: it is in the clear") && clear.ends_with("instances    3\n"), "{clear}");
+        assert!(clear.contains("no: clear text") && clear.ends_with("instances    3\n"), "{clear}");
     }
 }

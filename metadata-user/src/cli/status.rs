@@ -18,9 +18,8 @@ pub(super) struct Verb {
     form: Form,
 
     /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot or the audit log cannot be written, a
-    /// configuration that was reloaded is not accepted, a
-    /// target of vendor data fails, Open vSwitch, libvirt or a certificate cannot be read, metrics cannot be read over TCP, or a
-    /// port is refused or failed, or something on the node that guests' requests depend on is missing and cannot be put back
+    /// reloaded configuration is not accepted, a target of vendor data fails, Open vSwitch, libvirt or a certificate cannot be read,
+    /// metrics cannot be read over TCP, a port is refused or failed, or something that guests' requests depend on cannot be repaired
     #[arg(long)]
     check: bool,
 
@@ -185,7 +184,7 @@ fn ports(status: &Status, lines: &mut Lines) {
 fn repairs(status: &Status, lines: &mut Lines) {
     if !status.repairs.is_empty() {
         let repairs: Vec<String> = status.repairs.iter().map(|(what, count)| format!("{count} {what}")).collect();
-        lines.line("repaired", &format!("{} since the start, after others changed or removed them", list(&repairs)));
+        lines.line("repaired", &format!("{} since the start", list(&repairs)));
     }
     for Fault { problem, .. } in &status.faults {
         lines.line("broken", problem);
@@ -347,7 +346,7 @@ mod tests {
                         6 limited at XDP\n             \
                         7 limited at tc only: its MTU is larger than XDP can have; see `metadatad ports`\n             \
                         1 limited at tc only: another XDP program is on the tap; see `metadatad ports`\n\
-                        repaired     5 from_guest, 1 pin since the start, after others changed or removed them\n\
+                        repaired     5 from_guest, 1 pin since the start\n\
                         broken       no pins: make some\n\
                         connections  0 open, 0 accepted\n             \
                         1 refused: their address belongs to no port\n             \

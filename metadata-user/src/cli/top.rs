@@ -1,7 +1,7 @@
 //! `metadatad top`: ports, rates, latency and drops, as they change.
 //!
-//! Promises: what is shown is what the admin API shows anyway; a daemon that goes away is waited for; the terminal is as it was
-//! before, however this ends; `--once` needs no terminal.
+//! Promises: it shows only what the admin API shows; if the daemon stops, it waits for the next one; the terminal is restored however
+//! this ends; `--once` needs no terminal.
 
 mod reading;
 mod screen;
@@ -34,7 +34,7 @@ pub(super) struct Verb {
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=3600))]
     interval: u16,
 
-    /// Print one frame, of two readings, and end
+    /// Print one frame, of two readings, and exit
     #[arg(long)]
     once: bool,
 

@@ -1,7 +1,7 @@
 //! The checks, in the order of a guest's request: the node's first, then each port's.
 //!
-//! A check is a function from evidence to findings, in a file of its own. It judges one thing, and says nothing of what it cannot
-//! know: where the evidence is missing, it has no finding.
+//! A check is a function from evidence to findings, in a file of its own, about one thing. Where the evidence is missing, it has no
+//! finding.
 
 mod attachment;
 mod binding;

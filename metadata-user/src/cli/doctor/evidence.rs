@@ -1,4 +1,4 @@
-//! Everything that the checks judge, gathered in one place: plain values, without a way back to where they came from.
+//! What the checks judge: plain values.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub(super) struct Evidence {
     pub(super) disks: Vec<Disk>,
     /// How far the node's clock was set forward since the daemon started, in seconds; `None`: not known.
     pub(super) clock_jump: Option<i64>,
-    /// All ports that anybody knows of, by tap.
+    /// All ports that the daemon, the kernel or a document names, by tap.
     pub(super) ports: Vec<Port>,
 }
 
@@ -44,14 +44,14 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) enum Daemon {
     Answers(Box<Answers>),
-    /// Nobody listens on the socket.
+    /// Nothing listens on the socket.
     Down,
-    /// Somebody listens, and does not answer in time: the process, and the letter of its state (proc(5)).
+    /// A process listens, and does not answer in time: its id, and the letter of its state (proc(5)).
     Silent {
         process: Option<i32>,
         state: Option<char>,
     },
-    /// It answers others, or not so.
+    /// It refuses this user, or answers with an error.
     Refuses(String),
 }
 
@@ -64,7 +64,7 @@ impl Daemon {
     }
 }
 
-/// What the daemon said.
+/// What the daemon reports.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     pub(super) status: Status,
@@ -105,7 +105,7 @@ pub(super) struct Disk {
     pub(super) free_files: Option<u64>,
 }
 
-/// A port: all that is known of a tap.
+/// A port: everything known about a tap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Port {
     pub(super) tap: String,
@@ -113,11 +113,11 @@ pub(super) struct Port {
     pub(super) link: Option<LinkView>,
     /// Where else a tap of this name is.
     pub(super) elsewhere: Option<String>,
-    /// What the daemon says.
+    /// What the daemon reports.
     pub(super) status: Option<PortStatus>,
     /// Instances whose documents name it.
     pub(super) claimed_by: Vec<String>,
-    /// What the map `PORTS` says.
+    /// Its entry in the map `PORTS`.
     pub(super) entry: Option<PinnedPort>,
     /// What sees the guest's packets, and what sees those to it.
     pub(super) from_guest: Vec<OnHook>,
@@ -133,7 +133,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Returns its instance, from whoever knows it.
+    /// Returns its instance: by the daemon, else by the kernel's map, else by the only document that names it.
     pub(super) fn instance(&self) -> Option<String> {
         let of_status = self.status.as_ref().and_then(|status| status.instance.clone());
         let of_entry = || self.entry.as_ref().and_then(|entry| entry.instance.map(|instance| instance.to_string()));

@@ -6,9 +6,9 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
-    /// As it should be.
+    /// In order.
     Passed,
-    /// It may be as it should be, or not: only somebody who knows the guest can say.
+    /// It may be intended.
     Note,
     /// Wrong.
     Problem,
@@ -26,7 +26,7 @@ pub(super) struct Finding {
     /// The instance that the tap belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) instance: Option<String>,
-    /// What is so.
+    /// What was found.
     pub(super) what: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ impl Finding {
         Self::new(Level::Problem, what, Some(remedy.into()))
     }
 
-    /// Something is wrong, said by a part of the daemon that names the remedy itself.
+    /// Something is wrong; the text, of another part of the daemon, names the remedy.
     pub(super) fn reported(what: impl Into<String>) -> Self {
         Self::new(Level::Problem, what, None)
     }

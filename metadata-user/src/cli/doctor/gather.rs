@@ -1,7 +1,6 @@
 //! Gathers the evidence: from the daemon, the kernel, the disks and the clock, each by itself.
 //!
-//! Promises: nothing is changed, and whatever cannot be had leaves its place empty and ends nothing. The whole conversation with the
-//! daemon takes at most [`PATIENCE`].
+//! Promises: nothing is changed, and evidence that cannot be had is left out. Asking the daemon takes at most five seconds in all.
 
 mod daemon;
 mod kernel;
@@ -132,7 +131,7 @@ fn disks(config: &Config) -> Vec<Disk> {
         Some(Disk {
             what,
             free: found.blocks_available().saturating_mul(found.fragment_size()),
-            // File systems without a table of files say that there are none at all.
+            // File systems without a table of inodes report a total of zero.
             free_files: (found.files() > 0).then_some(files),
             path,
         })

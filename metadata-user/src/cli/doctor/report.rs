@@ -61,7 +61,7 @@ impl Report {
         }
         let (ports, looked_at) = (self.ports, self.looked_at);
         match self.problems {
-            0 => writeln!(out, "nothing wrong: {looked_at} checks, {}", number(ports, "port")),
+            0 => writeln!(out, "no problems: {looked_at} checks, {}", number(ports, "port")),
             problems => writeln!(out, "{}: {looked_at} checks, {}", number(problems, "problem"), number(ports, "port")),
         }
     }

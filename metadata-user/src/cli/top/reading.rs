@@ -1,7 +1,7 @@
 //! What `top` reads of the daemon, and what two readings say: rates are differences between them.
 //!
-//! Promises: pure; a counter that went back, as after a restart of the daemon or where a tap came anew, counts as if it had begun
-//! at zero; nothing is divided by a time of zero.
+//! Promises: pure; a counter that went back, after a restart of the daemon or where a tap was created again, counts from zero;
+//! nothing is divided by a time of zero.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -45,7 +45,7 @@ impl Screen {
     }
 
     fn pause(&self) -> &'static str {
-        if self.is_paused { "go on (paused)" } else { "pause" }
+        if self.is_paused { "continue (paused)" } else { "pause" }
     }
 
     fn head(&self, reading: &Reading, rates: &Rates, now: u64) -> Vec<Line<'static>> {
@@ -76,7 +76,7 @@ impl Screen {
         let fourth = match &self.problem {
             Some(problem) => Line::styled(plain(problem), self.style(Color::Red)),
             None if status.is_healthy() => Line::default(),
-            None => Line::styled("something is to be repaired: see `metadatad status`", self.style(Color::Red)),
+            None => Line::styled("problems: see `metadatad status`", self.style(Color::Red)),
         };
         vec![Line::styled(plain(&first), self.style(healthy)), Line::from(second), Line::from(third), fourth]
     }
@@ -171,7 +171,7 @@ mod tests {
             "metadatad 1.2.3  ready  up 60 s",
             "requests 101/s  errors 1.0/s  half <1 ms  99% <1 ms",
             "connections 1 open  100/s new  0/s refused  taps 1 bound",
-            "something is to be repaired: see `metadatad status`",
+            "problems: see `metadatad status`",
             "TAP             STATE   INSTANCE      IN/s    OUT/s   DROP/s  MOST DROPS FOR",
             "tap1            bound   11111111-0000 10      20      2.0     spoofed_ip",
             "tap2            held    -             0       0       6.0     spoofed_ip",
@@ -192,7 +192,7 @@ mod tests {
         let lines = drawn(&screen, 80, 24);
         assert!(lines[3].starts_with("no metadatad\u{fffd}[2J answers"), "{}", lines[3]);
         assert!(lines[5].starts_with("tap2") && lines[6].starts_with("tap1"), "{lines:#?}");
-        assert!(lines[23].contains("go on (paused)") && lines[23].contains("sort: drops"), "{}", lines[23]);
+        assert!(lines[23].contains("continue (paused)") && lines[23].contains("sort: drops"), "{}", lines[23]);
         let further = drawn(&Screen { skipped: 1, ..screen.clone() }, 80, 24);
         assert!(further[5].starts_with("tap1") && further[6].is_empty(), "{further:#?}");
         for (width, height) in [(1, 1), (20, 3), (80, 5), (200, 50)] {

@@ -15,10 +15,12 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
     let Some(place) = port.from_guest.iter().position(is_ours("from_guest")) else {
         return vec![Finding::problem(
             format!(
-                "the program from_guest is not on {tap}, so its guest's requests leave to its network, where others may answer them"
+                "the program from_guest is not on {tap}, so its guest's requests go to its network, where others may answer them"
             ),
             match evidence.daemon {
-                Daemon::Answers(_) => "the daemon attaches it again by itself; if not, `systemctl restart metadatad`",
+                Daemon::Answers(_) => {
+                    "the daemon attaches it again by itself; if it does not, `systemctl restart metadatad`"
+                }
                 _ => "`systemctl restart metadatad` attaches it again",
             },
         )];
@@ -31,10 +33,10 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
     } else {
         findings.push(Finding::problem(
             format!(
-                "{} on {tap} sees the guest's packets before from_guest, and may keep requests from it",
+                "{} on {tap} sees the guest's packets before from_guest, and may drop or answer its requests",
                 before.join(" and ")
             ),
-            format!("take it off, or attach it behind (`bpftool net show dev {tap}` lists them)"),
+            format!("detach it, or attach it after from_guest (`bpftool net show dev {tap}` lists both)"),
         ));
     }
     let is_guarded = port.status.as_ref().is_some_and(|status| status.guarded);

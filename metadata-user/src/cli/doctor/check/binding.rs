@@ -1,4 +1,4 @@
-//! Whether it is certain which instance is behind the tap, and who says so.
+//! Whether it is certain which instance is behind the tap, and by which source.
 
 use super::super::evidence::{Daemon, Evidence, Port};
 use super::super::finding::Finding;
@@ -9,8 +9,8 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
     let Some(status) = &port.status else {
         return match (&evidence.daemon, &port.link) {
             (Daemon::Answers(_), Some(_)) => vec![Finding::problem(
-                format!("the daemon does not know of {tap}, which ports.match names"),
-                "the daemon may run in another network namespace; `systemctl restart metadatad`",
+                format!("the daemon does not manage {tap}, although ports.match matches it"),
+                "the daemon may run in another network namespace: `systemctl restart metadatad`",
             )],
             _ => Vec::new(),
         };
@@ -27,13 +27,13 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
             }
         }
         State::Held => Finding::problem(
-            format!("it is not known whose {tap} is, so its guest gets 503 ({reason})"),
+            format!("no source names the instance of {tap}, so its guest gets 503 ({reason})"),
             format!(
-                "write the document of its instance, with {tap} as the port's tap, or let Open vSwitch or libvirt name it"
+                "write its instance's document with {tap} as the port's tap, or let Open vSwitch or libvirt report the instance"
             ),
         ),
         State::Refused => Finding::reported(format!("{tap} is refused, so its guest gets 503: {reason}")),
         State::Failed => return Vec::new(),
-        State::Passed => Finding::note(format!("{tap} is left to whatever else serves it: {reason}")),
+        State::Passed => Finding::note(format!("{tap} is left to another metadata service: {reason}")),
     }]
 }

@@ -1,11 +1,11 @@
-//! Whether the certificates that guests and readers of metrics see are valid, and will be tomorrow.
+//! Whether the certificates for guests and for metrics are valid, and for how long.
 
 use super::super::evidence::Evidence;
 use super::super::finding::Finding;
 use crate::admin::wire::Https;
 use crate::cli::lines::ago;
 
-/// How long before its end a certificate is named: time enough to renew it on a working day.
+/// Seconds before its expiry from which a certificate is a problem: enough to renew it on a working day.
 const SOON: u64 = 3 * 24 * 3600;
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
@@ -23,7 +23,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
 }
 
 fn of(table: &str, https: &Https, now: u64) -> Vec<Finding> {
-    let renew = format!("replace the files that {table} names; they are read again at once");
+    let renew = format!("replace the files named in {table}; they are read again at once");
     let validity = match https.not_after {
         None => Finding::problem(format!("{table} has no certificate, so every handshake fails"), renew),
         Some(end) if end <= now => Finding::problem(
@@ -37,7 +37,7 @@ fn of(table: &str, https: &Https, now: u64) -> Vec<Finding> {
     };
     let unread = https.error.iter().map(|error| {
         Finding::reported(format!(
-            "the files that {table} names cannot be used, and the former certificate stays: {error}"
+            "the files named in {table} cannot be used, so the previous certificate stays in use: {error}"
         ))
     });
     std::iter::once(validity).chain(unread).collect()

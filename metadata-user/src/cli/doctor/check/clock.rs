@@ -1,12 +1,12 @@
-//! Whether somebody set the node's clock since the daemon started.
+//! Whether the node's clock was set since the daemon started.
 //!
-//! Session tokens, certificates and the age of content are judged by that clock. What chrony slews is less than this notices.
+//! Session tokens, certificates and the age of content depend on that clock. What chrony slews is too little to be noticed here.
 
 use super::super::evidence::Evidence;
 use super::super::finding::Finding;
 use crate::cli::lines::ago;
 
-/// Seconds that are no jump: two clocks that were read one after the other, and what is slewed in years.
+/// Seconds below which a difference is no jump: the clocks are read one after the other, and slewed over years.
 const JUMP: u64 = 60;
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
@@ -18,10 +18,10 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     let way = if jump > 0 { "forward" } else { "back" };
     vec![Finding::problem(
         format!(
-            "the node's clock was set {way} by {} since the daemon started, and tokens, certificates and the age of content are \
-             judged by it",
+            "the node's clock was set {way} by {} since the daemon started; session tokens, certificates and the age of \
+             content depend on it",
             ago(by, 0)
         ),
-        "see that it is right (`timedatectl`, `chronyc tracking`), then `systemctl restart metadatad`",
+        "check the time (`timedatectl`, `chronyc tracking`), then `systemctl restart metadatad`",
     )]
 }

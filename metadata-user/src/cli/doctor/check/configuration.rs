@@ -1,4 +1,4 @@
-//! Whether the configuration is accepted: a daemon that runs may have been started with another.
+//! Whether the configuration is valid: a running daemon may have been started with an earlier version of the file.
 
 use super::super::evidence::Evidence;
 use super::super::finding::Finding;
@@ -6,9 +6,9 @@ use super::super::finding::Finding;
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     vec![match &evidence.settings.error {
         Some(error) => Finding::problem(
-            format!("the configuration is not accepted, so the next start fails ({error})"),
-            "correct it; `metadatad check-config` says when it is",
+            format!("the configuration is not valid, so the next start fails ({error})"),
+            "correct it; `metadatad check-config` verifies it",
         ),
-        None => Finding::passed("the configuration is accepted"),
+        None => Finding::passed("the configuration is valid"),
     }]
 }

@@ -17,7 +17,7 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
         Some(200) => Finding::passed(format!("{instance} has content, and meta_data.json is answered")),
         Some(code) => Finding::problem(
             format!("meta_data.json of {instance} is answered with {code}"),
-            "the instance's `policy` or the source decides that: `metadatad access`, and the document",
+            "check the `policy` in its document (`metadatad access` shows its effect), and the source",
         ),
         None => Finding::note(format!("meta_data.json of {instance} has not been fetched from {source} yet")),
     }]

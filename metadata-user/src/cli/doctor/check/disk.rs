@@ -1,9 +1,9 @@
-//! Whether the daemon can write what it keeps: room on the disks, and what it reported of its last writes.
+//! Whether the daemon can write its files: free space on the disks, and errors of its last writes.
 
 use super::super::evidence::{Disk, Evidence};
 use super::super::finding::Finding;
 
-/// Room that a snapshot needs at least: with less, the next one may not fit.
+/// Bytes below which the next snapshot may not fit.
 const LEAST: u64 = 1 << 20;
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
@@ -24,15 +24,15 @@ fn of_disk(disk: &Disk) -> Finding {
     let Disk { what, path, free, free_files } = disk;
     let path = path.parent().unwrap_or(path).display();
     let lack = match free_files {
-        Some(0) => Some("files".to_owned()),
-        _ if *free < LEAST => Some(format!("bytes ({} KiB left)", free >> 10)),
+        Some(0) => Some("no free inodes".to_owned()),
+        _ if *free < LEAST => Some(format!("only {} KiB of free space", free >> 10)),
         _ => None,
     };
     match lack {
         Some(lack) => Finding::problem(
-            format!("the disk that {what} is on ({path}) has no room for more {lack}"),
-            "make room there; the daemon writes again by itself",
+            format!("the file system of {what} ({path}) has {lack}"),
+            "free some space; the daemon then writes again by itself",
         ),
-        None => Finding::passed(format!("{path} has room for {what}: {} MiB", free >> 20)),
+        None => Finding::passed(format!("the file system of {what} ({path}) has {} MiB of free space", free >> 20)),
     }
 }

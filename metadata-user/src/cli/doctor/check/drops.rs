@@ -1,25 +1,25 @@
-//! What else of the guest's packets was dropped, and why.
+//! Which other packets of the guest were dropped, and why.
 
 use super::super::evidence::{Evidence, Port};
 use super::super::finding::Finding;
 use crate::admin::wire::LastDrop;
 use crate::cli::lines::ago;
 
-/// Reasons that are no fault of a guest that boots, with what each says. Limits have a check of their own.
+/// Reasons that are notes only, with what each says about the packets. Limits have their own check.
 const REASONS: [(&str, &str); 10] = [
     ("ipv4_options", "have IPv4 options"),
     ("fragment", "are fragments"),
-    ("truncated", "are cut short or contradict themselves"),
+    ("truncated", "are truncated or malformed"),
     ("ipv6_extension", "have an IPv6 extension header"),
-    ("not_answered", "are neither TCP to the metadata port nor ARP, neighbour discovery or echo"),
+    ("not_answered", "are neither TCP to the metadata port nor ARP, neighbour discovery or echo requests"),
     ("source_scope", "come from an IPv6 address that is not link-local"),
     ("tag_ended", "are replies to a binding that has ended"),
-    ("mac_unknown", "are replies to an address whose MAC is not known any more"),
-    ("kernel_error", "met an error of the kernel, mostly a lack of memory"),
+    ("mac_unknown", "are replies to an address whose MAC is no longer known"),
+    ("kernel_error", "met an error in the kernel, usually a lack of memory"),
     ("impersonation", "came from the network and claimed to be from the metadata service"),
 ];
 
-/// Seconds in which drops may be what somebody looks for: an hour.
+/// Seconds after which drops are only noted: an hour.
 const RECENT: u64 = 3600;
 
 pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
@@ -37,7 +37,7 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
     findings
 }
 
-/// Says that the guest sends from another MAC or address than it may.
+/// Reports that the guest sends from a MAC or an address that is not its own.
 fn spoofed(evidence: &Evidence, port: &Port, reason: &str) -> Option<Finding> {
     let count = port.count(reason);
     if count == 0 {
@@ -48,14 +48,13 @@ fn spoofed(evidence: &Evidence, port: &Port, reason: &str) -> Option<Finding> {
     let last: Option<&LastDrop> = port.drops.iter().find(|drop| drop.reason == reason);
     let sent = last.and_then(|drop| if is_mac { drop.mac.as_deref() } else { drop.source.as_deref() });
     let (thing, key) = if is_mac { ("MAC", "mac_address") } else { ("address", "fixed_ips or allowed_address_pairs") };
-    let sent = sent.map_or_else(|| format!("another {thing} than its own"), |sent| format!("the {thing} {sent}"));
+    let sent = sent.map_or_else(|| format!("a {thing} that is not its own"), |sent| format!("the {thing} {sent}"));
     let packets = if count == 1 { "1 packet of the guest was" } else { &format!("{count} packets of the guest were") };
-    let seen =
-        last.map(|last| format!(", for the last time about {} ago", ago(evidence.now, last.at))).unwrap_or_default();
-    let what = format!("{packets} dropped, as it sends from {sent}, and the document allows {allowed}{seen}");
+    let seen = last.map(|last| format!("; the last one about {} ago", ago(evidence.now, last.at))).unwrap_or_default();
+    let what = format!("{packets} dropped: it sends from {sent}, and the document allows {allowed}{seen}");
     let is_recent = last.is_none_or(|last| evidence.now.saturating_sub(last.at) < RECENT);
     let instance = port.instance().unwrap_or_default();
-    // A guest that was answered all the same has a packet of another's in passing.
+    // An old drop may have been of a single stray packet.
     Some(if is_recent {
         Finding::problem(
             what,
@@ -66,7 +65,7 @@ fn spoofed(evidence: &Evidence, port: &Port, reason: &str) -> Option<Finding> {
     })
 }
 
-/// Returns what the port may send from.
+/// Returns the MACs or addresses that the port may send from.
 fn allowed(port: &Port, is_mac: bool) -> String {
     let pairs: Vec<(String, String)> = match (&port.status, &port.entry) {
         (Some(status), _) if !status.sources.is_empty() => {

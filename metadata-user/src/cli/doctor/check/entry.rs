@@ -17,7 +17,7 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
         return match is_passed || !has_program {
             true => Vec::new(),
             false => vec![Finding::problem(
-                format!("the kernel's map PORTS has no entry for {tap}, so its guest's requests leave to its network"),
+                format!("the kernel's map PORTS has no entry for {tap}, so its guest's requests go to its network"),
                 restart,
             )],
         };
@@ -27,13 +27,13 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
     if let (Some(believed), written) = (believed, written.as_deref())
         && written != Some(believed)
     {
-        let written = written.unwrap_or("nobody");
-        let what = format!("the kernel's map PORTS gives {tap} to {written}, and the daemon to {believed}");
+        let written = written.unwrap_or("no instance");
+        let what = format!("the kernel's map PORTS has {written} for {tap}, and the daemon {believed}");
         return vec![Finding::problem(what, restart)];
     }
     if !entry.has_way_back {
         let what =
-            format!("the kernel's map TAGS has no entry for tag {} of {tap}, so no reply finds its guest", entry.tag);
+            format!("the kernel's map TAGS has no entry for tag {} of {tap}, so no reply reaches its guest", entry.tag);
         return vec![Finding::problem(what, restart)];
     }
     vec![Finding::passed(format!("PORTS and TAGS have {tap}, with tag {}", entry.tag))]

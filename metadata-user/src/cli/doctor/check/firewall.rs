@@ -1,4 +1,4 @@
-//! Whether netfilter is in the way.
+//! Whether netfilter affects metadata packets.
 //!
 //! On a tap it cannot be: the programs take metadata packets before any of netfilter's hooks sees them (tc's ingress comes first),
 //! and what they redirect to a tap passes its egress hook unseen. In the responder's namespace it can.
@@ -16,15 +16,15 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
         } else {
             let chains = inside.firewall.join("; ");
             Finding::problem(
-                format!("a firewall is in the responder's namespace {name}, where none belongs ({chains})"),
-                format!("`ip netns exec {name} nft flush ruleset`, and keep what made it away from there"),
+                format!("there is a firewall in the responder's namespace {name} ({chains})"),
+                format!("`ip netns exec {name} nft flush ruleset`, and exclude that namespace from the tool that made the rules"),
             )
         });
     }
     if kernel.bridge_netfilter {
         findings.push(Finding::note(
-            "bridges give their packets to iptables and nftables (net.bridge.bridge-nf-call-iptables or -ip6tables is 1): that \
-             concerns what ports.pass leaves to the network and taps without a program, and no other metadata packet",
+            "bridged packets pass iptables (net.bridge.bridge-nf-call-iptables or -ip6tables is 1): of metadata packets this \
+             affects only those that ports.pass leaves to the network, and those of taps without a program",
         ));
     }
     findings

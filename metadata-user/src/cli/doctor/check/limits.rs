@@ -4,7 +4,7 @@ use super::super::evidence::{Evidence, Port};
 use super::super::finding::Finding;
 use crate::cli::lines::ago;
 
-/// Seconds in which a limit that was reached may be what somebody looks for: an hour.
+/// Seconds after which a limit that was reached is only noted: an hour.
 const RECENT: u64 = 3600;
 
 pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
@@ -18,13 +18,13 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
             continue;
         }
         let last = port.drops.iter().find(|drop| drop.reason == reason).map(|drop| drop.at);
-        let what = format!("{count} packets of the guest were dropped beyond {setting}{}", when(last, now));
+        let what = format!("{count} packets of the guest were dropped for exceeding {setting}{}", when(last, now));
         findings.push(finding(what, last, now, setting));
     }
     if let Some(reached) = port.anomalies.iter().find(|anomaly| anomaly.kind == "limit_reached") {
         let last = Some(reached.last_at);
         let what = format!(
-            "{} requests or connections of the instance were refused beyond its limits{}",
+            "{} requests or connections of the instance were refused for exceeding its limits{}",
             reached.count,
             when(last, now)
         );
@@ -37,13 +37,13 @@ pub(super) fn check(evidence: &Evidence, port: &Port) -> Vec<Finding> {
 }
 
 fn when(last: Option<u64>, now: u64) -> String {
-    last.map(|last| format!(", for the last time about {} ago", ago(now, last))).unwrap_or_default()
+    last.map(|last| format!("; the last one about {} ago", ago(now, last))).unwrap_or_default()
 }
 
 fn finding(what: String, last: Option<u64>, now: u64, setting: &str) -> Finding {
     if last.is_some_and(|last| now.saturating_sub(last) < RECENT) {
         let remedy = format!(
-            "find out what in the guest asks so often, or allow more: {setting}, in the document's `policy` or for all"
+            "find out which program in the guest asks so often, or raise {setting}, in the document's `policy` or for all guests"
         );
         Finding::problem(what, remedy)
     } else {

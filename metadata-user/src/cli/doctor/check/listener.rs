@@ -1,9 +1,9 @@
-//! Whether somebody listens in the responder's namespace, and accepts what comes.
+//! Whether the daemon listens in the responder's namespace, and accepts connections.
 
 use super::super::evidence::{Daemon, Evidence};
 use super::super::finding::Finding;
 
-/// Connections that may wait to be accepted: more than come between two looks of threads that are busy.
+/// Connections that may wait to be accepted: more than arrive while busy threads come round.
 const WAITING: u32 = 64;
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
@@ -11,11 +11,11 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     let Some(inside) = kernel.responder.as_ref().ok().and_then(|view| view.inside.as_ref()) else { return Vec::new() };
     let name = &evidence.settings.namespace;
     let of_port = |port: &u16| match inside.listeners.iter().find(|listener| listener.port == *port) {
-        // Said by the check of the daemon.
+        // The check of the daemon reports that.
         None if matches!(evidence.daemon, Daemon::Down) => None,
         None => Some(Finding::problem(
             format!(
-                "nobody listens on port {port} in the namespace {name}: the daemon listens in another one of this name"
+                "nothing listens on port {port} in the namespace {name}: the daemon listens in an earlier namespace of this name"
             ),
             "`systemctl restart metadatad`",
         )),
@@ -24,9 +24,9 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
                 "{} connections on port {port} wait to be accepted: the daemon is stuck or too busy",
                 listener.waiting
             ),
-            "`metadatad status` shows whether it answers; if not, `systemctl restart metadatad`",
+            "check whether `metadatad status` answers; if it does not, `systemctl restart metadatad`",
         )),
-        Some(_) => Some(Finding::passed(format!("port {port} is listened on in the namespace {name}"))),
+        Some(_) => Some(Finding::passed(format!("the daemon listens on port {port} in the namespace {name}"))),
     };
     evidence.settings.listens.iter().filter_map(of_port).collect()
 }

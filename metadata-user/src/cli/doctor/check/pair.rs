@@ -1,4 +1,4 @@
-//! Whether the pair that leads into the responder's namespace is there, up, joined, and has its two programs.
+//! Whether the pair into the responder's namespace exists, is up and connected, and has its two programs.
 
 use super::super::evidence::Evidence;
 use super::super::finding::Finding;
@@ -7,9 +7,9 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     let Ok(kernel) = &evidence.kernel else { return Vec::new() };
     let Ok(view) = &kernel.responder else { return Vec::new() };
     let name = &evidence.settings.interface;
-    let problem = |what: String| vec![Finding::problem(what, "`systemctl restart metadatad` mends the pair")];
+    let problem = |what: String| vec![Finding::problem(what, "`systemctl restart metadatad` restores the pair")];
     let Some(pair) = view.pair else {
-        return problem(format!("the interface {name}, through which requests reach the responder, is gone"));
+        return problem(format!("the interface {name}, through which requests reach the responder, is missing"));
     };
     if !pair.is_up {
         return vec![Finding::problem(
@@ -29,5 +29,5 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     if !has(&kernel.pair_to, "from_host", "from_network") {
         return problem(format!("the program from_host is not on {name}, so the host can reach the responder"));
     }
-    vec![Finding::passed(format!("{name} is up, leads into the namespace and has its programs"))]
+    vec![Finding::passed(format!("{name} is up, connects to the namespace and has its programs"))]
 }

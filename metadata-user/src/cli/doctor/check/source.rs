@@ -1,11 +1,11 @@
-//! Whether everything that supplies content and facts can be read, and how old the content is that is served meanwhile.
+//! Whether the sources of content and the observers can be read, and how old the served content is.
 
 use super::super::evidence::{Answers, Evidence};
 use super::super::finding::Finding;
 use crate::admin::wire::Status;
 use crate::cli::lines::ago;
 
-/// Content that is older than this may be another deployment's: a day.
+/// Seconds from which the age of unconfirmed content is a problem: a day.
 const OLD: u64 = 24 * 3600;
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
@@ -16,7 +16,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     match &source.error {
         Some(error) => findings.push(Finding::problem(
             format!("the source ({place}) cannot be read: {error}"),
-            "until it can be, guests read the last content; `metadatad source` shows since when",
+            "guests read the last content meanwhile; `metadatad source` shows since when",
         )),
         None => findings.push(Finding::passed(format!("the source ({place}) is read"))),
     }
@@ -47,29 +47,28 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
         let error = target.error.as_deref().unwrap_or("no good answer");
         findings.push(Finding::problem(
             format!(
-                "dynamic vendor data of {} is missing or old for {} instances: {error}",
+                "dynamic vendor data of {} is missing or outdated for {} instances: {error}",
                 target.name, target.failing
             ),
-            format!("look after {}", target.url),
+            format!("check the service at {}", target.url),
         ));
     }
     findings
 }
 
-/// Says how old the content is, where its source does not say that it is still so.
+/// Reports the age of content that the source has not confirmed.
 fn age(status: &Status, now: u64) -> Finding {
-    let Some(as_of) = as_of(status) else { return Finding::passed("content is as its source has it") };
+    let Some(as_of) = as_of(status) else { return Finding::passed("the content is up to date with its source") };
     let age = now.saturating_sub(as_of);
-    let what =
-        format!("the content that guests read is {} old, and its source has not confirmed it since", ago(now, as_of));
+    let what = format!("the source has not confirmed the content for {}", ago(now, as_of));
     if age > OLD {
-        Finding::problem(what, "make the source reachable: `metadatad source` says what fails")
+        Finding::problem(what, "make the source reachable; `metadatad source` shows what fails")
     } else {
         Finding::note(what)
     }
 }
 
-/// Returns when the content was last known to be as its source has it, if that is not now.
+/// Returns when the content was last known to equal the source's, if that is not now; seconds of Unix time.
 fn as_of(status: &Status) -> Option<u64> {
     let source = &status.source;
     let restored = status.snapshot.as_ref().and_then(|snapshot| snapshot.restored.as_ref());

@@ -59,7 +59,7 @@ fn a_daemon_that_does_not_answer_is_told_from_one_that_is_not_there() {
         (silent(Some('D')), "hangs in the kernel"),
         (silent(Some('S')), "does not answer on its socket"),
         (answering(Status { waiting_for: vec!["source".to_owned()], ..Status::default() }), "it waits for source"),
-        (answering(Status { draining: true, ready: true, ..Status::default() }), "is ending"),
+        (answering(Status { draining: true, ready: true, ..Status::default() }), "is stopping"),
     ] {
         let found = problems(&daemon::check(&evidence));
         assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");

@@ -1,4 +1,4 @@
-//! What the daemon says.
+//! What the daemon reports.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;

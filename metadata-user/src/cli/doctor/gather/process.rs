@@ -1,4 +1,4 @@
-//! What /proc says of the daemon's process, and what that says of the node's clock.
+//! The state of the daemon's process, and whether the node's clock was set since it started, from /proc.
 
 use std::fs;
 
