@@ -1,15 +1,15 @@
-//! Boot history: what each guest asked when it booted, from its link's coming up to the last document that it read.
+//! Boot history: what each guest requested when it booted, from its link coming up to the last document that it read.
 //!
-//! Promises: memory is bounded, whatever guests do: [`MOST`] bindings, of each the boot that is under way and the one before, with
-//! [`READS`] paths of 64 bytes and [`CLIENTS`] clients of 64 bytes: 5.6 KB each, 23 MB in all; noting a request takes no memory, and one
-//! lock that only the same port's requests share.
+//! Promises: memory is bounded, whatever guests do: [`MOST`] bindings, each with its latest boot and the one before, with [`READS`]
+//! paths of 64 bytes and [`CLIENTS`] clients of 64 bytes: 5.6 KB each, 23 MB in all; recording a request allocates nothing, and takes a
+//! lock that only requests of the same port share.
 //!
 //! **What begins a boot.** A binding's first request; the link coming up again; and, since a guest that restarts inside its virtual
-//! machine leaves the link up, a request like the first one of the boot before (path and client) after [`SILENCE`] without any. What
-//! asks regularly begins no boot by that, unless it was also what the boot began with.
+//! machine leaves the link up, a request with the path and client of the previous boot's first one after [`SILENCE`] without any. An
+//! agent that asks regularly begins none that way.
 //!
-//! What happens on a link (`links`) is known by interface, requests by the tag of the binding; whoever shows them joins the two.
-//! Left out: what a boot that has gone wrong needs, which is `metadatad doctor`'s.
+//! Links (`links`) are known by interface, requests by the tag of the binding; `app` joins the two. Left out: diagnosis and remedies,
+//! which are `metadatad doctor`'s.
 
 mod boot;
 mod links;
@@ -27,21 +27,21 @@ pub use boot::{Beginning, Boot, CLIENTS, READS, Read};
 pub use links::{Asked, LinkTimes, Links};
 pub use outcome::{Observed, Outcome, judge};
 
-/// Most bindings that are kept; beyond, the one that asked nothing for longest goes.
+/// Most bindings that are kept; beyond that, the one with the oldest request goes.
 const MOST: usize = 4096;
 
-/// Milliseconds without a request after which one like the first is of another boot: longer than any client pauses between two tries.
+/// Milliseconds without a request after which one like the first begins another boot: longer than any client pauses between attempts.
 const SILENCE: u64 = 10 * 60 * 1000;
 
-/// The boots of all bindings, and what is known of links.
+/// The boots of all bindings, and the state of links.
 #[derive(Debug, Default)]
 pub struct Boots {
     histories: Table<u32, Arc<History>>,
-    /// What happened on links.
+    /// The state of links.
     pub links: Links,
 }
 
-/// A request and what became of it.
+/// A request and its result.
 #[derive(Clone, Copy, Debug)]
 pub struct Asks<'a> {
     /// When it ended, in milliseconds of Unix time.
@@ -86,7 +86,7 @@ impl Boots {
         Arc::clone(&self.histories.entry(tag).or_default())
     }
 
-    /// Returns the history of a binding that asked for something; `None`: it never did.
+    /// Returns the history of a binding; `None`: its guest never connected.
     #[must_use]
     pub fn known(&self, tag: u32) -> Option<Arc<History>> {
         self.histories.get(&tag).map(|history| Arc::clone(&history))
@@ -102,7 +102,7 @@ impl Boots {
 }
 
 impl History {
-    /// Notes a connection, and whose it is as far as that is known, at a time in milliseconds of Unix time.
+    /// Records a connection, with its instance if that is known, at a time in milliseconds of Unix time.
     pub fn connected(&self, instance: Option<InstanceId>, at: u64) {
         self.last.store(at, Ordering::Relaxed);
         let mut kept = self.kept.lock();
@@ -110,7 +110,7 @@ impl History {
         kept.boot.connected_at.get_or_insert(at);
     }
 
-    /// Notes a request.
+    /// Records a request.
     pub fn asked(&self, asks: Asks<'_>) {
         let last = self.last.swap(asks.at, Ordering::Relaxed);
         let mut kept = self.kept.lock();
@@ -120,7 +120,7 @@ impl History {
         kept.boot.note(asks);
     }
 
-    /// The link has come up: what is asked from here on is another boot.
+    /// The link has come up: what follows is another boot.
     pub fn link_up(&self) {
         let mut kept = self.kept.lock();
         if kept.boot.requests > 0 || kept.boot.connected_at.is_some() {
@@ -138,7 +138,7 @@ impl History {
 }
 
 impl Kept {
-    /// Another boot begins. Memory for the one before is taken once in a binding's life.
+    /// Begins another boot. Memory for the previous one is allocated once in a binding's life.
     fn rotate(&mut self, beginning: Beginning, connected_at: Option<u64>) {
         let ended = std::mem::replace(&mut self.boot, Boot { beginning, connected_at, ..Boot::default() });
         match &mut self.former {

@@ -80,7 +80,7 @@ fn who_never_asked_and_who_asked_before_the_content_came_are_told_apart() {
     node.wait_held(early.ifindex()).unwrap();
     ask(&early, LIST);
     let boot = wait_for(&node, &early, "the early one is known", |boot| boot["outcome"] == "early").remove(0);
-    assert!(boot["reason"].as_str().unwrap().contains("before its content was there, last for /openstack"), "{boot:#}");
+    assert!(boot["reason"].as_str().unwrap().contains("before its content arrived, last for /openstack"), "{boot:#}");
     let boot = wait_for(&node, &silent, "the silent one is known", |boot| boot["outcome"] == "silent").remove(0);
     for reason in ["no address", "config drive", "SMBIOS"] {
         assert!(boot["reason"].as_str().unwrap().contains(reason), "{boot:#}");
@@ -103,7 +103,7 @@ fn a_boot_from_before_the_daemon_started_is_not_taken_for_one_that_went_wrong() 
     node.stop_daemon().unwrap();
     node.start_daemon().unwrap();
     let boot = wait_for(&node, &guest, "the link is known", |boot| boot["outcome"] == "unknown").remove(0);
-    assert_eq!(boot["reason"], "booted before the daemon started, and has asked nothing since", "{boot:#}");
+    assert_eq!(boot["reason"], "booted before the daemon started, and has asked for nothing since", "{boot:#}");
     ask(&guest, DOCUMENT);
     wait_for(&node, &guest, "it has asked again", |boot| boot["outcome"] == "complete");
 }

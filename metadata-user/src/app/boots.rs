@@ -1,4 +1,4 @@
-//! What feeds the history of boots beside guests' requests: links that come up, and the kernel half's counters.
+//! Feeds the history of boots with what requests do not show: links that come up, and the kernel programs' counters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,10 @@ use crate::config;
 use crate::dataplane::IfIndex;
 use crate::error_text;
 use crate::port::carrier::{CarrierEvent, Carriers};
+use crate::port::look::{self, LinkView};
 use crate::port::netlink::NetlinkError;
 
-/// How often counters are looked at, of ports whose guest has not asked yet: a microsecond for each.
+/// How often the counters are read of ports whose guest has not asked yet: a microsecond for each.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Follows links and counters for as long as it is polled. Guests are answered whether it works or not.
@@ -36,18 +37,30 @@ async fn watch(boots: &Boots, ports: &config::Ports, kernel: &Kernel) -> Result<
     loop {
         tokio::select! {
             event = carriers.next() => match event? {
-                CarrierEvent::Changed(link) if ports.matches(&link.name) => {
-                    let count = || kernel.questions(link.ifindex);
-                    if boots.links.changed(link.ifindex.0, link.has_carrier, count, clock::unix_millis())
-                        && let Some(history) = kernel.tag_of(link.ifindex).and_then(|tag| boots.known(tag.0))
-                    {
-                        history.link_up();
-                    }
-                }
-                CarrierEvent::Changed(_) | CarrierEvent::Lost => {}
+                CarrierEvent::Changed(link) => changed(boots, ports, kernel, &link),
                 CarrierEvent::Gone(ifindex) => boots.links.gone(ifindex.0),
+                CarrierEvent::Lost => {
+                    let links = look::links().await?;
+                    boots.links.retain(|ifindex| links.iter().any(|link| link.ifindex.0 == ifindex));
+                    links.iter().for_each(|link| changed(boots, ports, kernel, link));
+                }
             },
             _ = look.tick() => boots.links.look(clock::unix_millis(), |ifindex| kernel.questions(IfIndex(ifindex))),
         }
+    }
+}
+
+/// Notes the state of a link.
+fn changed(boots: &Boots, ports: &config::Ports, kernel: &Kernel, link: &LinkView) {
+    if ports.matches(&link.name)
+        && boots.links.changed(
+            link.ifindex.0,
+            link.has_carrier,
+            || kernel.questions(link.ifindex),
+            clock::unix_millis(),
+        )
+        && let Some(history) = kernel.tag_of(link.ifindex).and_then(|tag| boots.known(tag.0))
+    {
+        history.link_up();
     }
 }

@@ -1,4 +1,4 @@
-//! One boot: what was asked, by whom, and what that was answered.
+//! A boot: the requests, their clients, and their results.
 
 use arrayvec::ArrayVec;
 
@@ -14,16 +14,16 @@ pub const CLIENTS: usize = 4;
 /// What a boot began with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Beginning {
-    /// The binding: its tap, or what is known of that, is new.
+    /// The binding: the tap is new, or was bound to another instance.
     #[default]
     Binding,
     /// The link has come up again.
     Link,
-    /// A request like the first one, after silence.
+    /// A request like the first one of the boot before, after ten minutes without any.
     Silence,
 }
 
-/// A path that was asked for.
+/// A path that was requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     /// The path, bounded and escaped.
@@ -36,7 +36,7 @@ pub struct Read {
     pub count: u32,
     /// The last status; `None`: no answer.
     pub status: Option<u16>,
-    /// Which of the boot's clients asked first; `None`: one that is not kept.
+    /// Place of the client that asked first in the boot's clients; `None`: it is not kept.
     pub client: Option<u8>,
 }
 

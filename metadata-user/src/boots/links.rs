@@ -1,23 +1,23 @@
-//! When links came up, and when their guests first asked for the way to the service (ARP, neighbour discovery).
+//! When links came up, and when their guests first asked for the service's MAC address (ARP, neighbour discovery).
 //!
-//! The kernel half answers these by itself and only counts them, so the first one is found by looking at that counter: once a second
-//! until it moves, in the first minutes after the link came up, then every half minute. So its time is known to the second.
+//! The kernel programs answer these themselves and only count them, so the first one is found by reading that counter: once a second in
+//! the first ten minutes after the link came up, then every half minute, until it moves. So its time is known to the second.
 
 use crate::table::Table;
 
-/// Milliseconds for which a counter is looked at each second.
+/// Milliseconds for which a counter is read each second.
 const EAGER: u64 = 10 * 60 * 1000;
 
-/// Milliseconds between two looks after that.
+/// Milliseconds between two reads after that.
 const PATIENT: u64 = 30 * 1000;
 
-/// Whether a guest has asked for the way.
+/// Whether a guest has asked for the service's MAC address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Asked {
-    /// Not since the link came up, or since the daemon looks.
+    /// Not since the link came up, or since the daemon started.
     #[default]
     Never,
-    /// Before the daemon looked.
+    /// Before the daemon started.
     Before,
     /// At this time, in milliseconds of Unix time.
     At(u64),
@@ -26,13 +26,13 @@ pub enum Asked {
 /// What is known of a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkTimes {
-    /// Whether somebody is at its other end.
+    /// Whether the link has carrier: of a tap, a running guest.
     pub has_carrier: bool,
-    /// When it came up, in milliseconds of Unix time; `None`: before the daemon looked, or not yet.
+    /// When it came up, in milliseconds of Unix time; `None`: before the daemon started, or not yet.
     pub up_at: Option<u64>,
-    /// Whether its guest has asked for the way.
+    /// Whether its guest has asked for the MAC address.
     pub asked: Asked,
-    /// What the counter was when the link came up.
+    /// The counter when the link came up.
     pub(super) counted: u64,
     pub(super) since: u64,
     pub(super) looked_at: u64,
@@ -43,13 +43,13 @@ pub struct LinkTimes {
 pub struct Links(Table<u32, LinkTimes>);
 
 impl Links {
-    /// Notes a link that was there before the daemon looked, with its counter.
+    /// Adds a link that was there before the daemon started, with its counter.
     pub fn found(&self, ifindex: u32, has_carrier: bool, counted: u64, at: u64) {
         let asked = if counted > 0 { Asked::Before } else { Asked::Never };
         self.0.insert(ifindex, LinkTimes { has_carrier, asked, counted, since: at, ..LinkTimes::default() });
     }
 
-    /// Notes what the kernel reports of a link. `true`: it has just come up.
+    /// Updates a link as the kernel reports it. `true`: it has just come up.
     pub fn changed(&self, ifindex: u32, has_carrier: bool, counted: impl FnOnce() -> u64, at: u64) -> bool {
         let mut link = self.0.entry(ifindex).or_default();
         let comes_up = has_carrier && !link.has_carrier;
@@ -60,18 +60,23 @@ impl Links {
         comes_up
     }
 
-    /// Forgets a link.
+    /// Removes a link.
     pub fn gone(&self, ifindex: u32) {
         self.0.remove(&ifindex);
     }
 
-    /// Returns what is known of a link.
+    /// Removes all links but these.
+    pub fn retain(&self, is_there: impl Fn(u32) -> bool) {
+        self.0.retain(|ifindex, _| is_there(*ifindex));
+    }
+
+    /// Returns the state of a link.
     #[must_use]
     pub fn get(&self, ifindex: u32) -> Option<LinkTimes> {
         self.0.get(&ifindex).map(|link| *link)
     }
 
-    /// Looks at the counters of those whose guest has not asked yet, as far as it is time to.
+    /// Reads the counters of those links whose guest has not asked yet, where that is due.
     pub fn look(&self, at: u64, count: impl Fn(u32) -> u64) {
         for mut entry in self.0.iter_mut() {
             let (ifindex, link) = entry.pair_mut();

@@ -1,31 +1,31 @@
-//! What has become of a boot: a pure decision from what was seen of it.
+//! The outcome of a boot: a pure decision from what was seen of it.
 
 use super::boot::Boot;
 use super::links::{Asked, LinkTimes};
 use crate::metrics::state::BOOT_OUTCOMES as BOOTS;
 
-/// Milliseconds in which a boot that has begun is left to go on.
+/// Milliseconds after the last event during which a boot is in progress.
 const GOES_ON: u64 = 60 * 1000;
 
-/// What became of a boot.
+/// The outcome of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Outcome {
     /// The instance's metadata was read, and the last request was answered.
     Complete = 0,
-    /// It is under way.
+    /// It is in progress.
     Reading = 1,
-    /// It asked before its content was there, and was not answered with it since.
+    /// It asked before its content had arrived, and has not been answered with it since.
     Early = 2,
     /// It asked, and stopped before it had the metadata, or without an answer.
     Stopped = 3,
-    /// It asked for the way to the service and never connected.
+    /// It asked for the service's MAC address, or connected, and sent no request.
     Unconnected = 4,
     /// It never asked.
     Silent = 5,
-    /// No guest is at the link's other end.
+    /// The link has no carrier: no guest runs.
     Off = 6,
-    /// It began before the daemon did, and asked nothing since.
+    /// It began before the daemon started, and has asked for nothing since.
     Unknown = 7,
 }
 
@@ -40,9 +40,9 @@ impl Outcome {
 /// What was seen of a boot.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
-    /// What was asked; `None`: nothing.
+    /// Its requests; `None`: none.
     pub boot: Option<&'a Boot>,
-    /// What is known of the link; `None` of a boot before this one, and of a port that is gone.
+    /// The link; `None` for an earlier boot, and for a port that is gone.
     pub link: Option<LinkTimes>,
     /// Whether the boot is the latest one.
     pub is_latest: bool,
@@ -50,7 +50,7 @@ pub struct Observed<'a> {
     pub now: u64,
 }
 
-/// Says what became of it, and why, in a sentence; the reason is empty where the outcome says all.
+/// Returns the outcome, and the reason in a sentence, which is empty if the outcome needs none.
 #[must_use]
 pub fn judge(observed: &Observed<'_>) -> (Outcome, String) {
     match observed.boot.filter(|boot| boot.requests > 0) {
@@ -60,14 +60,14 @@ pub fn judge(observed: &Observed<'_>) -> (Outcome, String) {
 }
 
 fn of_requests(boot: &Boot, observed: &Observed<'_>) -> (Outcome, String) {
-    let last = boot.last_path().unwrap_or("a path beyond those that are kept");
+    let last = boot.last_path().unwrap_or("a path that is not kept");
     let is_answered = boot.last_status.is_some_and(|status| status < 500);
     let is_recent = observed.is_latest && observed.now.saturating_sub(boot.last_at) < GOES_ON;
     let has_metadata = boot.reads.iter().any(|read| read.status == Some(200) && is_metadata(read.path.as_str()));
     if has_metadata && is_answered {
         let early = match boot.early {
             0 => String::new(),
-            early => format!("{early} requests came before the content, and were answered with 503"),
+            early => format!("{early} requests came before the content and were answered 503"),
         };
         return (Outcome::Complete, early);
     }
@@ -76,17 +76,17 @@ fn of_requests(boot: &Boot, observed: &Observed<'_>) -> (Outcome, String) {
     }
     match boot.last_status {
         Some(503) => {
-            (Outcome::Early, format!("asked {} times before its content was there, last for {last}", boot.early))
+            (Outcome::Early, format!("asked {} times before its content arrived, last for {last}", boot.early))
         }
-        Some(status) => (Outcome::Stopped, format!("stopped after {last}, which was answered with {status}")),
-        None => (Outcome::Stopped, format!("stopped after {last}, of which the connection ended before the answer")),
+        Some(status) => (Outcome::Stopped, format!("stopped after {last}, which was answered {status}")),
+        None => (Outcome::Stopped, format!("stopped after {last}, whose connection ended before the answer")),
     }
 }
 
 fn of_silence(observed: &Observed<'_>) -> (Outcome, String) {
     let Some(link) = observed.link else { return (Outcome::Silent, String::new()) };
     if !link.has_carrier {
-        return (Outcome::Off, "no running guest holds the tap".to_owned());
+        return (Outcome::Off, "no running guest uses the tap".to_owned());
     }
     if link.up_at.is_some_and(|up_at| observed.now.saturating_sub(up_at) < GOES_ON) {
         return (Outcome::Reading, "the link has just come up".to_owned());
@@ -96,18 +96,18 @@ fn of_silence(observed: &Observed<'_>) -> (Outcome, String) {
         _ if has_connected => (Outcome::Unconnected, "connected, and sent no request".to_owned()),
         // A running guest asks for the MAC again now and then.
         Asked::At(_) | Asked::Before if link.up_at.is_none() => {
-            (Outcome::Unknown, "booted before the daemon started, and has asked nothing since".to_owned())
+            (Outcome::Unknown, "booted before the daemon started, and has asked for nothing since".to_owned())
         }
         Asked::At(_) | Asked::Before => (
             Outcome::Unconnected,
-            "asked for the service's MAC and sent no request: its client gave up, has a proxy, or is held up by a firewall in the \
+            "asked for the service's MAC and sent no request: its client gave up, uses a proxy, or is blocked by a firewall in the \
              guest"
                 .to_owned(),
         ),
         Asked::Never => {
-            let since = if link.up_at.is_none() { " since the daemon started, which was after its link came up" } else { "" };
-            let reasons = "it has no address (no DHCP answer), takes its data from a config drive, or is told another source by \
-                           SMBIOS or its kernel's command line";
+            let since = if link.up_at.is_none() { " since the daemon started" } else { "" };
+            let reasons = "it has no address (no DHCP answer), uses a config drive, or is pointed to another data source by SMBIOS or \
+                           its kernel command line";
             (Outcome::Silent, format!("never asked for the service{since}: {reasons}"))
         }
     }
@@ -146,9 +146,9 @@ mod tests {
             (&[(1, "/latest/meta-data/instance-id", Some(200))], Outcome::Complete, ""),
             (&[(1, document, Some(503)), (2, document, Some(200))], Outcome::Complete, "1 requests came before"),
             (&[(NOW - 1, list, Some(200))], Outcome::Reading, ""),
-            (&[(1, list, Some(200))], Outcome::Stopped, "stopped after /openstack, which was answered with 200"),
+            (&[(1, list, Some(200))], Outcome::Stopped, "stopped after /openstack, which was answered 200"),
             (&[(1, list, Some(503)), (2, list, Some(503))], Outcome::Early, "asked 2 times before"),
-            (&[(1, document, Some(200)), (2, list, None)], Outcome::Stopped, "stopped after /openstack, of which"),
+            (&[(1, document, Some(200)), (2, list, None)], Outcome::Stopped, "stopped after /openstack, whose"),
             (&[(1, "/latest/meta-data/", Some(200))], Outcome::Stopped, "stopped after /latest/meta-data/"),
         ] {
             let (found, why) = outcome(requests);
