@@ -1,12 +1,11 @@
 //! What the admin API answers, in JSON. Members are only ever added; one that is absent is unknown or does not apply.
-//!
-//! One file because it is one list: declarations alone, read by operators as the reference of `--json`.
 
 mod access;
 mod audit;
 mod boots;
 mod evidence;
 mod late;
+mod ports;
 mod reload;
 mod security;
 mod wait;
@@ -20,6 +19,7 @@ pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
 pub use self::boots::{BootRead, BootShown, PortBoots};
 pub use self::evidence::{ContentEvidence, Evidence, LastDrop, TapClaim};
 pub use self::late::Late;
+pub use self::ports::{Allowed, PortCounters, PortStatus, State};
 pub use self::reload::Reload;
 pub use self::security::{HeldCapability, Security, Thread};
 pub use self::wait::Waited;
@@ -62,8 +62,7 @@ pub struct Status {
     /// How often a tap's program was put back, since the start, because others had taken it away.
     #[serde(default)]
     pub ports_repaired: u64,
-    /// What was repaired since the start because somebody had changed or removed it, by what (docs/operations.md); what was not is
-    /// left out.
+    /// Repairs since the start, by what was changed or removed (docs/operations.md); those that did not occur are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub repairs: BTreeMap<String, u64>,
     /// What is wrong and cannot be repaired by the daemon.
@@ -87,15 +86,16 @@ pub struct Status {
     /// Metrics over TCP; absent if they are read at the admin socket alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
-    /// What became of the last reload of the configuration; absent: there was none.
+    /// The last reload of the configuration; absent: there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<Reload>,
 }
 
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, snapshot and audit log can be
-    /// written, a configuration that was reloaded is accepted, no target of vendor data fails, metrics can be read over TCP where they should, certificates and every observer that
-    /// is present can be read, no port is refused or failed, and what the daemon depends on is there.
+    /// written, a reloaded configuration is accepted, no target of vendor data fails, metrics can be read over TCP where they should,
+    /// certificates and every observer that is present can be read, no port is refused or failed, and nothing is missing that the daemon
+    /// depends on.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ready
@@ -445,109 +445,6 @@ pub struct Http {
     pub denied: BTreeMap<String, u64>,
     /// Answers by status; 0: every other status.
     pub answers: BTreeMap<u16, u64>,
-}
-
-/// What a port can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Answered with an instance's data.
-    Bound,
-    /// Answered with 503: its instance is not known.
-    Held,
-    /// Left to whatever else serves it.
-    Passed,
-    /// Answered with 503: its instance is not certain.
-    Refused,
-    /// Not served: something could not be done.
-    Failed,
-}
-
-impl State {
-    /// Returns the name that JSON and tables show.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Bound => "bound",
-            Self::Held => "held",
-            Self::Passed => "passed",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// A port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortStatus {
-    /// Interface index.
-    pub ifindex: u32,
-    /// The tap: the name of its interface.
-    #[serde(default)]
-    pub tap: String,
-    /// The same as `tap`. Deprecated: it goes with the next minor version.
-    pub name: String,
-    /// Tag of its binding.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tag: Option<u32>,
-    /// What it is.
-    pub state: State,
-    /// The instance that it is bound to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
-    /// That instance's project.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub project: Option<String>,
-    /// The port's UUID.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<String>,
-    /// Which source decided that: `Open vSwitch`, `libvirt` or `document`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<String>,
-    /// Its MAC.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
-    /// Allowed sources, each a MAC and a prefix.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sources: Vec<Allowed>,
-    /// How the program is attached: `tcx` or `clsact`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attached: Option<String>,
-    /// Whether frames that claim to come from the metadata service are kept from the guest.
-    #[serde(default)]
-    pub guarded: bool,
-    /// `xdp` if its limits are applied at XDP too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guard: Option<String>,
-    /// Why they are not, where `ports.guard` is "xdp".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guard_missing: Option<String>,
-    /// Why it is held, passed, refused or failed, and the remedy; of a bound one, what is not as its document asks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// An allowed source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allowed {
-    /// MAC.
-    pub mac: String,
-    /// Prefix.
-    pub prefix: String,
-}
-
-/// A port's packets, by what became of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortCounters {
-    /// Interface index.
-    pub ifindex: u32,
-    /// The tap: the name of its interface.
-    #[serde(default)]
-    pub tap: String,
-    /// The same as `tap`. Deprecated: it goes with the next minor version.
-    pub name: String,
-    /// Packets by verdict or drop reason; all that there are, zero or not.
-    pub packets: BTreeMap<String, u64>,
 }
 
 /// Why a request was not answered.

@@ -1,4 +1,4 @@
-//! What guests asked when they booted. Times are in milliseconds of Unix time.
+//! What guests requested when they booted. Times are in milliseconds of Unix time.
 
 use serde::{Deserialize, Serialize};
 

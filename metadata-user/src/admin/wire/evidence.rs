@@ -1,4 +1,4 @@
-//! What the daemon knows of the way of guests' requests: its half of what `metadatad doctor` judges.
+//! What the daemon knows about the path of guests' requests: its half of what `metadatad doctor` judges.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What guests did at a daemon that was being taken over from, after it had written its snapshot for the last time.
+//! What guests did at the old daemon of a take-over after it wrote its last snapshot.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What became of a reload of the configuration.
+//! The result of a reload of the configuration.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Reload {
     /// When, in seconds of Unix time.
     pub at: u64,
-    /// Why the file is not in force, and the remedy; absent: it is.
+    /// Why the file was not accepted, and the remedy; absent: it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Keys that the last accepted reload changed.

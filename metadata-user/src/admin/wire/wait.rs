@@ -1,4 +1,4 @@
-//! What became of waiting for an instance.
+//! The result of waiting for an instance.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,9 +9,9 @@ pub struct Waited {
     pub instance: String,
     /// Whether it can be answered.
     pub ready: bool,
-    /// How long it was waited, in milliseconds.
+    /// How long the wait took, in milliseconds.
     pub waited_ms: u64,
-    /// What it lacks, and where to look; absent if nothing.
+    /// What is missing, and where to look; absent if nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
 }

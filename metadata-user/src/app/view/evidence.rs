@@ -1,4 +1,4 @@
-//! What the daemon knows of the way of guests' requests, as the admin API shows it.
+//! What the daemon knows about the path of guests' requests, as the admin API shows it.
 
 use std::collections::BTreeSet;
 

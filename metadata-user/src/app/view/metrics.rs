@@ -1,4 +1,4 @@
-//! The daemon's parts as metrics: what is exported as it is when somebody asks.
+//! The state of the daemon's parts as metrics, read for each request for them.
 
 use std::time::{Duration, SystemTime};
 
@@ -72,7 +72,7 @@ impl Packets for Nothing {
 fn ports(view: &View, state: &mut State) {
     let ports = view.kernel.ports();
     for name in declared::PORTS.values() {
-        let found = ports.iter().filter(|(_, port)| super::state(&port.state).name() == *name).count();
+        let found = ports.iter().filter(|(_, port)| super::ports::state(&port.state).name() == *name).count();
         state.set_for(&declared::PORTS, name, count(found));
     }
     let widened = |state: &PortState| matches!(state, PortState::Bound(bound) if bound.warning.is_some());

@@ -42,7 +42,7 @@ pub(super) fn instance(
 mod tests {
     use super::*;
     use crate::api::Cloud;
-    use crate::app::view::tests::bound;
+    use crate::app::view::ports::tests::bound;
     use crate::store::Store;
     use crate::store::tests::{id, record};
 

@@ -1,4 +1,4 @@
-//! What a guest would read, for the admin API: who is meant, and what of the answer may be a secret.
+//! What a guest would read, for the admin API: which instance is meant, and whether the answer may hold a secret.
 
 use super::{View, named};
 use crate::admin::preview::{GuestAnswer, GuestRequest, PreviewError};
@@ -23,7 +23,7 @@ impl View {
         let message = self.guests.preview(instance, &preview).await;
         let message = message.map_err(|error| PreviewError::Broken(error.to_string()))?;
         let answer = GuestAnswer::parse(&message);
-        let answer = answer.ok_or_else(|| PreviewError::Broken("what came is no answer".to_owned()))?;
+        let answer = answer.ok_or_else(|| PreviewError::Broken("its answer is not HTTP".to_owned()))?;
         // An error tells no secret.
         let may_be_secret = answer.status() == Some(200) && !api::is_public(&asked.path);
         Ok((answer, may_be_secret))

@@ -1,7 +1,7 @@
 //! Waiting until an instance can be answered.
 //!
-//! Promises: whoever waits is woken by the instance's slot in the store, by a change of a tap, or by the end of the daemon's start,
-//! and by nothing else; what is missing is decided by a pure function.
+//! Promises: only the instance's slot in the store, a change of a tap, and the end of the daemon's start wake a wait; what is missing
+//! is decided by a pure function.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::record::InstanceId;
 use super::View;
 
 impl View {
-    /// Waits until nothing is missing, or the time is over.
+    /// Waits until nothing is missing, or for the time-out.
     pub(super) async fn wait_for(&self, instance: InstanceId, asked: &WaitFor) -> Waited {
         let (start, deadline) = (Instant::now(), tokio::time::Instant::now() + asked.timeout);
         let waited = |missing: Option<String>| Waited {
@@ -26,7 +26,7 @@ impl View {
         // Before that, not every tap is known.
         if tokio::time::timeout_at(deadline, self.readiness.ready()).await.is_err() {
             let parts = self.readiness.pending().join(", ");
-            return waited(Some(format!("the daemon is starting, and waits for: {parts}")));
+            return waited(Some(format!("the daemon is starting and waits for: {parts}")));
         }
         let waiter = self.store.wait(instance);
         loop {
@@ -46,21 +46,21 @@ impl View {
     }
 }
 
-/// Says what an instance lacks to be answered; `None`: nothing. `port`: a tap that has to be there.
+/// Says what is missing for an instance to be answered; `None`: nothing. `port`: a tap that has to exist.
 fn missing(instance: InstanceId, content: Option<&Content>, ports: &[PortView], port: Option<&str>) -> Option<String> {
     let Some(content) = content else {
-        return Some("no content has come for it: `metadatad source` shows where content comes from".to_owned());
+        return Some("its content has not arrived: `metadatad source` shows where content comes from".to_owned());
     };
     let find = |name: &str| ports.iter().find(|port| port.name == name);
     if let Some(name) = port {
-        let Some(port) = find(name) else { return Some(format!("there is no tap {name} that ports.match names")) };
+        let Some(port) = find(name) else { return Some(format!("there is no tap {name} that ports.match matches")) };
         return unbound(instance, port);
     }
     let taps = content.taps();
     taps.iter().filter_map(|name| find(name)).find_map(|port| unbound(instance, port))
 }
 
-/// Says why a tap is not bound to this instance; `None`: it is.
+/// Says why a tap is not bound to this instance; `None`: it is bound.
 fn unbound(instance: InstanceId, port: &PortView) -> Option<String> {
     let name = &port.name;
     match &port.state {
@@ -74,7 +74,7 @@ fn unbound(instance: InstanceId, port: &PortView) -> Option<String> {
 mod tests {
     use super::*;
     use crate::api::Cloud;
-    use crate::app::view::tests::{bound, held};
+    use crate::app::view::ports::tests::{bound, held};
     use crate::store::Store;
     use crate::store::tests::{id, record};
 
