@@ -8,7 +8,7 @@
 //! | `GET /v1/counters` | list of [`wire::PortCounters`] |
 //! | `GET /v1/anomalies` | list of [`wire::InstanceAnomalies`] |
 //! | `GET /v1/boots` | list of [`wire::PortBoots`]: what guests asked when they booted |
-//! | `GET /v1/evidence` | [`wire::Evidence`]: what the daemon knows of the way of guests' requests |
+//! | `GET /v1/evidence` | [`wire::Evidence`]: what the daemon knows about the path of guests' requests |
 //! | `GET /v1/source` | [`wire::Source`] |
 //! | `GET /v1/password?instance=UUID` | [`wire::Password`], without the secret: whether there is a password |
 //! | `GET /v1/password/secret?instance=UUID` | [`wire::Password`]: what the guest reads as its password |
@@ -19,10 +19,10 @@
 //! | `GET /v1/access` | list of [`wire::InstanceAccess`]: what policies allow, and what guests ask for |
 //! | `GET /v1/read?instance=NAME&path=PATH` | `message/http`: what that guest would read; its body only where it holds no secret |
 //! | `GET /v1/read/secret?instance=NAME&path=PATH` | the same, with its body |
-//! | `GET /v1/wait?instance=UUID&timeout_ms=N` | [`wire::Waited`], once the instance can be answered, or the time is over |
+//! | `GET /v1/wait?instance=UUID&timeout_ms=N` | [`wire::Waited`], once the instance can be answered, or after the time-out |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
-//! | `POST /v1/take-over` | 101: the connection is a take-over's from here on (`metadatad run --take-over`) |
+//! | `POST /v1/take-over` | 101: from here on the connection speaks the protocol of a take-over (`metadatad run --take-over`) |
 //!
 //! Promises: root and the daemon's user may use all of it; members of `admin.group` what
 //! changes nothing and tells no secret; nobody else gets anything ([`peer`]); a socket on which a daemon answers is never taken over;
@@ -80,7 +80,7 @@ pub trait Inspect: Send + Sync + 'static {
     /// Returns the boots of each port, by instance and tap.
     fn boots(&self) -> Vec<PortBoots>;
 
-    /// Returns what is known of the way of guests' requests.
+    /// Returns what is known about the path of guests' requests.
     fn evidence(&self) -> Evidence;
 
     /// Returns how the source of documents is doing.
@@ -116,10 +116,10 @@ pub trait Inspect: Send + Sync + 'static {
     /// Returns what each instance's policy allows and its guest has asked for, by instance.
     fn access(&self) -> Vec<InstanceAccess>;
 
-    /// Asks the service of guests in a guest's name. Completes with the answer, body included, and whether that may hold a secret.
+    /// Asks the service of guests in a guest's name. Completes with the answer, and whether its body may hold a secret.
     fn preview(&self, asked: GuestRequest) -> Previewing<'_>;
 
-    /// Waits until an instance can be answered, or the time is over.
+    /// Waits until an instance can be answered, or for the time-out.
     fn wait(&self, asked: WaitFor) -> Waiting<'_>;
 
     /// Returns all metrics, written so.

@@ -3,7 +3,8 @@
 //! The order of start, and why:
 //! 1. logging, so that every later step can log;
 //! 2. the admin socket: `status` answers from here on, and a second daemon with the same configuration stops here,
-//!    before it touches anything, unless it is to take over (`take_over`); metrics, if they are to be read over TCP, can be from soon after;
+//!    before it touches anything, unless it is to take over (`take_over`); metrics can be read over TCP, if configured, from soon
+//!    after;
 //! 3. the snapshot is read, so that guests have their content even if the source is unavailable, and kept current from
 //!    here on;
 //! 4. the source and the observers; their first scan and first reports are waited for (`content`, in bounded time), so
@@ -19,14 +20,13 @@
 //!
 //! The order of shutdown: connections end as [`crate::drain`] says, within `http.drain_timeout`. Listening sockets and the state in
 //! the kernel stay, for the next daemon (`listening`). The snapshot is written last, unless another daemon has taken over
-//! (`hand_over`). The wait for each thread is bounded
-//! ([`crate::worker`]), so no busy or hanging source prevents shutdown.
+//! (`hand_over`). The wait for each thread is bounded ([`crate::worker`]), so no busy or hanging source prevents shutdown.
 //!
 //! Threads: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! one is inside the responder's namespace and puts back what others change there, the snapshot, the audit log, each certificate and the readers of metrics have one each, the observers of Open vSwitch and
-//! libvirt share one, and the main thread runs the admin API, dynamic vendor data, the log of drops and signal handling, and
-//! writes metrics.
+//! one is inside the responder's namespace and restores what others change there, the snapshot, the audit log, each certificate and
+//! the readers of metrics have one each, the observers of Open vSwitch and libvirt share one, and the main thread runs the admin API,
+//! dynamic vendor data, the log of drops and signal handling, and writes metrics.
 
 mod answering;
 mod audit;
@@ -167,7 +167,8 @@ fn possible_connections(wanted: usize) -> usize {
     }
 }
 
-/// Runs the daemon until a signal ends it, or another daemon takes over. `take_over`: from the daemon that runs, if there is one.
+/// Runs the daemon until a signal ends it, or another daemon takes over. `take_over`: it takes over from a running daemon, if there is
+/// one.
 ///
 /// # Errors
 /// [`AppError`] if it cannot start, or an essential part of it has ended.
@@ -288,7 +289,7 @@ async fn control_thread(
     ended
 }
 
-/// Opens the admin socket, beside that of the daemon that is taken over from.
+/// Opens the admin socket; in a take-over, beside that of the other daemon.
 fn open_admin_socket(
     config: &Config,
     taking_over: Option<TakeOver>,

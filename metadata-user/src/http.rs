@@ -3,8 +3,8 @@
 //! Promises to the guest:
 //! - it reads its own instance's data or nothing: who it is comes from the connection's address alone, is looked at
 //!   again for every request, and nothing that it sends takes part in it;
-//! - until its content has arrived, every path answers 503 with `Retry-After: 1`, after a wait for it as long as its client can ([`Times::ready`],
-//!   `patience`);
+//! - until its content has arrived, every path answers 503 with `Retry-After: 1`, after a wait as long as its client can wait
+//!   ([`Times::ready`], `patience`);
 //! - when its binding ends, its connections end without another byte.
 //!
 //! Promises to the operator: a guest costs a bounded number of connections, bytes and seconds; what is refused is
@@ -91,7 +91,7 @@ pub struct Times {
     pub request: Duration,
     /// Without a byte in either direction.
     pub idle: Duration,
-    /// From a request's last byte until its content has arrived, where its client is not named; then the answer is 503.
+    /// From a request's last byte until its content has arrived, if its client is not listed; then the answer is 503.
     pub ready: Duration,
     /// From its begin until it ends after the request that it has; zero: as long as it likes.
     pub connection: Duration,
@@ -159,8 +159,8 @@ impl Guests {
         }
     }
 
-    /// From here on, what these settings say of policies is in force, for connections that are open too, and what they say of
-    /// time-outs and sizes for new ones. `connections`: how many there may be in all.
+    /// Applies these settings: policies also to open connections, time-outs and sizes to new ones. `connections`: most connections in
+    /// all.
     pub fn reconfigure(&self, settings: &Config, connections: usize) {
         self.policy.publish(settings.policy());
         self.rates.configure(settings.policy());

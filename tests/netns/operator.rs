@@ -110,7 +110,7 @@ fn a_wait_ends_when_the_content_has_come_and_the_tap_is_bound() {
     node.wait_held(guest.ifindex()).unwrap();
     let (code, _, error) = run(&node, &["wait", guest.uuid(), "--timeout", "0s"]);
     assert_eq!(code, Some(124), "{error}");
-    assert!(error.contains("no content has come for it"), "{error}");
+    assert!(error.contains("its content has not arrived"), "{error}");
 
     let start = |words: &[&str]| {
         let words = [&["wait", guest.uuid(), "--json", "--timeout", "2m"], words].concat();

@@ -49,7 +49,11 @@ fn a_reload_is_in_force_for_open_connections_taps_and_the_log_and_names_what_nee
     assert_eq!(shown["restart_needed"], json!(["http.threads"]));
     assert_eq!(connection.exchange(&request).unwrap().status, 403, "on a connection that was open before");
     assert!(node.log().contains("DEBUG"), "{}", node.log());
-    assert!(node.log().contains("need a restart") && node.log().contains("http.threads"), "{}", node.log());
+    assert!(
+        node.log().contains("need a restart of the daemon") && node.log().contains("http.threads"),
+        "{}",
+        node.log()
+    );
     let (check, text) = (node.ask(&["status", "--check"]), node.told(&["status"]).unwrap());
     assert!(check.is_ok(), "{check:?}");
     assert!(text.contains("restart    needed for http.threads"), "{text}");

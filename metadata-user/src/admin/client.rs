@@ -73,7 +73,7 @@ pub enum ClientError {
     #[error("{0}")]
     Busy(String),
     /// The answer is not HTTP.
-    #[error("the answer of {0} is no message of HTTP; are the daemon and this program of the same version?")]
+    #[error("the answer of {0} is not an HTTP message; are the daemon and this program of the same version?")]
     Message(String),
     /// The daemon refused.
     #[error("{0}")]
@@ -141,7 +141,7 @@ impl Client {
         self.get("/v1/boots").await
     }
 
-    /// Asks what the daemon knows of the way of guests' requests.
+    /// Asks what the daemon knows about the path of guests' requests.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -224,7 +224,7 @@ impl Client {
         GuestAnswer::received(&message, asked.head).ok_or(ClientError::Message(resource))
     }
 
-    /// Waits until an instance can be answered, or the time is over.
+    /// Waits until an instance can be answered, or for the time-out.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -252,7 +252,7 @@ impl Client {
         Ok(Trace { body, socket: self.socket.clone() })
     }
 
-    /// Asks the daemon to hand over, and returns the connection, which speaks no HTTP any more.
+    /// Asks the daemon to hand over, and returns the connection, which no longer speaks HTTP.
     ///
     /// # Errors
     /// See [`ClientError`].

@@ -77,7 +77,7 @@ impl fmt::Debug for GuestAnswer {
 }
 
 impl GuestAnswer {
-    /// Takes an answer apart; `None` if it is none.
+    /// Splits an answer into head and body; `None` if it is not one.
     #[must_use]
     pub fn parse(message: &[u8]) -> Option<Self> {
         let end = message.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
@@ -85,8 +85,8 @@ impl GuestAnswer {
         Some(Self { head, body: Some(message[end..].to_vec()) })
     }
 
-    /// Takes an answer apart as it came over the admin socket: a body that its head announces and that is not there was
-    /// withheld. `head`: none was asked for.
+    /// Splits an answer that came over the admin socket: a body that its head announces and that is missing was withheld. `head`: only
+    /// the head was asked for.
     pub(super) fn received(message: &[u8], head: bool) -> Option<Self> {
         let answer = Self::parse(message)?;
         let is_withheld = !head && answer.body.as_ref().map(Vec::len) != Some(answer.content_length());
@@ -101,7 +101,7 @@ impl GuestAnswer {
         length.next_back().and_then(|length| length.trim().parse().ok()).unwrap_or_default()
     }
 
-    /// Returns the status; `None` if the head is none.
+    /// Returns the status; `None` if there is no status line.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.head.split_whitespace().nth(1)?.parse().ok()
@@ -118,10 +118,10 @@ impl GuestAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PreviewError {
     /// There is no such instance.
-    #[error("no instance {0} is served here, by UUID, tap or host name; `metadatad ports` lists those with a tap")]
+    #[error("no instance with the UUID, tap or host name {0} is served here; `metadatad ports` lists those with a tap")]
     NoInstance(String),
     /// Several have that name.
-    #[error("{name} is the name of several instances: {}; name one by its UUID", instances.join(", "))]
+    #[error("several instances have the name {name}: {}; use a UUID", instances.join(", "))]
     Ambiguous {
         /// What was asked for.
         name: String,
@@ -129,7 +129,7 @@ pub enum PreviewError {
         instances: Vec<String>,
     },
     /// The path cannot be asked for.
-    #[error("the path {0:?} is no request target: begin it with `/`, and percent-encode what is not printable ASCII")]
+    #[error("the path {0:?} is not a request target: begin it with `/`, and percent-encode all but printable ASCII")]
     Target(String),
     /// The service gave no answer.
     #[error("asking the daemon's own service: {0}")]

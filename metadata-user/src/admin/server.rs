@@ -76,11 +76,11 @@ struct Resource {
     right: Right,
     /// Answers.
     answer: for<'a> fn(&'a dyn Inspect, &Asked<'a>) -> Answer<'a>,
-    /// Whether the answer may take as long as the client stays, or says.
+    /// Whether the answer may take as long as the client stays, or as the client asks for.
     endless: bool,
 }
 
-/// Where a daemon takes over: the one resource after whose answer the connection speaks no HTTP any more.
+/// The one resource after whose answer the connection no longer speaks HTTP.
 const TAKE_OVER: &str = "/v1/take-over";
 
 impl Resource {
@@ -226,7 +226,6 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
             endless.cancel();
         }
         let (inspect, user) = (Arc::clone(&inspect), peer.user());
-        let inspect = Arc::clone(&inspect);
         if resource.as_ref().is_ok_and(|resource| resource.path == TAKE_OVER) {
             tokio::spawn(take_over(hyper::upgrade::on(&mut request), Arc::clone(&inspect)));
         }
@@ -261,7 +260,7 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
     }
 }
 
-/// Returns the answer after which the connection is a take-over's.
+/// Returns the answer after which the connection speaks the protocol of a take-over.
 fn switching() -> Response<Body> {
     let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -270,18 +269,18 @@ fn switching() -> Response<Body> {
     response
 }
 
-/// Hands the connection on when it speaks no HTTP any more.
+/// Passes the connection on once it no longer speaks HTTP.
 async fn take_over(upgrade: OnUpgrade, inspect: Arc<dyn Inspect>) {
     match upgrade.await.map(|connection| connection.downcast::<TokioIo<UnixStream>>()) {
-        // A client that sends before it is answered is no daemon.
+        // A daemon sends nothing before it is answered.
         Ok(Ok(parts)) if parts.read_buf.is_empty() => match parts.io.into_inner().into_std() {
             Ok(stream) => {
                 let _ = inspect.take_over(stream);
             }
             Err(error) => debug!(%error, "the connection of a daemon that takes over cannot be used"),
         },
-        Ok(_) => debug!("the connection of a daemon that takes over is none"),
-        Err(error) => debug!(%error, "a daemon that takes over went away"),
+        Ok(_) => debug!("a client that is not a daemon asked to take over"),
+        Err(error) => debug!(%error, "a daemon that was to take over disconnected"),
     }
 }
 
@@ -412,7 +411,7 @@ fn wait<'a>(inspect: &'a dyn Inspect, query: &str) -> Answer<'a> {
         return Box::pin(ready(problem(StatusCode::BAD_REQUEST, text)));
     };
     let Ok(place) = WAITING.try_acquire() else {
-        let text = "too many wait for instances at the admin socket already; try again".to_owned();
+        let text = "too many commands wait for instances already; try again".to_owned();
         return Box::pin(ready(problem(StatusCode::SERVICE_UNAVAILABLE, text)));
     };
     Box::pin(async move {

@@ -41,13 +41,13 @@ pub struct AdminSocket {
     pub(super) listener: UnixListener,
     /// The group whose members may read.
     pub(super) readers: Option<u32>,
-    /// Where it was bound, and where it will be.
+    /// Where it was bound, and where it will be renamed to.
     paths: Vec<PathBuf>,
-    /// Its file, wherever that is.
+    /// Device and inode of its file.
     file: Option<(u64, u64)>,
 }
 
-/// A socket beside that of the daemon that is taken over from.
+/// A socket beside that of the daemon from which this one takes over.
 #[derive(Debug)]
 pub struct Beside {
     bound: PathBuf,
@@ -55,13 +55,13 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Tells whether a daemon answers in the place where this is to be.
+    /// Tells whether a daemon answers on the socket that this is to replace.
     #[must_use]
     pub fn is_answered(&self) -> bool {
         UnixStream::connect(&self.path).is_ok()
     }
 
-    /// Puts it in the other's place: from here on, whoever connects gets to this daemon.
+    /// Replaces the other socket: from here on, clients connect to this daemon.
     ///
     /// # Errors
     /// If it cannot be renamed.
@@ -96,8 +96,8 @@ impl AdminSocket {
         Self::bind(path, group)
     }
 
-    /// Opens the socket beside the path, for a daemon that takes over from the one that answers there. It is the only one that does,
-    /// so what an earlier one has left is removed.
+    /// Opens the socket beside the path, for a daemon that takes over from the one that answers there. The left-over socket of an earlier
+    /// attempt is removed.
     ///
     /// # Errors
     /// See [`SocketError`].
@@ -136,16 +136,16 @@ impl AdminSocket {
 impl Drop for AdminSocket {
     fn drop(&mut self) {
         for path in &self.paths {
-            // It may be that of the daemon that has taken over by now.
+            // It may belong to a daemon that has taken over.
             if self.file.is_some() && file_of(path) == self.file {
-                // An operator may have been quicker.
+                // An operator may have removed it.
                 let _ = std::fs::remove_file(path);
             }
         }
     }
 }
 
-/// Returns which file it is: its file system and its number there.
+/// Returns device and inode of a file.
 fn file_of(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))

@@ -13,14 +13,14 @@ pub const LONGEST: Duration = Duration::from_secs(600);
 pub struct WaitFor {
     /// The instance's UUID.
     pub instance: String,
-    /// A tap that has to be there too, and bound to the instance.
+    /// A tap that has to exist, and be bound to the instance.
     pub port: Option<String>,
     /// For how long, at most [`LONGEST`].
     pub timeout: Duration,
 }
 
 impl WaitFor {
-    /// Reads one; `None` if the instance is missing, or the time is none.
+    /// Reads one; `None` if the instance or a valid time is missing.
     pub(super) fn from_query(query: &str) -> Option<Self> {
         let timeout = value(query, "timeout_ms")?.parse().ok().map(Duration::from_millis)?;
         Some(Self { instance: value(query, "instance")?, port: value(query, "port"), timeout: timeout.min(LONGEST) })

@@ -86,7 +86,7 @@ impl Content {
 }
 
 impl Content {
-    /// Returns what has the snapshot stand still; `None`: none is written.
+    /// Returns what can pause the snapshot; `None`: none is written.
     pub(super) fn snapshot_holder(&self) -> Option<Holder> {
         self.keeper.as_ref().map(Keeper::holder)
     }

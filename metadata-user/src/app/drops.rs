@@ -1,4 +1,4 @@
-//! The last drop of each kind on each tap, as the kernel half samples them, for whoever looks for the reason of one.
+//! The last drop of each kind on each tap, as the kernel programs sample them, for `metadatad doctor`.
 //!
 //! Promises: memory is bounded by [`MOST`], whatever guests send; the oldest go first.
 

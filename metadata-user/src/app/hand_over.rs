@@ -1,13 +1,13 @@
-//! The side of a take-over that runs already: it gives its sockets to the next daemon, and ends when that one answers guests.
+//! A take-over, in the daemon that runs already: it passes its sockets to the new daemon, and exits once that one answers guests.
 //!
 //! The order, and why:
-//! 1. the ports' thread stands still: from here on only the next daemon changes the kernel;
-//! 2. the snapshot is written, and its thread stands still: the next daemon reads it, and then writes it;
-//! 3. the next daemon gets the listening sockets. Guests' connections are accepted and answered here all the time;
-//! 4. the next daemon answers guests: connections that there are end here in order, within `http.drain_timeout`;
-//! 5. what guests did meanwhile is handed on ([`super::late`]), and this process ends.
+//! 1. the ports' thread is paused: from here on only the new daemon changes the kernel;
+//! 2. the snapshot is written, and its thread is paused: the new daemon reads it, and from then on writes it;
+//! 3. the new daemon gets the listening sockets. Guests' connections are still accepted and answered here;
+//! 4. the new daemon answers guests: connections end here in order, within `http.drain_timeout`;
+//! 5. what guests did meanwhile is passed on ([`super::late`]), and this process exits.
 //!
-//! Promises: if the next daemon ends, or is not ready within [`PATIENCE`], this one goes on as before.
+//! Promises: if the new daemon exits, or is not ready within [`PATIENCE`], this one continues as before.
 
 use std::io;
 use std::os::unix::net::UnixStream as Blocking;
@@ -28,19 +28,18 @@ use crate::snapshot::Holder;
 use crate::sockets::passing;
 use crate::store::Store;
 
-/// How long the next daemon may take until it answers guests: its source has ten seconds, and a node with thousands of taps takes
-/// some for these.
+/// How long the new daemon may take until it answers guests: ten seconds for its source, and some for thousands of taps.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long it may take to read what is sent to it.
 const SENDING: Duration = Duration::from_secs(5);
 
-/// What the next daemon sends when it answers guests.
+/// What the new daemon sends when it answers guests.
 pub(super) const READY: u8 = b'R';
 
 /// What can be handed over.
 pub(super) struct HandOver {
-    /// Connections of daemons that want to take over.
+    /// Connections of daemons that ask to take over.
     pub(super) requests: mpsc::Receiver<Blocking>,
     pub(super) ports: mpsc::Sender<port::Request>,
     pub(super) snapshot: Option<Holder>,
@@ -52,7 +51,7 @@ pub(super) struct HandOver {
 pub(super) struct HandedOver {
     stream: UnixStream,
     known: Known,
-    _held: Vec<Held>,
+    held: Vec<Held>,
 }
 
 impl HandOver {
@@ -63,7 +62,7 @@ impl HandOver {
             info!("another daemon is taking over");
             match self.hand_over(stream).await {
                 Ok(handed_over) => return handed_over,
-                Err(error) => warn!(%error, "another daemon has not taken over: going on"),
+                Err(error) => warn!(%error, "the other daemon has not taken over: continuing"),
             }
         }
     }
@@ -71,12 +70,9 @@ impl HandOver {
     async fn hand_over(&self, stream: Blocking) -> io::Result<HandedOver> {
         let mut held = Vec::new();
         let (request, standing, ports) = hold();
-        let ended = |_| io::Error::other("the ports' thread has ended");
-        self.ports
-            .send(port::Request::StandStill(request))
-            .await
-            .map_err(|_| io::Error::other("the ports' thread has ended"))?;
-        standing.await.map_err(ended)?;
+        let ended = || io::Error::other("the ports' thread has ended");
+        self.ports.send(port::Request::StandStill(request)).await.map_err(|_| ended())?;
+        standing.await.map_err(|_| ended())?;
         held.push(ports);
         if let Some(snapshot) = &self.snapshot {
             held.extend(snapshot.hold().await);
@@ -88,24 +84,28 @@ impl HandOver {
         stream.set_nonblocking(true)?;
         let mut stream = UnixStream::from_std(stream)?;
         let answer = timeout(PATIENCE, stream.read_u8()).await;
-        match answer.map_err(|_| io::Error::other(format!("it does not answer guests after {PATIENCE:?}")))? {
-            Ok(READY) => Ok(HandedOver { stream, known, _held: held }),
-            Ok(_) => Err(io::Error::other("it sends something else")),
-            Err(_) => Err(io::Error::other("it has ended")),
+        match answer.map_err(|_| io::Error::other(format!("it did not answer guests within {PATIENCE:?}")))? {
+            Ok(READY) => Ok(HandedOver { stream, known, held }),
+            Ok(_) => Err(io::Error::other("it sent an unknown message")),
+            Err(_) => Err(io::Error::other("it has exited")),
         }
     }
 }
 
 impl HandedOver {
-    /// Hands on what guests have done since. No request may be in flight any more.
+    /// Passes on what guests have done since. No request may be in flight.
     pub(super) async fn finish(mut self, store: &Store) {
         let late = serde_json::to_vec(&self.known.since(store)).unwrap_or_default();
         match timeout(SENDING, self.stream.write_all(&late)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "the next daemon does not learn what guests did last"),
-            Err(_) => warn!("the next daemon does not learn what guests did last: it does not read"),
+            Ok(Err(error)) => {
+                warn!(%error, "cannot pass the last passwords and first reads of user data to the new daemon")
+            }
+            Err(_) => {
+                warn!("cannot pass the last passwords and first reads of user data to the new daemon: it does not read")
+            }
         }
-        // Until the process ends, what stands still has to stand still.
-        std::mem::forget(self._held);
+        // Paused until the process exits.
+        std::mem::forget(self.held);
     }
 }

@@ -57,13 +57,13 @@ impl Kernel {
         counted.filter_map(|(ifindex, port)| Some((ifindex, port.name, parts.counters.get(ifindex)?))).collect()
     }
 
-    /// What was repaired, without what was not.
+    /// Returns repairs that occurred, with their number.
     pub(super) fn repairs(&self) -> Vec<(Repair, u64)> {
         let repairs = self.0.get().into_iter().flat_map(|parts| parts.ports.repairs());
         repairs.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Lets the ports have these limits and guards.
+    /// Applies these limits and guards to the ports.
     pub(super) async fn set_rules(&self, rules: config::Ports) {
         if let Some(parts) = self.0.get() {
             // The ports' thread is gone only when the daemon ends.

@@ -1,5 +1,5 @@
-//! What guests did at a daemon between the last snapshot that it wrote and its end, when another takes over meanwhile: the passwords
-//! that they posted, and whose user data was read for the first time.
+//! What guests did at the old daemon of a take-over between its last snapshot and its exit: passwords that they posted, and first
+//! reads of user data.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ impl Known {
     }
 }
 
-/// Keeps it, unless this store knows better.
+/// Adds it to a store, except what that knows already.
 pub(super) fn keep(late: Late, store: &Store) {
     for Password { instance, password, .. } in late.passwords {
         let password = password.and_then(api::Password::new);

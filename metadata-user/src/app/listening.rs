@@ -1,6 +1,6 @@
-//! The listening sockets that outlive the process: opened, or taken from a former daemon, and kept for the next.
+//! Listening sockets that outlive the process: opened, or taken over from an earlier daemon, and kept for the next one.
 //!
-//! Promises: what the service manager keeps is what this process listens on, and nothing else.
+//! Promises: the service manager keeps the sockets that this process listens on, and no others.
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -48,7 +48,7 @@ impl Listeners {
                 self.new.extend((!was_kept).then(|| name.clone()));
                 self.used.push((name, copy));
             }
-            Err(error) => warn!(%error, name, "cannot have a listening socket kept: a restart will refuse connections"),
+            Err(error) => warn!(%error, name, "a listening socket cannot be kept: a restart will refuse connections"),
         }
         socket
     }
@@ -69,9 +69,9 @@ impl Listeners {
         Ok(answering::Sockets { plain, tls: tls.unwrap_or_default() })
     }
 
-    /// Closes what is of no use any more, has the service manager keep what is new, and returns copies of all for the next daemon.
+    /// Closes sockets that are no longer used, has the service manager keep the new ones, and returns copies of all for the next daemon.
     pub(super) fn settle(self) -> Copies {
-        // First: what is new may have the same name.
+        // First, as new ones may have the same names.
         for (name, unfit) in self.kept.close() {
             info!(name, "closed a socket of a former daemon: {unfit}");
             if let Err(error) = store::remove(&name) {
@@ -80,7 +80,7 @@ impl Listeners {
         }
         for (name, socket) in self.used.iter().filter(|(name, _)| self.new.contains(name)) {
             if let Err(error) = store::put(name, socket) {
-                warn!(%error, name, "cannot have a listening socket kept: a restart will refuse connections");
+                warn!(%error, name, "a listening socket cannot be kept: a restart will refuse connections");
             }
         }
         self.used

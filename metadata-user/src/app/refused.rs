@@ -1,4 +1,4 @@
-//! The log of system calls that the filter of a thread has refused: a sign of an attack, or of a defect.
+//! The log of system calls that a thread's filter has refused: a sign of an attack, or of a bug.
 //!
 //! Promises: the 1st, 2nd, 4th, 8th … is logged, and all are counted, however many there are.
 
@@ -22,8 +22,7 @@ pub(super) async fn log(counter: Counter) {
             warn!(
                 count,
                 number,
-                "a thread that reads what others send made a system call that it may not make, and the call failed: an \
-                 attack, or a defect to report (`ausyscall NUMBER` names the call)"
+                "a thread's seccomp filter refused a system call: an attack, or a bug to report (`ausyscall NUMBER` names the call)"
             );
             next = (count + 1).next_power_of_two();
         }

@@ -1,10 +1,10 @@
 //! Reading the configuration again, on SIGHUP.
 //!
-//! Promises: a file that is not accepted changes nothing, and log and `status` say why; of an accepted one all that is declared as
-//! live (`config`, `Table::live`) is in force when this returns, for the next request or connection; what else differs from the
-//! configuration that the daemon started with is named, in the log and in `status`, until a restart.
+//! Promises: a file that is not accepted changes nothing, and log and `status` say why. Of an accepted file, the keys declared as live
+//! (`config`, `Table::live`) are in force when this returns, for the next request or connection; other keys that differ from the
+//! configuration at the start are named, in the log and in `status`, until a restart.
 //!
-//! Left out: the rest of what a daemon is made of at its start: threads, sockets, the source, what is in the kernel but for limits.
+//! Left out: what is set up at the start: threads, sockets, the source, and in the kernel all but limits.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,24 +21,24 @@ use crate::readiness::Readiness;
 use crate::state_view::StateView;
 use crate::telemetry::LogFilter;
 
-/// What became of reloads.
+/// The results of reloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ReloadState {
     /// When the configuration was last read again.
     pub(super) at: Option<SystemTime>,
-    /// Why the file is not in force, and the remedy.
+    /// Why the file was not accepted, and the remedy.
     pub(super) error: Option<String>,
-    /// Keys that the last reload which succeeded has changed.
+    /// Keys that the last accepted reload changed.
     pub(super) applied: Vec<String>,
-    /// Keys that differ from those that the daemon started with, and that only a restart changes.
+    /// Keys that differ from the configuration at the start, and need a restart.
     pub(super) restart_needed: Vec<String>,
 }
 
-/// What reads the configuration again.
+/// Reads the configuration again.
 pub(super) struct Reloader {
-    /// What the daemon started with.
+    /// The configuration at the start.
     started: ConfigFile,
-    /// What is in force, as far as it is live.
+    /// The last accepted configuration.
     current: ConfigFile,
     state: StateView<ReloadState>,
     log: LogFilter,
@@ -59,19 +59,19 @@ impl Reloader {
         Self { current: started.clone(), started, state, log, guests, kernel, readiness }
     }
 
-    /// Returns a view of what became of reloads.
+    /// Returns a view of the results.
     pub(super) fn state(&self) -> StateView<ReloadState> {
         self.state.clone()
     }
 
-    /// Returns how long requests in flight get when the daemon ends.
+    /// Returns how long requests in flight may take when the daemon stops.
     pub(super) fn drain_timeout(&self) -> Duration {
         self.current.config.http.drain_timeout
     }
 
-    /// Reads the file again, and applies what can be.
+    /// Reads the file again, and applies its live keys.
     pub(super) async fn reload(&mut self) {
-        // systemd takes the time for the order of its own requests (sd_notify(3)).
+        // systemd needs the time to tell this reload from earlier ones (sd_notify(3)).
         let begun = NotifyState::monotonic_usec_now().ok();
         notify_service_manager(&[Some(NotifyState::Reloading), begun].into_iter().flatten().collect::<Vec<_>>());
         let mut state = ReloadState::clone(&self.state.get());
@@ -80,7 +80,7 @@ impl Reloader {
             Ok(new) => self.apply(new, &mut state).await,
             Err(error) => {
                 let problem = error_text::chain(&error);
-                warn!("SIGHUP: the configuration is not accepted, and nothing of it is in force: {problem}");
+                warn!("SIGHUP: the configuration is not accepted, so nothing changes: {problem}");
                 state.error = Some(problem);
             }
         }
@@ -105,12 +105,12 @@ impl Reloader {
         state.restart_needed = names(self.started.changes(&new), false);
         let (applied, restart) = (state.applied.join(", "), state.restart_needed.join(", "));
         if applied.is_empty() {
-            info!("SIGHUP: the configuration was read again: nothing that a reload applies has changed");
+            info!("SIGHUP: configuration read again; no key that a reload applies has changed");
         } else {
-            info!(applied, "SIGHUP: the configuration was read again");
+            info!(applied, "SIGHUP: configuration read again");
         }
         if !restart.is_empty() {
-            warn!(keys = restart, "SIGHUP: these keys were changed, and need a restart of the daemon");
+            warn!(keys = restart, "SIGHUP: these changed keys need a restart of the daemon");
         }
         self.current = new;
     }

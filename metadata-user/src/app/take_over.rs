@@ -1,7 +1,7 @@
-//! The side of a take-over that starts: `metadatad run --take-over`. [`super::hand_over`] has the order of both sides.
+//! A take-over, in the new daemon: `metadatad run --take-over`. [`super::hand_over`] has the order of steps.
 //!
-//! Promises: until [`TakeOver::commit`] the daemon that runs goes on if this one ends, whatever the reason; a node on which none runs
-//! gets one all the same.
+//! Promises: until [`TakeOver::commit`] the other daemon continues if this one exits, whatever the reason; if none runs, this one starts
+//! as usual.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -26,26 +26,25 @@ use crate::sockets::passing;
 use crate::store::Store;
 use crate::worker::Worker;
 
-/// How long the other daemon may take to write its snapshot and let go of the ports.
+/// How long the other daemon may take to write its snapshot and to pause its ports.
 const LETTING_GO: Duration = Duration::from_secs(60);
 
-/// How long a daemon that lets go of the connection to this one may still answer if it is about to end: longer than the default of
-/// `http.drain_timeout`.
+/// How long the other daemon may still answer on the admin socket, after it has closed the connection to this one, if it is stopping:
+/// longer than the default of `http.drain_timeout`.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// Pause before another look whether it does.
+/// Pause between two checks.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Why there is no take-over.
+/// Why a take-over failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeOverError {
-    /// The daemon that runs cannot be asked, or refuses.
+    /// The running daemon cannot be asked, or refuses.
     #[error(
-        "asking the running daemon to hand over; if it is of a version that cannot, stop it first, and start this one without \
-             --take-over"
+        "asking the running daemon to hand over; if its version does not support that, stop it and start this one without --take-over"
     )]
     Asking(#[source] ClientError),
-    /// It does not send its sockets, or went away too early.
+    /// It did not send its sockets, or disconnected too early.
     #[error("taking over from the running daemon")]
     Stream(#[source] io::Error),
 }
@@ -53,13 +52,13 @@ pub enum TakeOverError {
 /// The end of a take-over.
 pub(super) type TakenOver = oneshot::Receiver<Result<(), TakeOverError>>;
 
-/// A take-over that is under way.
+/// A take-over in progress.
 pub(super) struct TakeOver {
     stream: UnixStream,
 }
 
 impl TakeOver {
-    /// Asks the running daemon, and returns its listening sockets; `None`: none runs.
+    /// Asks the running daemon, and returns its listening sockets; `None`: no daemon runs.
     pub(super) async fn begin(socket: &Path) -> Result<Option<(Self, Kept)>, TakeOverError> {
         let stream = match Client::new(socket).take_over().await {
             Ok(stream) => stream,
@@ -81,8 +80,8 @@ impl TakeOver {
         Ok((Self { stream: UnixStream::from_std(stream)? }, Kept::new(sockets)))
     }
 
-    /// Ends the other daemon as soon as guests are answered here, on a thread of its own, which may rename the admin socket and
-    /// keeps what the other one hands on last. The receiver gets an error if the other one goes on.
+    /// Ends the other daemon as soon as guests are answered here. A thread of its own does so, which may rename the admin socket, and
+    /// keeps what the other daemon passes on last. The receiver gets an error if the other daemon continues.
     pub(super) fn commit(self, admin: Beside, shared: &Shared) -> Result<TakenOver, AppError> {
         let (readiness, store) = (shared.readiness.clone(), Arc::clone(&shared.store));
         let (sender, taken_over) = oneshot::channel();
@@ -100,24 +99,26 @@ impl TakeOver {
             if !ends(&admin).await {
                 return Err(TakeOverError::Stream(error));
             }
-            warn!(%error, "the other daemon has ended by itself");
+            warn!(%error, "the other daemon exited by itself");
         }
         if let Err(error) = admin.replace() {
-            warn!(%error, "the admin socket stays at its path with .new at its end");
+            warn!(%error, "the admin socket cannot be renamed: it keeps the suffix .new");
         }
         info!("taken over: the other daemon finishes its connections");
         let mut text = Vec::new();
         match self.stream.read_to_end(&mut text).await.map(|_| serde_json::from_slice(&text)) {
             Ok(Ok(late)) => late::keep(late, store),
-            Ok(Err(error)) => warn!(%error, "what guests did last at the other daemon is lost"),
-            Err(error) => warn!(%error, "what guests did last at the other daemon is lost"),
+            Ok(Err(error)) => {
+                warn!(%error, "the last passwords and first reads of user data at the other daemon are lost")
+            }
+            Err(error) => warn!(%error, "the last passwords and first reads of user data at the other daemon are lost"),
         }
-        info!("the other daemon has ended");
+        info!("the other daemon has exited");
         Ok(())
     }
 }
 
-/// Tells whether the other daemon ends: it may have been told to, and finishes its connections then.
+/// Tells whether the other daemon is stopping: it may have got a signal, and finishes its connections first.
 async fn ends(admin: &Beside) -> bool {
     let deadline = Instant::now() + ENDING;
     while admin.is_answered() {

@@ -1,19 +1,19 @@
-//! Where each kind of thread changes files after set-up, by landlock. All threads read what their user may read.
+//! Where landlock lets each kind of thread change files after set-up. All threads read what their user may read.
 //!
 //! | profile | what it changes | why |
 //! |---|---|---|
-//! | `ports` | pins in `bpf.pin_dir` | links of taps come and go; missing pins are made again, also where the BPF file system is mounted anew |
+//! | `ports` | pins in `bpf.pin_dir` | taps come and go; missing pins are restored, also after the BPF file system was mounted again |
 //! | | `/sys/kernel/rcu_expedited`, `/dev/null` | a process that it starts shortens grace periods (`dataplane/expedite.rs`) |
-//! | `responder` | `/proc/sys/net` | settings that others have changed are put back, in the responder's namespace and on the pair's end in the node |
+//! | `responder` | `/proc/sys/net` | settings that others have changed are restored, in the responder's namespace and on the pair's end in the node |
 //! | `snapshot` | the directory of `snapshot.path` | a draft is renamed over the snapshot; removals are recorded beside it |
 //! | `audit` | the directory of `audit.path`, if the log is a file | the log, and those that it was rotated to |
 //! | `main` | the directory of `admin.socket` | the socket is removed at the end |
-//! | `take-over` | the directory of `admin.socket` | the socket is put in the place of the other daemon's |
+//! | `take-over` | the directory of `admin.socket` | the socket replaces that of the other daemon |
 //! | all others | nothing | `source`, `https` and `metrics-tls` read files again that have changed; `facts` reads and connects |
 //!
-//! Whoever gives a thread something new to change adds it here. What landlock is about is the directory itself and not its name: if it
-//! is removed and made anew, or something is mounted over it, the thread changes nothing there until the daemon starts again.
-//! [`Writable::Pins`] holds for a file system that is mounted anew, too. A configuration that is read again cannot move these places.
+//! A thread that changes another file needs an entry here. Landlock is about the directory itself and not its path: if it is removed and
+//! created again, or something is mounted over it, the thread can change nothing there until the daemon is restarted.
+//! [`Writable::Pins`] also covers a file system that is mounted later. A reload of the configuration does not change these places.
 
 use std::path::Path;
 

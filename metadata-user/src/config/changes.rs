@@ -1,7 +1,7 @@
-//! A configuration file that was read, and what differs from another version of it: key by key, and whether a running daemon
-//! takes that on.
+//! A configuration file that was read, and its differences from another version of it: key by key, and whether a reload applies
+//! them.
 //!
-//! Promises: pure but for reading the file; a key that is written otherwise and means the same (`"1s"`, `"1000ms"`) counts as
+//! Promises: pure but for reading the file; a value that is written differently but means the same (`"1s"`, `"1000ms"`) counts as
 //! changed.
 
 use std::path::{Path, PathBuf};
@@ -23,12 +23,12 @@ pub struct ConfigFile {
     written: toml::Table,
 }
 
-/// A key, or a table without any, that two files do not agree on.
+/// A key that differs between two files; or a table whose presence does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
     /// Its name, with that of its table: `http.connections`.
     pub key: String,
-    /// Whether a running daemon takes it on when it reloads its configuration.
+    /// Whether a reload applies it.
     pub is_live: bool,
 }
 
@@ -52,7 +52,7 @@ impl ConfigFile {
         Ok(Self { path: path.to_owned(), config, written })
     }
 
-    /// Returns what another version of the file says otherwise, in the order of the reference.
+    /// Returns the differences of another version of the file, in the order of the reference.
     #[must_use]
     pub fn changes(&self, other: &Self) -> Vec<Changed> {
         let mut changes = Vec::new();
@@ -79,13 +79,13 @@ fn find<'a>(document: &'a toml::Table, table: &Table) -> Option<&'a toml::Table>
     table.name.split('.').try_fold(document, |document, name| document.get(name)?.as_table())
 }
 
-/// Returns what a key is set to, or what it is without that.
+/// Returns the value of a key, or its default.
 fn value(table: Option<&toml::Table>, key: &dyn Described) -> Option<Value> {
     let written = table.and_then(|table| table.get(key.name())).cloned();
     written.or_else(|| key.default().ok().and_then(|(default, _)| parsed(default)))
 }
 
-/// Returns a value that is written in TOML.
+/// Parses a TOML value.
 fn parsed(text: &str) -> Option<Value> {
     toml::from_str::<toml::Table>(&format!("value = {text}")).ok()?.remove("value")
 }

@@ -16,8 +16,8 @@ pub struct Http {
     pub request_timeout: Duration,
     /// Longest time in which a connection moves no byte.
     pub idle_timeout: Duration,
-    /// Longest time that a request waits for content that is not there yet, at most half of the idle time-out, where its client is not
-    /// named; zero: nobody's does.
+    /// Longest time that a request waits for content, at most half of the idle time-out, if its client is not listed; zero: no request
+    /// waits.
     pub ready_timeout: Duration,
     /// How long requests of these clients wait instead.
     pub patience: Vec<Client>,
@@ -65,7 +65,7 @@ impl Http {
         if ready.min(half) >= CLIENT_TIMEOUT {
             warnings.push(format!(
                 "http.ready_timeout: many clients give a request {CLIENT_TIMEOUT:?}, and not all ask again after that: use less, \
-                 so that they get a 503 and ask again, and name in http.patience who can wait longer"
+                 so that they get a 503 and ask again, and list clients that can wait longer in http.patience"
             ));
         }
         for Client { agent, wait, .. } in &self.patience {
@@ -92,7 +92,7 @@ impl Http {
 
 /// How long cloud-init's OpenStack source, Ignition and others wait for an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How the User-Agents of those begin.
+/// Beginnings of the User-Agents of those whose source a time-out ends.
 const IMPATIENT: [&str; 2] = ["cloud-init", "ignition"];
 
 pub(super) static TABLE: Table = Table {
@@ -163,20 +163,20 @@ static READY_TIMEOUT: Key<Timeout> = Key {
     name: "ready_timeout",
     kind: Timeout { zero: true, ..TIMEOUT },
     default: "\"9s\"",
-    about: "Longest time that a request waits for content that is not there yet; then the answer is 503. Clients that are known, and \
-            those that `http.patience` names, wait as long as they can instead (docs/clients.md has the table). \"0s\": no \
-            request waits. At most half of `http.idle_timeout` is used.",
+    about: "Longest time that a request waits for content that has not arrived; then the answer is 503. Known clients and those in \
+            `http.patience` have their own times (docs/clients.md has the table). \"0s\": no request waits. At most half of \
+            `http.idle_timeout` is used.",
     reason: "Many clients give a request ten seconds, and some do not ask again after that, or not after a 503: nine seconds \
-             serve more of them than less or more would.",
+             serve most of them.",
 };
 
 static PATIENCE: Key<Patience> = Key {
     name: "patience",
     kind: Patience,
     default: "[]",
-    about: "Clients that wait longer or shorter, each by how its User-Agent begins: `agent`, `wait` as `http.ready_timeout`, and \
-            `final = true` if the client gives up after a 503, but asks again when the connection ends without an answer, which \
-            it then does when the daemon ends. The first that matches counts, before those that are built in.",
+    about: "Clients whose requests wait longer or shorter: `agent`, the beginning of the User-Agent; `wait`, as `http.ready_timeout`; \
+            `final = true` if the client gives up after a 503, but asks again after a connection that ended without an answer: \
+            when the daemon stops, its connection is closed without one. The first match counts, before the built-in clients.",
     reason: "The clients that were measured are built in: docs/clients.md.",
 };
 

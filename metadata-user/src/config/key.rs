@@ -22,7 +22,7 @@ pub(super) struct Table {
     pub(super) tables: &'static [&'static Table],
     /// Whether an empty one is refused, or out of place, in a configuration that says nothing else.
     pub(super) is_optional: bool,
-    /// The keys that a running daemon takes on when it reloads its configuration; the others need a restart.
+    /// Keys that a reload applies; the others need a restart.
     pub(super) live: &'static [&'static str],
 }
 

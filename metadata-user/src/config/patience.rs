@@ -1,7 +1,7 @@
-//! `http.patience`: how long requests of which clients wait for content that is not there yet.
+//! `http.patience`: how long the requests of each client wait for content that has not arrived.
 //!
-//! A client is told by how its User-Agent begins. [`BUILT_IN`] has those that were measured, unchanged, with content that came late;
-//! what an operator writes comes before them. docs/clients.md has the same table, which a test compares.
+//! A client is recognised by the beginning of its User-Agent. [`BUILT_IN`] has those that were measured, unmodified, with late content;
+//! the operator's entries take precedence. docs/clients.md has the same table, which a test compares.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use super::kind::{Kind, Switch, TIMEOUT, Text, Timeout};
 use super::refusal::{Fault, Refusal};
 use super::written::Reader;
 
-/// A kind of client, and how patient it is.
+/// A kind of client, and how long its requests wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// How its User-Agent begins, whatever the case of its letters; empty: it sends none.
+    /// Beginning of its User-Agent, compared without regard to case; empty: it sends none.
     pub agent: Cow<'static, str>,
-    /// How long one of its requests waits for content that is not there yet; then the answer is 503. Zero: not at all.
+    /// How long a request waits for content; then the answer is 503. Zero: not at all.
     pub wait: Duration,
-    /// Whether it asks again after a connection that ended without an answer, and not after a 503.
+    /// Whether it gives up after a 503, but asks again after a connection that ended without an answer.
     pub is_final: bool,
 }
 
@@ -44,14 +44,14 @@ impl Client {
     }
 }
 
-/// What is known of a client: what it does with a request that is not answered, by measurement.
+/// A client, and what it was measured to do with a request that is not answered.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// How patient it is.
+    /// How long its requests wait.
     pub client: Client,
     /// Its name.
     pub name: &'static str,
-    /// Its own time-outs, and what it makes of them and of a 503.
+    /// Its own time-outs, and what it does after one and after a 503.
     pub behaviour: &'static str,
 }
 
@@ -59,20 +59,20 @@ const fn known(client: Client, name: &'static str, behaviour: &'static str) -> K
     Known { client, name, behaviour }
 }
 
-/// Clients that are known. Where one gives up, the answer is sent a moment before; where it asks again after its own time-out
-/// but not after a 503, the request waits longer than that.
+/// Known clients. A client that gives up after its time-out is answered a moment before; for one that asks again after its time-out but not
+/// after a 503, the request waits longer than that.
 pub static BUILT_IN: [Known; 10] = [
     known(
         Client::known("Cloud-Init/", 9000, false),
         "cloud-init",
-        "10 s for its OpenStack source, which a time-out ends; after a 503 it asks again without limit from 25.1 on, and gives up before",
+        "10 s for its OpenStack source, which gives up after a time-out; after a 503, 25.1 and later retry without limit, earlier ones give up",
     ),
-    known(Client::known("Ignition/", 9000, false), "Ignition", "10 s; asks again without limit"),
-    known(Client::known("ansible-httpget", 9000, false), "Ansible", "10 s; asks once more after 3 s, also after a 503"),
+    known(Client::known("Ignition/", 9000, false), "Ignition", "10 s; retries without limit"),
+    known(Client::known("ansible-httpget", 9000, false), "Ansible", "10 s; retries once after 3 s, also after a 503"),
     known(
         Client::known("Ruby", 15_000, true),
         "Facter, Ohai",
-        "Facter 5 s, Ohai 10 s; each asks once more after a time-out or a lost connection, and gives up after a 503",
+        "Facter 5 s, Ohai 10 s; each retries once after a time-out or a lost connection, and gives up after a 503",
     ),
     known(Client::known("Wget/", 15_000, true), "wget, and NixOS with it", "900 s; gives up after a 503"),
     known(Client::known("Go-http-client/", 15_000, true), "programs in Go", "none of its own; gives up after a 503"),
@@ -89,7 +89,7 @@ const MOST: usize = 64;
 
 static ENTRY: Table = Table {
     name: "http.patience",
-    about: "A client that waits as long as it can.",
+    about: "A client, and how long its requests wait.",
     keys: &[&AGENT, &WAIT, &FINAL],
     tables: &[],
     live: &[],
@@ -101,7 +101,7 @@ static AGENT: OptionalKey<Text<String>> = OptionalKey {
     kind: Text { what: "at most 64 printable ASCII characters; empty: clients that send no User-Agent", check: agent },
     unset: "required",
     example: "\"Wget/\"",
-    about: "How its User-Agent begins, whatever the case of its letters.",
+    about: "Beginning of its User-Agent, compared without regard to case.",
 };
 
 static WAIT: OptionalKey<Timeout> = OptionalKey {
@@ -109,7 +109,7 @@ static WAIT: OptionalKey<Timeout> = OptionalKey {
     kind: Timeout { zero: true, ..TIMEOUT },
     unset: "required",
     example: "\"20s\"",
-    about: "How long one of its requests waits; then the answer is 503.",
+    about: "How long its requests wait; then the answer is 503.",
 };
 
 static FINAL: Key<Switch> = Key {
@@ -124,8 +124,8 @@ fn agent(text: &str) -> Result<String, Fault> {
     if text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
         return Ok(text.to_owned());
     }
-    let remedy = format!("write how it begins, in at most {LONGEST} printable ASCII characters");
-    Err(Fault::new(format!("`{text}` is not how a User-Agent begins"), remedy))
+    let remedy = format!("write at most {LONGEST} printable ASCII characters");
+    Err(Fault::new(format!("`{text}` is not the beginning of a User-Agent"), remedy))
 }
 
 /// The list.
@@ -228,7 +228,7 @@ mod tests {
             ("[http]\npatience = [{ agent = 'a' }]", "m.toml:2:13", "without wait", "wait = \"20s\""),
             ("[http]\npatience = [{ wait = '1s' }]", "m.toml:2:13", "without agent", "agent = \"Wget/\""),
             ("[[http.patience]]\nagent = 'a'\nwait = '1'", "m.toml:3:8", "not a possible time-out", "\"0s\""),
-            ("[[http.patience]]\nagent = 'ä'\nwait = '1s'", "m.toml:2:9", "how a User-Agent begins", "ASCII"),
+            ("[[http.patience]]\nagent = 'ä'\nwait = '1s'", "m.toml:2:9", "not the beginning of a User-Agent", "ASCII"),
             ("[[http.patience]]\nagent = 'a'\nwaits = '1s'", "m.toml:3:1", "unknown field `waits`", "correct the name"),
             (&many, "m.toml:2:12", "65 clients are too many", "at most 64"),
         ]);

@@ -28,7 +28,7 @@ pub(super) enum Ended {
     /// The connection's binding has ended.
     #[error("the binding has ended")]
     Binding,
-    /// The daemon ends while the request waits, and its client would take a 503 for the last word.
+    /// The daemon ends while the request waits, and its client would give up after a 503.
     #[error("the daemon ends, and the client asks again if it is not answered")]
     Unanswered,
     /// The request ended before it was complete.

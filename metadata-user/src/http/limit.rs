@@ -99,7 +99,7 @@ impl Limits {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Changes that. Where there are more already, none goes for it.
+    /// Changes that. Connections that exist stay.
     pub(super) fn set_total(&self, total: usize) {
         self.total.store(total, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
-//! How long a request waits for content that is not there yet: by its client, as each gives up at another time.
+//! How long a request waits for content that has not arrived: this depends on the client, as each has its own time-out.
 //!
-//! Promises: the first entry that names the client decides, the operator's before the built-in ones; looking it up allocates nothing and
-//! takes a bounded number of bytes; nothing waits so long that its connection would be taken for idle.
+//! Promises: the first entry that matches the client decides, the operator's before the built-in ones; a lookup allocates nothing and
+//! compares a bounded number of bytes; no request waits so long that its connection counts as idle.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use crate::config::patience::{BUILT_IN, Client};
 /// How long the requests of each client wait.
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// Whom the operator has named.
+    /// The operator's entries.
     named: Vec<Client>,
     /// All others.
     others: Duration,
-    /// What nobody waits longer than.
+    /// The longest that any request waits.
     most: Duration,
 }
 
-/// How long one request waits, and what it makes of a 503.
+/// How long a request waits, and what its client does after a 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
-    /// From when it is known that its content is not there.
+    /// From the moment at which its content was found missing.
     pub(super) time: Duration,
     /// Whether its client asks again after a connection that ended without an answer, and not after a 503.
     pub(super) is_final: bool,
 }
 
 impl Patience {
-    /// Returns what holds by these times, with whom the operator has named. Where others do not wait at all, nobody does.
+    /// Returns the table for these times and the operator's entries. With a ready time-out of zero no request waits.
     pub(super) fn new(times: &Times, named: &[Client]) -> Self {
         let most = if times.ready.is_zero() { Duration::ZERO } else { times.idle / 2 };
         Self { named: named.to_vec(), others: times.ready, most }

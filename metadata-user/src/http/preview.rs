@@ -1,10 +1,10 @@
 //! What an instance's guest would read, asked by the operator: the service of guests, over a connection in memory.
 //!
-//! Promises: a request takes the same steps as a guest's ([`super::service`]) and is answered with the same bytes; it waits for no
-//! content; it counts nowhere: no counter, no rate, no audit record, no usage of the instance; a password is not kept, and user
-//! data stays unread.
+//! Promises: a request takes the same steps as a guest's ([`super::service`]) and gets the same bytes; it does not wait for content; it
+//! is not counted: no counter, no rate, no audit record, no usage of the instance; a password is not kept, and user data stays
+//! unread.
 //!
-//! Left out: the packet's way. A port that is held or refused answers its guest with 503, whatever is shown here.
+//! Left out: the path of packets. A guest whose port is held or refused gets 503, whatever is shown here.
 
 use std::future::{Future, pending};
 use std::io;
@@ -114,7 +114,7 @@ impl Access for Asker {
         pending()
     }
 
-    /// Only a POST writes, and there is none.
+    /// Only a POST writes, and none is sent.
     async fn keep(&self, _: InstanceId, _: Write) -> Written {
         Written::Unavailable
     }

@@ -155,12 +155,12 @@ impl Progress {
         self.leave.notify_one();
     }
 
-    /// Has [`Self::has_unread`] known from here on, as of one that must leave. Nobody waits for its place.
+    /// Makes [`Self::has_unread`] valid from here on, as for a connection that must leave, without waking it.
     pub(super) fn leave_quietly(&self) {
         self.must_leave.store(true, Ordering::Relaxed);
     }
 
-    /// Completes when the connection has been without a request for so long. Cancel-safe.
+    /// Completes when the connection has been without a request for this time. Cancel-safe.
     pub(super) async fn silent_for(&self, time: Duration) {
         loop {
             match self.idle_since() {
@@ -196,7 +196,7 @@ impl Progress {
         self.times.request.min(self.times.idle)
     }
 
-    /// The request waits for its content until what is returned is dropped: meanwhile the stream looks whether its guest leaves.
+    /// Marks the request as waiting for its content until the value is dropped: meanwhile the stream checks whether its guest leaves.
     pub(super) fn hold(&self) -> Held<'_> {
         self.is_held.store(true, Ordering::Relaxed);
         Held(self)
@@ -207,7 +207,7 @@ impl Progress {
         self.is_held.load(Ordering::Relaxed)
     }
 
-    /// The guest will send nothing more: it has left, or waits for the answer to what it has asked.
+    /// Notes that the guest will send nothing more: it has left, or waits for its last answer.
     pub(super) fn half_closed(&self) {
         self.half_closed.notify_one();
     }

@@ -39,7 +39,7 @@ enum Owner {
 
 type Limiter = RateLimiter<Owner, DashMapStateStore<Owner, Hasher>, RuntimeClock, NoOpMiddleware<std::time::Instant>>;
 
-/// What the configuration says, and what counts those for whom its rate is.
+/// The configured policy, and the limiter of instances with its rate.
 #[derive(Debug)]
 struct Configured {
     policy: Policy,
@@ -63,7 +63,7 @@ impl Rates {
         Self { configured, others: DashMap::new(), counted: AtomicU32::new(0) }
     }
 
-    /// From here on, this is the configuration's policy. With another rate, everybody has a whole burst again.
+    /// Replaces the configured policy. If its rate has changed, every instance has its full burst again.
     pub(super) fn configure(&self, policy: Policy) {
         let before = self.configured.get();
         let usual = match before.policy.requests == policy.requests {

@@ -3,9 +3,9 @@
 //!
 //! Promises: a request before its content waits as long as its client can ([`super::patience`]), and is woken by nothing but its own
 //! instance's content; one for a path that was not prefetched, or for the POST of a password, waits no longer than a request may take.
-//! Both are 503 then. One beyond its instance's rate waits [`super::rate::HOLD`]. Nothing else waits. A guest that leaves while its
-//! request waits for content gives its place back at once: if it resets the connection, that ends; if it ends its part, the answer is
-//! 503 then, which whoever has left refuses, and whoever still reads can repeat.
+//! Both are 503 then. One beyond its instance's rate waits [`super::rate::HOLD`]. Nothing else waits. If a guest leaves while its
+//! request waits for content, its place is free at once: a reset ends the connection; after a half-close the answer is 503, which a guest
+//! that has left refuses, and one that still reads can retry.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use super::record;
 use super::route::{Step, count_and_route, route, written};
 use crate::api::{Answer, Written};
 
-/// Waits until the content is there, and returns the next step; an answer without content when the time is over, the guest has ended
-/// its part, or the daemon ends. No answer then for whom a 503 would be the last word: the next daemon accepts already, or soon.
+/// Waits until the content has arrived, and returns the next step; an answer without content after the time-out, a half-close by the
+/// guest, or when the daemon ends. A client that gives up after a 503 gets no answer then: the next daemon accepts already, or soon.
 pub(super) async fn for_content<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
     let shared = Arc::clone(&exchange.shared);
     let wait = shared.patience.of(exchange.headers());

@@ -1,11 +1,10 @@
 //! Copies of a snapshot for operators: verified, exported for another place, imported from one.
 //!
-//! Promises: a file that is not as it was written, is from a newer version, or is sealed with another key than the one at hand is
-//! refused by name, and what is in place of the copy stays as it was; a copy is complete or not there; a file in the clear is made
-//! only where that is asked for, and is readable by its owner alone.
+//! Promises: a file that was altered, is from a newer version, or is sealed with another key is refused by name, and nothing is
+//! overwritten; a copy is complete or absent; clear text is written only if asked for, to a file that only its owner can read.
 //!
-//! In the clear a copy is a line with the version, the header as in a snapshot (its `salt` is the SHA-256 of what follows), and the
-//! instances. Instances that this version cannot read are left out of a copy, with a warning, as the daemon leaves them out.
+//! A copy in clear text is a line with the version, the header as in a snapshot (its `salt` is the SHA-256 of what follows), and the
+//! instances. A snapshot with an instance that this version cannot read is refused.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -30,7 +29,7 @@ pub(super) const CLEAR: &str = "metadatad snapshot in the clear ";
 /// Version of copies in the clear.
 const CLEAR_VERSION: u64 = 1;
 
-/// What is known of a snapshot that was verified.
+/// Facts of a verified snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The file.
@@ -65,8 +64,8 @@ pub enum CopyError {
     /// There is no key.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Not all that its header counts can be read.
-    #[error("the snapshot {} counts {expected} instances, and {found} can be read: the log says why of each", path.display())]
+    /// Not all of its instances can be read.
+    #[error("the snapshot {} has {expected} instances, of which {found} can be read: the log says why", path.display())]
     Incomplete {
         /// The file.
         path: PathBuf,

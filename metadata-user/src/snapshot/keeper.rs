@@ -35,13 +35,13 @@ pub struct Keeper {
     holds: mpsc::Sender<Hold>,
 }
 
-/// Has the thread stand still.
+/// Pauses the thread.
 #[derive(Clone, Debug)]
 pub struct Holder(mpsc::Sender<Hold>);
 
 impl Holder {
-    /// Completes when everything is written and nothing more will be, while the value lives: not at the end of the daemon either.
-    /// `None`: the thread has ended.
+    /// Completes when everything is written. Nothing more is written while the value lives, not even when the daemon ends. `None`: the
+    /// thread has ended.
     pub async fn hold(&self) -> Option<Held> {
         let (hold, standing, held) = hold();
         self.0.send(hold).await.ok()?;
@@ -79,7 +79,7 @@ impl Keeper {
         Ok(Self { _worker: worker.with_patience(PATIENCE), holds })
     }
 
-    /// Returns what has it stand still.
+    /// Returns what pauses it.
     #[must_use]
     pub fn holder(&self) -> Holder {
         Holder(self.holds.clone())
@@ -135,7 +135,7 @@ impl Task {
                 Some(hold) = holds.recv() => {
                     self.write_what_is_left();
                     tokio::select! {
-                        // The file is another daemon's by now.
+                        // Another daemon writes the file now.
                         () = stop.requested() => return,
                         () = hold.stand() => self.look_at_store(),
                     }
