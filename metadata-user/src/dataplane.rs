@@ -21,7 +21,6 @@ pub mod inspect;
 pub mod kernel;
 mod link;
 mod loader;
-mod netfilter;
 mod object;
 mod pins;
 pub mod prepare;

@@ -17,6 +17,7 @@
 pub mod inspect;
 mod keeper;
 mod namespace;
+mod netfilter;
 mod pair;
 mod state;
 

@@ -8,8 +8,8 @@ use metadata_ebpf::addr::{IDENTITY_PREFIX, RESPONDER_IPV6};
 use nix::sys::statfs::statfs;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
-use super::{NetnsError, enter, namespace, on_thread, pair, system, with_netlink};
-use crate::dataplane::{IfIndex, netfilter};
+use super::{NetnsError, enter, namespace, netfilter, on_thread, pair, system, with_netlink};
+use crate::dataplane::IfIndex;
 
 /// The namespace and its pair, as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
