@@ -96,7 +96,7 @@ impl ResponderNetns {
     pub fn set_up(name: &str, pair_name: &str) -> Result<Self, NetnsError> {
         let (namespace, adopted) = namespace::open_or_make(name)?;
         let keeper = Keeper::start(&namespace)?;
-        let found = keeper.run(async |netlink: Netlink| Ok(pair::find(&netlink).await))?;
+        let found = keeper.run(async |netlink: Netlink| pair::find(&netlink).await)?;
         let pair = match found {
             Some(pair) => pair,
             None => make(&keeper, &namespace, pair_name, None)?,
@@ -118,7 +118,7 @@ impl ResponderNetns {
     /// See [`NetnsError`]. What was done before it stays.
     pub fn mend(&self) -> Result<Vec<(Repair, String)>, NetnsError> {
         let pair = self.pair;
-        let seen = self.keeper.run(async move |netlink: Netlink| Ok(pair::see(&netlink, pair).await))?;
+        let seen = self.keeper.run(async move |netlink: Netlink| pair::see(&netlink, pair).await)?;
         let steps = steps(&seen, &self.pair_name, pair::INNER_NAME);
         for step in &steps {
             match step {
@@ -152,7 +152,7 @@ impl ResponderNetns {
 
     fn name_inner(&self) -> Result<(), NetnsError> {
         let pair = self.pair;
-        self.keeper.run(async move |netlink: Netlink| match pair::inner_of(&netlink.inside, pair).await {
+        self.keeper.run(async move |netlink: Netlink| match pair::inner_of(&netlink.inside, pair).await? {
             Some((ifindex, name)) if name != pair::INNER_NAME => {
                 pair::rename(&netlink.inside, ifindex, pair::INNER_NAME).await
             }

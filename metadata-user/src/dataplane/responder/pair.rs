@@ -49,27 +49,32 @@ pub(super) async fn link_by_name(handle: &Handle, name: &str) -> Option<LinkMess
     handle.link().get().match_name(name).execute().try_next().await.ok().flatten()
 }
 
-async fn link_by_index(handle: &Handle, index: u32) -> Option<LinkMessage> {
-    handle.link().get().match_index(index).execute().try_next().await.ok().flatten()
+/// Returns an interface; `None`: none has this index.
+async fn link_by_index(handle: &Handle, index: u32) -> Result<Option<LinkMessage>, NetnsError> {
+    match handle.link().get().match_index(index).execute().try_next().await {
+        Err(rtnetlink::Error::NetlinkError(answer)) if answer.raw_code() == -(Errno::ENODEV as i32) => Ok(None),
+        found => found.map_err(netlink("look up", "the pair")),
+    }
 }
 
 /// Finds the index of the pair's end in the node's namespace, whatever it is called: an interface inside knows it, and it that
 /// interface.
-pub(super) async fn find(netlink: &Netlink) -> Option<IfIndex> {
-    for inner in ends_inside(&netlink.inside).await {
+pub(super) async fn find(netlink: &Netlink) -> Result<Option<IfIndex>, NetnsError> {
+    for inner in ends_inside(&netlink.inside).await? {
         let Some(peer) = inner.peer else { continue };
-        let outer = link_by_index(&netlink.node, peer).await;
+        let outer = link_by_index(&netlink.node, peer).await?;
         if outer.and_then(|outer| end(&outer).peer) == Some(inner.index) {
-            return Some(IfIndex(peer));
+            return Ok(Some(IfIndex(peer)));
         }
     }
-    None
+    Ok(None)
 }
 
 /// Every interface of the responder's namespace that has another end.
-async fn ends_inside(inside: &Handle) -> Vec<End> {
-    let listed: Vec<LinkMessage> = inside.link().get().execute().try_collect().await.unwrap_or_default();
-    listed.iter().map(end).filter(|end| end.peer.is_some()).collect()
+async fn ends_inside(inside: &Handle) -> Result<Vec<End>, NetnsError> {
+    let listed: Result<Vec<LinkMessage>, _> = inside.link().get().execute().try_collect().await;
+    let listed = listed.map_err(netlink("list the interfaces beside", INNER_NAME))?;
+    Ok(listed.iter().map(end).filter(|end| end.peer.is_some()).collect())
 }
 
 fn end(link: &LinkMessage) -> End {
@@ -90,33 +95,34 @@ fn end(link: &LinkMessage) -> End {
     end
 }
 
-/// Looks at everything: the interface with this index, and what belongs to it inside.
-pub(super) async fn see(netlink: &Netlink, pair: IfIndex) -> Seen {
-    let outer = link_by_index(&netlink.node, pair.0).await.as_ref().map(end);
-    let inner = ends_inside(&netlink.inside).await.into_iter().find(|end| end.peer == Some(pair.0));
+/// Looks at everything: the interface with this index, and what belongs to it inside. What cannot be looked at is an error, and does not
+/// count as missing: it would be removed and made anew.
+pub(super) async fn see(netlink: &Netlink, pair: IfIndex) -> Result<Seen, NetnsError> {
+    let outer = link_by_index(&netlink.node, pair.0).await?.as_ref().map(end);
+    let inner = ends_inside(&netlink.inside).await?.into_iter().find(|end| end.peer == Some(pair.0));
     let outer_without_ipv6 = outer.as_ref().is_some_and(|outer| netlink.is_without_ipv6(&outer.name));
     let mut seen = Seen { outer, outer_without_ipv6, inner, settings: wrong_settings(), ..Seen::default() };
     if let Some(inner) = &seen.inner {
         let index = inner.index;
-        seen.address = has_address(&netlink.inside, index).await;
-        seen.route = has_route(&netlink.inside, index).await;
-        seen.neighbour = has_neighbour(&netlink.inside, index).await;
+        seen.address = has_address(&netlink.inside, index).await?;
+        seen.route = has_route(&netlink.inside, index).await?;
+        seen.neighbour = has_neighbour(&netlink.inside, index).await?;
     }
-    seen
+    Ok(seen)
 }
 
-async fn has_address(inside: &Handle, index: u32) -> bool {
+async fn has_address(inside: &Handle, index: u32) -> Result<bool, NetnsError> {
     let wanted = AddressAttribute::Address(Ipv6Addr::from(RESPONDER_IPV6).into());
     let mut listed = Box::pin(inside.address().get().set_link_index_filter(index).execute());
-    while let Ok(Some(found)) = listed.try_next().await {
+    while let Some(found) = listed.try_next().await.map_err(netlink("list the addresses of", INNER_NAME))? {
         if found.header.index == index && found.header.prefix_len == 128 && found.attributes.contains(&wanted) {
-            return true;
+            return Ok(true);
         }
     }
-    false
+    Ok(false)
 }
 
-async fn has_route(inside: &Handle, index: u32) -> bool {
+async fn has_route(inside: &Handle, index: u32) -> Result<bool, NetnsError> {
     let wanted = [
         RouteAttribute::Destination(RouteAddress::Inet6(identity_prefix())),
         RouteAttribute::Gateway(RouteAddress::Inet6(GATEWAY)),
@@ -124,31 +130,31 @@ async fn has_route(inside: &Handle, index: u32) -> bool {
     ];
     let all = RouteMessageBuilder::<Ipv6Addr>::new().build();
     let mut listed = Box::pin(inside.route().get(all).execute());
-    while let Ok(Some(found)) = listed.try_next().await {
+    while let Some(found) = listed.try_next().await.map_err(netlink("list the routes of", INNER_NAME))? {
         let is_prefix = found.header.destination_prefix_length == IDENTITY_PREFIX_LEN;
         if is_prefix && wanted.iter().all(|wanted| found.attributes.contains(wanted)) {
-            return true;
+            return Ok(true);
         }
     }
-    false
+    Ok(false)
 }
 
-async fn has_neighbour(inside: &Handle, index: u32) -> bool {
+async fn has_neighbour(inside: &Handle, index: u32) -> Result<bool, NetnsError> {
     let wanted = [
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(GATEWAY)),
         NeighbourAttribute::LinkLayerAddress(METADATA_MAC.to_vec()),
     ];
     let mut listed = Box::pin(inside.neighbours().get().execute());
-    while let Ok(Some(found)) = listed.try_next().await {
+    while let Some(found) = listed.try_next().await.map_err(netlink("list the neighbours of", INNER_NAME))? {
         let header = &found.header;
         if header.ifindex == index
             && header.state == NeighbourState::Permanent
             && wanted.iter().all(|wanted| found.attributes.contains(wanted))
         {
-            return true;
+            return Ok(true);
         }
     }
-    false
+    Ok(false)
 }
 
 /// Makes the pair, and returns the index of its end in the node's namespace: this one if it is to be. Removes what is left of another
@@ -171,7 +177,7 @@ pub(super) async fn make(
         let (handle, link) = left;
         let removed = handle.link().del(link.header.index).execute().await;
         // It may be quicker, a moment after its namespace.
-        if link_by_index(handle, link.header.index).await.is_some() {
+        if link_by_index(handle, link.header.index).await?.is_some() {
             removed.map_err(netlink("remove the stale", name))?;
         }
     }
@@ -220,9 +226,9 @@ pub(super) async fn rename(handle: &Handle, ifindex: IfIndex, name: &str) -> Res
 }
 
 /// Returns the inner end's index and name.
-pub(super) async fn inner_of(inside: &Handle, pair: IfIndex) -> Option<(IfIndex, String)> {
-    let ends = ends_inside(inside).await;
-    ends.into_iter().find(|end| end.peer == Some(pair.0)).map(|end| (IfIndex(end.index), end.name))
+pub(super) async fn inner_of(inside: &Handle, pair: IfIndex) -> Result<Option<(IfIndex, String)>, NetnsError> {
+    let ends = ends_inside(inside).await?;
+    Ok(ends.into_iter().find(|end| end.peer == Some(pair.0)).map(|end| (IfIndex(end.index), end.name)))
 }
 
 /// Sets an end up, as it is to be.
