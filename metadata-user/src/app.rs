@@ -81,6 +81,7 @@ use crate::metrics::Metrics;
 use crate::open_files::OpenFiles;
 use crate::port::{self, Ports, PortsError, PortsView};
 use crate::privilege;
+use crate::pulse::Pulse;
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
 use crate::sockets;
@@ -98,7 +99,7 @@ use reload::{ReloadState, Reloader};
 use signals::Signals;
 use take_over::TakeOver;
 use view::View;
-use watchdog::Watchdog;
+use watchdog::{Watchdog, Work};
 
 /// Capacity of the queue of commands to the ports' thread.
 const PORT_REQUESTS: usize = 16;
@@ -250,7 +251,8 @@ async fn control_thread(
     let mut watchdog = Watchdog::of_service_manager();
     let mut answering = answering::start(sockets, &shared, &mut watchdog).map_err(AppError::Runtime)?;
     show_status("attaching to the guests' taps");
-    let (mut ports, commands, drops) = start_ports(config, &shared, kernel, changes, ports_attached)?;
+    let pulse = watchdog.add_thread("ports", Work::Attaches);
+    let (mut ports, commands, drops) = start_ports(config, &shared, kernel, changes, (ports_attached, pulse))?;
     let mut taken_over = taking_over.map(|(other, beside)| other.commit(beside, &shared)).transpose()?;
     let (snapshot, store) = (content.snapshot_holder(), Arc::clone(&shared.store));
     let mut hand_over = HandOver { requests, ports: commands, snapshot, store, sockets: kept };
@@ -363,7 +365,7 @@ fn start_ports(
     shared: &Shared,
     (mut dataplane, responder): (Dataplane, ResponderNetns),
     changes: port::Changes,
-    attached: Blocker,
+    (attached, pulse): (Blocker, Pulse),
 ) -> Result<(PortsEnd, PortsCommands, JoinHandle<io::Result<()>>), AppError> {
     let view = PortsView::new(shared.metrics.ports.clone());
     let names = view.clone();
@@ -373,19 +375,22 @@ fn start_ports(
     shared.kernel.set(view.clone(), dataplane.counters_reader()?, requests.clone());
     let (identities, store) = (Arc::clone(&shared.identities), Arc::clone(&shared.store));
     let ports = Ports::new(dataplane, responder, identities, store, shared.facts.clone(), config.ports.clone(), view);
-    Ok((port_thread(ports, changes, inbox, attached)?, requests, drops))
+    Ok((port_thread(ports.watched(&pulse), pulse, changes, inbox, attached)?, requests, drops))
 }
 
 /// Starts the ports' thread. The receiver gets its result. The thread ends with the process: its handles of BPF links
 /// must not be dropped, since that would detach the programs.
 fn port_thread(
     ports: Ports,
+    pulse: Pulse,
     changes: port::Changes,
     inbox: mpsc::Receiver<port::Request>,
     attached: Blocker,
 ) -> Result<PortsEnd, AppError> {
     let (sender, ended) = oneshot::channel();
     let worker = Worker::spawn_as(&privilege::PORTS, "ports", async move |_| {
+        // On this thread: its runtime has no other.
+        tokio::spawn(pulse.beat());
         // The receiver is gone during shutdown.
         let _ = sender.send(ports.run(changes, inbox, move || drop(attached)).await);
     });

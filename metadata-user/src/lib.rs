@@ -32,6 +32,7 @@ mod percent;
 pub mod policy;
 pub mod port;
 pub mod privilege;
+pub mod pulse;
 pub mod readiness;
 pub mod record;
 pub mod secret;

@@ -57,6 +57,7 @@ use crate::{
     error_text,
     facts::{Facts, FactsChange},
     identity::Identities,
+    pulse::Pulse,
     store::{self, Store},
 };
 
@@ -107,6 +108,8 @@ pub struct Ports {
     look: Instant,
     /// Programs that are to be put back, once the events about their taps so far have been handled.
     lost: BTreeSet<Place>,
+    /// Counts what has been done.
+    pulse: Pulse,
 }
 
 /// How long a program that removes a queueing discipline has to add its own. Open vSwitch removes one and adds one for
@@ -144,7 +147,15 @@ impl Ports {
             check: None,
             look: Instant::now(),
             lost: BTreeSet::new(),
+            pulse: Pulse::default(),
         }
+    }
+
+    /// Counts each event and each tap by this pulse: many taps at once take long, in which the thread gets to nothing else.
+    #[must_use]
+    pub fn watched(mut self, pulse: &Pulse) -> Self {
+        self.pulse = pulse.clone();
+        self
     }
 
     /// Follows links, facts and documents until the store or the netlink socket is gone. `ready` is called when every link that
@@ -173,6 +184,7 @@ impl Ports {
         ready();
         let (trace_over, mut trace_ended) = mpsc::channel(1);
         loop {
+            self.pulse.count();
             tokio::select! {
                 event = links.next() => match event? {
                     LinkEvent::Changed(link) => self.link_changed(link),
@@ -242,6 +254,7 @@ impl Ports {
 
     /// Ends everything on a tap, and returns its name.
     fn forget(&mut self, ifindex: IfIndex) -> Option<String> {
+        self.pulse.count();
         let (name, binding) = self.taps.remove(ifindex)?;
         if let Err(error) = self.dataplane.forget(ifindex) {
             report(ifindex, &name, &error);
@@ -342,6 +355,7 @@ impl Ports {
 
     /// Makes a tap what it should be now.
     fn settle(&mut self, ifindex: IfIndex) {
+        self.pulse.count();
         let Some(name) = self.taps.name(ifindex).map(str::to_owned) else {
             return;
         };

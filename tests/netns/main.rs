@@ -41,5 +41,6 @@ mod snapshot_copies;
 mod troubleshooting;
 mod unbound;
 mod waiting;
+mod watchdog;
 mod without_loss;
 mod xdp;

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -39,6 +40,8 @@ pub struct Start<'a> {
     pub lasting: bool,
     /// By how much its clock differs from the machine's ([`shift_clock`]).
     pub clock: Option<&'a str>,
+    /// What it believes of a service manager's `WatchdogSec=`.
+    pub watchdog: Option<Duration>,
     /// What follows `run`.
     pub words: &'a [&'a str],
     /// It gets what is in there, and may put more there.
@@ -63,6 +66,9 @@ impl Daemon {
         namespace.put_inside(&mut command, !how.lasting)?;
         if let Some(store) = how.store {
             store.pass_to(&mut command)?;
+        }
+        if let Some(time) = how.watchdog {
+            command.env("WATCHDOG_USEC", time.as_micros().to_string());
         }
         if let Some(offset) = how.clock {
             shift_clock(&mut command, offset)?;

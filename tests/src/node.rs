@@ -39,6 +39,7 @@ pub struct NodePlan {
     ports: String,
     further: String,
     clock: Option<String>,
+    watchdog: Option<Duration>,
 }
 
 impl Default for NodePlan {
@@ -58,6 +59,7 @@ packets_per_second = 0
             ports,
             further,
             clock: None,
+            watchdog: None,
         }
     }
 }
@@ -133,6 +135,13 @@ impl NodePlan {
         self
     }
 
+    /// The daemon believes that a service manager waits this long for it (`WatchdogSec=`).
+    #[must_use]
+    pub fn watchdog(mut self, time: Duration) -> Self {
+        self.watchdog = Some(time);
+        self
+    }
+
     /// Makes the node; the daemon is not started yet.
     ///
     /// # Errors
@@ -151,6 +160,7 @@ impl NodePlan {
             next: AtomicU32::new(1),
             lasting: self.lasting,
             clock: Mutex::new(self.clock.clone()),
+            watchdog: self.watchdog,
         };
         for directory in ["bpf", "instances"] {
             fs::create_dir(node.path(directory)).with_context(|| format!("making the directory {directory}"))?;
@@ -183,6 +193,7 @@ pub struct Node {
     next: AtomicU32,
     lasting: bool,
     clock: Mutex<Option<String>>,
+    watchdog: Option<Duration>,
     store: Option<FdStore>,
 }
 
@@ -320,7 +331,8 @@ impl Node {
 
     fn new_process(&self, words: &[&str]) -> Result<Daemon> {
         let clock = self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let how = Start { lasting: self.lasting, clock: clock.as_deref(), words, store: self.store.as_ref() };
+        let (clock, store) = (clock.as_deref(), self.store.as_ref());
+        let how = Start { lasting: self.lasting, clock, watchdog: self.watchdog, words, store };
         Daemon::start(&self.namespace, &self.config, &self.path("daemon.log"), &how)
     }
 

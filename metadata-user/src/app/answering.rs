@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use super::watchdog::Watchdog;
+use super::watchdog::{Watchdog, Work};
 use crate::drain::Drain;
 use crate::http::{self, Guests, Listeners};
 use crate::privilege;
@@ -40,7 +40,7 @@ pub(super) fn start(sockets: Sockets, shared: &Shared, watchdog: &mut Watchdog) 
         let listeners = Listeners { plain, tls: tls.next().zip(shared.https.clone()) };
         let (guests, readiness, drain) = (Arc::clone(&shared.guests), shared.readiness.clone(), shared.drain.clone());
         let (end, ended) = oneshot::channel();
-        let pulse = watchdog.add_thread();
+        let pulse = watchdog.add_thread("guests", Work::Answers);
         let worker = Worker::spawn_as(&privilege::GUESTS, "guests", async move |_| {
             // On this thread: its runtime has no other.
             tokio::spawn(pulse.beat());

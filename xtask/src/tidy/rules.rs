@@ -34,6 +34,7 @@ pub(super) const LEVELS: &[Level] = &[
             "metrics",
             "open_files",
             "percent",
+            "pulse",
             "readiness",
             "record",
             "secret",
