@@ -239,6 +239,15 @@ impl Profile {
         Ok(())
     }
 
+    /// Notes that the calling thread was started by one of this profile: the kernel gives a new thread what the one has that starts it.
+    pub fn note_helper(&self) {
+        let mut applied = APPLIED.lock();
+        let known = applied.values().find(|known| known.profile == self.name).cloned();
+        if let Some(known) = known {
+            applied.insert(gettid().as_raw(), known);
+        }
+    }
+
     /// Nothing to do while it is not set which files are whose: in a part of the daemon by itself.
     fn restrict_changes(&self) -> Result<Option<Landlock>, PrivilegeError> {
         let Some(all) = WRITABLE.get() else { return Ok(None) };
@@ -258,6 +267,21 @@ impl Profile {
         seccomp::install(&filter).map_err(PrivilegeError::Seccomp)?;
         Ok(landlock)
     }
+}
+
+/// Runs `start`, which makes a library start threads of this name, and notes that these have what the calling thread has. They have set
+/// their names by the time at which `start` returns.
+pub fn with_helpers<T>(name: &str, start: impl FnOnce() -> T) -> T {
+    /// So that all threads of the name that are new are the caller's.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock();
+    let before = threads::named(name);
+    let started = start();
+    if let Some(own) = applied(gettid().as_raw()) {
+        let new = threads::named(name).into_iter().filter(|thread| !before.contains(thread));
+        APPLIED.lock().extend(new.map(|thread| (thread, own.clone())));
+    }
+    started
 }
 
 /// Returns what was applied to a thread of this process.

@@ -33,6 +33,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::links;
+use crate::privilege;
 use files::Files;
 use pending::Pending;
 
@@ -65,6 +66,9 @@ pub(crate) enum Change {
     /// The directory cannot be read. Reported every [`CHECK`].
     Unavailable(io::Error),
 }
+
+/// What a watcher calls its thread: it answers the first request for a watch.
+const THREAD: &str = "notify-rs inotify loop";
 
 /// Makes a watcher that calls this.
 type Make = fn(Box<dyn Fn(notify::Result<notify::Event>) + Send>) -> notify::Result<RecommendedWatcher>;
@@ -251,8 +255,8 @@ impl WatchedDirectory {
         self.watcher = None;
         self.watch_at = now + RETRY;
         let (inbox, accepts) = (Arc::clone(&self.inbox), self.accepts);
-        let watcher = (self.make)(Box::new(move |event| inbox.receive(event, accepts)));
-        let watcher = watcher.and_then(|mut watcher| {
+        let watcher = privilege::with_helpers(THREAD, || {
+            let mut watcher = (self.make)(Box::new(move |event| inbox.receive(event, accepts)))?;
             watcher.watch(&self.path, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
@@ -290,7 +294,7 @@ impl WatchedDirectory {
             self.linked = LinkedDirectories::default();
             return;
         }
-        if let Err(error) = self.linked.watch(wanted, &self.inbox, self.make)
+        if let Err(error) = privilege::with_helpers(THREAD, || self.linked.watch(wanted, &self.inbox, self.make))
             && !std::mem::replace(&mut self.linked.reported, true)
         {
             warn!(

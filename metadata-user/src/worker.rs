@@ -78,7 +78,8 @@ impl Worker {
     where
         F: Future<Output = ()>,
     {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        // Threads for what blocks, such as the look-up of a name.
+        let runtime = Builder::new_current_thread().enable_all().on_thread_start(|| profile.note_helper()).build()?;
         Self::start(profile, name, move |stop| {
             runtime.block_on(task(stop));
             // Its blocking threads may hang in the system's resolver.

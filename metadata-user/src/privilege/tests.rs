@@ -271,6 +271,28 @@ fn root_changes_no_file_but_its_own() {
     assert!(matches!(thread.join().expect("no panic"), Landlock::Changes { .. }));
 }
 
+/// What /proc does not show: the thread of inotify has the landlock domain of the one that made it.
+#[test]
+fn a_thread_that_a_library_starts_changes_no_more_files_than_the_one_that_made_it() {
+    use notify::Watcher as _;
+    let (watched, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (tell, told) = std::sync::mpsc::channel();
+    let (path, draft) = (watched.path().to_owned(), other.path().join("draft"));
+    let thread = std::thread::spawn(move || {
+        prctl::set_no_new_privs().expect("set");
+        landlock::restrict_changes(&[]).expect("restricted");
+        let handler = move |_| drop(tell.send((gettid(), std::fs::write(&draft, ""))));
+        let mut watcher = notify::recommended_watcher(handler).expect("made");
+        watcher.watch(&path, notify::RecursiveMode::NonRecursive).expect("watched");
+        (watcher, gettid())
+    });
+    let (_watcher, maker) = thread.join().expect("no panic");
+    std::fs::write(watched.path().join("file"), "").expect("written: this thread may");
+    let (own, written) = told.recv().expect("an event");
+    assert_ne!(own, maker);
+    assert_eq!(written.expect_err("closed").kind(), io::ErrorKind::PermissionDenied);
+}
+
 #[test]
 fn a_plain_thread_has_no_capability_and_opens_what_its_user_may() {
     let (effective, opened) = on_thread(&PLAIN, || {

@@ -1,10 +1,11 @@
 //! What each thread of this process really has, as the kernel reports it in /proc.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{Applied, applied, capabilities};
+use super::{APPLIED, Applied, applied, capabilities};
 
 /// The threads of this process.
 const THREADS: &str = "/proc/self/task";
@@ -45,8 +46,7 @@ pub struct ThreadState {
     pub no_new_privileges: bool,
     /// What decides on its system calls.
     pub seccomp: Seccomp,
-    /// What was applied when it started, which the kernel does not tell; `None`: nothing by itself, it has what the thread had
-    /// that made it.
+    /// What was applied to it, or to the thread that started it, which the kernel does not tell; `None`: that is not known here.
     pub applied: Option<Applied>,
 }
 
@@ -55,6 +55,8 @@ pub struct ThreadState {
 /// # Errors
 /// If /proc is not mounted, or does not say what it should.
 pub fn all() -> io::Result<Vec<ThreadState>> {
+    // A thread that has ended may have left its id to another one.
+    APPLIED.lock().retain(|id, _| Path::new(THREADS).join(id.to_string()).exists());
     let mut threads = Vec::new();
     for entry in fs::read_dir(THREADS)? {
         let directory = entry?.path();
@@ -67,6 +69,15 @@ pub fn all() -> io::Result<Vec<ThreadState>> {
     }
     threads.sort_by_key(|thread| thread.id);
     Ok(threads)
+}
+
+/// Returns the ids of the threads of this name, of which the kernel keeps 15 bytes.
+pub(super) fn named(name: &str) -> BTreeSet<i32> {
+    const KEPT: usize = 15;
+    let kept = name.get(..KEPT).unwrap_or(name);
+    let entries = fs::read_dir(THREADS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = entries.filter(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == kept));
+    named.filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect()
 }
 
 fn read(directory: &Path, id: i32) -> io::Result<ThreadState> {
