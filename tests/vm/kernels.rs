@@ -31,8 +31,9 @@ struct Kernel {
 /// - `switches`: what needs modules that this machine's kernel may lack;
 /// - of `netns` on each: redirects, rewriting, checksums, VLAN tags and MTUs (`addressing`, `path_mtu`), and that nothing
 ///   else is touched (`bystanders`); what the tun driver shows XDP, in the driver and as a copy (parts of `xdp`);
-/// - on the oldest also: links, filters and pins that come, go and are taken away (`adversity`, and parts of `ports` and
-///   `restart`), and the responder's namespace. Later kernels attach as this machine's does.
+/// - on the oldest also: links, filters and pins that come, go and are removed (`adversity`, and parts of `ports`, `rebuilt`, `repair`
+///   and `restart`), and the responder's namespace, with what others change there. Later kernels attach as this machine's does, so
+///   the other one has a detached link of tcx alone.
 ///
 /// Everything else in `netns` is decided in user space, or is a verdict that `datapath` has as a table.
 static KERNELS: [Kernel; 2] = [
@@ -47,6 +48,12 @@ static KERNELS: [Kernel; 2] = [
             "ports::a_tap_deleted_and_made_again",
             "ports::a_tap_made_again_with_the_same_index",
             "ports::an_index_taken_again_at_once",
+            "rebuilt::maps_of_another_version",
+            "repair::a_filter_that_is_deleted",
+            "repair::a_port_whose_program_cannot",
+            "repair::a_renamed_pair",
+            "repair::pins_that_are_removed",
+            "repair::the_way_to_the_responder_is_put_back_and",
             "restart::a_killed_daemon_comes_back",
             "restart::detach_leaves_no",
             "xdp::large_segments",
@@ -55,7 +62,14 @@ static KERNELS: [Kernel; 2] = [
     },
     Kernel {
         release: "6.12.",
-        netns: &["addressing::", "bystanders::", "path_mtu::", "xdp::large_segments", "xdp::on_a_tap"],
+        netns: &[
+            "addressing::",
+            "bystanders::",
+            "path_mtu::",
+            "repair::a_link_that_is_detached",
+            "xdp::large_segments",
+            "xdp::on_a_tap",
+        ],
     },
 ];
 
@@ -68,6 +82,7 @@ const MODULES: &[&str] = &[
     "cls_basic",
     "cls_bpf",
     "cls_matchall",
+    "cls_u32",
     "dummy",
     "openvswitch",
     "sch_ingress",
