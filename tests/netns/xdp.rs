@@ -284,7 +284,7 @@ fn what_is_detached_by_hand_is_put_back_and_the_limits_hold_meanwhile() {
     assert_eq!(status.unwrap()["ports_guard"], json!({"xdp": 1}));
     assert!(program(node, TAP).is_some());
     port.flood(100).is_limited();
-    assert!(node.log().contains("somebody detached from_guest_xdp"), "{}", node.log());
+    assert!(node.log().contains("from_guest_xdp was detached from the tap"), "{}", node.log());
 }
 
 #[test]

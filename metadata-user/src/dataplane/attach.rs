@@ -153,8 +153,8 @@ impl Dataplane {
         Ok(false)
     }
 
-    /// Puts `from_guest` back on a tap from which somebody took it; the maps keep what they know of the tap. It is the caller who is
-    /// certain that this is still the same device.
+    /// Attaches `from_guest` again to a tap from which it was detached; the maps keep what they know of the tap. The caller is certain
+    /// that it is still the same device.
     ///
     /// # Errors
     /// As [`Self::attach`]; then the tap counts as not attached.
@@ -274,7 +274,7 @@ impl Dataplane {
         kind.is_some_and(|kind| !self.is_at(Place::Guard(ifindex), name, kind))
     }
 
-    /// Takes note that somebody has taken `from_network` off a tap: the next [`Self::set_guard`] puts it there again.
+    /// Notes that `from_network` was detached from a tap: the next [`Self::set_guard`] attaches it again.
     pub fn note_lost_guard(&mut self, ifindex: IfIndex) {
         self.guards.remove(&ifindex);
     }

@@ -36,7 +36,7 @@ pub enum DetachError {
 pub fn detach(pin_dir: &Path, namespace: &str, pair_name: &str) -> Result<Removed, DetachError> {
     let pins = Pins::at(pin_dir);
     Expedited::recover(&pins.link("expedited"));
-    // Filters live on their interfaces: they are there even where somebody removed the pins.
+    // Filters live on their interfaces: they are there even where the pins were removed.
     let filters = attach::remove_filters(&pins);
     let pins = pins.exist().and_then(|there| if there { pins.remove_all().map(|()| true) } else { Ok(false) });
     let pins = filters.and_then(|filters| Ok(pins? || filters));

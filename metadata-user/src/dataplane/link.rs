@@ -3,8 +3,8 @@
 //! Promises: while the daemon runs, a program stays where it is though its pin is removed, or the whole BPF file system unmounted;
 //! a link that is held can be pinned again, and says whether it has been detached.
 //!
-//! A link that somebody detaches by hand (`bpftool link detach`) is on no interface any more, and cannot be attached again: another
-//! one takes its place.
+//! A link that was detached by hand (`bpftool link detach`) is on no interface any more and cannot be attached again: a new one replaces
+//! it.
 //!
 //! Minimum kernel version: 5.8.
 

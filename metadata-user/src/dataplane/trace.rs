@@ -125,7 +125,7 @@ impl Dataplane {
             return Err(DataplaneError::Attach { program, name, ifindex: at, source: Box::new(refused) });
         }
         if has_xdp {
-            // Somebody may have taken it off: then it drops nothing that would be missing here.
+            // It may have been detached: then it drops nothing that would be missing here.
             let program = xdp_program(ebpf).map_err(|_| DataplaneError::Missing(xdp::PROGRAM))?;
             let _ = replace_in_xdp_link(program, &pins.place(Place::Xdp(ifindex)));
         }

@@ -127,7 +127,7 @@ impl Dataplane {
         self.xdp.get(&ifindex) == Some(&true)
     }
 
-    /// Takes note that somebody has taken `from_guest_xdp` off a tap: the next [`Self::set_xdp`] puts it there again.
+    /// Notes that `from_guest_xdp` was detached from a tap: the next [`Self::set_xdp`] attaches it again.
     pub fn note_lost_xdp(&mut self, ifindex: IfIndex) {
         self.links.remove(&Place::Xdp(ifindex));
         self.xdp.remove(&ifindex);

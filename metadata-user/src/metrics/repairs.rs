@@ -64,7 +64,7 @@ kinds! {
 kinds! {
     /// Something that is wrong, and that the daemon cannot repair.
     Fault {
-        /// Programs of others run before ours.
+        /// Other programs run before ours.
         Preceded = "preceded",
         /// Maps and links cannot be pinned.
         Pins = "pins",
@@ -89,7 +89,7 @@ pub struct Repairs([Counter; Repair::ALL.len()]);
 
 impl Repairs {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let help = "What was repaired because somebody had changed or removed it, by what";
+        let help = "Repairs of what was changed or removed from outside, by what";
         let family = labelled(registry, "repairs", help);
         Self(Repair::ALL.map(|repair| family.get_or_create_owned(&[("what", repair.name())])))
     }

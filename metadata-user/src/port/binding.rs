@@ -54,7 +54,7 @@ impl Binding {
 }
 
 impl Ports {
-    /// Returns the taps whose bindings somebody has taken out of the maps.
+    /// Returns the taps whose bindings are missing in the maps.
     pub(super) fn unknown_to_kernel(&self) -> Vec<IfIndex> {
         let is_unknown = |ifindex: &IfIndex| {
             self.taps.binding(*ifindex).is_some_and(|binding| {

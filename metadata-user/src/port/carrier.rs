@@ -1,4 +1,4 @@
-//! Which links have somebody at their other end, as the kernel reports it: for the history of boots, which nothing else waits for.
+//! Which links have a carrier, as the kernel reports it: for the history of boots, and nothing else waits for it.
 //!
 //! Promises: where events were lost, [`CarrierEvent::Lost`] comes instead; what was missed is then as if it had not been.
 

@@ -18,7 +18,7 @@ pub struct LinkView {
     pub name: String,
     /// Whether it is up, as far as the node decides that.
     pub is_up: bool,
-    /// Whether somebody is at its other end: of a tap, a running guest.
+    /// Whether it has a carrier: on a tap, a running guest.
     pub has_carrier: bool,
 }
 

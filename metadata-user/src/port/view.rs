@@ -166,11 +166,11 @@ impl PortsView {
         let mut faults = self.0.faults.write();
         match problem {
             Some(problem) => {
-                tracing::error!(fault = fault.name(), problem, "this cannot be repaired from here");
+                tracing::error!(fault = fault.name(), problem, "a fault that metadatad cannot repair");
                 faults.insert(fault, problem);
             }
             None => {
-                tracing::info!(fault = fault.name(), "this is as it should be again");
+                tracing::info!(fault = fault.name(), "a fault is over");
                 faults.remove(&fault);
             }
         }

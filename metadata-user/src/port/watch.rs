@@ -1,4 +1,4 @@
-//! Noticing that somebody has taken away what is ours, and putting it back.
+//! Detects that programs, pins, map entries or the responder's pair were changed or removed, and restores them.
 //!
 //! Promises: what nobody reports (a detached link, a removed pin) is noticed within [`LOOKS`]; a program is put back with its tap's
 //! binding as it was, so connections go on, but only after every event about links that came before: it is certain then that the tap
@@ -68,7 +68,7 @@ impl Ports {
                 tracing::warn!(
                     ifindex = ifindex.0,
                     name,
-                    "somebody removed from_guest from the tap, so requests went on to its network: attached it again"
+                    "from_guest was detached from the tap; attached it again. Requests sent meanwhile went to the tap's network"
                 );
                 self.settle(ifindex);
             }
@@ -91,7 +91,7 @@ impl Ports {
             tracing::warn!(
                 ifindex = ifindex.0,
                 name,
-                "somebody removed the guard against impersonation from the tap: attached it again"
+                "from_network was detached from the tap; attached it again. The tap was not guarded meanwhile"
             );
         }
     }
@@ -101,11 +101,7 @@ impl Ports {
         self.settle(ifindex);
         if self.dataplane.has_xdp(ifindex) {
             self.view.count_repair(Repair::FromGuestXdp);
-            tracing::warn!(
-                ifindex = ifindex.0,
-                name,
-                "somebody detached from_guest_xdp from the tap: attached it again"
-            );
+            tracing::warn!(ifindex = ifindex.0, name, "from_guest_xdp was detached from the tap; attached it again");
         }
     }
 
@@ -117,7 +113,7 @@ impl Ports {
                 self.view.count_repair(Repair::PairProgram);
                 tracing::warn!(
                     ifindex = ifindex.0,
-                    "somebody removed a program from the responder's pair: attached it again"
+                    "a program was detached from the responder's pair; attached it again"
                 );
             }
             Err(error) => report(ifindex, "the pair", &error),
@@ -131,8 +127,8 @@ impl Ports {
             Err(error) => {
                 let reason = error_text::chain(&error);
                 let problem = format!(
-                    "no guest is answered, as the way to the responder is broken: {reason}; it is tried again twice a second, and \
-                     `systemctl restart metadatad` sets it up anew"
+                    "the responder's pair or namespace cannot be checked or restored, so guests may get no answer: {reason}; metadatad \
+                     retries twice a second, and `systemctl restart metadatad` sets up both again"
                 );
                 self.view.set_fault(Fault::Responder, Some(problem));
                 return;
@@ -144,7 +140,7 @@ impl Ports {
             tracing::warn!(
                 pair = self.responder.pair_name(),
                 found,
-                "somebody changed the responder's pair or namespace: put it back"
+                "the responder's pair or namespace was changed; restored it"
             );
             if repair == Repair::Pair {
                 self.put_pair_back();
@@ -162,7 +158,7 @@ impl Ports {
                 self.view.count_repairs(Repair::Pin, unpinned.len());
                 self.view.set_fault(Fault::Pins, None);
                 let first = unpinned.first();
-                tracing::warn!(count = unpinned.len(), first, "somebody removed pins: made them again");
+                tracing::warn!(count = unpinned.len(), first, "pins were removed; pinned again");
             }
             Err(error) => self.view.set_fault(Fault::Pins, Some(error_text::chain(&error))),
         }
@@ -177,7 +173,8 @@ impl Ports {
             tracing::warn!(
                 ifindex = ifindex.0,
                 name,
-                "somebody removed the port from the programs' maps, so requests may have gone on to its network: wrote it again"
+                "the port's entries were removed from the BPF maps; wrote them again. Requests sent meanwhile may have gone to the tap's \
+                 network"
             );
         }
     }
@@ -187,7 +184,7 @@ impl Ports {
     }
 }
 
-/// Says which programs of others run before ours.
+/// Describes which other programs run before ours; `None`: none does.
 fn preceded<'a>(found: &Found, name_of: impl Fn(IfIndex) -> Option<&'a str>) -> Option<String> {
     let programs: BTreeSet<u32> = found.preceded.iter().flat_map(|(_, programs)| programs).copied().collect();
     let first = programs.first()?;
@@ -204,8 +201,8 @@ fn preceded<'a>(found: &Found, name_of: impl Fn(IfIndex) -> Option<&'a str>) -> 
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let ids = programs.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Some(format!(
-        "programs of others run before {named}{more}, and may keep a guest from the service or answer in its place: ids {ids}; look \
-         at one with `bpftool prog show id {first}`, and detach it or have it attached behind ours"
+        "other programs run before {named}{more}, and can block guests' requests or answer them: ids {ids}; `bpftool prog show id \
+         {first}` shows the first; detach it, or attach it after metadatad's"
     ))
 }
 
@@ -221,7 +218,7 @@ mod tests {
         let text = preceded(&found, |ifindex| (ifindex.0 == 1).then_some("tap1")).expect("there are some");
         assert!(
             text.starts_with(
-                "programs of others run before to_guest on the pair, from_guest on tap1, from_guest on a tap and 2 more,"
+                "other programs run before to_guest on the pair, from_guest on tap1, from_guest on a tap and 2 more,"
             ),
             "{text}"
         );

@@ -107,7 +107,7 @@ impl RefusedCalls {
     /// Begins to watch, in the calling thread's runtime.
     ///
     /// # Errors
-    /// If that is not possible, or somebody watches already.
+    /// If that is not possible, or they are watched already.
     pub fn watch() -> io::Result<Self> {
         count()?;
         let reader = PIPE.get().and_then(|(reader, _)| reader.lock().take());

@@ -1,4 +1,4 @@
-//! Listening sockets that are older than this process: a former daemon opened them, and somebody has kept them open since.
+//! Listening sockets that are older than this process: a former daemon opened them, and the service manager or that daemon has kept them open since.
 //!
 //! Promises: a kept socket is used only if it is what would be opened in its place: one that listens, at the same address, in the
 //! same network namespace. That is asked of the kernel; the socket's name only tells the store which one is meant. What does not fit
