@@ -136,10 +136,10 @@ pub enum DataplaneError {
         /// The directory that it is in.
         parent: PathBuf,
     },
-    /// Nothing can be pinned, as the file system for it is not there any more.
+    /// Nothing can be pinned, as the BPF file system was unmounted.
     #[error(
-        "no BPF file system is mounted on {}: `mount -t bpf bpf {}`, and metadatad pins everything again; do not end it before, \
-         as it alone keeps the programs on the taps",
+        "no BPF file system is mounted on {}, so nothing can be pinned: run `mount -t bpf bpf {}`, and metadatad pins everything \
+         again; do not stop it before, as it alone keeps the programs on the taps",
         .0.display(),
         .0.display()
     )]

@@ -110,7 +110,7 @@ impl Metrics {
         let refused_calls = counter(
             &mut registry,
             "refused_system_calls",
-            "System calls that threads which read what others send made and may not make: an attack, or a defect",
+            "System calls refused by the filters of threads that read what others send: an attack, or a defect",
         );
         Self { registry, http, ports, audit, anomalies, refused_calls }
     }

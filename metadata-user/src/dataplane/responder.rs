@@ -7,10 +7,10 @@
 //!   it. So neither the host nor a network can reach the responder;
 //! - it is named (`/run/netns/<name>`) and outlives the daemon; a new start adopts it, with what is in it, and mends
 //!   what is missing (`namespace`);
-//! - while the daemon runs, what others change of all this is put back, without the privileges of set-up ([`ResponderNetns::mend`]):
-//!   `state` says what is to be done, `keeper` is the thread inside that does it. The pair that is made anew has the former one's
-//!   index, which the programs know. The name of the namespace alone cannot be put back from here: that takes a mount where everybody
-//!   sees it.
+//! - while the daemon runs, what others change of all this is restored, without the privileges of set-up ([`ResponderNetns::mend`]):
+//!   `state` decides what is to be done, `keeper` is the thread inside that does it. A pair that is made again has the former one's
+//!   index, which the programs know. Only the name of the namespace cannot be restored from here: that takes a mount in the host's
+//!   mount namespace.
 //!
 //! It needs IPv6 in the kernel, also where guests have IPv4 only; `kernel` says so before anything is made.
 
@@ -172,7 +172,7 @@ impl ResponderNetns {
         self.keeper.run(async |netlink: Netlink| pair::configure_inside(&netlink.inside).await)
     }
 
-    /// Says what has become of the namespace's name, and the remedy; `None`: it is there.
+    /// Says what happened to the namespace's name, and the remedy; `None`: nothing.
     #[must_use]
     pub fn lost_name(&self) -> Option<String> {
         namespace::lost_name(&self.name, &self.namespace, self.keeper.id())

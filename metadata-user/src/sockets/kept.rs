@@ -44,7 +44,7 @@ pub enum Unfit {
     /// It is in another network namespace: that of the responder has been made anew.
     OtherNamespace,
     /// It does not listen, or is no TCP socket.
-    Deaf,
+    NotListening,
     /// There are enough of its kind: `http.threads` is less than before.
     Surplus,
 }
@@ -54,7 +54,7 @@ impl fmt::Display for Unfit {
         f.write_str(match self {
             Self::Elsewhere => "nothing listens at its address any more",
             Self::OtherNamespace => "it belongs to another network namespace",
-            Self::Deaf => "it does not listen",
+            Self::NotListening => "it does not listen",
             Self::Surplus => "http.threads is less than before",
         })
     }
@@ -124,7 +124,7 @@ impl Kept {
 fn fits(socket: BorrowedFd<'_>, address: SocketAddr, namespace: nix::Result<u64>) -> Result<(), Unfit> {
     let it = SockRef::from(&socket);
     if !it.is_listener().unwrap_or(false) || !it.r#type().is_ok_and(|kind| kind == Type::STREAM) {
-        return Err(Unfit::Deaf);
+        return Err(Unfit::NotListening);
     }
     if it.local_addr().ok().and_then(|own| own.as_socket()) != Some(address) {
         return Err(Unfit::Elsewhere);
@@ -184,8 +184,12 @@ mod tests {
         assert_eq!(taken.len(), 1);
         kept.put_back(taken);
         let reasons = kept.close();
-        let expected =
-            [("other", Unfit::Elsewhere), ("deaf", Unfit::Deaf), ("file", Unfit::Deaf), ("own", Unfit::Surplus)];
+        let expected = [
+            ("other", Unfit::Elsewhere),
+            ("deaf", Unfit::NotListening),
+            ("file", Unfit::NotListening),
+            ("own", Unfit::Surplus),
+        ];
         assert_eq!(reasons, expected.map(|(name, unfit)| (name.to_owned(), unfit)));
     }
 

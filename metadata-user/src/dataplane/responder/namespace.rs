@@ -57,7 +57,7 @@ pub(super) fn open_or_make(name: &str) -> Result<(File, bool), NetnsError> {
     Ok((File::open(&path).map_err(system("open", &path))?, false))
 }
 
-/// Says what has become of a namespace's name, and how it gets it back; `None`: it has it. `thread` is in the namespace.
+/// Says what happened to a namespace's name, and how to restore it; `None`: nothing. `thread` is in the namespace.
 pub(super) fn lost_name(name: &str, namespace: &File, thread: i32) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     let path = path_of(name);
@@ -74,8 +74,8 @@ pub(super) fn lost_name(name: &str, namespace: &File, thread: i32) -> Option<Str
         }
     };
     Some(format!(
-        "{what}: guests are answered, but the next start would make another namespace, and end their connections; `{command}` gives \
-         it its name back"
+        "{what}: guests are still answered, but the next start would make another namespace and end their connections; `{command}` \
+         restores the name"
     ))
 }
 
