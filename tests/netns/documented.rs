@@ -13,6 +13,7 @@ use lab::{Guest, Namespace, Node, command, daemon, wait};
 
 /// What begins a command. In backticks a program's name alone is a mention.
 const PROGRAMS: &[&str] = &[
+    "ansible-playbook",
     "bpftool",
     "cargo",
     "curl",
@@ -62,6 +63,7 @@ enum Class {
 
 /// The beginnings of commands, whole words; the longest that matches counts.
 const CLASSES: &[(&str, Class)] = &[
+    ("ansible-playbook", Class::Elsewhere("vm/packages/role.rs")),
     ("bpftool prog profile", Class::NotRun("reads the processor's counters, which many virtual machines lack")),
     ("bpftool prog show", Class::Machine),
     ("cargo audit bin", Class::NotRun("reads a release build, which takes minutes")),

@@ -300,6 +300,12 @@ impl Machine {
         self.terminal.console()
     }
 
+    /// Returns QEMU's process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until the console holds this text, and returns how long after power-on that was.
     ///
     /// # Errors

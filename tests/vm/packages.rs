@@ -1,10 +1,11 @@
 //! The Debian package on a real systemd: installed, started, upgraded, downgraded, removed and purged, in one machine, of which
-//! each test judges a part.
+//! each test judges a part. Then the Ansible role does the same with it ([`role`]).
 //!
 //! The machine is the compute node; its guest is a network namespace behind a veth pair named like a tap. The package holds
 //! the daemon that the other tests have, without optimisations, and is less compressed than a release's.
 
 mod node;
+mod role;
 
 use node::{STEPS, step};
 

@@ -4,6 +4,7 @@
 //! what `setup` does first, so that a fresh clone needs no other step; `--help` of every verb is printed before anything
 //! is built.
 
+mod ansible;
 mod bench;
 mod build;
 mod clients;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Setup(options) => {
             let wanted = [
+                (options.ansible, ansible::ANSIBLE),
                 (options.controllers, controllers::CONTROLLERS),
                 (options.openstack, openstack::OPENSTACK),
                 (options.peers, peers::PEERS),

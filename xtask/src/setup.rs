@@ -17,6 +17,9 @@ use crate::command::{cargo, cargo_bin, find_program, quiet_output, show_and_run}
 /// Options of `setup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// Fetch also what checks and applies the Ansible role
+    #[arg(long)]
+    pub(crate) ansible: bool,
     /// Fetch also the real clients that the tests run in guests
     #[arg(long)]
     pub(crate) clients: bool,

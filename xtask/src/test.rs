@@ -59,6 +59,8 @@ enum Group {
     Clients,
     /// Real controllers, and a real Prometheus: etcd, Nova, ovsdb-server, promtool
     Controllers,
+    /// The Ansible role, as ansible-lint sees it
+    Ansible,
     /// The Debian package, as lintian sees it
     Packages,
     /// Real machines: a guest with cloud-init
@@ -120,7 +122,7 @@ fn build(groups: &[Group]) -> Result<Programs> {
     } else {
         Selection::Targets(groups.iter().flat_map(|group| group.targets()).copied().collect())
     };
-    if groups.iter().any(|group| !matches!(group, Group::Fmt | Group::Tidy | Group::Deny)) {
+    if groups.iter().any(|group| !matches!(group, Group::Fmt | Group::Tidy | Group::Deny | Group::Ansible)) {
         crate::build::object()?;
     }
     match &selection {
@@ -147,6 +149,10 @@ fn download(groups: &[Group]) -> Result<()> {
     if groups.contains(&Group::Vm) {
         crate::vm::setup()?;
     }
+    // The role is applied to a machine too.
+    if groups.iter().any(|group| matches!(group, Group::Ansible | Group::Vm)) {
+        crate::ansible::ANSIBLE.setup()?;
+    }
     if groups.iter().any(|group| matches!(group, Group::Packages | Group::Vm)) {
         crate::package::setup()?;
     }
@@ -157,7 +163,14 @@ impl Group {
     /// Returns the test targets of the lab's package that belong to it.
     fn targets(self) -> &'static [&'static str] {
         match self {
-            Self::Fmt | Self::Tidy | Self::Deny | Self::Clippy | Self::Unit | Self::Fuzz | Self::Packages => &[],
+            Self::Fmt
+            | Self::Tidy
+            | Self::Deny
+            | Self::Clippy
+            | Self::Unit
+            | Self::Fuzz
+            | Self::Ansible
+            | Self::Packages => &[],
             Self::Api => &["api"],
             Self::Datapath => &["datapath"],
             Self::Netns => &["netns", "scale"],
@@ -207,6 +220,7 @@ fn one(group: Group, options: &Options, programs: &Programs, report: &mut Report
             controllers.and(tests(measuring(&mut programs.of_group("measured")?), options, report))
         }
         Group::Fuzz => fuzz(report),
+        Group::Ansible => crate::ansible::lint(),
         Group::Packages => crate::package::check(),
         Group::Vm => {
             let mut machines = programs.of_group("vm")?;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use lab::{Document, MachinePlan, Namespace, Tls, command, machine};
 use serde_json::json;
 
+use super::role;
 use crate::kernels::initrd::{in_order, read_module};
 use crate::kernels::release;
 use crate::run::{Slot, fail_once};
@@ -19,7 +20,7 @@ use crate::run::{Slot, fail_once};
 const KERNEL: &str = "6.1.";
 const MODULES: &[&str] = &["crc32c_generic", "cls_bpf", "sch_ingress", "veth"];
 
-const UUID: &str = "77777777-0000-4000-9000-000000000014";
+pub(super) const UUID: &str = "77777777-0000-4000-9000-000000000014";
 const TAP: &str = "tap14141414-14";
 const MAC: &str = "fa:16:3e:14:14:14";
 
@@ -41,14 +42,10 @@ pub(super) const STEPS: &[(&str, &str)] = &[
         "set -e
         echo '# kept' >>/etc/metadatad/metadatad.toml
         cp /packages/document.json /etc/metadatad/instances/
-        ip netns add guest
-        ip link add $TAP type veth peer name eth0 netns guest address $MAC
-        ip link set $TAP up
-        ip -n guest link set lo up; ip -n guest link set eth0 up
-        ip -n guest addr add 10.0.0.5/24 dev eth0; ip -n guest route add 169.254.169.254 dev eth0
+        . /packages/functions; guest
         systemctl enable --now metadatad || { journalctl --no-pager -u metadatad; exit 1; }
         echo active $(systemctl is-active metadatad)
-        . /packages/functions; reads; remember
+        reads; remember
         ip netns list | grep -o '^metadatad' | sed 's/^/namespace /'
         test -d /sys/fs/bpf/metadatad/links && echo pins there
         if grep -q \"^Uid:.$(id -u metadatad)[^0-9]\" /proc/$(main)/task/$(thread)/status; then echo guests run as metadatad; fi",
@@ -121,6 +118,13 @@ pub(super) const STEPS: &[(&str, &str)] = &[
 
 /// What several steps use.
 const FUNCTIONS: &str = r#"
+guest() {
+    ip netns add guest
+    ip link add $TAP type veth peer name eth0 netns guest address $MAC
+    ip link set $TAP up
+    ip -n guest link set lo up; ip -n guest link set eth0 up
+    ip -n guest addr add 10.0.0.5/24 dev eth0; ip -n guest route add 169.254.169.254 dev eth0
+}
 main() { systemctl show --property MainPID --value metadatad; }
 tag() { metadatad ports --json | tr ',{' '\n\n' | grep '"tag"'; }
 remember() { main >/run/lab-main; tag >/run/lab-tag; }
@@ -168,7 +172,7 @@ print('killed' if not os.WIFSTOPPED(os.waitpid(thread, WALL)[1]) else 'not kille
 
 /// What each step printed, and why there is no more.
 struct Run {
-    printed: BTreeMap<&'static str, String>,
+    printed: BTreeMap<String, String>,
     error: Option<String>,
 }
 
@@ -191,12 +195,12 @@ pub(super) fn step(name: &str, judge: impl FnOnce(&str)) {
     }
 }
 
-fn steps(printed: &mut BTreeMap<&'static str, String>) -> Result<()> {
+fn steps(printed: &mut BTreeMap<String, String>) -> Result<()> {
     let directory = tempfile::tempdir().context("making a directory")?;
     let image = disk(directory.path())?;
-    // Without interfaces: nothing of the machine is reached from outside.
+    // Its interface leads to this namespace, and nowhere else.
     let namespace = Namespace::create("packages")?;
-    let plan = MachinePlan::new(&namespace, UUID).disk(&image);
+    let plan = MachinePlan::new(&namespace, UUID).disk(&image).nic(&role::nic(&namespace)?);
     let mut machine = plan.command_line("cloud-init=disabled systemd.show_status=true").power_on()?;
     let booted = machine.wait_console("shell.service")?;
     println!("packages: booted {:.1} s after power-on", booted.as_secs_f64());
@@ -209,9 +213,9 @@ fn steps(printed: &mut BTreeMap<&'static str, String>) -> Result<()> {
         for line in text.lines().filter(|line| line.starts_with("asked ") || line.starts_with("longest ")) {
             println!("packages, {name}: {line}");
         }
-        printed.insert(name, text);
+        printed.insert((*name).to_owned(), text);
     }
-    Ok(())
+    role::apply(&mut machine, &namespace, directory.path(), printed)
 }
 
 /// Makes the second disk: the packages, the modules, what the guest reads, and the functions of the steps.
@@ -237,7 +241,7 @@ fn disk(directory: &Path) -> Result<PathBuf> {
     fs::write(tree.join("document.json"), Document::new(UUID, "packaged", port).text())
         .context("writing a document")?;
     let mut functions = String::new();
-    write!(functions, "TAP={TAP}{FUNCTIONS}")?;
+    write!(functions, "TAP={TAP} MAC={MAC}{FUNCTIONS}")?;
     fs::write(tree.join("functions"), functions).context("writing the functions")?;
     fs::write(tree.join("stop-thread"), STOP_THREAD).context("writing a script")?;
     let tls = Tls::make_for(directory, &["169.254.169.254"])?;
@@ -245,6 +249,7 @@ fn disk(directory: &Path) -> Result<PathBuf> {
         fs::copy(from, tree.join(to)).context("copying a certificate")?;
     }
     fs::write(tree.join("ask"), include_str!("ask.py")).context("writing a script")?;
+    role::fill(&tree)?;
     let image = directory.join("disk");
     let mut mke2fs = Command::new("mke2fs");
     mke2fs.args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"]).arg(&tree).arg(&image).arg("256M");
