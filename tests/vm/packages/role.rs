@@ -201,6 +201,9 @@ fn a_live_key_is_reloaded_and_a_key_that_needs_it_restarts_the_daemon() {
     assert_eq!(said("Reloaded", "main"), said("Applied", "main"));
     assert_ne!(said("Reloaded", "configuration"), said("Applied", "configuration"));
     step("Change a live key", |text| assert!(text.contains("Reload the configuration"), "{text}"));
+    step("Change a key that needs a restart", |text| {
+        assert!(text.contains("Restart metadatad for keys that a reload does not apply"), "{text}");
+    });
     assert_ne!(said("Restarted", "main"), said("Reloaded", "main"));
 }
 
