@@ -257,7 +257,9 @@ async fn control_thread(
     let (snapshot, store) = (content.snapshot_holder(), Arc::clone(&shared.store));
     let mut hand_over = HandOver { requests, ports: commands, snapshot, store, sockets: kept };
     // It ends with the runtime.
-    tokio::spawn(boots::follow(Arc::clone(shared.guests.boots()), config.ports.clone(), shared.kernel.clone()));
+    let (boots, counters) = (Arc::clone(shared.guests.boots()), shared.metrics.boots.clone());
+    let (matched, readiness) = (config.ports.clone(), shared.readiness.clone());
+    tokio::spawn(boots::follow(boots, matched, shared.kernel.clone(), counters, readiness));
     // Every thread that needs more than this one has it by now.
     privilege::MAIN.enter()?;
 

@@ -37,6 +37,9 @@ pub const ANOMALIES: [&str; 7] = [
     "limit_reached",
 ];
 
+/// Outcomes of boots that are counted: those of `boots::Outcome` that are final. Append-only.
+pub const COUNTED_OUTCOMES: [&str; 5] = ["complete", "early", "stopped", "unconnected", "silent"];
+
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -87,6 +90,8 @@ pub struct Metrics {
     pub audit: Audit,
     /// Unusual traffic.
     pub anomalies: Anomalies,
+    /// Boots of guests.
+    pub boots: Boots,
     /// System calls that the filters of threads have refused.
     pub refused_calls: Counter,
 }
@@ -107,12 +112,13 @@ impl Metrics {
         let mut registry = Registry::with_prefix("metadatad");
         let (http, ports) = (Http::new(&mut registry), Ports::new(&mut registry));
         let (audit, anomalies) = (Audit::new(&mut registry), Anomalies::new(&mut registry));
+        let boots = Boots::new(&mut registry);
         let refused_calls = counter(
             &mut registry,
             "refused_system_calls",
             "System calls refused by the filters of threads that read what others send: an attack, or a defect",
         );
-        Self { registry, http, ports, audit, anomalies, refused_calls }
+        Self { registry, http, ports, audit, anomalies, boots, refused_calls }
     }
 
     /// Exports the packets that are counted elsewhere, too.
@@ -254,6 +260,24 @@ impl Default for Anomalies {
     }
 }
 
+/// Counters of boots. Cheap to clone; clones are the same counters.
+#[derive(Clone, Debug)]
+pub struct Boots([Counter; COUNTED_OUTCOMES.len()]);
+
+impl Boots {
+    fn new(registry: &mut Registry) -> Self {
+        let family =
+            labelled(registry, "boots", "Boots of guests by outcome, each counted once, when its outcome is final");
+        Self(COUNTED_OUTCOMES.map(|outcome| family.get_or_create_owned(&[("outcome", outcome)])))
+    }
+
+    /// Returns the counter of an outcome; `None`: it is not counted.
+    #[must_use]
+    pub fn of(&self, outcome: &str) -> Option<&Counter> {
+        COUNTED_OUTCOMES.iter().position(|name| *name == outcome).and_then(|place| self.0.get(place))
+    }
+}
+
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
@@ -298,10 +322,11 @@ mod tests {
             "metadatad_refused_system_calls_total 0",
             "metadatad_audit_records_lost_total{reason=\"queue_full\"} 0",
             "metadatad_anomalies_total{kind=\"path_scan\"} 0",
+            "metadatad_boots_total{outcome=\"complete\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }
-        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 19, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 20, "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
             let family = ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| name.strip_suffix(suffix));

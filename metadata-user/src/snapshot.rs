@@ -10,7 +10,8 @@
 //! - a removal lasts, however full the disk is: where no snapshot can be written, it is recorded in bytes that were set
 //!   aside for it (`<path>.removed`), and where that fails too, the snapshot goes;
 //! - writing blocks no request: it has a thread of its own, and the store hands it `Arc`s;
-//! - without a key or a directory the daemon works as if there were no snapshot, and reports why.
+//! - without a key or a directory the daemon works as if there were no snapshot, and reports why;
+//! - the history of boots is kept beside it, for the next daemon (`history`).
 //!
 //! Left out: what becomes of restored content that the source does not confirm (`source`); replay of an older file of
 //! the same node, which needs root on it.
@@ -20,6 +21,7 @@ mod entry;
 mod file;
 #[doc(hidden)]
 pub mod fuzzing;
+mod history;
 mod keeper;
 mod key;
 mod pace;
@@ -35,6 +37,7 @@ pub use file::{LIMIT, Origin, Refused};
 pub use keeper::{Holder, Keeper};
 pub use key::KeyError;
 
+use crate::boots::Boots;
 use crate::config;
 use crate::durable;
 use crate::error_text;
@@ -139,14 +142,29 @@ impl Snapshot {
         self.state.get().restored.clone()
     }
 
+    /// Goes on with the history of boots of an earlier daemon, if that is of this boot of the node.
+    pub fn restore_boots(&self, boots: &Boots, boot: &str) {
+        let Some(key) = &self.key else { return };
+        match history::read(&self.settings.path, key, boot) {
+            Ok(past) => boots.restore(past),
+            Err(reason) => info!(reason, "no earlier history of boots"),
+        }
+    }
+
     /// Keeps it in step with the store from now on; `None` if it cannot be written. `written` is what the store had when
-    /// this was read into it.
+    /// this was read into it. `boots`: what is kept beside it, in this boot of the node.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn keep(mut self, written: Revision, store: Arc<Store>, source: SourceView) -> std::io::Result<Option<Keeper>> {
+    pub fn keep(
+        mut self,
+        written: Revision,
+        store: Arc<Store>,
+        source: SourceView,
+        boots: (Arc<Boots>, String),
+    ) -> std::io::Result<Option<Keeper>> {
         match self.key.take() {
-            Some(key) => Keeper::start(self, key, written, store, source).map(Some),
+            Some(key) => Keeper::start(self, key, written, (store, source), boots).map(Some),
             None => Ok(None),
         }
     }

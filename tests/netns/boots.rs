@@ -52,7 +52,7 @@ fn a_boot_is_followed_from_its_link_to_its_last_document() {
     }
     let table = node.ask(&["boots"]).unwrap();
     assert!(table.starts_with("INSTANCE") && table.contains("cloud-init/24.1"), "{table}");
-    assert!(node.metrics().unwrap().contains("metadatad_boots{outcome=\"complete\"} 1"));
+    assert!(node.metrics().unwrap().contains("metadatad_ports_last_boot{outcome=\"complete\"} 1"));
     node.ask(&["boots", "0badcafe-0000-4000-9000-000000000001"]).unwrap_err();
 }
 
@@ -68,6 +68,10 @@ fn a_link_that_comes_up_again_begins_another_boot() {
     let boots = wait_for(&node, &guest, "another boot has begun", |boot| boot["began"] == "link");
     assert_eq!((boots.len(), boots[0]["requests"].as_u64(), boots[1]["requests"].as_u64()), (2, Some(0), Some(1)));
     assert_eq!((boots[0]["outcome"].as_str(), boots[1]["outcome"].as_str()), (Some("reading"), Some("complete")));
+    wait::until("the boot that has ended is counted", || {
+        Ok(node.metrics()?.contains("metadatad_boots_total{outcome=\"complete\"} 1").then_some(()))
+    })
+    .unwrap();
 }
 
 #[test]
@@ -96,8 +100,29 @@ fn who_never_asked_and_who_asked_before_the_content_came_are_told_apart() {
 }
 
 #[test]
-fn a_boot_from_before_the_daemon_started_is_not_taken_for_one_that_went_wrong() {
+fn a_restart_keeps_the_history_with_its_times() {
     let node = Node::start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    ask(&guest, DOCUMENT);
+    let before = wait_for(&node, &guest, "the first question is seen", |boot| boot["asked_at"].is_u64());
+    node.stop_daemon().unwrap();
+    node.start_daemon().unwrap();
+    let after = wait_for(&node, &guest, "the link is known", |boot| boot["link_up_at"].is_u64());
+    assert_eq!(after, before);
+    node.take_over().unwrap();
+    assert_eq!(wait_for(&node, &guest, "the link is known", |boot| boot["link_up_at"].is_u64()), before);
+    // The guest boots again while no daemon runs.
+    node.stop_daemon().unwrap();
+    guest.namespace().ip("link set eth0 down").unwrap();
+    guest.namespace().ip("link set eth0 up").unwrap();
+    node.start_daemon().unwrap();
+    let boots = wait_for(&node, &guest, "another boot is known", |boot| boot["began"] == "link");
+    assert_eq!((boots.len(), boots[1]["connected_at"].as_u64()), (2, before[0]["connected_at"].as_u64()));
+}
+
+#[test]
+fn without_a_history_a_boot_from_before_the_daemon_started_is_not_taken_for_one_that_went_wrong() {
+    let node = NodePlan::default().snapshot("enabled = false\n").start().unwrap();
     let guest = node.guest("a").boot().unwrap();
     ask(&guest, DOCUMENT);
     node.stop_daemon().unwrap();

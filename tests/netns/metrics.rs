@@ -91,6 +91,9 @@ fn nothing_that_a_guest_sends_adds_a_series_or_is_in_one() {
     let node = Node::start().unwrap();
     let guest = node.guest("a").boot().unwrap();
     guest.get("/openstack").unwrap();
+    // Before that it has no series.
+    let written = || Ok(value(&node.metrics()?, "metadatad_snapshot_written_timestamp_seconds"));
+    wait::until("the snapshot is written", written).unwrap();
     let before = series(&node.metrics().unwrap());
     for method in ["GET", "POST", "PUT", "DELETE", "MARKER"] {
         for path in ["/", "/latest/api/token", "/marker\"}", "/openstack/marker/%0a%22", "/latest/user-data?marker"] {

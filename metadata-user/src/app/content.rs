@@ -65,6 +65,10 @@ impl Content {
             }
         };
         shared.guests.seal_tokens_with(tokens);
+        let boot = String::from_utf8_lossy(&boot).trim().to_owned();
+        if let Some(snapshot) = &snapshot {
+            snapshot.restore_boots(shared.guests.boots(), &boot);
+        }
         let snapshot_state = snapshot.as_ref().map(Snapshot::state);
         let restored = snapshot.as_ref().and_then(Snapshot::restored);
         let restored = restored.map(|restored| Restored { cluster: restored.cluster, revision: restored.revision });
@@ -72,7 +76,10 @@ impl Content {
         let written = store.revision();
         let source = Source::start(&config.source, Arc::clone(store), shared.facts.clone(), restored, source_read)?;
         let keeper = match snapshot {
-            Some(snapshot) => snapshot.keep(written, Arc::clone(store), source.state()).map_err(AppError::Runtime)?,
+            Some(snapshot) => {
+                let boots = (Arc::clone(shared.guests.boots()), boot);
+                snapshot.keep(written, Arc::clone(store), source.state(), boots).map_err(AppError::Runtime)?
+            }
             None => None,
         };
         if let Some(origin) = source.origin() {

@@ -46,6 +46,16 @@ impl<const N: usize> Text<N> {
         Self(text)
     }
 
+    /// Returns a text that was escaped before; what does not fit is left out.
+    #[must_use]
+    pub fn kept(escaped: &str) -> Self {
+        let mut end = escaped.len().min(N);
+        while !escaped.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self(ArrayString::from(&escaped[..end]).unwrap_or_default())
+    }
+
     /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -63,6 +63,8 @@ pub struct Boot {
     pub reads: ArrayVec<Read, READS>,
     /// Clients, in that order.
     pub clients: ArrayVec<Text<64>, CLIENTS>,
+    /// Whether it has been counted.
+    pub is_counted: bool,
 }
 
 impl Boot {
@@ -110,6 +112,12 @@ impl Boot {
         let first = self.reads.first();
         let client = first.and_then(|read| self.clients.get(usize::from(read.client?)));
         first.is_some_and(|read| is(&read.path, asks.path)) && client.is_some_and(|client| is(client, asks.agent))
+    }
+
+    /// Returns when it began, in milliseconds of Unix time, as far as its guest's connections and requests show it.
+    #[must_use]
+    pub(super) fn began_at(&self) -> Option<u64> {
+        self.connected_at.or_else(|| Some(self.reads.first()?.first_at))
     }
 
     /// Returns the path that was asked for last, if it is kept.

@@ -5,7 +5,10 @@ use super::links::{Asked, LinkTimes};
 use crate::metrics::state::BOOT_OUTCOMES as BOOTS;
 
 /// Milliseconds after the last event during which a boot is in progress.
-const GOES_ON: u64 = 60 * 1000;
+pub(super) const GOES_ON: u64 = 60 * 1000;
+
+/// Milliseconds after its beginning after which a boot that is not complete is counted as it is: longer than clients retry.
+const SETTLES: u64 = 10 * 60 * 1000;
 
 /// The outcome of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,16 +87,19 @@ fn of_requests(boot: &Boot, observed: &Observed<'_>) -> (Outcome, String) {
 }
 
 fn of_silence(observed: &Observed<'_>) -> (Outcome, String) {
-    let Some(link) = observed.link else { return (Outcome::Silent, String::new()) };
+    let has_connected = observed.boot.is_some_and(|boot| boot.connected_at.is_some());
+    let connected = || (Outcome::Unconnected, "connected, and sent no request".to_owned());
+    let Some(link) = observed.link else {
+        return if has_connected { connected() } else { (Outcome::Silent, String::new()) };
+    };
     if !link.has_carrier {
         return (Outcome::Off, "no running guest uses the tap".to_owned());
     }
     if link.up_at.is_some_and(|up_at| observed.now.saturating_sub(up_at) < GOES_ON) {
         return (Outcome::Reading, "the link has just come up".to_owned());
     }
-    let has_connected = observed.boot.is_some_and(|boot| boot.connected_at.is_some());
     match link.asked {
-        _ if has_connected => (Outcome::Unconnected, "connected, and sent no request".to_owned()),
+        _ if has_connected => connected(),
         // A running guest asks for the MAC again now and then.
         Asked::At(_) | Asked::Before if link.up_at.is_none() => {
             (Outcome::Unknown, "booted before the daemon started, and has asked for nothing since".to_owned())
@@ -111,6 +117,30 @@ fn of_silence(observed: &Observed<'_>) -> (Outcome, String) {
             (Outcome::Silent, format!("never asked for the service{since}: {reasons}"))
         }
     }
+}
+
+/// Returns the outcome of a boot that has requests or a connection, if it is final.
+///
+/// An earlier boot's is. The latest boot's is final a minute after its last request if it is complete, and else [`SETTLES`] after the boot
+/// began, but not while it is in progress.
+#[must_use]
+pub(super) fn settled(boot: &Boot, is_latest: bool, now: u64) -> Option<Outcome> {
+    let (outcome, _) = judge(&Observed { boot: Some(boot), link: None, is_latest, now });
+    let since = |at: u64| now.saturating_sub(at);
+    let is_final = !is_latest
+        || match outcome {
+            Outcome::Reading => false,
+            Outcome::Complete if since(boot.last_at) >= GOES_ON => true,
+            _ => boot.began_at().is_some_and(|began| since(began) >= SETTLES),
+        };
+    is_final.then_some(outcome)
+}
+
+/// Returns the outcome of a boot of which only the link is known, if it is final: [`SETTLES`] after the link came up.
+#[must_use]
+pub(super) fn settled_without_request(boot: Option<&Boot>, link: LinkTimes, now: u64) -> Option<Outcome> {
+    let is_final = link.has_carrier && link.up_at.is_some_and(|up_at| now.saturating_sub(up_at) >= SETTLES);
+    is_final.then(|| judge(&Observed { boot, link: Some(link), is_latest: true, now }).0)
 }
 
 /// Tells whether a path is of the instance's metadata: OpenStack's document, or a value of the EC2 tree.

@@ -18,8 +18,11 @@ pub(crate) const REFUSED: &str = ".refused";
 /// What is at the end of the name of the file in which removals are recorded.
 pub(crate) const REMOVED: &str = ".removed";
 
+/// What is at the end of the name of the file with the history of boots.
+pub(crate) const BOOTS: &str = ".boots";
+
 /// Files beside the snapshot that it removes or replaces: the key must be none of them.
-const BESIDE: [&str; 4] = [DRAFT, REFUSED, REMOVED, ".removed.new"];
+const BESIDE: [&str; 6] = [DRAFT, REFUSED, REMOVED, ".removed.new", BOOTS, ".boots.new"];
 
 /// `[snapshot]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -93,7 +93,7 @@ impl Declared {
     }
 }
 
-/// What becomes of boots, in the order of `boots::Outcome`. Append-only.
+/// Outcomes of boots, in the order of `boots::Outcome`. Append-only.
 pub const BOOT_OUTCOMES: [&str; 8] =
     ["complete", "reading", "early", "stopped", "unconnected", "silent", "off", "unknown"];
 
@@ -133,9 +133,9 @@ declared! {
         "metadatad_faults",
         "Whether something is wrong that the daemon cannot repair, by what: 1, else 0; `metadatad status` has the remedy",
     ).by("what", Fault::NAMES);
-    BOOTS = Declared::new(
-        "metadatad_boots",
-        "Ports by what became of their guest's last boot",
+    LAST_BOOT = Declared::new(
+        "metadatad_ports_last_boot",
+        "Ports by the outcome of their guest's last boot, as far as it is known now",
     ).by("outcome", &BOOT_OUTCOMES);
     CONNECTIONS = Declared::new("metadatad_http_connections", "Connections of guests now");
     CONNECTIONS_LIMIT = Declared::new(

@@ -20,6 +20,8 @@ pub struct LinkView {
     pub is_up: bool,
     /// Whether it has a carrier: on a tap, a running guest.
     pub has_carrier: bool,
+    /// How often it got its carrier (`IFLA_CARRIER_UP_COUNT`).
+    pub carrier_ups: u32,
 }
 
 /// Lists all links.
@@ -43,11 +45,16 @@ pub(super) fn link(message: &LinkMessage) -> Option<LinkView> {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
     })?;
+    let carrier_ups = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::CarrierUpCount(count) => Some(*count),
+        _ => None,
+    });
     let flags = message.header.flags;
     Some(LinkView {
         ifindex: IfIndex(message.header.index),
         name,
         is_up: flags.contains(LinkFlags::Up),
         has_carrier: flags.contains(LinkFlags::LowerUp),
+        carrier_ups: carrier_ups.unwrap_or_default(),
     })
 }

@@ -418,7 +418,7 @@ pub(super) fn time(seconds: u64) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH)
 }
 
-fn salt(digits: &str) -> Option<seal::Salt> {
+pub(super) fn salt(digits: &str) -> Option<seal::Salt> {
     let mut salt = seal::Salt::default();
     if digits.len() != 2 * salt.len() || !digits.is_ascii() {
         return None;

@@ -10,9 +10,11 @@ use tokio::time::{Duration, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 use super::file::{self, Header, Origin, Saved, WriteError};
+use super::history;
 use super::pace::{Pace, Reason};
 use super::removals::{OnDisk, Recorded};
 use super::{Snapshot, SnapshotState};
+use crate::boots::Boots;
 use crate::config;
 use crate::hold::{Held, Hold, hold};
 use crate::privilege;
@@ -24,6 +26,9 @@ use crate::worker::{Stop, Worker};
 
 /// How often the source's state is polled for a full read, which it does not announce; this also batches writes.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the history of boots is written, where something was recorded: what a crash loses of it.
+const HISTORY: Duration = Duration::from_secs(5 * 60);
 
 /// How long the last write is waited for: service managers wait 90 seconds for the end of a daemon.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,8 +60,8 @@ impl Keeper {
         snapshot: Snapshot,
         key: SealKey,
         written: Revision,
-        store: Arc<Store>,
-        source: SourceView,
+        (store, source): (Arc<Store>, SourceView),
+        (boots, boot): (Arc<Boots>, String),
     ) -> io::Result<Self> {
         let changes = store.subscribe();
         let task = Task {
@@ -71,6 +76,9 @@ impl Keeper {
             on_disk: snapshot.on_disk,
             store,
             source,
+            boots_written: boots.last(),
+            boots,
+            boot,
         };
         let (holds, held) = mpsc::channel(1);
         let worker = Worker::spawn_as(&privilege::SNAPSHOT, "snapshot", async move |stop: Stop| {
@@ -101,6 +109,11 @@ struct Task {
     /// The source's number of full reads and its cluster, as last written.
     confirmed: Option<(u64, Option<String>)>,
     problems: Problems,
+    boots: Arc<Boots>,
+    /// The boot of the node.
+    boot: String,
+    /// When something was last recorded of boots that are on disk, in milliseconds of Unix time.
+    boots_written: u64,
 }
 
 /// What is wrong since the last write that succeeded.
@@ -125,6 +138,8 @@ impl Task {
         self.look_at_store();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut history = tokio::time::interval(HISTORY);
+        history.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.pace.due().map(tokio::time::Instant::from_std);
             tokio::select! {
@@ -132,6 +147,9 @@ impl Task {
                 // The store outlives this task.
                 _ = changes.next(usize::MAX) => self.look_at_store(),
                 _ = look.tick() => self.look_at_source(),
+                _ = history.tick() => if self.boots.last() != self.boots_written {
+                    self.write_boots();
+                },
                 Some(hold) = holds.recv() => {
                     self.write_what_is_left();
                     tokio::select! {
@@ -153,6 +171,14 @@ impl Task {
         self.look_at_source();
         if self.pace.is_waiting() {
             self.write();
+        }
+        self.write_boots();
+    }
+
+    fn write_boots(&mut self) {
+        self.boots_written = self.boots.last();
+        if let Err(error) = history::write(&self.settings.path, &self.key, &self.boot, &self.boots) {
+            warn!(%error, "the history of boots cannot be kept for the next daemon");
         }
     }
 

@@ -218,7 +218,7 @@ fn begin(directory: &Path, origin: &str) -> Life {
     let snapshot = Snapshot::open(&settings(directory), &source(origin), &store).unwrap();
     let written = store.revision();
     let (state, source) = (snapshot.state(), StateView::new(SourceState::new("directory", origin.to_owned())));
-    let keeper = snapshot.keep(written, Arc::clone(&store), source.clone()).unwrap();
+    let keeper = snapshot.keep(written, Arc::clone(&store), source.clone(), (Arc::default(), String::new())).unwrap();
     Life { store, source, state, keeper }
 }
 

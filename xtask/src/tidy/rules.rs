@@ -94,7 +94,16 @@ pub(super) const ONLY: &[Only] = &[
     },
     Only {
         names: &["serde"],
-        places: &["admin", "api", "cli", "config", "snapshot/entry", "snapshot/file", "source/wire"],
+        places: &[
+            "admin",
+            "api",
+            "cli",
+            "config",
+            "snapshot/entry",
+            "snapshot/file",
+            "snapshot/history",
+            "source/wire",
+        ],
         why: "core types are not serialisable (invariant 3)",
     },
     Only {

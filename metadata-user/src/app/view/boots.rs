@@ -8,6 +8,7 @@ use crate::boots::{Asked, Beginning, Boot, LinkTimes, Observed, judge};
 use crate::clock;
 use crate::metrics::state::BOOT_OUTCOMES;
 use crate::port::PortState;
+use crate::record::InstanceId;
 
 /// Returns the boots of every port, and of bindings that are gone, by instance and tap.
 pub(super) fn read(view: &View) -> Vec<PortBoots> {
@@ -16,11 +17,8 @@ pub(super) fn read(view: &View) -> Vec<PortBoots> {
     for (ifindex, port) in view.kernel.ports() {
         let tag = port.tag.map(|tag| tag.0);
         tags.extend(tag);
-        let known = tag.and_then(|tag| boots.known(tag)).map(|history| history.view());
-        let instance = match &port.state {
-            PortState::Bound(assignment) => Some(assignment.instance),
-            _ => None,
-        };
+        let instance = instance(&port.state);
+        let known = tag.and_then(|tag| boots.of_instance(tag, instance)).map(|history| history.view());
         let link = boots.links.get(ifindex.0);
         let shown = shown(known.as_ref().map_or(&[][..], |(_, boots)| boots), link, now);
         all.push(PortBoots { instance: instance.map(|id| id.to_string()), tap: Some(port.name), boots: shown });
@@ -34,12 +32,20 @@ pub(super) fn read(view: &View) -> Vec<PortBoots> {
     all
 }
 
+fn instance(state: &PortState) -> Option<InstanceId> {
+    match state {
+        PortState::Bound(assignment) => Some(assignment.instance),
+        _ => None,
+    }
+}
+
 /// Returns how many ports' last boots have each outcome.
 pub(super) fn by_outcome(view: &View) -> [usize; BOOT_OUTCOMES.len()] {
     let (boots, now) = (view.guests.boots(), clock::unix_millis());
     let mut counts = [0; BOOT_OUTCOMES.len()];
     for (ifindex, port) in view.kernel.ports() {
-        let known = port.tag.and_then(|tag| boots.known(tag.0)).map(|history| history.view());
+        let known = port.tag.and_then(|tag| boots.of_instance(tag.0, instance(&port.state)));
+        let known = known.map(|history| history.view());
         let boot = known.as_ref().and_then(|(_, boots)| boots.first());
         let (outcome, _) = judge(&Observed { boot, link: boots.links.get(ifindex.0), is_latest: true, now });
         counts[outcome as usize] += 1;

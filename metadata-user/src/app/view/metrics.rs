@@ -24,8 +24,8 @@ pub(super) fn read(view: &View) -> State {
     state.set(&declared::DRAINING, flag(view.drain.has_begun()));
     state.set(&declared::INSTANCES, count(view.store.len()));
     ports(view, &mut state);
-    for (outcome, ports) in declared::BOOTS.values().iter().zip(super::boots::by_outcome(view)) {
-        state.set_for(&declared::BOOTS, outcome, count(ports));
+    for (outcome, ports) in declared::LAST_BOOT.values().iter().zip(super::boots::by_outcome(view)) {
+        state.set_for(&declared::LAST_BOOT, outcome, count(ports));
     }
     state.set(&declared::CONNECTIONS, count(view.guests.open()));
     state.set(&declared::CONNECTIONS_LIMIT, count(view.guests.most_open()));

@@ -105,7 +105,7 @@ fn policing_of_open_vswitch_is_no_foreign_program() {
         ours: ours.map(str::to_owned),
         is_policing,
     };
-    let link = LinkView { ifindex: IfIndex(3), name: "tap".to_owned(), is_up: true, has_carrier: true };
+    let link = LinkView { ifindex: IfIndex(3), name: "tap".to_owned(), is_up: true, has_carrier: true, carrier_ups: 1 };
     let kernel = Ok(super::super::evidence::Kernel {
         maps_error: None,
         is_pinned: true,
