@@ -108,6 +108,8 @@ pub struct Ports {
     look: Instant,
     /// Programs that are to be put back, once the events about their taps so far have been handled.
     lost: BTreeSet<Place>,
+    /// Whether the responder could not be mended at the last look.
+    unmended: bool,
     /// Counts what has been done.
     pulse: Pulse,
 }
@@ -147,6 +149,7 @@ impl Ports {
             check: None,
             look: Instant::now(),
             lost: BTreeSet::new(),
+            unmended: false,
             pulse: Pulse::default(),
         }
     }

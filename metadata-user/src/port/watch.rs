@@ -126,6 +126,12 @@ impl Ports {
             Ok(mended) => mended,
             Err(error) => {
                 let reason = error_text::chain(&error);
+                // What changes while it is looked at is no fault: the next look decides.
+                if !std::mem::replace(&mut self.unmended, true) {
+                    tracing::debug!(reason, "the responder's pair or namespace is changing");
+                    self.look_soon();
+                    return;
+                }
                 let problem = format!(
                     "the responder's pair or namespace cannot be checked or restored, so guests may get no answer: {reason}; metadatad \
                      retries twice a second, and `systemctl restart metadatad` sets up both again"
@@ -134,6 +140,7 @@ impl Ports {
                 return;
             }
         };
+        self.unmended = false;
         self.view.set_fault(Fault::Responder, None);
         for (repair, found) in mended {
             self.view.count_repair(repair);

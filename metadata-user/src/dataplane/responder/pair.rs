@@ -101,13 +101,15 @@ pub(super) async fn see(netlink: &Netlink, pair: IfIndex) -> Result<Seen, NetnsE
     let outer = link_by_index(&netlink.node, pair.0).await?.as_ref().map(end);
     let inner = ends_inside(&netlink.inside).await?.into_iter().find(|end| end.peer == Some(pair.0));
     let outer_without_ipv6 = outer.as_ref().is_some_and(|outer| netlink.is_without_ipv6(&outer.name));
-    let mut seen = Seen { outer, outer_without_ipv6, inner, settings: wrong_settings(), ..Seen::default() };
+    let mut seen = Seen { outer, outer_without_ipv6, inner, ..Seen::default() };
     if let Some(inner) = &seen.inner {
         let index = inner.index;
         seen.address = has_address(&netlink.inside, index).await?;
         seen.route = has_route(&netlink.inside, index).await?;
         seen.neighbour = has_neighbour(&netlink.inside, index).await?;
     }
+    // Last, as a setting may have taken the others away: then it is seen as well.
+    seen.settings = wrong_settings();
     Ok(seen)
 }
 
