@@ -56,7 +56,7 @@ pub struct Port {
     pub ifindex: u32,
     /// The port's own MAC; ignored while held.
     pub mac: [u8; 6],
-    /// [`PORT_HELD`], [`PORT_ANY_ADDRESS`], [`PORT_LEARN`].
+    /// [`PORT_HELD`], [`PORT_ANY_ADDRESS`], [`PORT_LEARN`], [`PORT_ARRIVING`], [`PORT_LEAVING`].
     pub flags: u16,
     /// Used places of `sources`, at most [`MAX_SOURCES`].
     pub source_count: u32,
@@ -77,6 +77,11 @@ pub const PORT_ANY_ADDRESS: u16 = 2;
 pub const PORT_LEARN: u16 = 4;
 /// The binding has ended, but its connections may still be closed: of replies only resets pass, which carry no data.
 pub const PORT_ENDED: u16 = 8;
+/// The port was answered by its network until a moment ago: what belongs to a connection that the responder does not have passes.
+pub const PORT_ARRIVING: u16 = 16;
+/// The port is about to be answered by its network: what begins a connection passes, and what belongs to one that the responder does not
+/// have.
+pub const PORT_LEAVING: u16 = 32;
 
 /// Value of the map `TAGS` (key: tag): where `to_guest` sends a reply. No entry: the binding has ended, and what is
 /// still under way for it is dropped.
@@ -296,7 +301,8 @@ pub struct Counters {
     pub to_responder: u64,
     /// TCP segments handed to the guest.
     pub to_guest: u64,
-    /// Packets to a protocol and port of [`PassList`], left to the network.
+    /// Packets to a protocol and port of [`PassList`], left to the network; and those of connections that the network has
+    /// ([`PORT_ARRIVING`], [`PORT_LEAVING`]).
     pub passed: u64,
     /// Reports of a path's MTU handed to the responder: of a router, or of the tap itself.
     pub path_mtu: u64,

@@ -4,15 +4,17 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{
+        BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+    },
     helpers::{
-        bpf_check_mtu, bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes,
-        bpf_skb_vlan_pop, bpf_skb_vlan_push,
+        bpf_check_mtu, bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_sk_release, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push, bpf_skc_lookup_tcp,
     },
     programs::{TcContext, XdpContext},
 };
 use metadata_ebpf::{
-    addr::Vlan,
+    addr::{RESPONDER_IPV6, Vlan},
     mss,
     packet::{
         ETH_IPV6_LEN, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, PACKET_TOO_BIG_LEN, TCP_CHECKSUM, TCP_MIN_LEN, View,
@@ -101,6 +103,33 @@ pub(crate) fn push_vlan(ctx: &TcContext, vlan: Vlan) -> Result<(), i64> {
     let protocol = if vlan.service { ETHERTYPE_SERVICE_VLAN } else { ETHERTYPE_VLAN };
     // SAFETY: `skb` is the context that the kernel passed in.
     check(unsafe { bpf_skb_vlan_push(ctx.skb.skb, protocol.to_be(), vlan.id) })
+}
+
+/// Returns the state of the socket that the responder's kernel has for a guest's connection, 0 if it has none (`bpf_skc_lookup_tcp`,
+/// Linux 5.2). `ports`: the guest's, and the service's.
+#[inline(always)]
+pub(crate) fn socket_state(ctx: &TcContext, identity: &[u8; 16], ports: [[u8; 2]; 2], netns: u32) -> u32 {
+    // SAFETY: made of integers only.
+    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
+    // SAFETY: an address has the size of four words, whatever their order.
+    let words = |address: [u8; 16]| unsafe { core::mem::transmute::<[u8; 16], [u32; 4]>(address) };
+    tuple.__bindgen_anon_1.ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+        saddr: words(*identity),
+        daddr: words(RESPONDER_IPV6),
+        sport: u16::from_ne_bytes(ports[0]),
+        dport: u16::from_ne_bytes(ports[1]),
+    };
+    let size = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>() as u32;
+    // SAFETY: `skb` is the context that the kernel passed in, and `tuple` has that many bytes.
+    let socket = unsafe { bpf_skc_lookup_tcp(ctx.skb.skb.cast(), &raw mut tuple, size, u64::from(netns), 0) };
+    if socket.is_null() {
+        return 0;
+    }
+    // SAFETY: a socket that the kernel has given out, until it is released.
+    let state = unsafe { core::ptr::read_volatile(&raw const (*socket).state) };
+    // SAFETY: as above; it is not used any more.
+    unsafe { bpf_sk_release(socket.cast()) };
+    state
 }
 
 /// Marks the frame as addressed to this host, whatever MAC the guest sent it to. Kernels without the change of 6.15

@@ -53,6 +53,10 @@ pub(crate) static META: Array<Meta, 1> = Array::new();
 #[unsafe(no_mangle)]
 pub(crate) static PAIR_IFINDEX: Global<u32> = Global::new(0);
 
+/// The responder's namespace, as the node's namespace numbers it (`NETNSA_NSID`); set when the programs are loaded.
+#[unsafe(no_mangle)]
+pub(crate) static RESPONDER_NETNS: Global<u32> = Global::new(u32::MAX);
+
 /// What the programs mark their own frames with: [`Meta::own_mark`].
 #[unsafe(no_mangle)]
 pub(crate) static OWN_MARK: Global<[u32; 4]> = Global::new([0; 4]);

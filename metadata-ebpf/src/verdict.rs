@@ -1,15 +1,16 @@
 //! What becomes of a packet: every decision of the programs, without the kernel.
 //!
 //! Here: what a guest sends to a metadata address. In [`reply`]: what the responder sends. In [`impersonation`]: what others send to
-//! the guest in its name. In [`early`]: what is decided before a packet buffer exists.
+//! the guest in its name. In [`early`]: what is decided before a packet buffer exists. In [`moving`]: which connections are the
+//! network's while a port moves to the responder or back.
 //!
 //! Promises to the guest and to its neighbours:
 //! - a packet is answered or handed to the responder only if its source MAC and address are this port's;
 //! - link-local sources are always the port's, for their family;
 //! - what is not understood whole (options, fragments, extension headers, short headers) is refused, never guessed at;
 //! - everything to a metadata address ends here, one way or the other, but for the protocols and ports that the operator leaves
-//!   to the network ([`PassList`]), with what a resolver there needs to find the guest's MAC: nothing else of it reaches the
-//!   tenant's network;
+//!   to the network ([`PassList`]), with what a resolver there needs to find the guest's MAC, and for a short time the connections of a
+//!   port that moves ([`moving`]): nothing else of it reaches the tenant's network;
 //! - a report about a path's MTU concerns connections of this port only, whatever it quotes.
 //!
 //! Left out: how much a port may send ([`crate::limit`]); traffic to other addresses, and to ports that pass. It is not
@@ -17,6 +18,7 @@
 
 pub mod early;
 pub mod impersonation;
+pub mod moving;
 pub mod reply;
 
 use crate::{

@@ -21,6 +21,7 @@
 //! | `GET /v1/read/secret?instance=NAME&path=PATH` | the same, with its body |
 //! | `GET /v1/wait?instance=UUID&timeout_ms=N` | [`wire::Waited`], once the instance can be answered, or after the time-out |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
+//! | `POST /v1/release` | [`wire::Released`]: no program is on a tap any more, until the daemon's next start |
 //! | `POST /v1/trace?port=NAME` | the programs' lines about that port, as they come |
 //! | `POST /v1/take-over` | 101: from here on the connection speaks the protocol of a take-over (`metadatad run --take-over`) |
 //!
@@ -29,7 +30,8 @@
 //! errors are [`wire::Problem`] with the remedy. Within `/v1` members are only ever added.
 //!
 //! Left out: changing what a node serves. Its configuration and its source decide that; the operator only confirms a
-//! controller that has replaced another one, clears a password that a guest posted, and opens user data again that was read.
+//! controller that has replaced another one, clears a password that a guest posted, opens user data again that was read, and has
+//! the taps released.
 
 pub mod client;
 #[doc(hidden)]
@@ -53,8 +55,8 @@ use crate::metrics::Format;
 use preview::{GuestAnswer, GuestRequest, PreviewError};
 use wait::WaitFor;
 use wire::{
-    Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Security, Source,
-    Status, UserData, Waited,
+    Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Released, Security,
+    Source, Status, UserData, Waited,
 };
 
 /// What the admin API shows. The rest of the daemon is behind this.
@@ -125,6 +127,9 @@ pub trait Inspect: Send + Sync + 'static {
     /// Returns all metrics, written so.
     fn metrics(&self, format: Format) -> String;
 
+    /// Lets go of every tap, until the daemon's next start. Completes when that is done.
+    fn release(&self) -> Releasing<'_>;
+
     /// Hands everything over to the daemon at the other end of this connection. Returns whether it will be tried.
     fn take_over(&self, _: UnixStream) -> bool {
         false
@@ -163,6 +168,20 @@ pub type Previewing<'a> = Pin<Box<dyn Future<Output = Result<(GuestAnswer, bool)
 
 /// The end of a wait for an instance; or why there was none.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Waited, NoInstance>> + Send + 'a>>;
+
+/// What was released; or why nothing was.
+pub type Releasing<'a> = Pin<Box<dyn Future<Output = Result<Released, ReleaseError>> + Send + 'a>>;
+
+/// Taps that cannot be released now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseError {
+    /// Not every tap is attached yet.
+    #[error("the daemon is starting; try again when `metadatad status` says that it is ready")]
+    Starting,
+    /// It ends, or another daemon takes over.
+    #[error("the daemon is about to end; try again when it has")]
+    Ending,
+}
 
 /// The start of a trace.
 pub type Tracing<'a> = Pin<Box<dyn Future<Output = Result<(), TraceError>> + Send + 'a>>;

@@ -41,6 +41,7 @@ mod late;
 mod listening;
 mod memory;
 mod refused;
+mod release;
 mod reload;
 mod signals;
 mod take_over;
@@ -85,7 +86,6 @@ use crate::pulse::Pulse;
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
 use crate::sockets;
-use crate::state_view::StateView;
 use crate::store::Store;
 use crate::telemetry::LogFilter;
 use crate::worker::Worker;
@@ -95,7 +95,8 @@ use drops::LastDrops;
 use hand_over::HandOver;
 use kernel::Kernel;
 use listening::{Copies, Listeners};
-use reload::{ReloadState, Reloader};
+use release::Release;
+use reload::Reloader;
 use signals::Signals;
 use take_over::TakeOver;
 use view::View;
@@ -232,7 +233,7 @@ async fn control_thread(
     let mut content = Content::start(config, &shared, source_read, facts_reported)?;
     let mut exporter = config.metrics.as_ref().map(|metrics| open_exporter(metrics, &mut listeners));
     let (successors, requests) = mpsc::channel(1);
-    let view = view(&shared, &content, exporter.as_ref(), reloader.state(), successors);
+    let view = view(&shared, &content, exporter.as_ref(), &reloader, successors);
     let exporting = exporter.as_mut().map(Exporter::start).transpose().map_err(AppError::Runtime)?.flatten();
     let exporting = exporting.map(|(running, renderer)| {
         let view = Arc::clone(&view);
@@ -279,7 +280,7 @@ async fn control_thread(
         () = stay_ready(&shared.readiness, watchdog) => Ok(None),
     };
     let successor = if matches!(ended, Ok(Some(_))) { Successor::Accepts } else { Successor::Later };
-    drain(&shared.drain, reloader.drain_timeout(), successor).await;
+    drain(&shared.drain, *reloader.drain_timeout().get(), successor).await;
     drops.abort();
     let ended = match ended {
         Ok(Some(handed_over)) => {
@@ -309,9 +310,10 @@ fn view(
     shared: &Shared,
     content: &Content,
     exporter: Option<&Exporter>,
-    reload: StateView<ReloadState>,
+    reloader: &Reloader,
     successors: mpsc::Sender<UnixStream>,
 ) -> Arc<View> {
+    let release = Release::new(shared, reloader.drain_timeout());
     Arc::new(View {
         started_at: SystemTime::now(),
         readiness: shared.readiness.clone(),
@@ -329,7 +331,8 @@ fn view(
         kernel: shared.kernel.clone(),
         metrics: Arc::clone(&shared.metrics),
         exporter: exporter.map(Into::into),
-        reload,
+        reload: reloader.state(),
+        release,
         successors,
     })
 }
@@ -351,7 +354,8 @@ fn load_programs(
     let copies = listeners.settle();
     let pass: Vec<_> = config.ports.pass.iter().map(|port| port.pair()).collect();
     let (bpf, xdp) = (&config.bpf, config.ports.guard == Guard::Xdp);
-    let dataplane = Dataplane::load(&bpf.pin_dir, bpf.attach, netns.pair(), netns.pair_name(), &pass, xdp)?;
+    let dataplane =
+        Dataplane::load(&bpf.pin_dir, bpf.attach, (netns.pair(), netns.number()), netns.pair_name(), &pass, xdp)?;
     Ok((sockets, copies, (dataplane, netns)))
 }
 

@@ -105,9 +105,10 @@ enum Verb {
     Snapshot(snapshot::Verb),
     /// Validate the configuration and the files that it names, and list settings that have no effect
     CheckConfig,
-    /// Remove every program, map and pin from this node, and the responder's namespace; the daemon must be stopped. The
-    /// snapshot and its key are kept, and listed
-    Detach,
+    /// Take the programs off every tap, so that guests' requests go on to the network: no request is lost, and the daemon stays as it is until
+    /// it is stopped or started again. Where none runs, remove every program, map and pin from this node, and the responder's namespace;
+    /// the snapshot and its key are kept, and listed
+    Detach(Form),
     /// Print the JSON Schema of instance documents or of the configuration, an example configuration, or its reference
     Schema(schema::Verb),
 }
@@ -209,9 +210,9 @@ fn execute(
             verb.execute(&config, socket, out)
         }
         Verb::CheckConfig => check_config::execute(&cli.config, &Config::load(&cli.config)?, out),
-        Verb::Detach => {
+        Verb::Detach(form) => {
             let target = detach::Target::of(&cli.config, cli.socket, notes)?;
-            detach::execute(&target, out)
+            detach::execute(&target, form, out)
         }
         Verb::Schema(verb) => verb.execute(out),
     }

@@ -21,6 +21,7 @@ pub mod inspect;
 pub mod kernel;
 mod link;
 mod loader;
+mod moving;
 mod object;
 mod pins;
 pub mod prepare;
@@ -59,6 +60,7 @@ pub use self::{
     expedite::{Expedited, SWITCH as RCU_EXPEDITED},
     fit::{Unfit, fit_sources},
     link::Place,
+    moving::Moving,
     object::OBJECT,
     trace::Trace,
     watch::Found,
@@ -184,15 +186,15 @@ pub struct Dataplane {
     ebpf: Ebpf,
     pins: pins::Pins,
     mode: AttachMode,
-    pair: IfIndex,
+    constants: loader::Constants,
     ports: HashMap<MapData, u32, Port>,
     tags: HashMap<MapData, u32, ReturnPath>,
     neighbours: HashMap<MapData, u32, Neighbours>,
     limits: HashMap<MapData, u32, Limits>,
     counters: PerCpuHashMap<MapData, u32, Counters>,
     meta: Array<MapData, Meta>,
-    /// [`Meta::own_mark`].
-    own_mark: [u32; 4],
+    /// Ports that move.
+    moving: BTreeMap<IfIndex, Moving>,
     attached: BTreeMap<IfIndex, AttachKind>,
     /// The links of tcx and XDP, by place.
     links: BTreeMap<Place, link::HeldLink>,
@@ -213,7 +215,7 @@ impl std::fmt::Debug for Dataplane {
         f.debug_struct("Dataplane")
             .field("pins", &self.pins)
             .field("mode", &self.mode)
-            .field("pair", &self.pair)
+            .field("constants", &self.constants)
             .field("attached", &self.attached)
             .finish_non_exhaustive()
     }
@@ -251,7 +253,8 @@ impl Dataplane {
     /// # Errors
     /// If the port has too many sources, or a map refuses.
     pub fn set_port(&mut self, ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<(), DataplaneError> {
-        let port = port_value(ifindex, tag, entry)?;
+        let mut port = port_value(ifindex, tag, entry)?;
+        port.flags |= self.flag(ifindex);
         let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
         let learns = port.flags & (PORT_HELD | PORT_LEARN) != 0;
         self.make_counters(ifindex)?;
@@ -350,6 +353,7 @@ impl Dataplane {
     /// The first of the failures; the other steps are done all the same.
     pub fn forget(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
         let tag = self.adopted(ifindex).map(|adopted| adopted.tag);
+        self.moving.remove(&ifindex);
         let results = [
             self.clear_port(ifindex),
             tag.map_or(Ok(()), |tag| self.end_tag(tag)),
@@ -375,7 +379,7 @@ impl Dataplane {
         let mut known: Vec<_> = self.ports.keys().chain(self.counters.keys()).flatten().map(IfIndex).collect();
         known.sort_unstable();
         known.dedup();
-        known.retain(|ifindex| *ifindex != self.pair);
+        known.retain(|ifindex| *ifindex != self.constants.pair);
         known
     }
 
@@ -428,7 +432,7 @@ impl Dataplane {
     /// Returns the pair's interface in the node's namespace.
     #[must_use]
     pub fn pair(&self) -> IfIndex {
-        self.pair
+        self.constants.pair
     }
 
     fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, DataplaneError> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -60,6 +60,17 @@ impl Drain {
         }
         self.finished(LINGER.min(bound / 2)).await;
         self.close();
+        self.finished(end.saturating_duration_since(Instant::now())).await
+    }
+
+    /// Ends the connections that there are as [`Self::run`] does, while others are still accepted: the process goes on. No new ones
+    /// begin, but some may not have been accepted yet, so this waits for them however few there are. Returns whether none was left
+    /// in time.
+    pub async fn run_accepting(&self, bound: Duration) -> bool {
+        let end = Instant::now() + bound;
+        self.begin();
+        sleep(LINGER.min(bound / 2)).await;
+        self.closing.cancel();
         self.finished(end.saturating_duration_since(Instant::now())).await
     }
 
@@ -153,6 +164,23 @@ mod tests {
         };
         let (times, ()) = tokio::join!(times(&drain, Successor::Accepts), ends);
         assert_eq!(times, ([0, 1000, 1500], true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_goes_on_ends_its_connections_and_still_accepts() {
+        let drain = Drain::new();
+        let request = drain.in_flight();
+        let begun = Instant::now();
+        let ends = async {
+            drain.closes().await;
+            assert_eq!(begun.elapsed().as_millis(), 1000);
+            drop(request);
+        };
+        let (finished, ()) = tokio::join!(drain.run_accepting(BOUND), ends);
+        assert!(finished && drain.has_begun());
+        assert!(tokio::time::timeout(BOUND, drain.refuses()).await.is_err());
+        let _late = drain.in_flight();
+        assert!(!drain.run_accepting(BOUND).await);
     }
 
     #[tokio::test(start_paused = true)]

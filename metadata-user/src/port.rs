@@ -20,6 +20,7 @@ mod names;
 pub mod netlink;
 mod owner;
 pub mod reconcile;
+mod release;
 mod removals;
 mod taps;
 mod trace;
@@ -47,6 +48,7 @@ use self::{
 };
 pub use self::{
     owner::Owner,
+    release::NotReleased,
     trace::{Request, TraceRequest},
     view::{GuardState, PortState, PortView, PortsView},
 };
@@ -112,6 +114,12 @@ pub struct Ports {
     unmended: bool,
     /// Counts what has been done.
     pulse: Pulse,
+    /// Taps are let go of, and no other is taken on.
+    released: bool,
+    /// The first taps are taken on, from whatever has served them so far.
+    starting: bool,
+    /// When these have arrived.
+    arrival: Option<Instant>,
 }
 
 /// How long a program that removes a queueing discipline has to add its own. Open vSwitch removes one and adds one for
@@ -151,6 +159,9 @@ impl Ports {
             lost: BTreeSet::new(),
             unmended: false,
             pulse: Pulse::default(),
+            released: false,
+            starting: false,
+            arrival: None,
         }
     }
 
@@ -176,7 +187,10 @@ impl Ports {
         // Before the first program is put anywhere.
         let mut removals = removals::watch(self.dataplane.is_removable())?;
         let started = Instant::now();
+        self.arrival = Some(started + release::ARRIVAL);
+        self.starting = true;
         self.resync(first);
+        self.starting = false;
         self.forget_leftovers();
         self.dataplane.rebuilt();
         tracing::info!(
@@ -216,8 +230,15 @@ impl Ports {
                     Request::Trace(request) => self.request(request, &trace_over),
                     Request::StandStill(hold) => self.stand_still(hold).await,
                     Request::Rules(rules) => self.set_rules(&rules),
+                    Request::Leave(done) => {
+                        self.leave();
+                        // Whoever asked may be gone; it is done all the same.
+                        let _ = done.send(());
+                    }
+                    Request::Release(done) => drop(done.send(self.release())),
                 },
                 Some(()) = trace_ended.recv() => self.end_trace(),
+                () = due(self.arrival) => self.end_arrival(),
                 () = due(self.failures.next()) => self.try_again(),
                 () = due(self.next_retired()) => self.end_due(),
             }
@@ -227,6 +248,9 @@ impl Ports {
     fn link_changed(&mut self, link: Link) {
         if link.ifindex == self.dataplane.pair() {
             self.look_soon();
+        }
+        if self.released {
+            return;
         }
         let known = self.taps.name(link.ifindex);
         if !self.rules.matches(&link.name) || link.ifindex == self.dataplane.pair() {
@@ -258,18 +282,12 @@ impl Ports {
     /// Ends everything on a tap, and returns its name.
     fn forget(&mut self, ifindex: IfIndex) -> Option<String> {
         self.pulse.count();
-        let (name, binding) = self.taps.remove(ifindex)?;
-        if let Err(error) = self.dataplane.forget(ifindex) {
+        self.taps.contains(ifindex).then_some(())?;
+        let forgotten = self.dataplane.forget(ifindex);
+        let name = self.forget_known(ifindex)?;
+        if let Err(error) = forgotten {
             report(ifindex, &name, &error);
         }
-        if let Some(binding) = binding {
-            self.end(binding.tag);
-        }
-        // Not even a reset may reach another tap with this index.
-        self.end_retired_on(ifindex);
-        self.failures.remove(ifindex);
-        self.lost.retain(|place| place.tap() != Some(ifindex));
-        self.view.remove(ifindex);
         Some(name)
     }
 
@@ -362,6 +380,9 @@ impl Ports {
         let Some(name) = self.taps.name(ifindex).map(str::to_owned) else {
             return;
         };
+        if self.released && self.dataplane.attached(ifindex).is_none() {
+            return;
+        }
         let desired = self.desired(&name);
         if matches!(desired, DesiredPort::Refused(_)) {
             self.view.refuse(ifindex);

@@ -1,4 +1,5 @@
-//! Real controllers, and what becomes of guests when they change, fail, lie or come back; and a real Prometheus.
+//! Real controllers, and what becomes of guests when they change, fail, lie or come back; a real Prometheus, and the haproxy that guests
+//! move away from.
 #![allow(clippy::unwrap_used, reason = "tests end where something is not as they need it")]
 
 mod commands;
@@ -7,4 +8,5 @@ mod facts;
 mod fleet;
 mod nova;
 mod prometheus;
+mod rollout;
 mod snapshot;

@@ -15,6 +15,7 @@ mod fetch;
 mod fleet;
 mod fuzz;
 mod golden;
+mod haproxy;
 mod image;
 mod openstack;
 mod package;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
             let wanted = [
                 (options.ansible, ansible::ANSIBLE),
                 (options.controllers, controllers::CONTROLLERS),
+                (options.haproxy, haproxy::HAPROXY),
                 (options.openstack, openstack::OPENSTACK),
                 (options.peers, peers::PEERS),
                 (options.prometheus, prometheus::PROMETHEUS),

@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Fetch also the real controllers that the tests run: etcd, ovsdb-server, Nova
     #[arg(long)]
     pub(crate) controllers: bool,
+    /// Fetch also what the test of a roll-out runs as the way that guests were answered before: haproxy
+    #[arg(long)]
+    pub(crate) haproxy: bool,
     /// Fetch also what `cargo xtask bench peers --with-openstack` compares with: haproxy, Neutron's metadata agent
     #[arg(long)]
     pub(crate) openstack: bool,

@@ -57,7 +57,7 @@ enum Group {
     Netns,
     /// Real clients in guests
     Clients,
-    /// Real controllers, and a real Prometheus: etcd, Nova, ovsdb-server, promtool
+    /// Real controllers, a real Prometheus, and a real haproxy in front of the old way: etcd, Nova, ovsdb-server, promtool
     Controllers,
     /// The Ansible role, as ansible-lint sees it
     Ansible,
@@ -145,6 +145,7 @@ fn download(groups: &[Group]) -> Result<()> {
     }
     if groups.contains(&Group::Controllers) {
         crate::prometheus::PROMETHEUS.setup()?;
+        crate::haproxy::HAPROXY.setup()?;
     }
     if groups.contains(&Group::Vm) {
         crate::vm::setup()?;

@@ -18,17 +18,17 @@ use metadata_ebpf::{
         TCP_CHECKSUM, Tcp, Transport,
     },
     translate::{self, PathMtu},
-    verdict::{self, Action, ArpAction},
+    verdict::{self, Action, ArpAction, moving},
 };
 
 use crate::{
     counters::{Outcome, counted, dropped, report},
     frame::{
         PASS, accept_any_destination, adjust_checksum, clamp_mss, ethertype, hand_to_peer, ifindex_of, mtu_of,
-        pop_vlan, pull, report_path_mtu, resize, send_out, view, vlan_of,
+        pop_vlan, pull, report_path_mtu, resize, send_out, socket_state, view, vlan_of,
     },
     limits,
-    maps::{self, NEIGHBOURS, PAIR_IFINDEX, PORTS, traced},
+    maps::{self, NEIGHBOURS, PAIR_IFINDEX, PORTS, RESPONDER_NETNS, traced},
 };
 
 /// Bytes that the decisions read at most: the longest of the headers is a report about an IPv6 path's MTU.
@@ -129,6 +129,9 @@ fn refused(ifindex: u32, reason: DropReason) -> DropReason {
 /// Answers a request for the service's MAC in place.
 #[inline(always)]
 fn arp(arrival: &Arrival<'_>) -> Outcome {
+    if moving::leaves(arrival.port.flags) {
+        return Ok(arrival.leave());
+    }
     let frame = view::<EthArp>(arrival.ctx, 0).ok_or(DropReason::Truncated)?;
     match verdict::arp(frame, arrival.pass)? {
         ArpAction::Pass => Ok(arrival.pass()),
@@ -148,8 +151,11 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
     match verdict::ipv4(frame, transport, ctx.len(), arrival.port, arrival.pass)? {
         Action::Pass => Ok(arrival.pass()),
         Action::Respond => {
-            arrival.admit_segment(ETH_IPV4_LEN)?;
             let identity = IdentityAddress::of_ipv4(arrival.tag, vlan_of(ctx), frame.src).encode();
+            if arrival.is_networks(ETH_IPV4_LEN, &identity)? {
+                return Ok(arrival.leave());
+            }
+            arrival.admit_segment(ETH_IPV4_LEN)?;
             let (mac, src, header) = (frame.src_mac, frame.src, translate::inbound_ipv4(frame, identity));
             arrival.learn(identity, mac);
             arrival.bound_segments(ETH_IPV4_LEN, false)?;
@@ -185,6 +191,9 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
     if let Some(message) = view::<NeighbourMessage>(ctx, ETH_IPV6_LEN)
         && verdict::is_solicitation(frame, message)
     {
+        if moving::leaves(arrival.port.flags) {
+            return Ok(arrival.leave());
+        }
         let reply = verdict::solicitation(frame, message)?;
         arrival.admit_packet()?;
         // A probe has no link-layer option, so it is shorter than its answer.
@@ -197,9 +206,12 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
     match verdict::ipv6(frame, transport, ctx.len(), arrival.port, arrival.pass)? {
         Action::Pass => Ok(arrival.pass()),
         Action::Respond => {
-            arrival.admit_segment(ETH_IPV6_LEN)?;
             let src = frame.src;
             let identity = IdentityAddress::of_ipv6(arrival.tag, vlan_of(ctx), &src).encode();
+            if arrival.is_networks(ETH_IPV6_LEN, &identity)? {
+                return Ok(arrival.leave());
+            }
+            arrival.admit_segment(ETH_IPV6_LEN)?;
             let header = translate::inbound_ipv6(frame, identity);
             arrival.learn(identity, header.src_mac);
             arrival.bound_segments(ETH_IPV6_LEN, true)?;
@@ -295,6 +307,28 @@ impl Arrival<'_> {
     fn pass(&self) -> i32 {
         if traced(self.ifindex) {
             report(self.ctx, "from_guest: passes, as ports.pass says, bytes: ", self.ctx.len());
+        }
+        counted(self.ifindex, Verdict::Passed);
+        PASS
+    }
+
+    /// Tells whether a segment is of a connection that the network has, while the port moves.
+    #[inline(always)]
+    fn is_networks(&self, tcp: usize, identity: &[u8; 16]) -> Result<bool, DropReason> {
+        let flags = self.port.flags;
+        if !moving::moves(flags) {
+            return Ok(false);
+        }
+        let header = view::<Tcp>(self.ctx, tcp).ok_or(DropReason::Truncated)?;
+        let (begins, ports) = (verdict::begins_connection(header), [header.src, header.dst]);
+        Ok(moving::is_networks(flags, begins, socket_state(self.ctx, identity, ports, RESPONDER_NETNS.load())))
+    }
+
+    /// Leaves the frame to the network, while the port moves, and counts it.
+    #[inline(always)]
+    fn leave(&self) -> i32 {
+        if traced(self.ifindex) {
+            report(self.ctx, "from_guest: the network's, as the port moves, bytes: ", self.ctx.len());
         }
         counted(self.ifindex, Verdict::Passed);
         PASS

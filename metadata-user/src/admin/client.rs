@@ -17,7 +17,7 @@ use super::preview::{GuestAnswer, GuestRequest};
 use super::wait::WaitFor;
 use super::wire::{
     Accepted, Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Problem,
-    Security, Source, Status, UserData, Waited,
+    Released, Security, Source, Status, UserData, Waited,
 };
 use crate::percent;
 use crate::record::InstanceId;
@@ -72,6 +72,9 @@ pub enum ClientError {
     /// The daemon is busy with requests of this kind.
     #[error("{0}")]
     Busy(String),
+    /// The daemon does not know what it was asked.
+    #[error("the daemon answers: {0}; are the daemon and this program of the same version?")]
+    Unknown(String),
     /// The answer is not HTTP.
     #[error("the answer of {0} is not an HTTP message; are the daemon and this program of the same version?")]
     Message(String),
@@ -252,6 +255,14 @@ impl Client {
         Ok(Trace { body, socket: self.socket.clone() })
     }
 
+    /// Asks the daemon to let go of every tap, until its next start.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Unknown`] if it is of a version that cannot.
+    pub async fn release(&self) -> Result<Released, ClientError> {
+        self.ask(Method::POST, "/v1/release").await
+    }
+
     /// Asks the daemon to hand over, and returns the connection, which no longer speaks HTTP.
     ///
     /// # Errors
@@ -305,6 +316,7 @@ impl Client {
         Err(match status {
             StatusCode::NOT_FOUND if resource.starts_with("/v1/trace") => ClientError::NoSuchPort(error),
             StatusCode::NOT_FOUND if resource.starts_with("/v1/read") => ClientError::NoSuchInstance(error),
+            StatusCode::NOT_FOUND if resource == "/v1/release" => ClientError::Unknown(error),
             StatusCode::SERVICE_UNAVAILABLE => ClientError::Busy(error),
             _ => ClientError::Refused(error),
         })

@@ -152,6 +152,8 @@ static RESOURCES: &[Resource] = &[
         |inspect, _| Box::pin(accept_source(inspect)),
         false,
     ),
+    // It takes as long as guests' connections may last.
+    Resource::new(Method::POST, "/v1/release", Right::Change, |inspect, _| Box::pin(release(inspect)), true),
     Resource::new(Method::POST, TAKE_OVER, Right::Change, |_, _| Box::pin(ready(switching())), true),
     // It replaces a tap's program for as long as it lasts.
     Resource::new(
@@ -428,6 +430,13 @@ async fn accept_source(inspect: &dyn Inspect) -> Response<Body> {
     match inspect.accept_source().await {
         Ok(removed) => json(StatusCode::OK, &Accepted { removed }),
         Err(reason) => problem(StatusCode::CONFLICT, reason),
+    }
+}
+
+async fn release(inspect: &dyn Inspect) -> Response<Body> {
+    match inspect.release().await {
+        Ok(released) => json(StatusCode::OK, &released),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }
 

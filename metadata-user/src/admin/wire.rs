@@ -6,6 +6,7 @@ mod boots;
 mod evidence;
 mod late;
 mod ports;
+mod release;
 mod reload;
 mod security;
 mod wait;
@@ -20,6 +21,7 @@ pub use self::boots::{BootRead, BootShown, PortBoots};
 pub use self::evidence::{ContentEvidence, Evidence, LastDrop, TapClaim};
 pub use self::late::Late;
 pub use self::ports::{Allowed, PortCounters, PortStatus, State};
+pub use self::release::{NotReleased, Released};
 pub use self::reload::Reload;
 pub use self::security::{HeldCapability, Security, Thread};
 pub use self::wait::Waited;
@@ -35,6 +37,10 @@ pub struct Status {
     pub started_at: u64,
     /// Whether every port that was there at the start is attached, and guests are answered.
     pub ready: bool,
+    /// The taps that the daemon has let go of, as `metadatad detach` asked; absent: it has not. Guests' requests go on to the network
+    /// until it starts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<Released>,
     /// What is waited for, while not ready.
     #[serde(default)]
     pub waiting_for: Vec<String>,

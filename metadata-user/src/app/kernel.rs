@@ -13,7 +13,7 @@ use crate::dataplane::{CountersReader, IfIndex};
 use crate::error_text;
 use crate::identity::Tag;
 use crate::metrics::{Fault, Packets, Repair};
-use crate::port::{PortView, PortsView, Request, TraceRequest};
+use crate::port::{NotReleased, PortView, PortsView, Request, TraceRequest};
 
 /// The kernel side, which is set up after the admin API.
 #[derive(Clone, Default)]
@@ -69,6 +69,20 @@ impl Kernel {
             // The ports' thread is gone only when the daemon ends.
             let _ = parts.requests.send(Request::Rules(Box::new(rules))).await;
         }
+    }
+
+    /// Has new connections of every tap left to its network.
+    pub(super) async fn leave(&self) -> Option<()> {
+        let (done, left) = oneshot::channel();
+        self.0.get()?.requests.send(Request::Leave(done)).await.ok()?;
+        left.await.ok()
+    }
+
+    /// Has the programs taken off every tap; returns those that still have one. `None`: the ports are not there yet, or no more.
+    pub(super) async fn release(&self) -> Option<Vec<NotReleased>> {
+        let (done, released) = oneshot::channel();
+        self.0.get()?.requests.send(Request::Release(done)).await.ok()?;
+        released.await.ok()
     }
 
     /// Completes when a tap changes after this call.

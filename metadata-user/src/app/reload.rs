@@ -45,6 +45,7 @@ pub(super) struct Reloader {
     guests: Arc<Guests>,
     kernel: Kernel,
     readiness: Readiness,
+    drain_timeout: StateView<Duration>,
 }
 
 impl Reloader {
@@ -56,7 +57,8 @@ impl Reloader {
         readiness: Readiness,
     ) -> Self {
         let state = StateView::new(ReloadState::default());
-        Self { current: started.clone(), started, state, log, guests, kernel, readiness }
+        let drain_timeout = StateView::new(started.config.http.drain_timeout);
+        Self { current: started.clone(), started, state, log, guests, kernel, readiness, drain_timeout }
     }
 
     /// Returns a view of the results.
@@ -64,9 +66,9 @@ impl Reloader {
         self.state.clone()
     }
 
-    /// Returns how long requests in flight may take when the daemon stops.
-    pub(super) fn drain_timeout(&self) -> Duration {
-        self.current.config.http.drain_timeout
+    /// Returns a view of how long requests in flight get when the daemon ends.
+    pub(super) fn drain_timeout(&self) -> StateView<Duration> {
+        self.drain_timeout.clone()
     }
 
     /// Reads the file again, and applies its live keys.
@@ -112,6 +114,7 @@ impl Reloader {
         if !restart.is_empty() {
             warn!(keys = restart, "SIGHUP: these changed keys need a restart of the daemon");
         }
+        self.drain_timeout.publish(new.config.http.drain_timeout);
         self.current = new;
     }
 }

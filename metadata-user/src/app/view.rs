@@ -25,7 +25,7 @@ use crate::admin::wire::{
     self, Broken, Endpoint, Http, Https, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus,
     Security, Snapshot, Source, Status, TokenlessClient, UserData, Vendordata, VendordataTarget,
 };
-use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, Previewing, Tracing, Waiting};
+use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, Previewing, Releasing, Tracing, Waiting};
 use crate::api::Content;
 use crate::audit::Audit;
 use crate::drain::Drain;
@@ -45,6 +45,7 @@ use crate::state_view::StateView;
 use crate::store::{ClearedPassword, Store};
 
 use super::kernel::Kernel;
+use super::release::{Release, Released};
 use super::reload::ReloadState;
 
 /// The parts of the daemon that the admin API shows.
@@ -66,6 +67,7 @@ pub(super) struct View {
     pub(super) metrics: Arc<Metrics>,
     pub(super) exporter: Option<ExporterView>,
     pub(super) reload: StateView<ReloadState>,
+    pub(super) release: Release,
     /// Connections of daemons that ask to take over.
     pub(super) successors: mpsc::Sender<UnixStream>,
 }
@@ -107,14 +109,16 @@ impl Inspect for View {
             *ports.entry(ports::state(&port.state).name().to_owned()).or_insert(0) += 1;
         }
         let repairs = self.kernel.repairs();
+        let released = self.release.state();
         let waiting_for: Vec<_> = self.readiness.pending().into_iter().map(str::to_owned).collect();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: unix(self.started_at),
-            ready: waiting_for.is_empty(),
+            ready: waiting_for.is_empty() && released.is_none(),
+            released: released.as_ref().as_ref().map(self::released),
             waiting_for,
-            draining: self.drain.has_begun(),
+            draining: self.drain.has_begun() && released.is_none(),
             source: source(&self.source.get()),
             snapshot: self.snapshot.as_ref().map(|state| snapshot(&state.get(), &self.source.get())),
             vendordata: self.vendordata.as_ref().map(|state| vendordata(&state.get())),
@@ -234,6 +238,10 @@ impl Inspect for View {
         self.metrics.text(format, metrics::read(self))
     }
 
+    fn release(&self) -> Releasing<'_> {
+        Box::pin(async { self.release.run().await.map(|released| self::released(&released)) })
+    }
+
     /// One at a time: another is refused. A daemon that is still starting hands over once it answers guests.
     fn take_over(&self, stream: UnixStream) -> bool {
         self.successors.try_send(stream).is_ok()
@@ -246,6 +254,14 @@ impl Inspect for View {
 
 fn fault((fault, problem): (Fault, String)) -> wire::Fault {
     wire::Fault { what: fault.name().to_owned(), problem: error_text::one_line(&problem) }
+}
+
+fn released(released: &Released) -> wire::Released {
+    let left = released
+        .left
+        .iter()
+        .map(|left| wire::NotReleased { tap: left.tap.clone(), problem: error_text::one_line(&left.reason) });
+    wire::Released { at: unix(released.at), taps: released.taps, cut: released.cut, left: left.collect() }
 }
 
 fn unix(time: SystemTime) -> u64 {

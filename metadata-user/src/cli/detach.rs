@@ -1,4 +1,4 @@
-//! `metadatad detach`.
+//! `metadatad detach`: a running daemon is asked to let go of its taps; where none runs, what it left is removed.
 //!
 //! It works with a configuration that is not accepted, as long as each value that it needs is certain: detaching at another
 //! place than the daemon's, or asking another socket whether one runs, would be worse than not to detach.
@@ -6,9 +6,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::error::CliError;
-use super::{converse, exit, note};
+use super::{Form, converse, exit, note, print_json};
 use crate::admin::client::{Client, ClientError};
+use crate::admin::wire::Released;
 use crate::config::partial::Partial;
 use crate::config::snapshot::Snapshot;
 use crate::config::{CONFIG_PATH, ConfigError};
@@ -61,24 +64,82 @@ impl Target {
     }
 }
 
-pub(super) fn execute(target: &Target, out: &mut dyn Write) -> Result<u8, CliError> {
+/// What was done, as `--json` shows it.
+#[derive(Debug, Default, Serialize)]
+struct Done {
+    /// What the running daemon has let go of; absent: none runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released: Option<Released>,
+    /// What was removed; absent: a daemon runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<Removed>,
+}
+
+/// What there was to remove.
+#[derive(Debug, Default, Serialize)]
+struct Removed {
+    /// Programs, links and maps.
+    pins: bool,
+    /// The responder's namespace with its pair.
+    namespace: bool,
+    /// Files that are kept for a later start.
+    kept: Vec<PathBuf>,
+}
+
+pub(super) fn execute(target: &Target, form: Form, out: &mut dyn Write) -> Result<u8, CliError> {
     let client = Client::new(&target.socket);
-    let answer = converse(async { Ok(client.status().await) })?;
-    match answer {
-        Err(ClientError::Unreachable { .. }) => {}
-        Err(error @ ClientError::NotPermitted { .. }) => return Err(error.into()),
-        Ok(_) | Err(_) => return Err(CliError::DaemonRuns(target.socket.clone())),
+    let done = match converse(async { Ok(client.release().await) })? {
+        Ok(released) => Done { released: Some(released), removed: None },
+        Err(ClientError::Unreachable { .. }) => Done { released: None, removed: Some(remove(target)?) },
+        Err(ClientError::Unknown(_) | ClientError::Broken { .. } | ClientError::Answer { .. }) => {
+            return Err(CliError::DaemonRuns(target.socket.clone()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if form.json {
+        print_json(&done, out)?;
+    } else {
+        out.write_all(describe(&done, target).as_bytes())?;
     }
-    let removed = detach::detach(&target.pin_dir, &target.namespace, &target.interface)?;
-    for (was_present, what) in [
-        (removed.pins, format!("programs, links and maps under {}", target.pin_dir.display())),
-        (removed.namespace, format!("namespace {} with its pair", target.namespace)),
-    ] {
-        writeln!(out, "{what}: {}", if was_present { "removed" } else { "nothing to remove" })?;
-    }
+    let all = done.released.is_none_or(|released| released.left.is_empty());
+    Ok(if all { exit::OK } else { exit::NOT_WELL })
+}
+
+fn remove(target: &Target) -> Result<Removed, CliError> {
+    let detach::Removed { pins, namespace } = detach::detach(&target.pin_dir, &target.namespace, &target.interface)?;
     let snapshot = target.snapshot.iter().filter(|snapshot| snapshot.enabled);
-    for path in snapshot.flat_map(|snapshot| [&snapshot.path, &snapshot.key_file]).filter(|path| path.exists()) {
-        writeln!(out, "{}: kept, for a later start; remove it if there is none", path.display())?;
+    let kept = snapshot.flat_map(|snapshot| [&snapshot.path, &snapshot.key_file]).filter(|path| path.exists());
+    Ok(Removed { pins, namespace, kept: kept.cloned().collect() })
+}
+
+fn describe(done: &Done, target: &Target) -> String {
+    let mut lines = Vec::new();
+    if let Some(released) = &done.released {
+        lines.push(format!("released {} taps: guests' requests go on to the network", released.taps));
+        if released.cut {
+            lines.push("connections that were open after http.drain_timeout were cut".to_owned());
+        }
+        for left in &released.left {
+            lines.push(format!("{}: not released: {}", left.tap, left.problem));
+        }
+        lines.push(if released.left.is_empty() {
+            "the daemon still runs: `systemctl disable --now metadatad`, then `metadatad detach` again, removes the rest; \
+             `systemctl restart metadatad` attaches to the taps again"
+                .to_owned()
+        } else {
+            "try again with `metadatad detach`; `systemctl stop metadatad`, then `metadatad detach`, removes all of it".to_owned()
+        });
     }
-    Ok(exit::OK)
+    if let Some(removed) = &done.removed {
+        for (was_present, what) in [
+            (removed.pins, format!("programs, links and maps under {}", target.pin_dir.display())),
+            (removed.namespace, format!("namespace {} with its pair", target.namespace)),
+        ] {
+            lines.push(format!("{what}: {}", if was_present { "removed" } else { "nothing to remove" }));
+        }
+        for path in &removed.kept {
+            lines.push(format!("{}: kept, for a later start; remove it if there is none", path.display()));
+        }
+    }
+    lines.into_iter().map(|line| line + "\n").collect()
 }

@@ -45,7 +45,10 @@ pub(super) enum CliError {
          user-data"
     )]
     SocketUnused,
-    #[error("the daemon is running on this node: {} answers; stop it first", .0.display())]
+    #[error(
+        "the daemon that runs on this node cannot let go of its taps: what answers on {} is of another version, or busy; stop it first",
+        .0.display()
+    )]
     DaemonRuns(PathBuf),
     #[error("no port on the tap {0}; `metadatad ports` lists all taps")]
     NoSuchPort(String),

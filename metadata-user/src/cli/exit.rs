@@ -3,7 +3,7 @@
 /// Success.
 pub const OK: u8 = 0;
 /// `status`: not ready; with `--check`, also something to repair. `get`: the guest gets another status than 200. `doctor`: something is
-/// wrong.
+/// wrong. `detach`: a tap still has a program.
 pub const NOT_WELL: u8 = 1;
 /// `wait`: timed out, as with timeout(1).
 pub const TIMED_OUT: u8 = 124;
@@ -29,7 +29,7 @@ pub(super) const HELP: &str = "\
 Exit status:
   0   done; `status`: the daemon is ready; `doctor`: nothing is wrong
   1   `status`: not ready, or with --check something to repair; `get`: the guest gets another status than 200;
-      `doctor`: something is wrong
+      `doctor`: something is wrong; `detach`: a tap still has a program
   64  usage error
   65  a document or a snapshot cannot be used
   66  not found: a port, an instance, a property, a file, a snapshot

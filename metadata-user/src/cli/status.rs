@@ -9,7 +9,8 @@ use super::lines::{self, Lines, ago, last};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
 use crate::admin::wire::{
-    Audit, Fault, Http, Https, Observer, Reload, Restored, Snapshot, Source, Status, UnreachablePort, VendordataTarget,
+    Audit, Fault, Http, Https, Observer, Released, Reload, Restored, Snapshot, Source, Status, UnreachablePort,
+    VendordataTarget,
 };
 
 #[derive(Debug, clap::Args)]
@@ -90,14 +91,31 @@ fn describe(status: &Status, now: u64) -> String {
 }
 
 fn daemon(status: &Status, now: u64, lines: &mut Lines) {
-    let state = match (status.draining, status.ready) {
-        (true, _) => "draining".to_owned(),
-        (false, true) => "ready".to_owned(),
-        (false, false) => format!("not ready, waiting for {}", status.waiting_for.join(", ")),
+    let state = match (&status.released, status.draining, status.ready) {
+        (Some(_), _, _) => "released".to_owned(),
+        (None, true, _) => "draining".to_owned(),
+        (None, false, true) => "ready".to_owned(),
+        (None, false, false) => format!("not ready, waiting for {}", status.waiting_for.join(", ")),
     };
     lines.line("state", &state);
+    if let Some(last) = &status.released {
+        released(last, now, lines);
+    }
     let age = ago(now, status.started_at);
     lines.line("daemon", &format!("version {}, process {}, started {age} ago", status.version, status.pid));
+}
+
+fn released(released: &Released, now: u64, lines: &mut Lines) {
+    lines.more(&format!(
+        "{} taps let go of {} ago: their requests go on to the network",
+        released.taps,
+        ago(now, released.at)
+    ));
+    for left in &released.left {
+        lines.detail("left", &format!("{}: {}", left.tap, left.problem));
+    }
+    lines.more("`systemctl restart metadatad` attaches to the taps again");
+    lines.more("`systemctl disable --now metadatad`, then `metadatad detach`, removes the rest");
 }
 
 fn reload(reload: &Reload, now: u64, lines: &mut Lines) {
@@ -275,7 +293,7 @@ mod tests {
     use super::*;
     use crate::admin::Inspect;
     use crate::admin::server::tests::Sample;
-    use crate::admin::wire::PortsGuard;
+    use crate::admin::wire::{NotReleased, PortsGuard};
 
     #[test]
     fn every_section_of_a_status_is_printed() {
@@ -355,5 +373,17 @@ mod tests {
                         4 requests waited for content\n\
                         answers      none\n";
         assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn a_daemon_that_has_let_go_of_its_taps_says_so_and_how_to_go_on() {
+        let left = vec![NotReleased { tap: "tap1".to_owned(), problem: "no".to_owned() }];
+        let released = Some(Released { at: 95, taps: 2, cut: false, left });
+        let text = describe(&Status { released, started_at: 90, ..Status::default() }, 100);
+        let expected = "state        released\n             \
+                        2 taps let go of 5 s ago: their requests go on to the network\n  left       tap1: no\n             \
+                        `systemctl restart metadatad` attaches to the taps again\n             \
+                        `systemctl disable --now metadatad`, then `metadatad detach`, removes the rest\n";
+        assert!(text.starts_with(expected), "{text}");
     }
 }

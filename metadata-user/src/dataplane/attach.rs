@@ -173,7 +173,7 @@ impl Dataplane {
     }
 
     fn hook<'a>(&self, place: Place, name: &'a str, kind: qdisc::Kind) -> Hook<'a> {
-        let ifindex = place.tap().unwrap_or(self.pair);
+        let ifindex = place.tap().unwrap_or(self.constants.pair);
         let direction = place.direction().unwrap_or(TcAttachType::Ingress);
         Hook { place, ifindex, name, direction, pin: self.pins.place(place), qdisc: self.pins.qdisc(ifindex), kind }
     }
@@ -252,7 +252,7 @@ impl Dataplane {
     /// # Errors
     /// [`DataplaneError::Attach`].
     pub fn retake_pair(&mut self) -> Result<(), DataplaneError> {
-        name_of(self.pair).map_or(Ok(()), |name| self.attach_pair(&name))
+        name_of(self.constants.pair).map_or(Ok(()), |name| self.attach_pair(&name))
     }
 
     /// Tells how a tap's program is attached.
@@ -284,7 +284,7 @@ impl Dataplane {
     /// # Errors
     /// [`DataplaneError::Attach`].
     pub fn restore_pair(&mut self) -> Result<bool, DataplaneError> {
-        let Some(name) = name_of(self.pair) else {
+        let Some(name) = name_of(self.constants.pair) else {
             return Ok(false);
         };
         let kind = if self.mode == AttachMode::Clsact { AttachKind::Clsact } else { AttachKind::Tcx };

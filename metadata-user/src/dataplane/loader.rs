@@ -22,6 +22,8 @@ const PROGRAMS: [&str; 4] = ["from_guest", "to_guest", "from_host", "from_networ
 impl Dataplane {
     /// Loads the programs, writes what passes them, and attaches the pair's.
     ///
+    /// `netns`: the number that this namespace has for the responder's; without it a port does not move gradually ([`super::Moving`]).
+    ///
     /// Shapes: `pin_dir` is made if absent, a BPF file system under it too; `pair` is the interface of the responder's
     /// pair in this namespace; `pass` holds protocol numbers and ports that are left to the network, of which the configuration
     /// allows no more than [`metadata_ebpf::abi::MAX_PASS`]; `xdp`: taps may be limited at XDP, too. If that program is refused, taps
@@ -32,7 +34,7 @@ impl Dataplane {
     pub fn load(
         pin_dir: &Path,
         mode: AttachMode,
-        pair: IfIndex,
+        (pair, netns): (IfIndex, Option<u32>),
         pair_name: &str,
         pass: &[(u8, u16)],
         xdp: bool,
@@ -42,7 +44,8 @@ impl Dataplane {
         replace_foreign_pins(&pins)?;
         let rebuilding = rebuild::is_under_way(&pins);
         let own_mark = own_mark(&pins)?;
-        let mut ebpf = load_object(&pins, pair, own_mark, None)?;
+        let constants = Constants { pair, netns, own_mark };
+        let mut ebpf = load_object(&pins, &constants, None)?;
         if xdp && let Err(error) = super::xdp::load(&mut ebpf) {
             tracing::error!(error = error_text::chain(&error), "no tap is limited at XDP");
         }
@@ -60,8 +63,8 @@ impl Dataplane {
             maps: HeldMaps::open(&pins)?,
             pins,
             mode: mode.resolve(),
-            pair,
-            own_mark,
+            constants,
+            moving: std::collections::BTreeMap::new(),
             attached: std::collections::BTreeMap::new(),
             rebuilding,
             gone: std::sync::Arc::default(),
@@ -80,6 +83,16 @@ impl Dataplane {
         dataplane.attach_pair(pair_name)?;
         Ok(dataplane)
     }
+}
+
+/// What is constant in the programs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Constants {
+    pub(super) pair: IfIndex,
+    /// The number that this namespace has for the responder's.
+    pub(super) netns: Option<u32>,
+    /// [`Meta::own_mark`].
+    pub(super) own_mark: [u32; 4],
 }
 
 /// Returns what the programs mark their own frames with: as an earlier daemon's do, which may still be attached, or a new one.
@@ -124,19 +137,15 @@ fn first_tag() -> Result<u32, DataplaneError> {
 }
 
 /// Loads and verifies the object. `trace`: the tap whose packets the programs report.
-pub(super) fn load_object(
-    pins: &Pins,
-    pair: IfIndex,
-    own_mark: [u32; 4],
-    trace: Option<IfIndex>,
-) -> Result<Ebpf, DataplaneError> {
+pub(super) fn load_object(pins: &Pins, constants: &Constants, trace: Option<IfIndex>) -> Result<Ebpf, DataplaneError> {
     if OBJECT.is_empty() {
         return Err(DataplaneError::NoObject);
     }
-    let (pair, trace) = (pair.0, trace.map_or(0, |ifindex| ifindex.0));
+    let (pair, trace) = (constants.pair.0, trace.map_or(0, |ifindex| ifindex.0));
+    let netns = constants.netns.unwrap_or(u32::MAX);
     let mut loader = EbpfLoader::new();
     loader.override_global("PAIR_IFINDEX", &pair, true).override_global("TRACE_IFINDEX", &trace, true);
-    loader.override_global("OWN_MARK", &own_mark, true);
+    loader.override_global("OWN_MARK", &constants.own_mark, true).override_global("RESPONDER_NETNS", &netns, true);
     for name in Dataplane::MAPS {
         loader.map_pin_path(name, pins.map(name));
     }

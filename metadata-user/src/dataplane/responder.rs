@@ -192,6 +192,16 @@ impl ResponderNetns {
         self.pair
     }
 
+    /// Returns the number that this namespace has for the responder's; `None` if the kernel does not tell.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        let pair = self.pair;
+        self.keeper
+            .run(async move |netlink: Netlink| Ok(pair::number_of_inner(&netlink.node, pair).await))
+            .ok()
+            .flatten()
+    }
+
     /// Returns the name of the pair's interface in this namespace.
     #[must_use]
     pub fn pair_name(&self) -> &str {

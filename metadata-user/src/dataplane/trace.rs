@@ -68,7 +68,7 @@ impl Dataplane {
         ifindex: IfIndex,
         lines: mpsc::Sender<String>,
     ) -> Result<(Trace, impl Future<Output = std::io::Result<()>> + Send + use<>), DataplaneError> {
-        let mut ebpf = load_object(&self.pins, self.pair, self.own_mark, Some(ifindex))?;
+        let mut ebpf = load_object(&self.pins, &self.constants, Some(ifindex))?;
         if self.has_xdp(ifindex) {
             xdp::load(&mut ebpf)?;
         }
@@ -97,7 +97,7 @@ impl Dataplane {
 
     /// Puts the programs of `other` (or our own) on the tap and on the pair.
     fn swap(&mut self, ifindex: IfIndex, other: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
-        let (pins, pair) = (self.pins.clone(), self.pair);
+        let (pins, pair) = (self.pins.clone(), self.constants.pair);
         let (kind, has_xdp) = (self.attached(ifindex), self.has_xdp(ifindex));
         let ebpf = match other {
             Some(ebpf) => ebpf,

@@ -96,7 +96,7 @@ impl Dataplane {
 
     fn see(&self, place: Place, link: &HeldLink) -> Seen {
         let seen = match place.direction() {
-            Some(direction) => query::tcx(place.tap().unwrap_or(self.pair), direction).map(Seen::Hook),
+            Some(direction) => query::tcx(place.tap().unwrap_or(self.constants.pair), direction).map(Seen::Hook),
             None => link.ifindex().map(|ifindex| Seen::Xdp(ifindex.is_some())),
         };
         seen.unwrap_or_else(|error| {

@@ -116,6 +116,10 @@ declared! {
         "Whether every port that was there at the start is attached and guests are answered: 1, else 0",
     );
     DRAINING = Declared::new("metadatad_draining", "Whether the daemon is about to end: 1, else 0");
+    RELEASED = Declared::new(
+        "metadatad_released",
+        "Whether the daemon has let go of its taps, as `metadatad detach` asked: 1, else 0",
+    );
     INSTANCES = Declared::new("metadatad_instances", "Instances that have content here");
     PORTS = Declared::new(
         "metadatad_ports",

@@ -17,7 +17,7 @@ use super::Ports;
 use super::owner::{Owner, keeps_tag};
 use super::reconcile::DesiredPort;
 use crate::config::Guard;
-use crate::dataplane::{DataplaneError, IfIndex, PortEntry, XdpError};
+use crate::dataplane::{DataplaneError, IfIndex, Moving, PortEntry, XdpError};
 use crate::identity::{Identity, Tag};
 use crate::policy::{PolicyOverrides, PortLimits};
 
@@ -75,10 +75,11 @@ impl Ports {
     /// Puts the program on a tap that does not have it from this daemon, and adopts the binding that an earlier daemon gave
     /// the same device.
     pub(super) fn attach(&mut self, ifindex: IfIndex, name: &str) -> Result<(), DataplaneError> {
-        if self.dataplane.attached(ifindex).is_some()
-            || !self.dataplane.attach(ifindex, name, self.rules.impersonation_guard)?
-        {
+        if self.dataplane.attached(ifindex).is_some() {
             return Ok(());
+        }
+        if !self.dataplane.attach(ifindex, name, self.rules.impersonation_guard)? {
+            return if self.starting { self.dataplane.set_moving(ifindex, Some(Moving::Arriving)) } else { Ok(()) };
         }
         let adopted = self.dataplane.adopted(ifindex);
         if let (Some(adopted), Some(binding)) = (adopted, self.taps.binding_mut(ifindex)) {
@@ -164,11 +165,12 @@ impl Ports {
         content.map(|content| content.policy()).unwrap_or_default()
     }
 
-    /// Guards a tap against impersonation as its owner wants, or not at all if its requests are left to others.
+    /// Guards a tap against impersonation as its owner wants, or not at all if its requests, or some of them, are left to others.
     pub(super) fn guard(&mut self, ifindex: IfIndex, name: &str) -> Result<(), DataplaneError> {
-        let on = self.taps.binding(ifindex).is_some_and(|binding| {
-            self.overrides(binding.owner).impersonation_guard.unwrap_or(self.rules.impersonation_guard)
-        });
+        let on = !self.dataplane.is_moving(ifindex)
+            && self.taps.binding(ifindex).is_some_and(|binding| {
+                self.overrides(binding.owner).impersonation_guard.unwrap_or(self.rules.impersonation_guard)
+            });
         self.dataplane.set_guard(ifindex, name, on)
     }
 

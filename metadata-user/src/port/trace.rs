@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::Ports;
+use super::release::NotReleased;
 use crate::config;
 use crate::dataplane::IfIndex;
 use crate::error_text;
@@ -17,6 +18,10 @@ pub enum Request {
     StandStill(Hold),
     /// From here on, limits and guards are those of this configuration.
     Rules(Box<config::Ports>),
+    /// Leave new connections of every tap to its network from here on; those that there are go on.
+    Leave(oneshot::Sender<()>),
+    /// Take the programs off every tap, and take on no other until the daemon's next start. The answer: the taps that still have one.
+    Release(oneshot::Sender<Vec<NotReleased>>),
 }
 
 /// Trace a tap until the receiver of the lines is gone.

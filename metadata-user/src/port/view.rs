@@ -202,6 +202,13 @@ impl PortsView {
         is_new
     }
 
+    /// Shows a tap as failed for this reason, if it is shown.
+    pub(super) fn fail(&self, ifindex: IfIndex, reason: String) {
+        if let Some(view) = self.get(ifindex) {
+            self.set(ifindex, &PortView { state: PortState::Failed(reason), tag: None, ..view });
+        }
+    }
+
     pub(super) fn remove(&self, ifindex: IfIndex) {
         let mut table = self.0.table.write();
         if let Some(view) = table.by_index.remove(&ifindex) {

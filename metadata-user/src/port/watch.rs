@@ -50,7 +50,7 @@ impl Ports {
             self.put_pair_back();
         }
         for place in lost {
-            let Some(ifindex) = place.tap() else { continue };
+            let Some(ifindex) = place.tap().filter(|_| !self.released) else { continue };
             let Some(name) = self.taps.name(ifindex).filter(|_| exists(ifindex)).map(str::to_owned) else { continue };
             match place {
                 Place::Tap(_) => self.put_from_guest_back(ifindex, name),

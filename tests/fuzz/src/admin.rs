@@ -16,7 +16,8 @@ use metadata_user::admin::wire::{
     Status, UserData, Waited,
 };
 use metadata_user::admin::{
-    Accepting, Inspect, NoInstance, PasswordError, Previewing, TraceError, Tracing, Waiting, fuzzing,
+    Accepting, Inspect, NoInstance, PasswordError, Previewing, ReleaseError, Releasing, TraceError, Tracing, Waiting,
+    fuzzing,
 };
 use metadata_user::metrics::Format;
 use tokio::sync::mpsc;
@@ -121,6 +122,11 @@ impl Inspect for Node {
     fn source(&self) -> Source {
         self.read();
         Source::default()
+    }
+
+    fn release(&self) -> Releasing<'_> {
+        self.change();
+        Box::pin(async { Err(ReleaseError::Starting) })
     }
 
     fn accept_source(&self) -> Accepting<'_> {

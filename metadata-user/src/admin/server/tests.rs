@@ -8,12 +8,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire::{PortCounters, PortStatus, State, Status};
-use crate::admin::{Accepting, NoInstance, Previewing, Tracing, Waiting, wire};
+use crate::admin::{Accepting, NoInstance, Previewing, Releasing, Tracing, Waiting, wire};
 
 /// A node with one bound port, one broken document and nobody behind.
 pub(crate) struct Sample;
 
 impl Inspect for Sample {
+    fn release(&self) -> Releasing<'_> {
+        Box::pin(std::future::ready(Ok(wire::Released { at: 1_700_000_000, taps: 2, ..wire::Released::default() })))
+    }
+
     fn status(&self) -> Status {
         Status {
             version: "1.2.3".to_owned(),

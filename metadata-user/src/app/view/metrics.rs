@@ -20,8 +20,10 @@ use crate::source::vendordata::VendordataState;
 pub(super) fn read(view: &View) -> State {
     let mut state = State::default();
     state.say(&declared::BUILD, env!("CARGO_PKG_VERSION"));
-    state.set(&declared::READY, flag(view.readiness.pending().is_empty()));
-    state.set(&declared::DRAINING, flag(view.drain.has_begun()));
+    let is_released = view.release.state().is_some();
+    state.set(&declared::READY, flag(view.readiness.pending().is_empty() && !is_released));
+    state.set(&declared::DRAINING, flag(view.drain.has_begun() && !is_released));
+    state.set(&declared::RELEASED, flag(is_released));
     state.set(&declared::INSTANCES, count(view.store.len()));
     ports(view, &mut state);
     for (outcome, ports) in declared::LAST_BOOT.values().iter().zip(super::boots::by_outcome(view)) {

@@ -66,7 +66,9 @@ pub(super) fn run(evidence: &Evidence, ports: &[&Port]) -> Vec<Finding> {
     for (name, check) in NODE {
         findings.extend(check(evidence).into_iter().map(|finding| Finding { check: name, ..finding }));
     }
-    for port in ports {
+    // Ports that the daemon has let go of are the network's, where nothing can be judged from here.
+    let is_released = evidence.daemon.answers().is_some_and(|answers| answers.status.released.is_some());
+    for port in ports.iter().filter(|_| !is_released) {
         for (name, check) in PORT {
             let of_port =
                 |finding| Finding { check: name, tap: Some(port.tap.clone()), instance: port.instance(), ..finding };

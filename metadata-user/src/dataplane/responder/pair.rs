@@ -49,6 +49,15 @@ pub(super) async fn link_by_name(handle: &Handle, name: &str) -> Option<LinkMess
     handle.link().get().match_name(name).execute().try_next().await.ok().flatten()
 }
 
+/// Returns the number that the node's namespace has for that of the pair's other end.
+pub(super) async fn number_of_inner(node: &Handle, pair: IfIndex) -> Option<u32> {
+    let link = link_by_index(node, pair.0).await.ok()??;
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkNetNsId(number) => u32::try_from(*number).ok(),
+        _ => None,
+    })
+}
+
 /// Returns an interface; `None`: none has this index.
 async fn link_by_index(handle: &Handle, index: u32) -> Result<Option<LinkMessage>, NetnsError> {
     match handle.link().get().match_index(index).execute().try_next().await {

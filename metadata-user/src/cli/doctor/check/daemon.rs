@@ -16,6 +16,14 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
         Daemon::Silent { process, state } => return vec![silent(*process, *state)],
         Daemon::Refuses(error) => return vec![Finding::reported(error.clone())],
     };
+    if status.released.is_some() {
+        let what =
+            "the daemon has let go of its taps, as `metadatad detach` asked: guests' requests go on to the network";
+        return vec![Finding::problem(
+            what,
+            "`systemctl restart metadatad` attaches again; `systemctl disable --now metadatad`, then `metadatad detach`, removes the rest",
+        )];
+    }
     if status.draining {
         let what = "the daemon is stopping: it finishes requests in flight and accepts no new ones";
         return vec![Finding::problem(what, "wait for the next one, or `systemctl start metadatad`")];
