@@ -49,6 +49,26 @@ pub(crate) fn imdsd(guest: &Guest, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// What the shell does first for a program of Debian's in a tree of its own: the tree becomes its root, with processes and interfaces as
+/// the guest has them. A stand-in for virt-what says what the hypervisor of a real guest would show, and Ohai is told by its hints that
+/// this is a cloud.
+const PREPARE_ROOT: &str = "cd \"$1\" && shift && mkdir -p proc sys dev run etc/chef && \
+    mount -t proc proc proc && mount -t sysfs sysfs sys && mount --rbind /dev dev && \
+    mount -t tmpfs tmpfs run && mount -t tmpfs tmpfs etc/chef && \
+    printf '#!/bin/sh\\necho kvm\\n' >run/virt-what && chmod +x run/virt-what && \
+    mkdir -p etc/chef/ohai/hints && echo '{}' >etc/chef/ohai/hints/ec2.json && \
+    echo '{}' >etc/chef/ohai/hints/openstack.json && exec chroot . \"$@\"";
+
+/// Prepares a program of `ruby` to run in the guest, in a process group and a namespace of processes of its own.
+pub(crate) fn ruby(guest: &Guest, words: &[&str]) -> Result<Command> {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = guest.namespace().command("unshare")?;
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", PREPARE_ROOT, "sh"]);
+    command.arg(directory()?.join("ruby/tree")).args(words).process_group(0);
+    command.env_clear().env("PATH", "/run:/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/").env("LANG", "C.UTF-8");
+    Ok(command)
+}
+
 /// Prepares a script of this directory to run in the guest.
 pub(crate) fn command(guest: &Guest, python: Python, script: &str, arguments: &[&str]) -> Result<Command> {
     let clients = directory()?;

@@ -12,3 +12,4 @@ mod cloudbase_init;
 mod ec2_readers;
 mod imdsd;
 mod readiness;
+mod restarted;

@@ -84,7 +84,9 @@ impl FdStore {
         let held = lock(&self.held);
         let names: Vec<_> = held.iter().map(|(name, _)| name.as_str()).collect();
         command.env("NOTIFY_SOCKET", &self.path);
-        command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        if !names.is_empty() {
+            command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        }
         let sockets = held.iter().map(|(_, socket)| socket.try_clone()).collect::<Result<Vec<_>, _>>()?;
         let pass = move || {
             let moved = |from: RawFd| {

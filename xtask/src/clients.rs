@@ -1,17 +1,17 @@
 //! `cargo xtask setup --clients`: the real clients that `tests/clients` runs, in `target/clients`.
 //!
-//! Node's are what tests/clients/node/package-lock.json says. systemd-imdsd is Debian unstable's, in `imdsd`, with all that it depends
-//! on, its C library included: it is run there and nowhere else, by a state of apt's of its own.
+//! Node's are what tests/clients/node/package-lock.json says. systemd-imdsd (Debian unstable's, in `imdsd`), Facter and Ohai (in `ruby`)
+//! come with all that they depend on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::command::{find_program, quiet_output, root, show_and_run, target_directory};
-use crate::fetch::{self, Collection};
-use crate::image::MIRROR;
+use crate::apt::Tree;
+use crate::command::{find_program, root, show_and_run, target_directory};
+use crate::fetch::Collection;
 use crate::setup;
 
 /// Fetches the clients that are not there yet.
@@ -19,7 +19,8 @@ pub(crate) fn setup() -> Result<()> {
     CLIENTS.setup()?;
     let directory = target_directory().join(CLIENTS.name);
     node(&directory.join("node"))?;
-    imdsd(&directory.join("imdsd"))
+    IMDSD.setup(&directory.join("imdsd"))?;
+    RUBY.setup(&directory.join("ruby"))
 }
 
 /// The clients of Debian's stable release, and of PyPI.
@@ -80,72 +81,13 @@ fn node(directory: &Path) -> Result<()> {
 
 /// systemd's client. It opens libcurl by itself, so that is no dependency of its library. systemd itself would be one, which is
 /// not needed for a single request.
-const IMDSD: &str = "systemd-imds";
-/// What it runs with; their own dependencies come too.
-const IMDSD_NEEDS: &[&str] = &["libc6", "libsystemd-shared", "libcurl4t64"];
+const IMDSD: Tree = Tree {
+    what: "systemd-imdsd",
+    suite: "unstable",
+    packages: &["libc6", "libsystemd-shared", "libcurl4t64"],
+    alone: &["systemd-imds"],
+};
 
-/// Puts systemd-imdsd and what it needs there.
-fn imdsd(directory: &Path) -> Result<()> {
-    let complete = directory.join("complete");
-    if complete.exists() {
-        return Ok(());
-    }
-    eprintln!("fetching {IMDSD} of Debian unstable into {}", directory.display());
-    if directory.exists() {
-        fs::remove_dir_all(directory).with_context(|| format!("removing {}", directory.display()))?;
-    }
-    let packages = directory.join("packages");
-    fs::create_dir_all(&packages).with_context(|| format!("making {}", packages.display()))?;
-    let apt = Apt::of_unstable(&directory.join("apt"))?;
-    show_and_run(apt.command("apt-get").arg("update"))?;
-    let mut simulated = apt.command("apt-get");
-    simulated.args(["install", "--simulate", "--no-install-recommends"]).args(IMDSD_NEEDS);
-    let plan = quiet_output(&mut simulated).context("finding what systemd-imdsd depends on")?;
-    let names: Vec<_> = plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next()).collect();
-    if names.is_empty() {
-        bail!("apt found nothing that systemd-imdsd depends on");
-    }
-    show_and_run(apt.command("apt-get").current_dir(&packages).arg("download").arg(IMDSD).args(names))?;
-    fetch::unpack_all(&packages, &directory.join("tree"))?;
-    // The lists are large, and not needed again.
-    fs::remove_dir_all(&apt.directory).context("removing the state of apt's")?;
-    fs::write(&complete, "").with_context(|| format!("writing {}", complete.display()))
-}
-
-/// apt with sources and a state of its own: the machine's are as they were, and of nothing is believed that it is installed.
-struct Apt {
-    directory: PathBuf,
-}
-
-impl Apt {
-    fn of_unstable(directory: &Path) -> Result<Self> {
-        for part in ["lists/partial", "cache/archives/partial"] {
-            let part = directory.join(part);
-            fs::create_dir_all(&part).with_context(|| format!("making {}", part.display()))?;
-        }
-        let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let source = format!("deb [signed-by={keys}] {MIRROR} unstable main\n");
-        fs::write(directory.join("sources.list"), source).context("writing the sources of apt's")?;
-        Ok(Self { directory: directory.to_owned() })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        let place = |part: &str| self.directory.join(part).display().to_string();
-        for option in [
-            format!("Dir::Etc::SourceList={}", place("sources.list")),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            format!("Dir::State::Lists={}", place("lists")),
-            "Dir::State::Status=/dev/null".to_owned(),
-            format!("Dir::Cache={}", place("cache")),
-            // Lists of packages are all that is needed.
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            // Its user may not write here.
-            "APT::Sandbox::User=root".to_owned(),
-        ] {
-            command.args(["--option", &option]);
-        }
-        command
-    }
-}
+/// Facter and Ohai, with the shell and the programs that they start.
+const RUBY: Tree =
+    Tree { what: "Facter and Ohai", suite: "bookworm", packages: &["facter", "ohai", "dash", "coreutils"], alone: &[] };

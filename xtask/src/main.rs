@@ -5,6 +5,7 @@
 //! is built.
 
 mod ansible;
+mod apt;
 mod bench;
 mod build;
 mod clients;
