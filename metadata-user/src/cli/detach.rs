@@ -13,9 +13,10 @@ use super::{Form, converse, exit, note, print_json};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire::Released;
 use crate::config::partial::Partial;
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{BOOTS, REMOVED, Snapshot};
 use crate::config::{CONFIG_PATH, ConfigError};
 use crate::dataplane::detach;
+use crate::durable;
 
 /// What is detached, and what is asked first.
 pub(super) struct Target {
@@ -108,8 +109,11 @@ pub(super) fn execute(target: &Target, form: Form, out: &mut dyn Write) -> Resul
 fn remove(target: &Target) -> Result<Removed, CliError> {
     let detach::Removed { pins, namespace } = detach::detach(&target.pin_dir, &target.namespace, &target.interface)?;
     let snapshot = target.snapshot.iter().filter(|snapshot| snapshot.enabled);
-    let kept = snapshot.flat_map(|snapshot| [&snapshot.path, &snapshot.key_file]).filter(|path| path.exists());
-    Ok(Removed { pins, namespace, kept: kept.cloned().collect() })
+    let files = snapshot.flat_map(|Snapshot { path, key_file, .. }| {
+        let [removed, boots] = [REMOVED, BOOTS].map(|end| durable::beside(path, end));
+        [path.clone(), removed, boots, key_file.clone()]
+    });
+    Ok(Removed { pins, namespace, kept: files.filter(|path| path.exists()).collect() })
 }
 
 fn describe(done: &Done, target: &Target) -> String {
