@@ -38,6 +38,7 @@ mod restart;
 mod security;
 mod session;
 mod snapshot_copies;
+mod trace;
 mod troubleshooting;
 mod unbound;
 mod waiting;

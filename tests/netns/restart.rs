@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{Guest, Node, NodePlan, command, wait};
+use lab::{Guest, Node, NodePlan, bpf, command, wait};
 use serde_json::Value;
 
 fn reads_own(guest: &Guest) {
@@ -13,46 +13,17 @@ fn reads_own(guest: &Guest) {
     assert_eq!(guest.read_uuid(true).unwrap(), guest.uuid());
 }
 
-/// What bpftool says. The kernel's lists are of the whole machine: at an object that another test is just making it fails
-/// with "temporarily unavailable", and is asked again.
-fn bpftool(node: &Node, words: &[&str]) -> Value {
-    let text = wait::until("bpftool answers", || {
-        let mut bpftool = node.namespace().command("bpftool")?;
-        match command::run(bpftool.arg("--json").args(words), "") {
-            Err(error) if error.to_string().contains("temporarily unavailable") => Ok(None),
-            answered => answered.map(Some),
-        }
-    });
-    serde_json::from_str(&text.unwrap()).unwrap()
-}
-
-fn ids(list: &Value) -> Vec<u64> {
-    list.as_array().unwrap().iter().filter_map(|object| object["id"].as_u64()).collect()
-}
-
 /// The ids of the maps that are pinned in the node's directory.
 fn pinned_maps(node: &Node) -> Vec<u64> {
-    let names = ["PORTS", "TAGS", "NEIGHBOURS", "LIMITS", "COUNTERS", "EVENTS", "META", "PASS"];
-    let pins = names.iter().map(|name| node.pins().join(name)).filter(|pin| pin.exists());
-    pins.map(|pin| bpftool(node, &["map", "show", "pinned", pin.to_str().unwrap()])["id"].as_u64().unwrap()).collect()
+    bpf::pinned_maps(node).unwrap().iter().filter_map(|(_, map)| map["id"].as_u64()).collect()
 }
 
-/// The ids of the programs that use one of these maps.
 fn programs_with(node: &Node, maps: &[u64]) -> Vec<u64> {
-    let all = bpftool(node, &["prog", "show"]);
-    let uses = |program: &&Value| {
-        program["map_ids"]
-            .as_array()
-            .is_some_and(|used| used.iter().filter_map(Value::as_u64).any(|id| maps.contains(&id)))
-    };
-    all.as_array().unwrap().iter().filter(uses).filter_map(|program| program["id"].as_u64()).collect()
+    bpf::programs_with(node, maps).unwrap()
 }
 
-/// The ids of the links that hold one of these programs.
 fn links_of(node: &Node, programs: &[u64]) -> Vec<u64> {
-    let all = bpftool(node, &["link", "show"]);
-    let holds = |link: &&Value| link["prog_id"].as_u64().is_some_and(|id| programs.contains(&id));
-    all.as_array().unwrap().iter().filter(holds).filter_map(|link| link["id"].as_u64()).collect()
+    bpf::links_of(node, programs).unwrap()
 }
 
 fn files(directory: &Path) -> Vec<String> {
@@ -148,10 +119,9 @@ fn detach_leaves_nothing(attach: &'static str) {
     assert!(!left, "a queueing discipline is left: {qdiscs}");
     // The kernel frees programs and maps a moment after their last holder has gone.
     lab::wait::until("no map, program or link of the daemon is left", || {
+        let ids = |kind: &str| bpf::ids(&bpf::bpftool(&node, &[kind, "show"]).unwrap());
         let left = |now: Vec<u64>, before: &[u64]| now.iter().any(|id| before.contains(id));
-        let any = left(ids(&bpftool(&node, &["map", "show"])), &maps)
-            || left(ids(&bpftool(&node, &["prog", "show"])), &programs)
-            || left(ids(&bpftool(&node, &["link", "show"])), &links);
+        let any = left(ids("map"), &maps) || left(ids("prog"), &programs) || left(ids("link"), &links);
         Ok((!any).then_some(()))
     })
     .unwrap();

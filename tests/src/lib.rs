@@ -13,6 +13,7 @@
 //! ```
 
 pub mod asker;
+pub mod bpf;
 pub mod command;
 pub mod counters;
 pub mod crowd;

@@ -3,6 +3,8 @@
 //! The normal programs contain no tracing at all: the switch is a constant, and the verifier removes what it turns off.
 //! So a trace costs other taps one comparison per metadata reply, and nothing once it is over.
 
+use std::path::Path;
+
 use aya::{
     Ebpf,
     programs::{SchedClassifier, TcAttachType},
@@ -16,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    AttachKind, Dataplane, DataplaneError, IfIndex,
+    Dataplane, DataplaneError, IfIndex,
     attach::{AttachError, replace_in_filter, replace_in_link},
     link::Place,
     loader::load_object,
@@ -68,13 +70,21 @@ impl Dataplane {
         ifindex: IfIndex,
         lines: mpsc::Sender<String>,
     ) -> Result<(Trace, impl Future<Output = std::io::Result<()>> + Send + use<>), DataplaneError> {
+        if self.attached(ifindex).is_none() {
+            let (program, name) = ("from_guest", super::attach::name_of(ifindex).unwrap_or_default());
+            return Err(DataplaneError::Attach { program, name, ifindex, source: Box::new(AttachError::Moved) });
+        }
         let mut ebpf = load_object(&self.pins, &self.constants, Some(ifindex))?;
         if self.has_xdp(ifindex) {
             xdp::load(&mut ebpf)?;
         }
         let logger = EbpfLogger::init_with_logger(&mut ebpf, Lines(lines))
             .map_err(|_| DataplaneError::Missing("map AYA_LOGS"))?;
-        self.swap(ifindex, Some(&mut ebpf))?;
+        if let Err(error) = self.swap(ifindex, Some(&mut ebpf)) {
+            // One of them may be in place, and would stay.
+            let _ = self.swap(ifindex, None);
+            return Err(error);
+        }
         let passing = async move {
             // SAFETY: the logger owns its ring's descriptor, always returns the same one and keeps it open.
             let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
@@ -95,42 +105,46 @@ impl Dataplane {
         self.swap(trace.ifindex, None)
     }
 
-    /// Puts the programs of `other` (or our own) on the tap and on the pair.
+    /// Puts the programs of `other` (or our own) on the tap and on the pair: on each, whatever becomes of the others. The error is
+    /// the first one's.
     fn swap(&mut self, ifindex: IfIndex, other: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
-        let (pins, pair) = (self.pins.clone(), self.constants.pair);
-        let (kind, has_xdp) = (self.attached(ifindex), self.has_xdp(ifindex));
+        let [tap, to_guest, xdp] =
+            [Place::Tap(ifindex), Place::ToGuest, Place::Xdp(ifindex)].map(|place| self.pins.place(place));
+        let (pair, is_attached, has_xdp) = (self.constants.pair, self.attached(ifindex).is_some(), self.has_xdp(ifindex));
         let ebpf = match other {
             Some(ebpf) => ebpf,
             None => &mut self.ebpf,
         };
-        for (program, at, pin) in
-            [("from_guest", ifindex, pins.place(Place::Tap(ifindex))), ("to_guest", pair, pins.place(Place::ToGuest))]
-        {
-            let name = super::attach::name_of(at).unwrap_or_default();
-            let classifier: &mut SchedClassifier = ebpf
-                .program_mut(program)
-                .ok_or(DataplaneError::Missing(program))?
-                .try_into()
-                .map_err(super::program_error(program))?;
-            let replaced = match kind {
-                Some(AttachKind::Tcx) => replace_in_link(classifier, &pin),
-                Some(AttachKind::Clsact) => replace_in_filter(classifier, &name, TcAttachType::Ingress),
-                None => Ok(false),
-            };
-            let refused = match replaced {
-                Ok(true) => continue,
-                Ok(false) => AttachError::Moved,
-                Err(error) => error,
-            };
-            return Err(DataplaneError::Attach { program, name, ifindex: at, source: Box::new(refused) });
-        }
+        // A tap that is gone has taken its program along.
+        let on_tap = if is_attached { replace(ebpf, "from_guest", ifindex, &tap) } else { Ok(()) };
+        let on_pair = replace(ebpf, "to_guest", pair, &to_guest);
         if has_xdp {
             // It may have been detached: then it drops nothing that would be missing here.
             let program = xdp_program(ebpf).map_err(|_| DataplaneError::Missing(xdp::PROGRAM))?;
-            let _ = replace_in_xdp_link(program, &pins.place(Place::Xdp(ifindex)));
+            let _ = replace_in_xdp_link(program, &xdp);
         }
-        Ok(())
+        on_tap.and(on_pair)
     }
+}
+
+/// Puts a program where another of ours is: in its link, or in its filter where there is no link.
+fn replace(ebpf: &mut Ebpf, program: &'static str, at: IfIndex, pin: &Path) -> Result<(), DataplaneError> {
+    let name = super::attach::name_of(at).unwrap_or_default();
+    let classifier: &mut SchedClassifier = ebpf
+        .program_mut(program)
+        .ok_or(DataplaneError::Missing(program))?
+        .try_into()
+        .map_err(super::program_error(program))?;
+    let replaced = match replace_in_link(classifier, pin) {
+        Ok(false) => replace_in_filter(classifier, &name, TcAttachType::Ingress),
+        other => other,
+    };
+    let refused = match replaced {
+        Ok(true) => return Ok(()),
+        Ok(false) => AttachError::Moved,
+        Err(error) => error,
+    };
+    Err(DataplaneError::Attach { program, name, ifindex: at, source: Box::new(refused) })
 }
 
 #[cfg(test)]

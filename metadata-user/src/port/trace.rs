@@ -79,8 +79,11 @@ impl Ports {
         if let Some(trace) = self.trace.take()
             && let Err(error) = self.dataplane.end_trace(trace)
         {
-            // The tap may have gone while it was traced; its program went with it.
-            tracing::info!(error = error_text::chain(&error), "the programs that trace stay until the next start");
+            // Somebody took the programs off; those that are put back do not trace.
+            tracing::info!(
+                error = error_text::chain(&error),
+                "a program that traces was not there any more when the trace ended"
+            );
         }
     }
 }
