@@ -1,5 +1,5 @@
-//! Real controllers, measured: how soon a change is seen, and how long a start takes. It runs alone, after the tests of
-//! controllers: `cargo xtask test controllers`.
+//! Real controllers, measured: how soon a change is seen, how long a start takes, and that nothing is left over of what happens to a
+//! node. It runs alone, after the tests of controllers: `cargo xtask test controllers`.
 #![allow(clippy::unwrap_used, reason = "tests end where something is not as they need it")]
 
 use std::sync::mpsc;
@@ -105,4 +105,11 @@ fn ten_thousand_instances_are_read_from_etcd_within_three_seconds() {
     assert_eq!(node.status().unwrap()["source"]["instances"], INSTANCES);
     println!("{INSTANCES} instances with 1 KiB of user data read from etcd; the daemon is ready after {ready:?}");
     assert!(ready < Duration::from_secs(3), "{ready:?}");
+}
+
+/// `cargo xtask soak`, as short as it can be: it shows that the soak itself works, and a loss of everything that is done once.
+#[test]
+fn a_node_to_which_everything_has_happened_is_as_before() {
+    let report = lab::soak::run(&lab::soak::Plan::shortest(), |line| println!("{line}")).unwrap();
+    println!("{report}");
 }

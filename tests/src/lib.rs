@@ -41,6 +41,7 @@ pub mod prometheus;
 pub mod rack;
 pub mod shared;
 pub mod shared_frame;
+pub mod soak;
 pub mod stall;
 pub mod tap;
 pub mod tls;

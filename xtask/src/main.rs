@@ -24,6 +24,7 @@ mod peers;
 mod prometheus;
 mod schema;
 mod setup;
+mod soak;
 mod supply;
 mod test;
 mod tidy;
@@ -56,6 +57,8 @@ enum Verb {
     Run(demo::RunOptions),
     /// Measure a simulated fleet of nodes on one real etcd, in a release build; takes some minutes
     Fleet(fleet::Options),
+    /// Let everything happen to a node for half an hour, and see that it is as before: memory, open files, maps, links, namespaces
+    Soak(soak::Options),
     /// Run the fuzzers of tests/fuzz from their corpora
     Fuzz(fuzz::Options),
     /// Turn captured facts of an instance into a document and the cloud-wide settings that go with it
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::demo(&options),
         Verb::Run(options) => demo::run(&options),
         Verb::Fleet(options) => fleet::run(&options),
+        Verb::Soak(options) => soak::run(&options),
         Verb::Fuzz(options) => setup::run(false).and_then(|()| fuzz::run(&options)),
         Verb::Golden(options) => golden::run(&options),
         Verb::Schema => schema::run(),
