@@ -110,7 +110,8 @@ impl Dataplane {
     fn swap(&mut self, ifindex: IfIndex, other: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
         let [tap, to_guest, xdp] =
             [Place::Tap(ifindex), Place::ToGuest, Place::Xdp(ifindex)].map(|place| self.pins.place(place));
-        let (pair, is_attached, has_xdp) = (self.constants.pair, self.attached(ifindex).is_some(), self.has_xdp(ifindex));
+        let (pair, is_attached, has_xdp) =
+            (self.constants.pair, self.attached(ifindex).is_some(), self.has_xdp(ifindex));
         let ebpf = match other {
             Some(ebpf) => ebpf,
             None => &mut self.ebpf,
