@@ -234,7 +234,12 @@ async fn control_thread(
     let mut exporter = config.metrics.as_ref().map(|metrics| open_exporter(metrics, &mut listeners));
     let (successors, requests) = mpsc::channel(1);
     let view = view(&shared, &content, exporter.as_ref(), &reloader, successors);
-    let exporting = exporter.as_mut().map(Exporter::start).transpose().map_err(AppError::Runtime)?.flatten();
+    let exporting = exporter
+        .as_mut()
+        .map(|exporter| exporter.start(shared.drain.clone()))
+        .transpose()
+        .map_err(AppError::Runtime)?
+        .flatten();
     let exporting = exporting.map(|(running, renderer)| {
         let view = Arc::clone(&view);
         // It ends with the thread that asks it.

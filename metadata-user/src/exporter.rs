@@ -128,11 +128,12 @@ impl Exporter {
         Self { listen, error, https, socket }
     }
 
-    /// Starts to answer, where there is a socket. What is returned besides is to run on the main thread.
+    /// Starts to answer, where there is a socket. What is returned besides is to run on the main thread. When the drain refuses
+    /// connections, readers that have not been accepted are left to the next daemon.
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(&mut self) -> io::Result<Option<(Running, Renderer)>> {
+    pub fn start(&mut self, drain: Drain) -> io::Result<Option<(Running, Renderer)>> {
         let Some(socket) = self.socket.take() else { return Ok(None) };
         let certificate = self.https.clone().map(Https::keep).transpose()?;
         let (texts, asked) = mpsc::channel(WAITING);
@@ -140,8 +141,9 @@ impl Exporter {
         let answering = Worker::spawn_as(&privilege::METRICS, "metrics", async move |mut stop: Stop| {
             let served = async {
                 let listener = TcpListener::from_std(socket)?;
-                server::serve(&listener, &Drain::new(), &readers).await;
-                io::Result::Ok(())
+                server::serve(&listener, &drain, &readers).await;
+                // Those that were accepted get their answers, and the socket stays open for the others.
+                std::future::pending::<io::Result<()>>().await
             };
             tokio::select! {
                 () = stop.requested() => {}

@@ -230,9 +230,12 @@ impl<'a, Say: Fn(&str)> Soak<'a, Say> {
         ["", " WARN ", " ERROR "].map(|level| log.lines().filter(|line| line.contains(level)).count())
     }
 
+    /// The last lines of the log, without what is there all the time.
     fn end_of_log(&self) -> String {
+        const USUAL: [&str; 4] = ["tap is ", "content changed", "content removed", "a guest's traffic is unusual"];
         let log = self.world.node.log();
-        let mut lines: Vec<_> = log.lines().rev().take(40).collect();
+        let lines = log.lines().filter(|line| !USUAL.iter().any(|usual| line.contains(usual)));
+        let mut lines: Vec<_> = lines.rev().take(60).collect();
         lines.reverse();
         lines.join("\n")
     }

@@ -167,6 +167,8 @@ impl World {
     /// Waits until the daemon does everything again.
     pub(super) fn is_back(&self) -> Result<()> {
         self.source_is_well()?;
+        let status = self.node.status()?;
+        ensure!(status["metrics"]["error"].is_null(), "metrics cannot be read: {}", status["metrics"]);
         for guest in self.steady.iter().map(|one| &one.guest).chain(self.movers.iter().map(|one| &one.guest)) {
             self.node.wait_bound(guest.ifindex())?;
         }
