@@ -48,7 +48,8 @@ fn spoofed(evidence: &Evidence, port: &Port, reason: &str) -> Option<Finding> {
     let last: Option<&LastDrop> = port.drops.iter().find(|drop| drop.reason == reason);
     let sent = last.and_then(|drop| if is_mac { drop.mac.as_deref() } else { drop.source.as_deref() });
     let (thing, key) = if is_mac { ("MAC", "mac_address") } else { ("address", "fixed_ips or allowed_address_pairs") };
-    let sent = sent.map_or_else(|| format!("a {thing} that is not its own"), |sent| format!("the {thing} {sent}"));
+    let unknown = if is_mac { "a MAC that is not its own" } else { "an address that is not its own" };
+    let sent = sent.map_or_else(|| unknown.to_owned(), |sent| format!("the {thing} {sent}"));
     let packets = if count == 1 { "1 packet of the guest was" } else { &format!("{count} packets of the guest were") };
     let seen = last.map(|last| format!("; the last one about {} ago", ago(evidence.now, last.at))).unwrap_or_default();
     let what = format!("{packets} dropped: it sends from {sent}, and the document allows {allowed}{seen}");
