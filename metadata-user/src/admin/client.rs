@@ -11,6 +11,7 @@ use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 use super::preview::{GuestAnswer, GuestRequest};
@@ -23,7 +24,11 @@ use crate::percent;
 use crate::record::InstanceId;
 
 /// What a connection speaks after `POST /v1/take-over`; another number when that changes.
-pub(super) const TAKE_OVER_PROTOCOL: &str = "metadatad-take-over/1";
+pub(super) const TAKE_OVER_PROTOCOL: &str = "metadatad-take-over/2";
+
+/// What a daemon that takes over sends when nothing of HTTP reads from the connection any more. Sockets that came before would be lost:
+/// the reader of HTTP's head takes whatever has arrived, and has no place for descriptors.
+pub(super) const LISTENS: u8 = b'L';
 
 /// The daemon did not answer as asked.
 #[derive(Debug, thiserror::Error)]
@@ -270,10 +275,12 @@ impl Client {
     pub async fn take_over(&self) -> Result<std::os::unix::net::UnixStream, ClientError> {
         let response = self.send(Method::POST, "/v1/take-over").await?;
         let upgraded = hyper::upgrade::on(response).await.map_err(|source| self.broken(source))?;
+        let unusable = |source| ClientError::Unreachable { socket: self.socket.clone(), source };
         let parts = upgraded.downcast::<TokioIo<UnixStream>>();
-        let stream =
-            parts.map_err(|_| io::ErrorKind::InvalidData.into()).and_then(|parts| parts.io.into_inner().into_std());
-        stream.map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })
+        let parts = parts.ok().filter(|parts| parts.read_buf.is_empty());
+        let mut stream = parts.ok_or_else(|| unusable(io::ErrorKind::InvalidData.into()))?.io.into_inner();
+        stream.write_u8(LISTENS).await.map_err(unusable)?;
+        stream.into_std().map_err(unusable)
     }
 
     async fn get<T: DeserializeOwned>(&self, resource: &str) -> Result<T, ClientError> {

@@ -22,7 +22,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream, unix};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -274,16 +274,25 @@ fn switching() -> Response<Body> {
 /// Passes the connection on once it no longer speaks HTTP.
 async fn take_over(upgrade: OnUpgrade, inspect: Arc<dyn Inspect>) {
     match upgrade.await.map(|connection| connection.downcast::<TokioIo<UnixStream>>()) {
-        // A daemon sends nothing before it is answered.
-        Ok(Ok(parts)) if parts.read_buf.is_empty() => match parts.io.into_inner().into_std() {
+        Ok(Ok(parts)) => match listens(parts.io.into_inner(), &parts.read_buf).await {
             Ok(stream) => {
                 let _ = inspect.take_over(stream);
             }
             Err(error) => debug!(%error, "the connection of a daemon that takes over cannot be used"),
         },
-        Ok(_) => debug!("a client that is not a daemon asked to take over"),
+        Ok(Err(_)) => debug!("a client that is not a daemon asked to take over"),
         Err(error) => debug!(%error, "a daemon that was to take over disconnected"),
     }
+}
+
+/// Returns the connection once the other daemon reads from it by itself ([`client::LISTENS`]). `early`: what has been read already.
+async fn listens(mut stream: UnixStream, early: &[u8]) -> io::Result<std::os::unix::net::UnixStream> {
+    let first = match early {
+        [] => tokio::time::timeout(REQUEST_TIMEOUT, stream.read_u8()).await.map_err(|_| io::ErrorKind::TimedOut)??,
+        [first] => *first,
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    };
+    if first == client::LISTENS { stream.into_std() } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// Why a request is refused.

@@ -9,11 +9,19 @@ use super::*;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire::{PortCounters, PortStatus, State, Status};
 use crate::admin::{Accepting, NoInstance, Previewing, Releasing, Tracing, Waiting, wire};
+use crate::sockets::passing;
 
 /// A node with one bound port, one broken document and nobody behind.
 pub(crate) struct Sample;
 
 impl Inspect for Sample {
+    /// Sends a socket at once.
+    fn take_over(&self, stream: std::os::unix::net::UnixStream) -> bool {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+        stream.set_nonblocking(false).expect("a connection");
+        passing::send(&stream, &[("one".to_owned(), socket.into())]).is_ok()
+    }
+
     fn release(&self) -> Releasing<'_> {
         Box::pin(std::future::ready(Ok(wire::Released { at: 1_700_000_000, taps: 2, ..wire::Released::default() })))
     }
@@ -366,5 +374,19 @@ async fn who_may_only_read_gets_no_secret() {
     assert!(secret.contains("body"), "{secret}");
     for resource in RESOURCES.iter().filter(|resource| resource.right == Right::Read) {
         assert_eq!(resource.method, Method::GET, "{} changes something", resource.path);
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_is_sent_at_once_is_not_lost_behind_the_answer() {
+    let (_directory, path) = serve();
+    for _ in 0..20 {
+        let stream = Client::new(&path).take_over().await.expect("a connection");
+        let received = tokio::task::spawn_blocking(move || {
+            stream.set_nonblocking(false).expect("a connection");
+            passing::receive(&stream).expect("sockets")
+        });
+        let received = received.await.expect("a thread");
+        assert_eq!(received.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["one"]);
     }
 }
