@@ -252,11 +252,10 @@ pub(super) fn log(ifindex: IfIndex, view: &PortView) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn held(name: &str) -> PortView {
-        PortView {
+impl PortView {
+    /// Returns a tap that is bound to no instance.
+    pub(crate) fn held(name: &str) -> Self {
+        Self {
             name: name.to_owned(),
             tag: None,
             state: PortState::Held,
@@ -265,19 +264,24 @@ mod tests {
             guard: GuardState::Off,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn a_tap_is_found_by_the_name_that_it_has_now() {
         let view = PortsView::default();
-        assert!(view.set(IfIndex(1), &held("tap1")));
-        assert!(!view.set(IfIndex(1), &held("tap1")));
+        assert!(view.set(IfIndex(1), &PortView::held("tap1")));
+        assert!(!view.set(IfIndex(1), &PortView::held("tap1")));
         assert_eq!(view.ifindex_of("tap1"), Some(IfIndex(1)));
         // Its successor has taken the name; the event of its own end comes later.
-        assert!(view.set(IfIndex(2), &held("tap1")));
+        assert!(view.set(IfIndex(2), &PortView::held("tap1")));
         assert_eq!(view.ifindex_of("tap1"), Some(IfIndex(2)));
         view.remove(IfIndex(1));
         assert_eq!((view.ifindex_of("tap1"), view.name_of(IfIndex(1))), (Some(IfIndex(2)), None));
-        assert!(view.set(IfIndex(2), &held("tap2")));
+        assert!(view.set(IfIndex(2), &PortView::held("tap2")));
         assert_eq!((view.ifindex_of("tap1"), view.ifindex_of("tap2")), (None, Some(IfIndex(2))));
     }
 

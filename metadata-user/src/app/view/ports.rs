@@ -87,19 +87,7 @@ pub(super) mod tests {
             origin: BindingSource::Document,
             warning: None,
         });
-        PortView { state, ..held(name) }
-    }
-
-    /// A tap that is bound to no instance.
-    pub(in crate::app::view) fn held(name: &str) -> PortView {
-        PortView {
-            name: name.to_owned(),
-            tag: None,
-            state: PortState::Held,
-            attached: None,
-            guarded: false,
-            guard: GuardState::Off,
-        }
+        PortView { state, ..PortView::held(name) }
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn unbound(instance: InstanceId, port: &PortView) -> Option<String> {
 mod tests {
     use super::*;
     use crate::api::Cloud;
-    use crate::app::view::ports::tests::{bound, held};
+    use crate::app::view::ports::tests::bound;
     use crate::store::Store;
     use crate::store::tests::{id, record};
 
@@ -86,9 +86,9 @@ mod tests {
         for (ports, port, expected) in [
             (&[][..], None, None),
             (&[bound("tap1", id(1))], None, None),
-            (&[bound("tap1", id(1)), held("tap2"), held("tap3")], None, Some("tap2 is not bound")),
+            (&[bound("tap1", id(1)), PortView::held("tap2"), PortView::held("tap3")], None, Some("tap2 is not bound")),
             (&[bound("tap2", id(2))], None, Some("is bound to")),
-            (&[bound("tap1", id(1)), held("tap2")], Some("tap1"), None),
+            (&[bound("tap1", id(1)), PortView::held("tap2")], Some("tap1"), None),
             (&[bound("tap1", id(1))], Some("tap2"), Some("no tap tap2")),
             // Named by Open vSwitch or libvirt, and by no document.
             (&[bound("vnet0", id(1))], Some("vnet0"), None),
