@@ -1,7 +1,7 @@
 //! Conversations with the daemon and the kernel, each on a runtime of its own.
 //!
-//! Promises: on a terminal, a conversation that takes longer than a second says what it waits for, on standard error and for as
-//! long as it waits; anywhere else nothing is added to the output.
+//! Promises: a conversation that takes longer than a second shows on the terminal, by standard error, what it waits for, and erases that
+//! at the end; where standard error is not a terminal, nothing is added to the output.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::pin::pin;
@@ -11,10 +11,10 @@ use tokio::time::{Instant, interval_at};
 
 use super::error::CliError;
 
-/// After how long a command says what it waits for, and how often it says for how long.
+/// After how long a command shows what it waits for, and how often it updates the time.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Goes to the begin of the line and erases it.
+/// Moves to the start of the line and erases it.
 const ERASE: &str = "\r\x1b[K";
 
 /// Runs one conversation with the daemon.
@@ -22,7 +22,7 @@ pub(super) fn converse<T>(conversation: impl Future<Output = Result<T, CliError>
     converse_for("the daemon's answer", conversation)
 }
 
-/// As [`converse`], for an answer that tells when `what` is there.
+/// As [`converse`], for an answer that comes when `what` is ready.
 pub(super) fn converse_for<T>(
     what: &str,
     conversation: impl Future<Output = Result<T, CliError>>,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::error::CliError;
+use super::lines::counted;
 use super::{Form, converse, exit, note, print_json};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire::Released;
@@ -119,7 +120,8 @@ fn remove(target: &Target) -> Result<Removed, CliError> {
 fn describe(done: &Done, target: &Target) -> String {
     let mut lines = Vec::new();
     if let Some(released) = &done.released {
-        lines.push(format!("released {} taps: guests' requests go on to the network", released.taps));
+        let taps = counted(released.taps, "tap");
+        lines.push(format!("released {taps}: guests' requests go on to the network"));
         if released.cut {
             lines.push("connections that were open after http.drain_timeout were cut".to_owned());
         }

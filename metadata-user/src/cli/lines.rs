@@ -28,6 +28,11 @@ impl Lines {
     }
 }
 
+/// Returns a number of things with their name, in the singular for one.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// Adds kind and place of a source.
 pub(super) fn place(source: &Source, lines: &mut Lines) {
     lines.line("source", &format!("{} {}", source.kind, source.place));

@@ -5,7 +5,7 @@ mod security;
 use std::io::Write;
 
 use super::error::CliError;
-use super::lines::{self, Lines, ago, last};
+use super::lines::{self, Lines, ago, counted, last};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
 use crate::admin::wire::{
@@ -107,8 +107,8 @@ fn daemon(status: &Status, now: u64, lines: &mut Lines) {
 
 fn released(released: &Released, now: u64, lines: &mut Lines) {
     lines.more(&format!(
-        "{} taps let go of {} ago: their requests go on to the network",
-        released.taps,
+        "{} released {} ago: guests' requests go on to the network",
+        counted(released.taps, "tap"),
         ago(now, released.at)
     ));
     for left in &released.left {
@@ -381,7 +381,7 @@ mod tests {
         let released = Some(Released { at: 95, taps: 2, cut: false, left });
         let text = describe(&Status { released, started_at: 90, ..Status::default() }, 100);
         let expected = "state        released\n             \
-                        2 taps let go of 5 s ago: their requests go on to the network\n  left       tap1: no\n             \
+                        2 taps released 5 s ago: guests' requests go on to the network\n  left       tap1: no\n             \
                         `systemctl restart metadatad` attaches to the taps again\n             \
                         `systemctl disable --now metadatad`, then `metadatad detach`, removes the rest\n";
         assert!(text.starts_with(expected), "{text}");

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::evidence::{Daemon, Evidence};
 use super::finding::{Finding, Level};
+use crate::cli::lines::counted;
 use crate::cli::table::plain;
 
 /// What was found.
@@ -61,12 +62,10 @@ impl Report {
         }
         let (ports, looked_at) = (self.ports, self.looked_at);
         match self.problems {
-            0 => writeln!(out, "no problems: {looked_at} checks, {}", number(ports, "port")),
-            problems => writeln!(out, "{}: {looked_at} checks, {}", number(problems, "problem"), number(ports, "port")),
+            0 => writeln!(out, "no problems: {looked_at} checks, {}", counted(ports, "port")),
+            problems => {
+                writeln!(out, "{}: {looked_at} checks, {}", counted(problems, "problem"), counted(ports, "port"))
+            }
         }
     }
-}
-
-fn number(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

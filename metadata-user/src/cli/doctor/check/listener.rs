@@ -11,8 +11,8 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     let Some(inside) = kernel.responder.as_ref().ok().and_then(|view| view.inside.as_ref()) else { return Vec::new() };
     let name = &evidence.settings.namespace;
     let of_port = |port: &u16| match inside.listeners.iter().find(|listener| listener.port == *port) {
-        // The check of the daemon reports that.
-        None if matches!(evidence.daemon, Daemon::Down) => None,
+        // The check of the daemon reports why it does not answer.
+        None if !matches!(evidence.daemon, Daemon::Answers(_)) => None,
         None => Some(Finding::problem(
             format!(
                 "nothing listens on port {port} in the namespace {name}: the daemon listens in an earlier namespace of this name"
