@@ -14,6 +14,7 @@ use crate::record::InstanceId;
 
 /// Number of other instances that Nova is asked for before its 404 for an instance is believed.
 const COMPARED: usize = 3;
+
 impl Shared {
     /// Queues instances for the removal of their content, unless they are local again by then.
     pub(super) fn leave(&self, ids: Vec<InstanceId>) {
