@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use lab::Guest;
+use lab::fetched::collection;
 use serde_json::Value;
 
 /// Whose Python runs a script.
@@ -34,13 +35,13 @@ fn prepared(guest: &Guest) -> Result<Command> {
 pub(crate) fn run_node(guest: &Guest, script: &str) -> Result<Value> {
     let mut command = prepared(guest)?;
     command.arg("node").arg(script_path(&format!("node/{script}")));
-    command.env("NODE_PATH", directory()?.join("node/node_modules"));
+    command.env("NODE_PATH", collection("clients")?.join("node/node_modules"));
     printed(&mut command, script)
 }
 
 /// Prepares a single request of systemd-imdsd, with its own C library, through the guest's first interface.
 pub(crate) fn imdsd(guest: &Guest, arguments: &[&str]) -> Result<Command> {
-    let tree = directory()?.join("imdsd/tree/usr/lib");
+    let tree = collection("clients")?.join("imdsd/tree/usr/lib");
     let libraries = tree.join("x86_64-linux-gnu");
     let mut command = prepared(guest)?;
     command.arg(libraries.join("ld-linux-x86-64.so.2")).arg("--library-path");
@@ -64,14 +65,14 @@ pub(crate) fn ruby(guest: &Guest, words: &[&str]) -> Result<Command> {
     use std::os::unix::process::CommandExt as _;
     let mut command = guest.namespace().command("unshare")?;
     command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", PREPARE_ROOT, "sh"]);
-    command.arg(directory()?.join("ruby/tree")).args(words).process_group(0);
+    command.arg(collection("clients")?.join("ruby/tree")).args(words).process_group(0);
     command.env_clear().env("PATH", "/run:/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/").env("LANG", "C.UTF-8");
     Ok(command)
 }
 
 /// Prepares a script of this directory to run in the guest.
 pub(crate) fn command(guest: &Guest, python: Python, script: &str, arguments: &[&str]) -> Result<Command> {
-    let clients = directory()?;
+    let clients = collection("clients")?;
     let (interpreter, library) = match python {
         Python::Debian => (PathBuf::from("/usr/bin/python3"), clients.join("debian/usr/lib/python3/dist-packages")),
         Python::PyPi => (clients.join("venv/bin/python"), PathBuf::new()),
@@ -99,14 +100,4 @@ fn printed(command: &mut Command, script: &str) -> Result<Value> {
     }
     let text = String::from_utf8_lossy(&output.stdout);
     serde_json::from_str(&text).with_context(|| format!("{script} printed no JSON: {text}"))
-}
-
-/// `target/clients`, which `cargo xtask setup --clients` fills.
-fn directory() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("finding this program's own path")?;
-    let directory = own.ancestors().nth(3).unwrap_or(Path::new("/")).join("clients");
-    if !directory.join("complete").exists() {
-        bail!("{} is not there or not complete: run `cargo xtask setup --clients`", directory.display());
-    }
-    Ok(directory)
 }

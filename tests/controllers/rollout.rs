@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use lab::asker::Asker;
 use lab::crowd::{Fault, On};
 use lab::guest::Route;
-use lab::{Crowd, Guest, Namespace, Node, NodePlan, daemon, wait};
+use lab::{Crowd, Guest, Namespace, Node, NodePlan, daemon, fetched, wait};
 use serde_json::{Value, json};
 
 /// Connections that guests keep, and new ones in a second.
@@ -78,13 +78,7 @@ impl Drop for OldWay {
 
 /// Returns where haproxy is unpacked.
 fn unpacked() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("finding this program's own path")?;
-    let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
-    let collection = target.join("haproxy");
-    if !collection.join("complete").exists() {
-        bail!("{} is missing or incomplete: run `cargo xtask setup --haproxy`", collection.display());
-    }
-    Ok(collection.join("debian/usr"))
+    Ok(fetched::collection("haproxy")?.join("debian/usr"))
 }
 
 /// What Neutron's agents write, but for users, log and going into the background.

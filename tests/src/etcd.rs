@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::command;
+use crate::fetched;
 use crate::netns::{Namespace, unique};
 use crate::tls::Tls;
 use crate::wait;
@@ -389,11 +390,5 @@ impl Drop for Etcd {
 
 /// Where `cargo xtask setup --controllers` puts etcd.
 fn programs() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("finding this program's own path")?;
-    let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
-    let controllers = target.join("controllers");
-    if !controllers.join("complete").exists() {
-        bail!("{} is missing or incomplete: run `cargo xtask setup --controllers`", controllers.display());
-    }
-    Ok(controllers.join("debian/usr/bin"))
+    Ok(fetched::collection("controllers")?.join("debian/usr/bin"))
 }

@@ -23,6 +23,7 @@ pub mod document;
 pub mod domain;
 pub mod etcd;
 pub mod fd_store;
+pub mod fetched;
 pub mod fleet;
 pub mod foreign;
 pub mod frame;

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::command;
+use crate::fetched;
 use crate::guest::{Guest, mac_text};
 use crate::wait;
 
@@ -93,13 +94,7 @@ impl Drop for Ovsdb {
 }
 
 fn debian() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("finding this program's own path")?;
-    let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
-    let controllers = target.join("controllers");
-    if !controllers.join("complete").exists() {
-        bail!("{} is missing or incomplete: run `cargo xtask setup --controllers`", controllers.display());
-    }
-    Ok(controllers.join("debian"))
+    Ok(fetched::collection("controllers")?.join("debian"))
 }
 
 /// Prepares a program of Debian's Open vSwitch.

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::command;
+use crate::fetched;
 use crate::netns::Namespace;
 use crate::wait;
 
@@ -134,11 +135,5 @@ pub fn promtool(directory: &Path, arguments: &[&str], input: &str) -> Result<Str
 }
 
 fn program(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("finding this program's own path")?;
-    let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
-    let collection = target.join("prometheus");
-    if !collection.join("complete").exists() {
-        bail!("{} is missing or incomplete: run `cargo xtask setup --prometheus`", collection.display());
-    }
-    Ok(collection.join("debian/usr/bin").join(name))
+    Ok(fetched::collection("prometheus")?.join("debian/usr/bin").join(name))
 }

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use lab::fetched::collection;
 use lab::{Machine, Namespace, Nic, Stall, command, machine, wait};
 
 use super::node::step;
@@ -44,19 +45,10 @@ pub(super) fn nic(namespace: &Namespace) -> Result<Nic> {
     Ok(nic)
 }
 
-/// Returns the directory that `cargo xtask setup --ansible` fills.
-fn tools() -> Result<PathBuf> {
-    let tools = machine::directory()?.with_file_name("ansible");
-    if !tools.join("complete").exists() {
-        bail!("{} is missing or incomplete: run `cargo xtask setup --ansible`", tools.display());
-    }
-    Ok(tools)
-}
-
 /// Puts what the machine needs of other packages on its second disk.
 pub(super) fn fill(tree: &Path) -> Result<()> {
     let mut copy = Command::new("cp");
-    copy.arg("--archive").arg(tools()?.join("debian/usr")).arg(tree.join("ansible"));
+    copy.arg("--archive").arg(collection("ansible")?.join("debian/usr")).arg(tree.join("ansible"));
     command::run(&mut copy, "").map(drop)?;
     fs::remove_dir_all(tree.join("ansible/share")).context("removing what nobody reads there")
 }
@@ -94,7 +86,7 @@ struct Ansible<'a> {
 
 impl<'a> Ansible<'a> {
     fn new(namespace: &'a Namespace, directory: &Path, machine: u32) -> Result<Self> {
-        let tools = tools()?;
+        let tools = collection("ansible")?;
         let packages = std::env::var("METADATAD_TEST_PACKAGES").context("the packages")?;
         let roles = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("deploy").join("ansible/roles");
         let python = fs::read_dir(tools.join("venv/lib")).context("reading the virtual environment")?.flatten().next();

@@ -8,9 +8,10 @@ use std::fs;
 use std::net::TcpStream;
 
 use anyhow::{Context as _, Result};
+use lab::fetched::collection;
 use lab::{Guest, Namespace, Node, NodePlan, command, wait};
 
-use super::rival::{ADDRESS, Asked, Goals, Process, Rival, Way, collection, second_way, take};
+use super::rival::{ADDRESS, Asked, Goals, Process, Rival, Way, second_way, take};
 use crate::Effort;
 use crate::progress;
 use crate::result::{Goal, Run};

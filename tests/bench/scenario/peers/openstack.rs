@@ -12,11 +12,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use lab::fetched::collection;
 use lab::nova::{Nova, SECRET, facts};
 use lab::{Guest, Namespace, Node, NodePlan, command, wait};
 use serde_json::json;
 
-use super::rival::{ADDRESS, Asked, Goals, Process, Rival, Way, collection, second_way, take};
+use super::rival::{ADDRESS, Asked, Goals, Process, Rival, Way, second_way, take};
 use crate::Effort;
 use crate::progress;
 use crate::result::{Goal, Run};

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -52,17 +52,6 @@ impl Drop for Process {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
         let _ = self.0.wait();
     }
-}
-
-/// Returns the directory into which `cargo xtask setup` puts a collection.
-pub(super) fn collection(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("finding this program's own path")?;
-    let target = own.ancestors().find(|directory| directory.ends_with("target")).unwrap_or(Path::new("/"));
-    let directory = target.join(name);
-    if !directory.join("complete").exists() {
-        bail!("{} is not there or not complete: run `cargo xtask setup --{name}`", directory.display());
-    }
-    Ok(directory)
 }
 
 /// Gives the guest a second interface, `eth1`, whose other end is `net0` in the network's namespace.
