@@ -1,6 +1,6 @@
-//! A soak: what years bring to a node, in minutes. Ports come and go, documents change, the controller goes away, others break things,
-//! operators ask, the configuration is reloaded, the daemon is restarted in every way, and guests read all the time. Then everything
-//! must be as it was: memory, open files, threads, entries of maps, programs, links, namespaces, sockets, files.
+//! A soak: years of a node's life in minutes. Ports come and go, documents change, the controller fails, programs and pins are removed,
+//! operators run commands, the configuration is reloaded, the daemon is restarted in every way, and guests read all the time. Then
+//! everything must have returned to where it was: memory, open files, threads, map entries, programs, links, namespaces, sockets, files.
 //!
 //! Promises: four moments at which nothing happens are compared. The first half is one process, so that what it loses adds up: it is
 //! compared from when it has done everything once. In the second half it is restarted all the time, so that what a restart leaves

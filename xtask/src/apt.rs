@@ -1,8 +1,7 @@
-//! Debian's packages with all that they depend on, the C library included, in a tree of their own: what is in it runs there and nowhere
-//! else, whatever release this machine has.
+//! Debian's packages with everything that they depend on, the C library included, in a tree of their own, from which they run whatever
+//! release this machine has.
 //!
-//! It is asked for by apt with sources and a state of its own: the machine's are as they were, and of nothing is believed that it is
-//! installed.
+//! apt is run with sources and a state of its own, in which nothing is installed; the machine's do not change.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -57,7 +57,8 @@ enum Verb {
     Run(demo::RunOptions),
     /// Measure a simulated fleet of nodes on one real etcd, in a release build; takes some minutes
     Fleet(fleet::Options),
-    /// Let everything happen to a node for half an hour, and see that it is as before: memory, open files, maps, links, namespaces
+    /// Run a node through ports, changes, outages, faults and restarts for half an hour, and check that memory, open files, maps, links and
+    /// namespaces return to where they were
     Soak(soak::Options),
     /// Run the fuzzers of tests/fuzz from their corpora
     Fuzz(fuzz::Options),

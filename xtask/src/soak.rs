@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: a node to which everything happens for so many minutes, and which must be as before.
+//! `cargo xtask soak`: runs a node through everything that changes it, and checks that it returns to where it was.
 //!
 //! The work is done by the program `soak` of the package in `tests`, with the daemon as tests have it, without optimisations.
 

@@ -57,7 +57,7 @@ enum Group {
     Netns,
     /// Real clients in guests
     Clients,
-    /// Real controllers, a real Prometheus, and a real haproxy in front of the old way: etcd, Nova, ovsdb-server, promtool
+    /// Real controllers and what else runs on nodes: etcd, Nova, ovsdb-server, Prometheus, promtool, haproxy
     Controllers,
     /// The Ansible role, as ansible-lint sees it
     Ansible,
