@@ -4,6 +4,7 @@
 //! A crawl is shorter than a restart. So the client is stopped (SIGSTOP) in the middle, and goes on at each stage of the restart.
 
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use lab::{Guest, Node, NodePlan, wait};
 use nix::sys::signal::{Signal, killpg};
@@ -15,6 +16,9 @@ use crate::client;
 
 /// Tries to stop a client before its crawl is over.
 const TRIES: usize = 10;
+
+/// How long a client runs between two questions how far it is: the time of one or two requests.
+const SLICE: Duration = Duration::from_millis(3);
 
 const FACTER: &[&str] = &["facter", "--json", "ec2_metadata", "ec2_userdata"];
 const OHAI_EC2: &[&str] = &["ohai", "ec2"];
@@ -58,6 +62,21 @@ impl Client {
         killpg(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
     }
 
+    /// Lets it run in short slices until the condition holds, and leaves it stopped: a whole crawl may be shorter than a pause of
+    /// [`wait::until`].
+    fn runs_until(&self, mut reached: impl FnMut() -> bool) {
+        let start = Instant::now();
+        loop {
+            self.signal(Signal::SIGCONT);
+            std::thread::sleep(SLICE);
+            self.signal(Signal::SIGSTOP);
+            if reached() {
+                return;
+            }
+            assert!(start.elapsed() < wait::PATIENCE, "the client is not so far after {:?}", wait::PATIENCE);
+        }
+    }
+
     /// Waits for its end, and returns what it printed.
     fn printed(self) -> Value {
         let output = self.process.wait_with_output().unwrap();
@@ -72,13 +91,12 @@ fn stopped_in_the_middle(world: &World, words: &[&str], moment: u64, requests: u
     for _ in 0..TRIES {
         let before = world.answered();
         let client = Client::start(world, words);
-        wait::until("the client is in the middle", || Ok((world.answered() >= before + moment).then_some(()))).unwrap();
-        client.signal(Signal::SIGSTOP);
+        client.runs_until(|| world.answered() >= before + moment);
         let answered = world.answered() - before;
         if answered < requests {
             return (client, answered);
         }
-        // It was quicker than the question how far it is.
+        // This thread was kept from stopping it in time.
         client.signal(Signal::SIGCONT);
         client.printed();
     }
