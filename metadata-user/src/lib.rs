@@ -13,6 +13,7 @@ pub mod boots;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod controller;
 pub mod dataplane;
 pub mod drain;
 mod durable;

@@ -7,7 +7,7 @@ use super::Level;
 /// The levels of the daemon's modules, from the top: a module uses what lies on a level below its own.
 pub(super) const LEVELS: &[Level] = &[
     Level { name: "Command line", modules: &["cli"] },
-    Level { name: "Wiring: the order of start and end", modules: &["app"] },
+    Level { name: "Wiring: the order of start and end; the controller", modules: &["app", "controller"] },
     Level { name: "Content on disk", modules: &["snapshot"] },
     Level { name: "Requests, ports and sources", modules: &["http", "port", "source"] },
     Level {

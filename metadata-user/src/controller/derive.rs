@@ -1,0 +1,1 @@
+//! From Nova's answers and Neutron's ports to a document that renders to the same answers.

@@ -1,0 +1,1 @@
+//! The controller's side of etcd: the election, fenced writes, and the back channel.

@@ -1,0 +1,1 @@
+//! Notifications of Nova and Neutron, consumed from RabbitMQ.

@@ -1,0 +1,1 @@
+//! Reads of an OpenStack: Keystone, Nova and Neutron.
