@@ -16,6 +16,7 @@ mod audit;
 mod bpf;
 mod changes;
 mod cloud;
+pub mod controller;
 mod error;
 pub mod etcd;
 pub mod facts;

@@ -9,12 +9,15 @@ use anyhow::{Context as _, Result, ensure};
 use crate::command::{cargo, root, show};
 
 /// What `metadatad schema` prints, and where it is published.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 8] = [
     ("documents", "deploy/instance.schema.json"),
     ("configuration", "deploy/metadatad.schema.json"),
     ("example", "deploy/metadatad.toml"),
     ("reference", "docs/configuration.md"),
     ("metrics", "docs/metrics.md"),
+    ("controller", "deploy/controller.schema.json"),
+    ("controller-example", "deploy/controller.toml"),
+    ("controller-reference", "docs/controller-configuration.md"),
 ];
 
 /// Writes all of them.

@@ -27,6 +27,12 @@ enum What {
     Reference,
     /// The reference of the metrics, in Markdown
     Metrics,
+    /// The JSON Schema of the controller's configuration
+    Controller,
+    /// A configuration of the controller with every key and its default, in TOML
+    ControllerExample,
+    /// The reference of the controller's configuration, in Markdown
+    ControllerReference,
 }
 
 impl Verb {
@@ -36,6 +42,9 @@ impl Verb {
             What::Configuration => print_json(&reference::schema(), out)?,
             What::Example => out.write_all(reference::example().as_bytes())?,
             What::Reference => out.write_all(reference::markdown().as_bytes())?,
+            What::Controller => print_json(&reference::controller_schema(), out)?,
+            What::ControllerExample => out.write_all(reference::controller_example().as_bytes())?,
+            What::ControllerReference => out.write_all(reference::controller_markdown().as_bytes())?,
             What::Metrics => out.write_all(app::metrics_page().as_bytes())?,
         }
         Ok(exit::OK)

@@ -33,6 +33,24 @@ static SOCKET: Key<AbsolutePath> = Key {
     reason: "In the directory that systemd makes for the daemon while it runs.",
 };
 
+/// The same for the controller.
+pub(super) static CONTROLLER_TABLE: Table = Table {
+    name: "admin",
+    about: "The admin API, for `metadatad controller` on this host.",
+    keys: &[&CONTROLLER_SOCKET, &GROUP],
+    tables: &[],
+    is_optional: false,
+    live: &[],
+};
+
+static CONTROLLER_SOCKET: Key<AbsolutePath> = Key {
+    name: "socket",
+    kind: AbsolutePath::Socket,
+    default: "\"/run/metadatad-controller/admin.sock\"",
+    about: "Unix socket that `metadatad controller status` and its siblings connect to.",
+    reason: "In the directory that systemd makes for the controller while it runs.",
+};
+
 /// Longest name of a group: what useradd(8) and its kin make.
 const LONGEST_GROUP: usize = 32;
 
@@ -48,6 +66,11 @@ static GROUP: Key<Name> = Key {
 
 pub(super) fn read(table: &Reader<'_>) -> Result<Admin, Refusal> {
     Ok(Admin { socket: table.value(&SOCKET)?, group: table.value(&GROUP)? })
+}
+
+/// Reads the controller's table.
+pub(super) fn read_for_controller(table: &Reader<'_>) -> Result<Admin, Refusal> {
+    Ok(Admin { socket: table.value(&CONTROLLER_SOCKET)?, group: table.value(&GROUP)? })
 }
 
 #[cfg(test)]

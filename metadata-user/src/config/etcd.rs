@@ -13,9 +13,11 @@ use super::refusal::{Fault, Refusal};
 use super::target::TargetUrl;
 use super::written::Reader;
 
-/// `[source.etcd]`.
+/// `[source.etcd]`, or `[etcd]` of the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Etcd {
+    /// Name of the table that it was read from, for messages.
+    pub table: &'static str,
     /// URLs of members, as `http://host:port` or `https://host:port`: all the same of the two. Never empty.
     pub endpoints: Vec<String>,
     /// First part of every key, without a slash at its end.
@@ -76,8 +78,8 @@ impl Etcd {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let open = self.user.is_some() && self.tls.is_none();
-        let warning = "source.etcd: the password goes over http, where others may read it: use https endpoints";
-        if open { vec![warning.to_owned()] } else { Vec::new() }
+        let warning = "the password goes over http, where others may read it: use https endpoints";
+        if open { vec![format!("{}: {warning}", self.table)] } else { Vec::new() }
     }
 }
 
@@ -89,6 +91,26 @@ pub(super) static TABLE: Table = Table {
         &ENDPOINTS,
         &PREFIX,
         &NODE,
+        &USERNAME,
+        &PASSWORD_FILE,
+        &CA_FILE,
+        &CERT_FILE,
+        &KEY_FILE,
+        &CONNECT_TIMEOUT,
+        &REQUEST_TIMEOUT,
+    ],
+    tables: &[],
+    is_optional: true,
+    live: &[],
+};
+
+/// The same for the controller, which writes the documents of every node.
+pub(super) static CONTROLLER_TABLE: Table = Table {
+    name: "etcd",
+    about: "The etcd cluster that the controller writes. A node's documents have the keys <prefix>/nodes/<node>/instances/<uuid>.",
+    keys: &[
+        &ENDPOINTS,
+        &PREFIX,
         &USERNAME,
         &PASSWORD_FILE,
         &CA_FILE,
@@ -191,13 +213,23 @@ static REQUEST_TIMEOUT: Key<Timeout> = Key {
 /// Reads the table. `place` is what to point at when the whole table is missing.
 pub(super) fn read(table: &Reader<'_>, place: Range<usize>) -> Result<Etcd, Refusal> {
     let place = if table.written().is_some() { table.span() } else { place };
-    let (endpoints, is_https) = endpoints(table.optional(&ENDPOINTS)?, place.clone())?;
     let node = match table.optional(&NODE)? {
         Some(node) => node,
         None => host_name().ok_or_else(|| {
-            Fault::new("this host has no name that could be the node's", "write source.etcd.node").at(place)
+            Fault::new("this host has no name that could be the node's", "write source.etcd.node").at(place.clone())
         })?,
     };
+    read_with_node(table, place, node)
+}
+
+/// Reads the controller's table, which has no node.
+pub(super) fn read_for_controller(table: &Reader<'_>) -> Result<Etcd, Refusal> {
+    read_with_node(table, table.span(), String::new())
+}
+
+fn read_with_node(table: &Reader<'_>, place: Range<usize>, node: String) -> Result<Etcd, Refusal> {
+    let name = table.name();
+    let (endpoints, is_https) = endpoints(table.optional(&ENDPOINTS)?, place, name)?;
     let user = table.both(&USERNAME, &PASSWORD_FILE)?;
     let tls_files = [CA_FILE.name, CERT_FILE.name, KEY_FILE.name];
     if let Some(span) = tls_files.into_iter().find_map(|name| table.span_of(name)).filter(|_| !is_https) {
@@ -211,6 +243,7 @@ pub(super) fn read(table: &Reader<'_>, place: Range<usize>) -> Result<Etcd, Refu
     let identity = identity.map(|(cert_file, key_file)| Identity { cert_file, key_file });
     let ca_file = table.optional(&CA_FILE)?;
     Ok(Etcd {
+        table: name,
         endpoints,
         prefix: table.value(&PREFIX)?,
         node,
@@ -245,11 +278,12 @@ fn endpoint(text: &str) -> Result<Endpoint, Fault> {
 fn endpoints(
     written: Option<Spanned<Vec<Spanned<Endpoint>>>>,
     place: Range<usize>,
+    table: &str,
 ) -> Result<(Vec<String>, bool), Refusal> {
     let place = written.as_ref().map_or(place, Spanned::span);
     let written = written.map(Spanned::into_inner).unwrap_or_default();
     let Some(is_https) = written.first().map(|first| first.get_ref().1) else {
-        let remedy = "write source.etcd.endpoints, for example [\"https://etcd-1:2379\", \"https://etcd-2:2379\"]";
+        let remedy = format!("write {table}.endpoints, for example [\"https://etcd-1:2379\", \"https://etcd-2:2379\"]");
         return Err(Fault::new("no endpoint of etcd", remedy).at(place));
     };
     if let Some(other) = written.iter().find(|endpoint| endpoint.get_ref().1 != is_https) {
@@ -280,7 +314,7 @@ fn username(text: &str) -> Result<String, Fault> {
 }
 
 /// Returns this host's name, as `uname -n` says it.
-fn host_name() -> Option<String> {
+pub(super) fn host_name() -> Option<String> {
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
     let possible = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
     possible.then_some(name)
@@ -319,6 +353,7 @@ mod tests {
         ))
         .expect("a table");
         let expected = Etcd {
+            table: "source.etcd",
             endpoints: vec!["https://a:2379".to_owned()],
             prefix: "/cloud".to_owned(),
             node: "n1".to_owned(),

@@ -59,9 +59,41 @@ pub(super) static TABLE: Table = Table {
     live: &[],
 };
 
+/// The same for the controller, which reads every instance, and adds cells.
+pub(super) static CONTROLLER_TABLE: Table = Table {
+    name: "metadata_api",
+    about: "Nova's metadata API, which answers are read from: as Neutron's agents read it, with signed headers.",
+    keys: &[
+        &ENDPOINTS,
+        &CELLS,
+        &SHARED_SECRET_FILE,
+        &CA_FILE,
+        &CERT_FILE,
+        &KEY_FILE,
+        &REQUESTS,
+        &CONNECT_TIMEOUT,
+        &READ_TIMEOUT,
+    ],
+    tables: &[],
+    is_optional: false,
+    live: &[],
+};
+
+static CELLS: Key<List<List<Text<TargetUrl>>>> = Key {
+    name: "cells",
+    kind: List(List(ENDPOINT)),
+    default: "[]",
+    about: "Where each of Nova's cells has a metadata API of its own (`local_metadata_per_cell`): a list of endpoints for each cell. \
+            Without cells, `endpoints` are asked for all instances.",
+    reason: "Most clouds have one metadata API for all cells.",
+};
+
+const ENDPOINT: Text<TargetUrl> =
+    Text { what: "http://host:port or https://host:port, and a path where Nova has one", check: endpoint };
+
 static ENDPOINTS: Key<List<Text<TargetUrl>>> = Key {
     name: "endpoints",
-    kind: List(Text { what: "http://host:port or https://host:port, and a path where Nova has one", check: endpoint }),
+    kind: List(ENDPOINT),
     default: "[\"http://127.0.0.1:8775\"]",
     about: "Where Nova's metadata API is. One that fails is left alone for a while, and the next is asked.",
     reason: "Where it listens by default (`metadata_listen_port`).",
@@ -141,6 +173,23 @@ static READ_TIMEOUT: Key<Timeout> = Key {
 };
 
 pub(super) fn read(table: &Reader<'_>) -> Result<Nova, Refusal> {
+    read_with_intervals(table, table.value(&REFRESH_INTERVAL)?, table.value(&REREAD_INTERVAL)?)
+}
+
+/// Reads the controller's table: how to ask Nova, and the endpoints of each cell that has its own.
+pub(super) fn read_for_controller(table: &Reader<'_>) -> Result<(Nova, Vec<Vec<TargetUrl>>), Refusal> {
+    let cells = table.value(&CELLS)?;
+    if let Some(empty) = cells.get_ref().iter().find(|cell| cell.get_ref().get_ref().is_empty()) {
+        return Err(Fault::new("a cell without an endpoint", ENDPOINT_FORM).at(empty.span()));
+    }
+    let endpoints =
+        |cell: Spanned<Vec<Spanned<TargetUrl>>>| cell.into_inner().into_iter().map(Spanned::into_inner).collect();
+    let cells = cells.into_inner().into_iter().map(|cell| endpoints(cell.into_inner())).collect();
+    // The controller has its own rounds.
+    Ok((read_with_intervals(table, REFRESH_INTERVAL.default_value()?, REREAD_INTERVAL.default_value()?)?, cells))
+}
+
+fn read_with_intervals(table: &Reader<'_>, refresh: Duration, reread: Duration) -> Result<Nova, Refusal> {
     let endpoints = table.value(&ENDPOINTS)?;
     if endpoints.get_ref().is_empty() {
         return Err(Fault::new("no endpoint of Nova", ENDPOINT_FORM).at(endpoints.span()));
@@ -150,8 +199,8 @@ pub(super) fn read(table: &Reader<'_>) -> Result<Nova, Refusal> {
         shared_secret_file: table.value(&SHARED_SECRET_FILE)?,
         ca_file: table.optional(&CA_FILE)?,
         identity: table.both(&CERT_FILE, &KEY_FILE)?,
-        refresh_interval: table.value(&REFRESH_INTERVAL)?,
-        reread_interval: table.value(&REREAD_INTERVAL)?,
+        refresh_interval: refresh,
+        reread_interval: reread,
         requests: table.value(&REQUESTS)?,
         connect_timeout: table.value(&CONNECT_TIMEOUT)?,
         read_timeout: table.value(&READ_TIMEOUT)?,

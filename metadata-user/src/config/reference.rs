@@ -5,38 +5,27 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::TABLES;
 use super::key::{Described, Table};
+use super::{TABLES, controller};
 
 /// Width of the example's lines.
 const WIDTH: usize = 110;
 
-/// Returns the example: every key with its default.
-#[must_use]
-pub fn example() -> String {
-    let mut out = String::from(
-        "# Configuration of metadatad. Every key is shown with its default; a line may be left out.\n\
-         # `metadatad check-config` validates a changed file. docs/configuration.md has the types, ranges and reasons.\n",
-    );
-    for table in all_tables() {
-        out.push('\n');
-        comment(&mut out, table.about);
-        let mark = if table.is_optional { "# " } else { "" };
-        line(&mut out, &format!("{mark}[{}]", table.name));
-        for key in table.keys {
-            comment(&mut out, &with_unset(*key));
-            let mark = if table.is_optional || key.default().is_err() { "# " } else { "" };
-            line(&mut out, &format!("{mark}{} = {}", key.name(), key.example()));
-        }
-    }
-    out
+/// A configuration file that is described: the daemon's, or the controller's.
+struct Book {
+    title: &'static str,
+    /// What the example begins with.
+    example: &'static str,
+    /// What the reference begins with.
+    markdown: &'static str,
+    tables: &'static [&'static Table],
 }
 
-/// Returns the reference, in Markdown.
-#[must_use]
-pub fn markdown() -> String {
-    let mut out = String::from(
-        "# Configuration\n\n\
+static DAEMON: Book = Book {
+    title: "Configuration of metadatad",
+    example: "# Configuration of metadatad. Every key is shown with its default; a line may be left out.\n\
+              # `metadatad check-config` validates a changed file. docs/configuration.md has the types, ranges and reasons.\n",
+    markdown: "# Configuration\n\n\
          <!-- Written by `cargo xtask schema` from metadata-user/src/config/. -->\n\n\
          metadatad reads one TOML file when it starts: `/etc/metadatad/metadatad.toml`, or what `--config` names. Every key may \
          be left\nout; an empty file is valid. An unknown key, a wrong type or an impossible value is refused with line, \
@@ -48,35 +37,111 @@ pub fn markdown() -> String {
          nothing, and\n`metadatad status` says why. A key with the line \"Applied by a reload\" is in force at once, for new \
          connections or for the next\nrequest; any other that was changed is named in the log and in `metadatad status`, and \
          needs a restart.\n",
-    );
-    for table in all_tables() {
-        line(&mut out, &format!("\n## `[{}]`\n\n{}", table.name, table.about));
-        for key in table.keys {
-            line(&mut out, &format!("\n### `{}.{}`\n\n{}\n", table.name, key.name(), key.about()));
-            line(&mut out, &format!("- Type: {}", key.kind()));
-            line(
-                &mut out,
-                &match key.default() {
-                    Ok((value, reason)) => format!("- Default: `{value}`. {reason}"),
-                    Err("required") => format!("- Required. Example: `{}`", key.example()),
-                    Err(unset) => format!("- Default: {unset}. Example: `{}`", key.example()),
-                },
-            );
-            if table.live.contains(&key.name()) {
-                line(&mut out, "- Applied by a reload");
-            }
-        }
-    }
-    out
+    tables: TABLES,
+};
+
+static CONTROLLER: Book = Book {
+    title: "Configuration of the controller of metadatad",
+    example: "# Configuration of `metadatad controller run`. Every key is shown with its default, or an example where it has none.\n\
+              # `metadatad controller check-config` validates a changed file. docs/controller-configuration.md has types, ranges, reasons.\n",
+    markdown: "# Configuration of the controller\n\n\
+         <!-- Written by `cargo xtask schema` from metadata-user/src/config/. -->\n\n\
+         `metadatad controller run` reads one TOML file when it starts: `/etc/metadatad/controller.toml`, or what `--config` names. \
+         An\nunknown key, a wrong type or an impossible value is refused with line, column and remedy, and\n`metadatad controller \
+         check-config` says so before a restart does. `metadatad schema controller-example` prints a file with\nevery key, and \
+         `metadatad schema controller` its JSON Schema, for editors.\n\n\
+         The file is UTF-8, of at most 1 MiB. Durations are strings: a whole number with `ms`, `s` or `m`. Paths are absolute. A \
+         changed file\nneeds a restart, which costs nothing: another controller leads meanwhile.\n",
+    tables: controller::TABLES,
+};
+
+/// Returns the example: every key with its default.
+#[must_use]
+pub fn example() -> String {
+    DAEMON.example()
+}
+
+/// Returns the controller's example: every key with its default.
+#[must_use]
+pub fn controller_example() -> String {
+    CONTROLLER.example()
+}
+
+/// Returns the reference, in Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    DAEMON.markdown()
+}
+
+/// Returns the controller's reference, in Markdown.
+#[must_use]
+pub fn controller_markdown() -> String {
+    CONTROLLER.markdown()
 }
 
 /// Returns the JSON Schema of the configuration.
 #[must_use]
 pub fn schema() -> Value {
-    let mut schema = object(TABLES.iter().map(|table| (table.short_name(), table_schema(table))));
-    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
-    schema["title"] = json!("Configuration of metadatad");
-    schema
+    DAEMON.schema()
+}
+
+/// Returns the JSON Schema of the controller's configuration.
+#[must_use]
+pub fn controller_schema() -> Value {
+    CONTROLLER.schema()
+}
+
+impl Book {
+    fn example(&self) -> String {
+        let mut out = String::from(self.example);
+        for table in self.all_tables() {
+            out.push('\n');
+            comment(&mut out, table.about);
+            let mark = if table.is_optional { "# " } else { "" };
+            line(&mut out, &format!("{mark}[{}]", table.name));
+            for key in table.keys {
+                comment(&mut out, &with_unset(*key));
+                let mark = if table.is_optional || key.default().is_err() { "# " } else { "" };
+                line(&mut out, &format!("{mark}{} = {}", key.name(), key.example()));
+            }
+        }
+        out
+    }
+
+    fn markdown(&self) -> String {
+        let mut out = String::from(self.markdown);
+        for table in self.all_tables() {
+            line(&mut out, &format!("\n## `[{}]`\n\n{}", table.name, table.about));
+            for key in table.keys {
+                line(&mut out, &format!("\n### `{}.{}`\n\n{}\n", table.name, key.name(), key.about()));
+                line(&mut out, &format!("- Type: {}", key.kind()));
+                line(
+                    &mut out,
+                    &match key.default() {
+                        Ok((value, reason)) => format!("- Default: `{value}`. {reason}"),
+                        Err("required") => format!("- Required. Example: `{}`", key.example()),
+                        Err(unset) => format!("- Default: {unset}. Example: `{}`", key.example()),
+                    },
+                );
+                if table.live.contains(&key.name()) {
+                    line(&mut out, "- Applied by a reload");
+                }
+            }
+        }
+        out
+    }
+
+    fn schema(&self) -> Value {
+        let mut schema = object(self.tables.iter().map(|table| (table.short_name(), table_schema(table))));
+        schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+        schema["title"] = json!(self.title);
+        schema
+    }
+
+    /// Returns all tables, those inside others after them.
+    fn all_tables(&self) -> impl Iterator<Item = &'static Table> {
+        self.tables.iter().flat_map(|table| std::iter::once(*table).chain(table.tables.iter().copied()))
+    }
 }
 
 fn table_schema(table: &Table) -> Value {
@@ -121,9 +186,15 @@ fn as_json(toml: &str) -> Value {
     table.and_then(|mut table| table.remove("value")).map_or(Value::Null, |value| json!(value))
 }
 
-/// Returns all tables, those inside others after them.
+/// Returns all tables of the daemon's configuration, those inside others after them.
 pub(super) fn all_tables() -> impl Iterator<Item = &'static Table> {
-    TABLES.iter().flat_map(|table| std::iter::once(*table).chain(table.tables.iter().copied()))
+    DAEMON.all_tables()
+}
+
+/// Returns all tables of the controller's configuration.
+#[cfg(test)]
+pub(super) fn controller_tables() -> impl Iterator<Item = &'static Table> {
+    CONTROLLER.all_tables()
 }
 
 /// Writes a text as comments.

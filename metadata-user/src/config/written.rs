@@ -55,6 +55,11 @@ impl<'a> Reader<'a> {
         Ok(Self { table, written: Some(written), span: key.span() })
     }
 
+    /// Returns the table's name.
+    pub(super) fn name(&self) -> &'static str {
+        self.table.name
+    }
+
     /// Returns the written table, for those in it.
     pub(super) fn written(&self) -> Option<&'a DeTable<'a>> {
         self.written

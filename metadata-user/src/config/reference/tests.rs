@@ -42,6 +42,21 @@ fn the_schema_is_current() {
 }
 
 #[test]
+fn what_is_published_of_the_controllers_configuration_is_current() {
+    compare("deploy/controller.toml", &controller_example());
+    compare("docs/controller-configuration.md", &controller_markdown());
+    compare("deploy/controller.schema.json", &format!("{:#}\n", controller_schema()));
+    for key in controller_tables().flat_map(|table| table.keys) {
+        assert_eq!(key.check_example(), Ok(()), "{}", key.name());
+        assert!(
+            key.about().ends_with('.') && key.default().map_or(true, |(_, reason)| reason.ends_with('.')),
+            "{}",
+            key.name()
+        );
+    }
+}
+
+#[test]
 fn the_example_shows_every_key_with_its_default() {
     let example = committed("deploy/metadatad.toml");
     assert_eq!(read(&example).expect("accepted"), Config::default());
@@ -114,8 +129,10 @@ fn the_schema_has_every_key_and_no_other() {
 /// Messages that tell an operator to change a key must name one that exists.
 #[test]
 fn every_key_that_a_message_names_exists() {
-    let known = names();
-    let tables: Vec<_> = all_tables().map(|table| table.name).collect();
+    let of_controller =
+        controller_tables().flat_map(|table| table.keys.iter().map(|key| format!("{}.{}", table.name, key.name())));
+    let known: BTreeSet<String> = names().into_iter().chain(of_controller).collect();
+    let tables: Vec<_> = all_tables().chain(controller_tables()).map(|table| table.name).collect();
     let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let (mut found, mut wrong) = (0, Vec::new());
     while let Some(directory) = directories.pop() {
