@@ -6,10 +6,8 @@
 pub mod directory;
 #[cfg(feature = "etcd")]
 pub mod etcd;
-mod fetch;
 pub mod nova;
 mod refusal;
-mod tls;
 pub mod vendordata;
 pub mod wire;
 
@@ -21,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config;
 use crate::facts::Facts;
+pub use crate::nova_metadata::EndpointState;
 use crate::origin::Origin;
 use crate::readiness::Blocker;
 use crate::record::InstanceId;
@@ -204,19 +203,6 @@ pub struct SourceState {
     /// Instances that stay served although the present controller lacks them: it is not the one that the content is
     /// from, and the operator has not confirmed it.
     pub unconfirmed: Vec<InstanceId>,
-}
-
-/// The state of an endpoint of a controller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointState {
-    /// Its URL, without anything secret.
-    pub url: String,
-    /// Whether it is the one in use.
-    pub in_use: bool,
-    /// When it last answered.
-    pub answered_at: Option<SystemTime>,
-    /// The last error, and since when requests fail; `None`: the last request succeeded.
-    pub error: Option<(SystemTime, String)>,
 }
 
 /// A document that cannot be used.

@@ -109,7 +109,7 @@ impl CliError {
                 | AppError::Https(_)
                 | AppError::Vendordata { .. }
                 | AppError::Tls(TlsError::Read { .. } | TlsError::NoCertificate { .. })
-                | AppError::Source(StartError::Nova(NovaStartError::Secret(_) | NovaStartError::Tls(_))),
+                | AppError::Source(StartError::Nova(NovaStartError::SetUp(_))),
             ) => exit::CONFIG,
             _ => exit::INTERNAL,
         }

@@ -16,12 +16,8 @@
 //!
 //! It has a thread of its own: answers from kept content do not depend on it.
 
-mod client;
-mod endpoints;
 mod local_instance;
-mod prefetch;
 mod read_through;
-mod refresh;
 mod removal;
 
 use std::collections::{BTreeSet, HashMap};
@@ -34,24 +30,22 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::tls::{self, Named, TlsError};
 use super::{BrokenDocument, SourceState, SourceView};
 use crate::api::NovaPages;
 use crate::backoff;
 use crate::config;
 use crate::facts::Facts;
+use crate::nova_metadata::client::{self, Client, NovaError, Requester};
+use crate::nova_metadata::refresh::{self, Pages};
+use crate::nova_metadata::{self, Names, SetUpError};
 use crate::origin::{self, Ask, Origin};
 use crate::readiness::Blocker;
 use crate::record::InstanceId;
-use crate::secret::sign::Signer;
-use crate::secret::{Secret, SecretError};
 use crate::state_view::StateView;
 use crate::store::Store;
 use crate::worker::{Stop, Worker};
-use client::{Client, NovaError, Requester};
 use local_instance::{InstanceState, InstanceTask};
 use read_through::FRESH;
-use refresh::Pages;
 
 /// Number of 404 answers for an instance after which its content is removed.
 const NOT_FOUND_CONFIRMATIONS: u32 = 3;
@@ -69,26 +63,30 @@ const GRACE: Duration = Duration::from_secs(30);
 /// The same where no observer has reported anything: the node may have no instances.
 const GRACE_WITHOUT_OBSERVERS: Duration = Duration::from_secs(600);
 
+/// What messages call the keys of the configuration.
+static NAMES: Names = Names {
+    program: "metadatad",
+    endpoints: "source.nova.endpoints",
+    secret: "source.nova.shared_secret_file",
+    ca: "source.nova.ca_file",
+    cert: "source.nova.cert_file",
+    key: "source.nova.key_file",
+};
+
 /// Why the source cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum NovaStartError {
     /// No thread can be started.
     #[error("starting the source's thread")]
     Thread(#[from] io::Error),
-    /// The secret cannot be read.
-    #[error("reading source.nova.shared_secret_file")]
-    Secret(#[from] SecretError),
-    /// TLS cannot be set up.
-    #[error("preparing to ask Nova over https")]
-    Tls(#[from] TlsError),
+    /// The secret or a certificate cannot be read.
+    #[error(transparent)]
+    SetUp(#[from] SetUpError),
 }
 
 /// Reads the files that the configuration names, as [`Nova::start`] does.
 pub(super) fn check(settings: &config::nova::Nova) -> Result<(), NovaStartError> {
-    Secret::read(&settings.shared_secret_file)?;
-    if settings.endpoints.iter().any(|url| url.tls) {
-        connector(settings)?;
-    }
+    nova_metadata::set_up(settings, &NAMES)?;
     Ok(())
 }
 
@@ -111,9 +109,7 @@ impl Nova {
         facts: Facts,
         first_scan: Blocker,
     ) -> Result<Self, NovaStartError> {
-        let signer = Signer::new(&Secret::read(&settings.shared_secret_file)?);
-        let tls = settings.endpoints.iter().any(|url| url.tls).then(|| connector(&settings)).transpose()?;
-        let client = Client::new(&settings, Client::http(&settings, tls), signer);
+        let client = nova_metadata::set_up(&settings, &NAMES)?;
         let place = settings.endpoints.first().map(ToString::to_string).unwrap_or_default();
         let state =
             StateView::new(SourceState { endpoints: client.endpoints.states(), ..SourceState::new("nova", place) });
@@ -150,15 +146,6 @@ impl Nova {
     pub fn state(&self) -> SourceView {
         self.state.clone()
     }
-}
-
-fn connector(settings: &config::nova::Nova) -> Result<tokio_rustls::TlsConnector, TlsError> {
-    let (cert, key) = settings.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path())).unzip();
-    tls::connector(
-        Named { key: "source.nova.ca_file", path: settings.ca_file.as_deref() },
-        Named { key: "source.nova.cert_file", path: cert },
-        Named { key: "source.nova.key_file", path: key },
-    )
 }
 
 /// What all instances share.

@@ -23,11 +23,11 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-pub use super::tls::TlsError;
 use crate::api::vendor_data;
 use crate::config;
 use crate::config::target::TargetUrl;
 use crate::error_text;
+pub use crate::fetch::tls::TlsError;
 use crate::record::InstanceId;
 use crate::state_view::StateView;
 use crate::store::{Changes, Store};

@@ -12,11 +12,11 @@ pub(super) const LEVELS: &[Level] = &[
     Level { name: "Requests, ports and sources", modules: &["http", "port", "source"] },
     Level {
         name: "Content, kernel, admin socket and metrics",
-        modules: &["admin", "boots", "clock", "dataplane", "exporter", "origin", "store"],
+        modules: &["admin", "boots", "clock", "dataplane", "exporter", "nova_metadata", "origin", "store"],
     },
     Level {
         name: "Answers, observers and identity",
-        modules: &["api", "audit", "facts", "https", "identity", "server", "telemetry"],
+        modules: &["api", "audit", "facts", "fetch", "https", "identity", "server", "telemetry"],
     },
     Level { name: "Configuration, watched directories", modules: &["config", "watched_directory"] },
     Level {
@@ -77,11 +77,15 @@ pub(super) const ONLY: &[Only] = &[
     },
     Only {
         names: &["aws_lc_rs"],
-        places: &["secret", "source/tls", "https"],
-        why: "only secret knows the crypto library; source/tls and https hand it to rustls (invariant 5)",
+        places: &["secret", "fetch/tls", "https"],
+        why: "only secret knows the crypto library; fetch/tls and https hand it to rustls (invariant 5)",
     },
     Only { names: &["ring"], places: &[], why: "aws-lc-rs is the only crypto library" },
-    Only { names: &["rustls", "tokio_rustls"], places: &["source", "https"], why: "only sources and https speak TLS" },
+    Only {
+        names: &["rustls", "tokio_rustls"],
+        places: &["source/etcd", "fetch", "nova_metadata/client", "https"],
+        why: "only what asks and https speak TLS",
+    },
     Only {
         names: &["etcd_client"],
         places: &["source/etcd", "cli/instance/etcd"],
@@ -89,7 +93,17 @@ pub(super) const ONLY: &[Only] = &[
     },
     Only {
         names: &["hyper", "hyper_util", "http_body_util"],
-        places: &["admin", "config/target", "exporter", "http", "server", "source"],
+        places: &[
+            "admin",
+            "config/target",
+            "exporter",
+            "fetch",
+            "http",
+            "nova_metadata/client",
+            "server",
+            "source/vendordata/fetch",
+            "controller/openstack",
+        ],
         why: "only what serves or asks over HTTP knows hyper",
     },
     Only {

@@ -8,9 +8,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::client::Requester;
 use crate::allowance::Allowance;
 use crate::api::Password;
+use crate::nova_metadata::client::Requester;
 use crate::origin::Outcome;
 
 /// Paths that a guest asked for and that stay read: most of all versions of both trees. The oldest makes room.

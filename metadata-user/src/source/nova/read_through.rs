@@ -9,9 +9,9 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::Shared;
-use super::client::{Requester, Urgency};
 use super::local_instance::{InstanceTask, Turn};
 use crate::api::{NovaPages, Page, Password, Written};
+use crate::nova_metadata::client::{Requester, Urgency};
 use crate::origin::{Ask, Outcome, Want};
 
 /// A page that was read for a guest may show that the others are old: they are read again, unless they are younger than

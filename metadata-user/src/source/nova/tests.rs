@@ -4,12 +4,14 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::client::Urgency;
-use super::endpoints::{EndpointFailure, Endpoints};
 use super::*;
 use crate::api::{Page, Password, Status};
 use crate::config::target::TargetUrl;
+use crate::nova_metadata::client::Urgency;
+use crate::nova_metadata::endpoints::{EndpointFailure, Endpoints};
+use crate::nova_metadata::prefetch;
 use crate::secret::Secret;
+use crate::secret::sign::Signer;
 use crate::store::tests::id;
 
 /// Answers each request by its path, on a connection each: a status and a body, or `None` for no answer. Ends with the
@@ -37,7 +39,7 @@ fn client(url: &str) -> Client {
     let text = format!("[source]\nkind = 'nova'\n[source.nova]\nendpoints = ['{url}']\n");
     let config = config::Config::parse(std::path::Path::new("m.toml"), &text).unwrap();
     let config::Source::Nova(settings) = config.source else { panic!("another source") };
-    Client::new(&settings, Client::http(&settings, None), Signer::new(&Secret::new(b"s".to_vec())))
+    Client::new(&settings, None, Signer::new(&Secret::new(b"s".to_vec())), &NAMES)
 }
 
 fn who() -> Requester {
@@ -209,7 +211,7 @@ fn the_documentation_quotes_messages_that_are_printed() {
     let cells = table.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
     let quoted: Vec<_> = cells.filter_map(|cell| cell.split_once("`: `")?.1.trim().strip_suffix('`')).collect();
     let trouble = |failure| {
-        let endpoints = Endpoints::new(vec![TargetUrl::parse("http://nova:8775").unwrap()], 0);
+        let endpoints = Endpoints::new(vec![TargetUrl::parse("http://nova:8775").unwrap()], &NAMES, 0);
         endpoints.failed(0, failure, "gone".to_owned(), 0);
         endpoints.trouble()
     };

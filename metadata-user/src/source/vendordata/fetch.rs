@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::api::vendor_data::{self, Unusable};
 use crate::config;
 use crate::config::target::TargetUrl;
-use crate::source::fetch;
-use crate::source::tls::{self, Named, TlsError};
+use crate::fetch;
+use crate::fetch::tls::{self, Named, TlsError};
 
 /// Why a request to a target failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! TLS client: trusted CAs and the client certificate for an `https` controller or service.
+//! TLS of requests: trusted CAs and the client certificate for an `https` controller or service.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,16 +40,16 @@ pub enum TlsError {
 
 /// A file that the configuration names.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Named<'a> {
+pub(crate) struct Named<'a> {
     /// The key of the configuration.
-    pub(super) key: &'static str,
+    pub(crate) key: &'static str,
     /// Its value.
-    pub(super) path: Option<&'a Path>,
+    pub(crate) path: Option<&'a Path>,
 }
 
 /// Returns a connector that trusts the certificates of `ca`, or the system's, and presents the client certificate `cert`
 /// with its `key`, if these are set.
-pub(super) fn connector(ca: Named<'_>, cert: Named<'_>, key: Named<'_>) -> Result<TlsConnector, TlsError> {
+pub(crate) fn connector(ca: Named<'_>, cert: Named<'_>, key: Named<'_>) -> Result<TlsConnector, TlsError> {
     let (certificates, place) = match ca.path {
         Some(path) => (certificates(ca.key, path)?, path.display().to_string()),
         // An unreadable file of the system's matters only if no certificate is left.

@@ -1,4 +1,4 @@
-//! Requests to controllers and services.
+//! Requests over HTTP to controllers and services: whatever asks one, asks through this client.
 //!
 //! Promises:
 //! - a request ends within the two time-outs, and no more of an answer is held than the limit;
@@ -8,6 +8,7 @@
 //! Left out: redirects (an answer like others), proxies, HTTP/2.
 
 mod connector;
+pub mod tls;
 
 use std::error::Error;
 use std::fmt;
@@ -30,7 +31,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     #[error("connecting")]
     Connect(#[source] Cause),
     #[error("no connection within {0:?}")]
@@ -49,14 +50,14 @@ pub(super) enum FetchError {
 
 impl FetchError {
     /// Tells whether the other side took the request and closed the connection without an answer.
-    pub(super) fn is_unanswered(&self) -> bool {
+    pub(crate) fn is_unanswered(&self) -> bool {
         matches!(self, Self::Exchange(_))
     }
 }
 
 /// The cause of the HTTP client's error: its own text names only the step that failed, as [`FetchError`] does.
 #[derive(Debug)]
-pub(super) struct Cause(legacy::Error);
+pub(crate) struct Cause(legacy::Error);
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,7 +77,7 @@ impl Error for Cause {
 type HttpClient = legacy::Client<Connector, Full<Bytes>>;
 
 /// What makes requests.
-pub(super) struct Client {
+pub(crate) struct Client {
     connect_timeout: Duration,
     read_timeout: Duration,
     body_limit: usize,
@@ -89,7 +90,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Returns a client that keeps no connection. `tls` is needed if any URL is `https`.
-    pub(super) fn new(
+    pub(crate) fn new(
         connect_timeout: Duration,
         read_timeout: Duration,
         body_limit: usize,
@@ -101,12 +102,12 @@ impl Client {
     }
 
     /// Keeps this many idle connections to each authority for further requests.
-    pub(super) fn keeping(self, keep: usize) -> Self {
+    pub(crate) fn keeping(self, keep: usize) -> Self {
         Self { keeping: (keep > 0).then(|| http_client(&self.connector, keep)), ..self }
     }
 
     /// Sends a request to where the URL is; its target is the request's own. `may_repeat` only for what may be sent twice.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         url: &TargetUrl,
         request: hyper::http::Result<Request<Full<Bytes>>>,

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use crate::api::Page;
 
 /// The page that every instance has: an instance that lacks it is not known to Nova.
-pub(super) const PROOF: &str = "openstack/latest/meta_data.json";
+pub(crate) const PROOF: &str = "openstack/latest/meta_data.json";
 
 /// The lists of versions, without which no path is known to be possible.
-pub(super) const LISTS: [&str; 2] = ["", "openstack"];
+pub(crate) const LISTS: [&str; 2] = ["", "openstack"];
 
 /// The version that has everything.
 const LATEST: &str = "latest";
@@ -25,7 +25,7 @@ const UNLISTED: &str = "network_data.json";
 
 /// What is compared with Nova at every refresh. The first holds what users set: properties, names, keys, devices; the second, interfaces
 /// and addresses.
-pub(super) const CHECKED: [&str; 2] = [PROOF, "openstack/latest/network_data.json"];
+pub(crate) const CHECKED: [&str; 2] = [PROOF, "openstack/latest/network_data.json"];
 
 /// What else changes while an instance runs and shows nowhere on the node: one of these is compared at two of three refreshes.
 const OFTEN: [&str; 2] = ["latest/meta-data/public-ipv4", "latest/meta-data/security-groups"];
@@ -48,7 +48,7 @@ const DYNAMIC: &str = "/vendor_data2.json";
 
 /// Returns the paths of the OpenStack tree that are read, given the list of its versions and an instance's
 /// `meta_data.json`.
-pub(super) fn openstack(list: &[u8], meta_data: &[u8]) -> Vec<String> {
+pub(crate) fn openstack(list: &[u8], meta_data: &[u8]) -> Vec<String> {
     let listings = versions(list)
         .flat_map(|version| [format!("openstack/{version}"), format!("openstack/{version}/meta_data.json")]);
     let documents = DOCUMENTS.iter().map(|document| format!("openstack/{LATEST}/{document}"));
@@ -60,12 +60,12 @@ pub(super) fn openstack(list: &[u8], meta_data: &[u8]) -> Vec<String> {
 }
 
 /// Returns what is compared beside [`CHECKED`] at the refresh of this number.
-pub(super) fn also_checked(number: usize) -> &'static str {
+pub(crate) fn also_checked(number: usize) -> &'static str {
     OFTEN.get(number % 3).unwrap_or(&SELDOM[number / 3 % SELDOM.len()])
 }
 
 /// Adds to the pages that were read those of dated versions of the OpenStack tree that are the same in `latest`.
-pub(super) fn share(list: &[u8], pages: &mut BTreeMap<String, Page>) {
+pub(crate) fn share(list: &[u8], pages: &mut BTreeMap<String, Page>) {
     for version in versions(list) {
         let Some(listing) = pages.get(&format!("openstack/{version}")).filter(|page| page.is_found()).cloned() else {
             continue;
@@ -81,19 +81,19 @@ pub(super) fn share(list: &[u8], pages: &mut BTreeMap<String, Page>) {
 }
 
 /// Returns the versions that a list of them names, `latest` first.
-pub(super) fn versions(list: &[u8]) -> impl Iterator<Item = &str> {
+pub(crate) fn versions(list: &[u8]) -> impl Iterator<Item = &str> {
     let dated = lines(list).filter(|version| *version != LATEST && !version.is_empty() && !version.contains('/'));
     lines(list).filter(|version| *version == LATEST).take(1).chain(dated)
 }
 
 /// Returns the path in `latest` of what a dated version of the EC2 tree has at this path.
-pub(super) fn in_latest(path: &str) -> Option<String> {
+pub(crate) fn in_latest(path: &str) -> Option<String> {
     let (version, rest) = path.split_once('/')?;
     (version != LATEST && version != "openstack").then(|| format!("{LATEST}/{rest}"))
 }
 
 /// Returns what a listing of the EC2 tree names below its path.
-pub(super) fn listed(path: &str, listing: &[u8]) -> Vec<String> {
+pub(crate) fn listed(path: &str, listing: &[u8]) -> Vec<String> {
     let is_keys = path.ends_with("/public-keys");
     let names = lines(listing).filter(|name| !name.is_empty());
     let names = names.map(|name| match name.split_once('=') {
@@ -106,13 +106,13 @@ pub(super) fn listed(path: &str, listing: &[u8]) -> Vec<String> {
 }
 
 /// Returns whether a path of the EC2 tree is a listing, given the listing that names it.
-pub(super) fn is_listing(path: &str, listing: &[u8]) -> bool {
+pub(crate) fn is_listing(path: &str, listing: &[u8]) -> bool {
     let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
     above.ends_with("/public-keys") || lines(listing).any(|line| line.strip_suffix('/') == Some(name))
 }
 
 /// Returns whether a page may differ at every look, with nothing changed.
-pub(super) fn is_dynamic(path: &str) -> bool {
+pub(crate) fn is_dynamic(path: &str) -> bool {
     path.ends_with(DYNAMIC)
 }
 

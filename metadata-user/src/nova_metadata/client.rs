@@ -17,17 +17,20 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_rustls::TlsConnector;
 use tracing::debug;
 
+use super::Names;
 use super::endpoints::{EndpointFailure, Endpoints};
 use super::prefetch::PROOF;
 use crate::api::{NOT_FOUND_TEXT, Page, Password, Written};
+use crate::backoff;
 use crate::config;
 use crate::error_text;
+use crate::fetch;
 use crate::percent;
 use crate::record::{InstanceId, ProjectId};
 use crate::secret::sign::Signer;
-use crate::source::fetch;
 
 /// Most bytes of an answer: user data has at most 64 KiB, vendor data is the operator's.
 const BODY_LIMIT: usize = 16 << 20;
@@ -40,16 +43,16 @@ const WRONG_SECRET: &str = "Invalid proxy request signature.";
 
 /// The instance that a request to Nova is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Requester {
-    pub(super) instance: InstanceId,
-    pub(super) project: ProjectId,
+pub(crate) struct Requester {
+    pub(crate) instance: InstanceId,
+    pub(crate) project: ProjectId,
     /// `X-Forwarded-For`: Nova shows it as `local-ipv4` where it knows no better.
-    pub(super) address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// What a request to Nova is for: decides which ones wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Urgency {
+pub(crate) enum Urgency {
     /// Prefetch and refresh.
     Background,
     /// A guest waits.
@@ -58,7 +61,7 @@ pub(super) enum Urgency {
 
 /// Why there is no usable answer from Nova.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NovaError {
+pub(crate) enum NovaError {
     /// No endpoint answers, or all refuse the signature.
     Unavailable,
     /// Nova does not know the instance, or not in this project.
@@ -70,33 +73,35 @@ pub(super) enum NovaError {
 }
 
 /// What asks Nova.
-pub(super) struct Client {
+pub(crate) struct Client {
     http: fetch::Client,
-    pub(super) endpoints: Endpoints,
+    pub(crate) endpoints: Endpoints,
     signer: Signer,
     all: Semaphore,
     background: Semaphore,
 }
 
 impl Client {
-    pub(super) fn new(settings: &config::nova::Nova, http: fetch::Client, signer: Signer) -> Self {
+    /// Returns what asks the settings' endpoints. `tls` is needed if one is `https`.
+    pub(crate) fn new(
+        settings: &config::nova::Nova,
+        tls: Option<TlsConnector>,
+        signer: Signer,
+        names: &'static Names,
+    ) -> Self {
+        let http = fetch::Client::new(settings.connect_timeout, settings.read_timeout, BODY_LIMIT, tls);
         let kept = (settings.requests / 4).max(1);
         Self {
             http: http.keeping(settings.requests),
-            endpoints: Endpoints::new(settings.endpoints.clone(), getrandom::u32().unwrap_or_default()),
+            endpoints: Endpoints::new(settings.endpoints.clone(), names, backoff::random()),
             signer,
             all: Semaphore::new(settings.requests),
             background: Semaphore::new(settings.requests.saturating_sub(kept).max(1)),
         }
     }
 
-    /// Returns the HTTP client for the settings' endpoints.
-    pub(super) fn http(settings: &config::nova::Nova, tls: Option<tokio_rustls::TlsConnector>) -> fetch::Client {
-        fetch::Client::new(settings.connect_timeout, settings.read_timeout, BODY_LIMIT, tls)
-    }
-
     /// Reads a page. A path that is not there is a page too, if the instance is.
-    pub(super) async fn page(&self, who: &Requester, path: &str, urgency: Urgency) -> Result<Page, NovaError> {
+    pub(crate) async fn page(&self, who: &Requester, path: &str, urgency: Urgency) -> Result<Page, NovaError> {
         let page = match self.look(who, path, urgency).await {
             Err(NovaError::Crash) if urgency == Urgency::Guest => crashed(path).ok_or(NovaError::Broken)?,
             page => page?,
@@ -132,7 +137,7 @@ impl Client {
     }
 
     /// Returns whether Nova answers and takes the signature, whatever it says of the instance.
-    pub(super) async fn answers(&self, instance: InstanceId) -> bool {
+    pub(crate) async fn answers(&self, instance: InstanceId) -> bool {
         // The signature is looked at before the project.
         let who = Requester { instance, project: "unknown".into(), address: None };
         matches!(self.look(&who, PROOF, Urgency::Background).await, Ok(_) | Err(NovaError::Unknown))
@@ -140,7 +145,7 @@ impl Client {
 
     /// Asks the endpoints that failed and have rested, so that their return is noticed though nobody needs them now.
     /// Returns whether there was one to ask.
-    pub(super) async fn look_after(&self, instance: InstanceId) -> bool {
+    pub(crate) async fn look_after(&self, instance: InstanceId) -> bool {
         let who = Requester { instance, project: "unknown".into(), address: None };
         let rested = self.endpoints.rested();
         for endpoint in &rested {
@@ -155,12 +160,12 @@ impl Client {
     }
 
     /// Returns whether Nova knows the instance.
-    pub(super) async fn knows(&self, who: &Requester) -> bool {
+    pub(crate) async fn knows(&self, who: &Requester) -> bool {
         self.look(who, PROOF, Urgency::Background).await.is_ok()
     }
 
     /// Posts a password and returns what Nova made of it.
-    pub(super) async fn post(&self, who: &Requester, path: &str, password: &Password) -> Result<Written, NovaError> {
+    pub(crate) async fn post(&self, who: &Requester, path: &str, password: &Password) -> Result<Written, NovaError> {
         let _places = self.places(Urgency::Guest).await;
         for endpoint in self.endpoints.awake() {
             match self.ask(endpoint, who, Method::POST, path, Some(password.bytes().clone())).await {
@@ -266,7 +271,7 @@ impl Client {
     }
 
     fn failed(&self, endpoint: usize, failure: EndpointFailure, error: String) {
-        self.endpoints.failed(endpoint, failure, error, getrandom::u32().unwrap_or_default());
+        self.endpoints.failed(endpoint, failure, error, backoff::random());
     }
 
     async fn places(&self, urgency: Urgency) -> [Option<SemaphorePermit<'_>>; 2] {
@@ -280,7 +285,7 @@ impl Client {
 }
 
 /// Returns whether a project can be named in a header.
-pub(super) fn can_be_sent(project: &ProjectId) -> bool {
+pub(crate) fn can_be_sent(project: &ProjectId) -> bool {
     let project = project.to_string();
     !project.is_empty() && project.len() <= LONGEST_PROJECT && project.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -302,7 +307,7 @@ fn is_about_secret(answer: &Response<Bytes>) -> bool {
 }
 
 /// In the EC2 tree, Nova crashes on what is not there; a document of the OpenStack tree should be there.
-pub(super) fn crashed(path: &str) -> Option<Page> {
+pub(crate) fn crashed(path: &str) -> Option<Page> {
     (!path.starts_with("openstack")).then(Page::not_found)
 }
 

@@ -14,10 +14,10 @@ const MOST_PAGES: usize = 1024;
 /// How often a pass is begun again because something changed meanwhile.
 const TRIES: usize = 3;
 
-pub(super) type Pages = BTreeMap<String, Page>;
+pub(crate) type Pages = BTreeMap<String, Page>;
 
 /// Returns what an instance must have for any path to be possible.
-pub(super) async fn first(client: &Client, who: &Requester) -> Result<Pages, NovaError> {
+pub(crate) async fn first(client: &Client, who: &Requester) -> Result<Pages, NovaError> {
     let mut pages = Pages::new();
     for path in [PROOF].into_iter().chain(LISTS) {
         pages.insert(path.to_owned(), client.page(who, path, Urgency::Background).await?);
@@ -27,7 +27,7 @@ pub(super) async fn first(client: &Client, who: &Requester) -> Result<Pages, Nov
 
 /// Returns whether Nova still answers as these pages have it, as far as the pages show that are compared at the refresh of this
 /// number: [`prefetch::CHECKED`], and one more in turn.
-pub(super) async fn is_unchanged(
+pub(crate) async fn is_unchanged(
     client: &Client,
     who: &Requester,
     known: &NovaPages,
@@ -48,7 +48,7 @@ pub(super) async fn is_unchanged(
 }
 
 /// Returns all that Nova has, and the pages of `further` paths. A page on which Nova crashes stays as it was.
-pub(super) async fn whole(
+pub(crate) async fn whole(
     client: &Client,
     who: &Requester,
     further: &[String],
@@ -108,7 +108,7 @@ pub(super) async fn whole(
 }
 
 /// Returns whether two reads agree, but for pages that may differ at every look.
-pub(super) fn agree(one: &Pages, other: &Pages) -> bool {
+pub(crate) fn agree(one: &Pages, other: &Pages) -> bool {
     let steady = |pages: &'_ Pages| {
         pages
             .iter()

@@ -10,9 +10,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::{EndpointState, Names};
 use crate::backoff::Backoff;
 use crate::config::target::TargetUrl;
-use crate::source::EndpointState;
 
 /// The first rest. Short, as a guest may wait for the next attempt.
 const REST: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const RESTS: Backoff = Backoff::new(REST, LONGEST_REST, 25);
 
 /// The kind of an endpoint's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EndpointFailure {
+pub(crate) enum EndpointFailure {
     /// It refuses the signature.
     Secret,
     /// It does not answer, or not as Nova does.
@@ -53,44 +53,45 @@ struct Table {
 
 /// All endpoints.
 #[derive(Debug)]
-pub(super) struct Endpoints {
+pub(crate) struct Endpoints {
     urls: Vec<TargetUrl>,
+    names: &'static Names,
     table: Mutex<Table>,
 }
 
 impl Endpoints {
-    pub(super) fn new(urls: Vec<TargetUrl>, random: u32) -> Self {
+    pub(crate) fn new(urls: Vec<TargetUrl>, names: &'static Names, random: u32) -> Self {
         let preferred = usize::try_from(random).unwrap_or(0) % urls.len().max(1);
         let health = urls.iter().map(|_| Health::default()).collect();
-        Self { urls, table: Mutex::new(Table { health, preferred }) }
+        Self { urls, names, table: Mutex::new(Table { health, preferred }) }
     }
 
-    pub(super) fn url(&self, index: usize) -> &TargetUrl {
+    pub(crate) fn url(&self, index: usize) -> &TargetUrl {
         &self.urls[index]
     }
 
     /// Returns the endpoints that are not backing off, in the order in which they are to be tried.
-    pub(super) fn awake(&self) -> Vec<usize> {
+    pub(crate) fn awake(&self) -> Vec<usize> {
         let (table, now) = (self.lock(), Instant::now());
         let order = (0..self.urls.len()).map(|step| (table.preferred + step) % self.urls.len());
         order.filter(|index| table.health[*index].failing.as_ref().is_none_or(|failing| failing.until <= now)).collect()
     }
 
     /// Returns the endpoints that failed and may be tried again.
-    pub(super) fn rested(&self) -> Vec<usize> {
+    pub(crate) fn rested(&self) -> Vec<usize> {
         let (table, now) = (self.lock(), Instant::now());
         let has_rested = |health: &Health| health.failing.as_ref().is_some_and(|failing| failing.until <= now);
         (0..self.urls.len()).filter(|index| has_rested(&table.health[*index])).collect()
     }
 
     /// Records that the endpoint answered, and prefers it from now on.
-    pub(super) fn answered(&self, index: usize) {
+    pub(crate) fn answered(&self, index: usize) {
         self.lock().preferred = index;
         self.mark_healthy(index);
     }
 
     /// Records that the endpoint answered; which one is preferred does not change.
-    pub(super) fn mark_healthy(&self, index: usize) {
+    pub(crate) fn mark_healthy(&self, index: usize) {
         let mut table = self.lock();
         let health = &mut table.health[index];
         health.answered_at = Some(SystemTime::now());
@@ -99,7 +100,7 @@ impl Endpoints {
         }
     }
 
-    pub(super) fn failed(&self, index: usize, failure: EndpointFailure, error: String, random: u32) {
+    pub(crate) fn failed(&self, index: usize, failure: EndpointFailure, error: String, random: u32) {
         let mut table = self.lock();
         let health = &mut table.health[index];
         let before = health.failing.take();
@@ -115,22 +116,25 @@ impl Endpoints {
     }
 
     /// Returns why nothing can be asked, if all endpoints fail, and the remedy.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         let table = self.lock();
         let failing: Option<Vec<_>> = table.health.iter().map(|health| health.failing.as_ref()).collect();
         let failing = failing?;
         let refused = failing.iter().any(|failing| failing.failure == EndpointFailure::Secret);
         let error = failing.first().map_or("", |failing| &failing.error);
         Some(if refused {
-            "Nova refuses the signature: write metadata_proxy_shared_secret of its nova.conf into \
-             source.nova.shared_secret_file, and start metadatad again"
-                .to_owned()
+            let Names { secret, program, .. } = self.names;
+            format!(
+                "Nova refuses the signature: write metadata_proxy_shared_secret of its nova.conf into {secret}, and start \
+                 {program} again"
+            )
         } else {
-            format!("Nova cannot be asked: {error}; look at source.nova.endpoints, and whether nova-api-metadata runs")
+            let key = self.names.endpoints;
+            format!("Nova cannot be asked: {error}; look at {key}, and whether nova-api-metadata runs")
         })
     }
 
-    pub(super) fn states(&self) -> Vec<EndpointState> {
+    pub(crate) fn states(&self) -> Vec<EndpointState> {
         let table = self.lock();
         let states = self.urls.iter().zip(&table.health).enumerate().map(|(index, (url, health))| EndpointState {
             url: url.to_string(),
@@ -150,10 +154,12 @@ impl Endpoints {
 mod tests {
     use super::*;
 
+    static NAMES: Names = Names { program: "p", endpoints: "e", secret: "s", ca: "ca", cert: "c", key: "k" };
+
     #[tokio::test(start_paused = true)]
     async fn one_that_fails_rests_and_the_next_is_asked() {
         let urls = ["http://a", "http://b", "http://c"].map(|url| TargetUrl::parse(url).unwrap());
-        let endpoints = Endpoints::new(urls.to_vec(), 4);
+        let endpoints = Endpoints::new(urls.to_vec(), &NAMES, 4);
         assert_eq!(endpoints.awake(), [1, 2, 0], "the first is up to chance");
         endpoints.failed(1, EndpointFailure::Down, "gone".to_owned(), 0);
         assert_eq!(endpoints.awake(), [2, 0]);
@@ -173,7 +179,7 @@ mod tests {
         endpoints.failed(2, EndpointFailure::Down, "no".to_owned(), 0);
         assert!(endpoints.trouble().unwrap().starts_with("Nova cannot be asked: no"));
         endpoints.failed(2, EndpointFailure::Secret, "403".to_owned(), 0);
-        assert!(endpoints.trouble().unwrap().contains("shared_secret_file"), "somebody answers, and refuses");
+        assert!(endpoints.trouble().unwrap().contains("into s, and start p again"), "somebody answers, and refuses");
         assert!(endpoints.states().iter().all(|state| state.error.is_some() && !state.in_use));
     }
 }
