@@ -62,7 +62,12 @@ fn refusals_name_place_and_remedy() {
         ),
         (format!("{ETCD}[keystone]\nauth_url = 'k:1'"), "c.toml:4:12", "not an endpoint", "https://host:port/path"),
         (format!("{LEAST}username = 'u'\npassword_file = '/p'"), "c.toml:7:12", "and a user", "write one of the two"),
-        (format!("{LEAST}[metadata_api]\ncells = [[]]"), "c.toml:8:10", "a cell without an endpoint", "http://host:8775"),
+        (
+            format!("{LEAST}[metadata_api]\ncells = [[]]"),
+            "c.toml:8:10",
+            "a cell without an endpoint",
+            "http://host:8775",
+        ),
         (format!("{LEAST}[rabbitmq]\nqueue = 'q'"), "c.toml:7:2", "no brokers", "write rabbitmq.urls_file"),
         (format!("{LEAST}[rabbitmq]\nnova_topics = []"), "c.toml:8:15", "no topic", "remove the line"),
         (format!("{LEAST}[rabbitmq]\nurls_file = '/u'\nqueue = 'a b'"), "c.toml:9:9", "not a possible name", "letters"),
