@@ -15,5 +15,5 @@ pub async fn converse(
     groups: &[u32],
     readers: Option<u32>,
 ) {
-    server::converse(stream, inspect, &Peer::sample(user, groups), readers, || {}).await;
+    server::converse(stream, inspect, server::daemon::RESOURCES, &Peer::sample(user, groups), readers, || {}).await;
 }

@@ -1,7 +1,9 @@
-//! The daemon's side of the admin API.
+//! The daemon's side of the admin API, and the controller's: what may be asked is a list of resources.
 //!
 //! Promises: a connection carries one request and ends in bounded time, unless it is a trace; there are at most
 //! [`CONNECTIONS`] at a time, and more wait for their turn; whoever connected must have the [`Right`] that a resource needs.
+
+pub(super) mod daemon;
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
@@ -11,34 +13,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream, unix};
-use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
+use super::Inspect;
 use super::peer::{Peer, Right};
-use super::preview::{GuestAnswer, GuestRequest, PreviewError};
-use super::query::value;
 use super::socket::AdminSocket;
-use super::wait::WaitFor;
-use super::wire::{Accepted, Password, Problem};
-use super::{Inspect, PasswordError, TraceError, client};
+use super::wire::Problem;
 use crate::drain::Drain;
-use crate::metrics::Format;
 use crate::server;
-use crate::server::places::{Places, Room};
+use crate::server::places::{Place, Places, Room};
 
 /// Most connections at a time: more than any operator's commands and monitoring need, and few file descriptors.
 const CONNECTIONS: usize = 64;
@@ -49,129 +45,99 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may last, unless it is a trace: confirming a source waits for its controller.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Most connections that may wait for instances: others must find a place beside them.
-static WAITING: Semaphore = Semaphore::const_new(CONNECTIONS - 16);
-
-/// Lines of a trace that may wait for a slow reader; what comes while it is full is lost.
-const TRACE_LINES: usize = 1024;
-
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What a resource answers, sooner or later.
-type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 
 /// What a request says beside method and path.
-struct Asked<'a> {
-    query: &'a str,
-    accept: Option<&'a str>,
+pub(super) struct Asked<'a> {
+    /// The query, encoded.
+    pub(super) query: &'a str,
+    /// The `Accept` header.
+    pub(super) accept: Option<&'a str>,
     /// Who asks.
-    user: u32,
+    pub(super) user: u32,
 }
 
-/// What may be asked for.
-struct Resource {
+/// What may be asked for, of a program that shows itself as `I`.
+pub(super) struct Resource<I: ?Sized + 'static> {
     method: Method,
     path: &'static str,
     /// What the client must be allowed to do.
     right: Right,
     /// Answers.
-    answer: for<'a> fn(&'a dyn Inspect, &Asked<'a>) -> Answer<'a>,
+    answer: for<'a> fn(&'a I, &Asked<'a>) -> Answer<'a>,
     /// Whether the answer may take as long as the client stays, or as the client asks for.
     endless: bool,
+    /// Takes the connection when it no longer speaks HTTP, after an answer with status 101.
+    upgrade: Option<fn(OnUpgrade, Arc<I>)>,
 }
 
-/// The one resource after whose answer the connection no longer speaks HTTP.
-const TAKE_OVER: &str = "/v1/take-over";
-
-impl Resource {
-    const fn new(
+impl<I: ?Sized> Resource<I> {
+    pub(super) const fn new(
         method: Method,
         path: &'static str,
         right: Right,
-        answer: for<'a> fn(&'a dyn Inspect, &Asked<'a>) -> Answer<'a>,
-        endless: bool,
+        answer: for<'a> fn(&'a I, &Asked<'a>) -> Answer<'a>,
     ) -> Self {
-        Self { method, path, right, answer, endless }
+        Self { method, path, right, answer, endless: false, upgrade: None }
+    }
+
+    /// Returns one whose answer may take as long as the client stays, or as the client asks for.
+    pub(super) const fn endless(
+        method: Method,
+        path: &'static str,
+        right: Right,
+        answer: for<'a> fn(&'a I, &Asked<'a>) -> Answer<'a>,
+    ) -> Self {
+        Self { method, path, right, answer, endless: true, upgrade: None }
+    }
+
+    /// Returns one after whose answer, with status 101, the connection is for something else.
+    pub(super) const fn upgrading(
+        method: Method,
+        path: &'static str,
+        right: Right,
+        answer: for<'a> fn(&'a I, &Asked<'a>) -> Answer<'a>,
+        upgrade: fn(OnUpgrade, Arc<I>),
+    ) -> Self {
+        Self { method, path, right, answer, endless: true, upgrade: Some(upgrade) }
     }
 }
 
-static RESOURCES: &[Resource] = &[
-    Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status()), false),
-    Resource::new(Method::GET, "/v1/security", Right::Read, |inspect, _| security(inspect), false),
-    Resource::new(Method::GET, "/v1/ports", Right::Read, |inspect, _| now(&inspect.ports()), false),
-    Resource::new(Method::GET, "/v1/counters", Right::Read, |inspect, _| now(&inspect.counters()), false),
-    Resource::new(Method::GET, "/v1/anomalies", Right::Read, |inspect, _| now(&inspect.anomalies()), false),
-    Resource::new(Method::GET, "/v1/boots", Right::Read, |inspect, _| now(&inspect.boots()), false),
-    Resource::new(Method::GET, "/v1/evidence", Right::Read, |inspect, _| now(&inspect.evidence()), false),
-    Resource::new(Method::GET, "/v1/source", Right::Read, |inspect, _| now(&inspect.source()), false),
-    Resource::new(
-        Method::GET,
-        "/v1/password",
-        Right::Read,
-        |inspect, asked| of_instance(asked.query, |id| inspect.password(id).map(Password::without_secret)),
-        false,
-    ),
-    Resource::new(
-        Method::GET,
-        "/v1/password/secret",
-        Right::Change,
-        |inspect, asked| of_instance(asked.query, |id| inspect.password(id)),
-        false,
-    ),
-    Resource::new(
-        Method::POST,
-        "/v1/password/clear",
-        Right::Change,
-        |inspect, asked| of_instance(asked.query, |id| inspect.clear_password(id)),
-        false,
-    ),
-    // Without a version: Prometheus's formats have their own.
-    Resource::new(Method::GET, "/metrics", Right::Read, |inspect, asked| metrics(inspect, asked.accept), false),
-    Resource::new(Method::GET, "/v1/access", Right::Read, |inspect, _| now(&inspect.access()), false),
-    Resource::new(
-        Method::GET,
-        "/v1/user-data",
-        Right::Read,
-        |inspect, asked| of_instance(asked.query, |id| inspect.user_data(id)),
-        false,
-    ),
-    Resource::new(
-        Method::POST,
-        "/v1/user-data/reset",
-        Right::Change,
-        |inspect, asked| of_instance(asked.query, |id| inspect.reset_user_data(id)),
-        false,
-    ),
-    Resource::new(Method::GET, "/v1/read", Right::Read, |inspect, asked| preview(inspect, asked, false), false),
-    Resource::new(Method::GET, "/v1/read/secret", Right::Change, |inspect, asked| preview(inspect, asked, true), false),
-    Resource::new(Method::GET, "/v1/wait", Right::Read, |inspect, asked| wait(inspect, asked.query), true),
-    Resource::new(
-        Method::POST,
-        "/v1/source/accept",
-        Right::Change,
-        |inspect, _| Box::pin(accept_source(inspect)),
-        false,
-    ),
-    // It takes as long as guests' connections may last.
-    Resource::new(Method::POST, "/v1/release", Right::Change, |inspect, _| Box::pin(release(inspect)), true),
-    Resource::new(Method::POST, TAKE_OVER, Right::Change, |_, _| Box::pin(ready(switching())), true),
-    // It replaces a tap's program for as long as it lasts.
-    Resource::new(
-        Method::POST,
-        "/v1/trace",
-        Right::Change,
-        |inspect, asked| Box::pin(trace(inspect, asked.query)),
-        true,
-    ),
-];
-
-/// Answers until it is dropped.
+/// Answers for the daemon until it is dropped.
 ///
 /// # Errors
 /// If the socket cannot be used with this runtime.
 pub async fn run(socket: AdminSocket, inspect: Arc<dyn Inspect>) -> io::Result<()> {
+    run_with(socket, inspect, daemon::RESOURCES).await
+}
+
+/// Answers with these resources until it is dropped.
+pub(super) fn run_with<I: ?Sized + Send + Sync + 'static>(
+    socket: AdminSocket,
+    inspect: Arc<I>,
+    resources: &'static [Resource<I>],
+) -> impl Future<Output = io::Result<()>> + Send {
+    let readers = socket.readers;
+    let talk = move |stream: UnixStream, silent: Place| {
+        let inspect = Arc::clone(&inspect);
+        tokio::spawn(async move {
+            match Peer::of(&stream) {
+                Ok(peer) => tokio::select! {
+                    () = converse(stream, inspect, resources, &peer, readers, || silent.spoke()) => {}
+                    () = silent.leave() => debug!("admin connection without a request gave way"),
+                },
+                Err(error) => debug!(%error, "admin connection of somebody unknown"),
+            }
+        });
+    };
+    listen(socket, Admin { talk: Box::new(talk), places: Places::new(CONNECTIONS) })
+}
+
+async fn listen(socket: AdminSocket, admin: Admin) -> io::Result<()> {
     let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-    let admin = Admin { inspect, readers: socket.readers, places: Places::new(CONNECTIONS) };
     // It answers until the end of the runtime: `status` says that the daemon is draining.
     server::serve(&listener, &Drain::new(), &admin).await;
     Ok(())
@@ -179,9 +145,8 @@ pub async fn run(socket: AdminSocket, inspect: Arc<dyn Inspect>) -> io::Result<(
 
 /// Everything that admin connections share.
 struct Admin {
-    inspect: Arc<dyn Inspect>,
-    /// The group whose members may read.
-    readers: Option<u32>,
+    /// Begins to talk on a connection.
+    talk: Box<dyn Fn(UnixStream, Place) + Send + Sync>,
     places: Places,
 }
 
@@ -195,23 +160,15 @@ impl server::Handler<UnixListener> for Admin {
     }
 
     fn handle(&self, stream: UnixStream, _: unix::SocketAddr, room: Room) {
-        let (inspect, readers, silent) = (Arc::clone(&self.inspect), self.readers, self.places.take(room));
-        tokio::spawn(async move {
-            match Peer::of(&stream) {
-                Ok(peer) => tokio::select! {
-                    () = converse(stream, inspect, &peer, readers, || silent.spoke()) => {}
-                    () = silent.leave() => debug!("admin connection without a request gave way"),
-                },
-                Err(error) => debug!(%error, "admin connection of somebody unknown"),
-            }
-        });
+        (self.talk)(stream, self.places.take(room));
     }
 }
 
 /// Answers one request; calls `asked` when it is there.
-pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, I: ?Sized + Send + Sync + 'static>(
     stream: S,
-    inspect: Arc<dyn Inspect>,
+    inspect: Arc<I>,
+    resources: &'static [Resource<I>],
     peer: &Peer,
     readers: Option<u32>,
     asked: impl Fn(),
@@ -220,7 +177,7 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
     let endless = CancellationToken::new();
     let service = service_fn(|mut request: Request<Incoming>| {
         asked();
-        let resource = find(&request).and_then(|resource| match right {
+        let resource = find(resources, &request).and_then(|resource| match right {
             Some(right) if right >= resource.right => Ok(resource),
             _ => Err(Refused::Right { user: peer.user(), needed: resource.right }),
         });
@@ -228,8 +185,8 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
             endless.cancel();
         }
         let (inspect, user) = (Arc::clone(&inspect), peer.user());
-        if resource.as_ref().is_ok_and(|resource| resource.path == TAKE_OVER) {
-            tokio::spawn(take_over(hyper::upgrade::on(&mut request), Arc::clone(&inspect)));
+        if let Some(upgrade) = resource.as_ref().ok().and_then(|resource| resource.upgrade) {
+            upgrade(hyper::upgrade::on(&mut request), Arc::clone(&inspect));
         }
         async move {
             Ok::<_, Infallible>(match resource {
@@ -260,39 +217,6 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
         },
         () = expired => debug!("admin connection timed out"),
     }
-}
-
-/// Returns the answer after which the connection speaks the protocol of a take-over.
-fn switching() -> Response<Body> {
-    let mut response = Response::new(Full::default().boxed_unsync());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(client::TAKE_OVER_PROTOCOL));
-    response
-}
-
-/// Passes the connection on once it no longer speaks HTTP.
-async fn take_over(upgrade: OnUpgrade, inspect: Arc<dyn Inspect>) {
-    match upgrade.await.map(|connection| connection.downcast::<TokioIo<UnixStream>>()) {
-        Ok(Ok(parts)) => match listens(parts.io.into_inner(), &parts.read_buf).await {
-            Ok(stream) => {
-                let _ = inspect.take_over(stream);
-            }
-            Err(error) => debug!(%error, "the connection of a daemon that takes over cannot be used"),
-        },
-        Ok(Err(_)) => debug!("a client that is not a daemon asked to take over"),
-        Err(error) => debug!(%error, "a daemon that was to take over disconnected"),
-    }
-}
-
-/// Returns the connection once the other daemon reads from it by itself ([`client::LISTENS`]). `early`: what has been read already.
-async fn listens(mut stream: UnixStream, early: &[u8]) -> io::Result<std::os::unix::net::UnixStream> {
-    let first = match early {
-        [] => tokio::time::timeout(REQUEST_TIMEOUT, stream.read_u8()).await.map_err(|_| io::ErrorKind::TimedOut)??,
-        [first] => *first,
-        _ => return Err(io::ErrorKind::InvalidData.into()),
-    };
-    if first == client::LISTENS { stream.into_std() } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// Why a request is refused.
@@ -334,9 +258,12 @@ impl Refused {
     }
 }
 
-fn find(request: &Request<Incoming>) -> Result<&'static Resource, Refused> {
+fn find<I: ?Sized>(
+    resources: &'static [Resource<I>],
+    request: &Request<Incoming>,
+) -> Result<&'static Resource<I>, Refused> {
     let mut refused = Refused::Path;
-    for resource in RESOURCES.iter().filter(|resource| resource.path == request.uri().path()) {
+    for resource in resources.iter().filter(|resource| resource.path == request.uri().path()) {
         if resource.method == *request.method() {
             return Ok(resource);
         }
@@ -345,130 +272,11 @@ fn find(request: &Request<Incoming>) -> Result<&'static Resource, Refused> {
     Err(refused)
 }
 
-fn now(value: &impl Serialize) -> Answer<'static> {
+pub(super) fn now(value: &impl Serialize) -> Answer<'static> {
     Box::pin(ready(json(StatusCode::OK, value)))
 }
 
-fn metrics(inspect: &dyn Inspect, accept: Option<&str>) -> Answer<'static> {
-    let format = Format::accepted(accept);
-    let body = Full::from(inspect.metrics(format)).boxed_unsync();
-    Box::pin(ready(respond(StatusCode::OK, format.content_type(), body)))
-}
-
-fn security(inspect: &dyn Inspect) -> Answer<'static> {
-    match inspect.security() {
-        Ok(security) => now(&security),
-        Err(error) => {
-            let text = format!("reading /proc/self/task: {error}; is /proc mounted?");
-            Box::pin(ready(problem(StatusCode::INTERNAL_SERVER_ERROR, text)))
-        }
-    }
-}
-
-/// Answers for the instance that the query names.
-fn of_instance<T: Serialize, E: Into<PasswordError>>(
-    query: &str,
-    act: impl FnOnce(&str) -> Result<T, E>,
-) -> Answer<'static> {
-    let Some(instance) = query.split('&').find_map(|pair| pair.strip_prefix("instance=")) else {
-        let problem = problem(StatusCode::BAD_REQUEST, "name the instance: ?instance=UUID".to_owned());
-        return Box::pin(ready(problem));
-    };
-    match act(instance).map_err(Into::into) {
-        Ok(value) => now(&value),
-        Err(error) => {
-            let is_absent = matches!(error, PasswordError::NoInstance(_));
-            let status = if is_absent { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
-            Box::pin(ready(problem(status, error.to_string())))
-        }
-    }
-}
-
-/// Answers with what a guest would read; a body that may hold a secret is left out unless `secrets`.
-fn preview<'a>(inspect: &'a dyn Inspect, asked: &Asked<'_>, secrets: bool) -> Answer<'a> {
-    let Some(request) = GuestRequest::from_query(asked.query) else {
-        let text = "name instance and path: ?instance=NAME&path=PATH".to_owned();
-        return Box::pin(ready(problem(StatusCode::BAD_REQUEST, text)));
-    };
-    // What guests ask is in the audit log; this is not a guest's request.
-    info!(user = asked.user, instance = ?request.instance, path = ?request.path, secrets, "read in a guest's name");
-    Box::pin(async move { previewed(inspect.preview(request).await, secrets) })
-}
-
-fn previewed(answer: Result<(GuestAnswer, bool), PreviewError>, secrets: bool) -> Response<Body> {
-    match answer {
-        Ok((GuestAnswer { head, body }, may_be_secret)) => {
-            let mut message = head.into_bytes();
-            if secrets || !may_be_secret {
-                message.extend(body.unwrap_or_default());
-            }
-            respond(StatusCode::OK, "message/http", Full::from(message).boxed_unsync())
-        }
-        Err(error) => {
-            let status = match error {
-                PreviewError::NoInstance(_) => StatusCode::NOT_FOUND,
-                PreviewError::Ambiguous { .. } => StatusCode::CONFLICT,
-                PreviewError::Target(_) => StatusCode::BAD_REQUEST,
-                PreviewError::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            problem(status, error.to_string())
-        }
-    }
-}
-
-fn wait<'a>(inspect: &'a dyn Inspect, query: &str) -> Answer<'a> {
-    let Some(asked) = WaitFor::from_query(query) else {
-        let text = "name instance and time: ?instance=UUID&timeout_ms=N".to_owned();
-        return Box::pin(ready(problem(StatusCode::BAD_REQUEST, text)));
-    };
-    let Ok(place) = WAITING.try_acquire() else {
-        let text = "too many commands wait for instances already; try again".to_owned();
-        return Box::pin(ready(problem(StatusCode::SERVICE_UNAVAILABLE, text)));
-    };
-    Box::pin(async move {
-        let waited = inspect.wait(asked).await;
-        drop(place);
-        match waited {
-            Ok(waited) => json(StatusCode::OK, &waited),
-            Err(error) => problem(StatusCode::BAD_REQUEST, error.to_string()),
-        }
-    })
-}
-
-async fn accept_source(inspect: &dyn Inspect) -> Response<Body> {
-    match inspect.accept_source().await {
-        Ok(removed) => json(StatusCode::OK, &Accepted { removed }),
-        Err(reason) => problem(StatusCode::CONFLICT, reason),
-    }
-}
-
-async fn release(inspect: &dyn Inspect) -> Response<Body> {
-    match inspect.release().await {
-        Ok(released) => json(StatusCode::OK, &released),
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-    }
-}
-
-async fn trace(inspect: &dyn Inspect, query: &str) -> Response<Body> {
-    let Some(port) = value(query, "port") else {
-        return problem(StatusCode::BAD_REQUEST, "name the port: /v1/trace?port=NAME".to_owned());
-    };
-    let (sender, lines) = mpsc::channel(TRACE_LINES);
-    match inspect.trace(port, sender).await {
-        Ok(()) => {
-            let frames = stream::unfold(lines, async |mut lines| {
-                let mut line = lines.recv().await?;
-                line.push('\n');
-                Some((Ok::<_, Infallible>(Frame::data(Bytes::from(line))), lines))
-            });
-            respond(StatusCode::OK, "text/plain; charset=utf-8", StreamBody::new(frames).boxed_unsync())
-        }
-        Err(error @ TraceError::NoSuchPort(_)) => problem(StatusCode::NOT_FOUND, error.to_string()),
-        Err(error @ TraceError::Refused { .. }) => problem(StatusCode::CONFLICT, error.to_string()),
-    }
-}
-
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(mut text) => {
             text.push(b'\n');
@@ -481,11 +289,11 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     }
 }
 
-fn problem(status: StatusCode, error: String) -> Response<Body> {
+pub(super) fn problem(status: StatusCode, error: String) -> Response<Body> {
     json(status, &Problem { error })
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+pub(super) fn respond(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

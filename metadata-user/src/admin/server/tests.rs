@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::admin::client::{Client, ClientError};
+use crate::admin::preview::{GuestAnswer, GuestRequest, PreviewError};
+use crate::admin::wait::WaitFor;
 use crate::admin::wire::{PortCounters, PortStatus, State, Status};
-use crate::admin::{Accepting, NoInstance, Previewing, Releasing, Tracing, Waiting, wire};
+use crate::admin::{Accepting, NoInstance, PasswordError, Previewing, Releasing, TraceError, Tracing, Waiting, wire};
+use crate::metrics::Format;
 use crate::sockets::passing;
 
 /// A node with one bound port, one broken document and nobody behind.
@@ -322,7 +326,8 @@ async fn ask_as(right: Option<Right>, request: &str) -> String {
         None => (Peer::sample(user, &[5]), Some(group)),
     };
     let (server, mut client) = UnixStream::pair().expect("a pair");
-    tokio::spawn(async move { converse(server, Arc::new(Sample), &peer, readers, || {}).await });
+    let sample: Arc<dyn Inspect> = Arc::new(Sample);
+    tokio::spawn(async move { converse(server, sample, daemon::RESOURCES, &peer, readers, || {}).await });
     client.write_all(format!("{request} HTTP/1.1\r\n\r\n").as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.expect("read");
@@ -331,7 +336,7 @@ async fn ask_as(right: Option<Right>, request: &str) -> String {
 
 #[tokio::test]
 async fn reading_and_changing_are_separate_rights_of_each_resource() {
-    for resource in RESOURCES {
+    for resource in daemon::RESOURCES {
         let request = format!("{} {}?instance=a&port=tap1&path=/x&timeout_ms=1", resource.method, resource.path);
         for (right, granted) in
             [(None, false), (Some(Right::Read), resource.right == Right::Read), (Some(Right::Change), true)]
@@ -372,7 +377,7 @@ async fn who_may_only_read_gets_no_secret() {
     }
     let secret = ask_as(Some(Right::Change), "GET /v1/read/secret?instance=a&path=/secret").await;
     assert!(secret.contains("body"), "{secret}");
-    for resource in RESOURCES.iter().filter(|resource| resource.right == Right::Read) {
+    for resource in daemon::RESOURCES.iter().filter(|resource| resource.right == Right::Read) {
         assert_eq!(resource.method, Method::GET, "{} changes something", resource.path);
     }
 }
