@@ -154,7 +154,7 @@ impl InstanceError {
     #[cfg(feature = "etcd")]
     fn of_trouble(trouble: &EtcdError) -> u8 {
         match trouble {
-            EtcdError::WrongPassword | EtcdError::NoUser | EtcdError::PermissionDenied(_) => exit::NO_PERMISSION,
+            EtcdError::WrongPassword(_) | EtcdError::NoUser(_) | EtcdError::PermissionDenied(_) => exit::NO_PERMISSION,
             EtcdError::TooLarge => exit::BAD_DOCUMENT,
             _ => exit::UNAVAILABLE,
         }

@@ -114,7 +114,7 @@ impl Keys {
             };
             let mut answer = match reader(client).get(start, Some(options)).await {
                 Ok(answer) => answer,
-                Err(error) if page > 1 && EtcdError::of(&error, prefix) == EtcdError::TooLarge => {
+                Err(error) if page > 1 && EtcdError::of(&error, self.settings.table, prefix) == EtcdError::TooLarge => {
                     page /= 2;
                     continue;
                 }
@@ -162,7 +162,7 @@ impl Keys {
         InstanceError::Etcd {
             what,
             prefix: self.settings.prefix.clone(),
-            trouble: EtcdError::of(error, &self.settings.prefix),
+            trouble: EtcdError::of(error, self.settings.table, &self.settings.prefix),
         }
     }
 }

@@ -23,14 +23,14 @@ const PING: Duration = Duration::from_secs(6);
 /// Why there is no connection to etcd.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    #[error("source.etcd.{key}")]
-    Secret { key: &'static str, source: SecretError },
-    #[error("source.etcd.password_file {}: the password is not UTF-8; correct it", .0.display())]
-    Password(PathBuf),
-    #[error("reading source.etcd.{key} {}: correct its path, owner and mode", path.display())]
-    Read { key: &'static str, path: PathBuf, source: std::io::Error },
-    #[error("source.etcd.{key} {} holds no {what}: name a PEM file with one", path.display())]
-    Pem { key: &'static str, path: PathBuf, what: &'static str },
+    #[error("{table}.{key}")]
+    Secret { table: &'static str, key: &'static str, source: SecretError },
+    #[error("{table}.password_file {}: the password is not UTF-8; correct it", path.display())]
+    Password { table: &'static str, path: PathBuf },
+    #[error("reading {table}.{key} {}: correct its path, owner and mode", path.display())]
+    Read { table: &'static str, key: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("{table}.{key} {} holds no {what}: name a PEM file with one", path.display())]
+    Pem { table: &'static str, key: &'static str, path: PathBuf, what: &'static str },
     #[error("{endpoint}: {trouble}")]
     Endpoint { endpoint: String, trouble: EtcdError },
 }
@@ -44,29 +44,31 @@ pub(crate) struct Credentials {
 impl Credentials {
     /// Reads the files.
     pub(crate) fn read(settings: &Etcd) -> Result<Self, ConnectError> {
+        let table = settings.table;
         let user = settings.user.as_ref().map(|user| {
             let secret = Secret::read(&user.password_file)
-                .map_err(|source| ConnectError::Secret { key: "password_file", source })?;
-            let password =
-                std::str::from_utf8(secret.expose()).map_err(|_| ConnectError::Password(user.password_file.clone()))?;
+                .map_err(|source| ConnectError::Secret { table, key: "password_file", source })?;
+            let password = std::str::from_utf8(secret.expose())
+                .map_err(|_| ConnectError::Password { table, path: user.password_file.clone() })?;
             Ok((user.name.clone(), password.to_owned()))
         });
-        Ok(Self { user: user.transpose()?, tls: settings.tls.as_ref().map(tls).transpose()? })
+        let tls = settings.tls.as_ref().map(|settings| tls(settings, table));
+        Ok(Self { user: user.transpose()?, tls: tls.transpose()? })
     }
 }
 
-fn tls(settings: &Tls) -> Result<TlsOptions, ConnectError> {
+fn tls(settings: &Tls, table: &'static str) -> Result<TlsOptions, ConnectError> {
     let mut options = TlsOptions::new();
     options = match &settings.ca_file {
-        Some(path) => options.ca_certificate(Certificate::from_pem(certificates("ca_file", path)?)),
+        Some(path) => options.ca_certificate(Certificate::from_pem(certificates(table, "ca_file", path)?)),
         None => options.with_native_roots(),
     };
     if let Some(identity) = &settings.identity {
-        let certificates = certificates("cert_file", &identity.cert_file)?;
+        let certificates = certificates(table, "cert_file", &identity.cert_file)?;
         let path = &identity.key_file;
-        let key = Secret::read(path).map_err(|source| ConnectError::Secret { key: "key_file", source })?;
+        let key = Secret::read(path).map_err(|source| ConnectError::Secret { table, key: "key_file", source })?;
         if rustls::pki_types::PrivateKeyDer::from_pem_slice(key.expose()).is_err() {
-            return Err(ConnectError::Pem { key: "key_file", path: path.clone(), what: "private key" });
+            return Err(ConnectError::Pem { table, key: "key_file", path: path.clone(), what: "private key" });
         }
         options = options.identity(Identity::from_pem(certificates, key.expose()));
     }
@@ -74,11 +76,11 @@ fn tls(settings: &Tls) -> Result<TlsOptions, ConnectError> {
 }
 
 /// Reads a PEM file of certificates.
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    let text = std::fs::read(path).map_err(|source| ConnectError::Read { key, path: path.to_owned(), source })?;
+fn certificates(table: &'static str, key: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
+    let text = std::fs::read(path).map_err(|source| ConnectError::Read { table, key, path: path.to_owned(), source })?;
     match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if !certificates.is_empty() => Ok(text),
-        _ => Err(ConnectError::Pem { key, path: path.to_owned(), what: "certificate" }),
+        _ => Err(ConnectError::Pem { table, key, path: path.to_owned(), what: "certificate" }),
     }
 }
 
@@ -88,9 +90,22 @@ pub(crate) async fn connect_to(
     endpoint: &str,
     credentials: &Credentials,
 ) -> Result<Client, ConnectError> {
+    let options = options(settings, credentials).with_timeout(settings.request_timeout);
+    connect_with(settings, endpoint, options).await
+}
+
+/// Connects to one member, for requests that wait for as long as it takes. A member that hangs is still noticed.
+pub(crate) async fn connect_patiently(
+    settings: &Etcd,
+    endpoint: &str,
+    credentials: &Credentials,
+) -> Result<Client, ConnectError> {
+    connect_with(settings, endpoint, options(settings, credentials)).await
+}
+
+fn options(settings: &Etcd, credentials: &Credentials) -> ConnectOptions {
     let mut options = ConnectOptions::new()
         .with_connect_timeout(settings.connect_timeout)
-        .with_timeout(settings.request_timeout)
         .with_keep_alive(PING, settings.request_timeout)
         .with_keep_alive_while_idle(false)
         .with_require_leader(true)
@@ -101,11 +116,15 @@ pub(crate) async fn connect_to(
     if let Some(tls) = &credentials.tls {
         options = options.with_tls(tls.clone());
     }
+    options
+}
+
+async fn connect_with(settings: &Etcd, endpoint: &str, options: ConnectOptions) -> Result<Client, ConnectError> {
     let failed = |trouble| ConnectError::Endpoint { endpoint: endpoint.to_owned(), trouble };
     let patience = settings.connect_timeout + settings.request_timeout;
     match tokio::time::timeout(patience, Client::connect([endpoint], Some(options))).await {
         Ok(Ok(client)) => Ok(client),
-        Ok(Err(error)) => Err(failed(EtcdError::of(&error, &settings.prefix))),
+        Ok(Err(error)) => Err(failed(EtcdError::of(&error, settings.table, &settings.prefix))),
         Err(_) => Err(failed(EtcdError::Silent)),
     }
 }
@@ -120,7 +139,7 @@ pub(crate) async fn connect(settings: &Etcd) -> Result<Client, ConnectError> {
             let failed = |trouble| ConnectError::Endpoint { endpoint: endpoint.clone(), trouble };
             match tokio::time::timeout(settings.connect_timeout + settings.request_timeout, client.status()).await {
                 Ok(Ok(_)) => Ok(client),
-                Ok(Err(error)) => Err(failed(EtcdError::of(&error, &settings.prefix))),
+                Ok(Err(error)) => Err(failed(EtcdError::of(&error, settings.table, &settings.prefix))),
                 Err(_) => Err(failed(EtcdError::Silent)),
             }
         };

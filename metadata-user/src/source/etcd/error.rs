@@ -12,21 +12,18 @@ use crate::error_text;
 /// Why a request to etcd failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EtcdError {
-    #[error("user name or password is wrong: correct source.etcd.username or the file source.etcd.password_file")]
-    WrongPassword,
+    #[error("user name or password is wrong: correct {0}.username or the file {0}.password_file")]
+    WrongPassword(&'static str),
+    #[error("etcd requires authentication: set {0}.username and {0}.password_file, or a client certificate")]
+    NoUser(&'static str),
     #[error(
-        "etcd requires authentication: set source.etcd.username and source.etcd.password_file, or a client certificate"
+        "authentication is disabled in etcd: run `etcdctl auth enable`, or remove {0}.username and {0}.password_file"
     )]
-    NoUser,
-    #[error(
-        "authentication is disabled in etcd: run `etcdctl auth enable`, or remove source.etcd.username and \
-         source.etcd.password_file"
-    )]
-    NoAuthentication,
+    NoAuthentication(&'static str),
     #[error("permission denied: grant the user's role read permission for the key prefix {0}")]
     PermissionDenied(String),
-    #[error("{0}: correct source.etcd.ca_file, cert_file and key_file, and the names in the member's certificate")]
-    Tls(String),
+    #[error("{trouble}: correct {table}.ca_file, cert_file and key_file, and the names in the member's certificate")]
+    Tls { table: &'static str, trouble: String },
     #[error("the member has no leader: it is cut off from the others, or an election is under way")]
     NoLeader,
     #[error("no answer in time: the member is overloaded or hangs, or a firewall drops packets to it")]
@@ -38,7 +35,7 @@ pub(crate) enum EtcdError {
     Unreachable(String),
     #[error("the revision is compacted")]
     Compacted,
-    #[error("an answer is too large")]
+    #[error("a request or an answer is too large")]
     TooLarge,
     #[error("the authentication token has expired")]
     LoggedOut,
@@ -47,10 +44,10 @@ pub(crate) enum EtcdError {
 }
 
 impl EtcdError {
-    /// Classifies an error of the client. `prefix` is what was asked for.
-    pub(crate) fn of(error: &ClientError, prefix: &str) -> Self {
-        if let Some(tls) = tls_error(error) {
-            return Self::Tls(tls);
+    /// Classifies an error of the client. `table` is where the configuration has the cluster, `prefix` what was asked for.
+    pub(crate) fn of(error: &ClientError, table: &'static str, prefix: &str) -> Self {
+        if let Some(trouble) = tls_error(error) {
+            return Self::Tls { table, trouble };
         }
         let ClientError::GRpcStatus(status) = error else {
             return match error {
@@ -58,24 +55,26 @@ impl EtcdError {
                 error => Self::Other(error.to_string()),
             };
         };
-        match Self::of_text(status.message(), prefix) {
+        match Self::of_text(status.message(), table, prefix) {
             Self::Other(_) if is_timeout(error) => Self::Silent,
             // An alert after the handshake arrives as text only.
-            Self::Other(_) if innermost(status).contains("fatal alert") => Self::Tls(innermost(status)),
+            Self::Other(_) if innermost(status).contains("fatal alert") => {
+                Self::Tls { table, trouble: innermost(status) }
+            }
             Self::Other(_) if status.source().is_some() => Self::Unreachable(innermost(status)),
             trouble => trouble,
         }
     }
 
     /// Classifies an error by etcd's message, since its status codes are less specific.
-    pub(crate) fn of_text(text: &str, prefix: &str) -> Self {
+    pub(crate) fn of_text(text: &str, table: &'static str, prefix: &str) -> Self {
         let says = |part: &str| text.contains(part);
         if says("authentication failed") {
-            Self::WrongPassword
+            Self::WrongPassword(table)
         } else if says("user name is empty") {
-            Self::NoUser
+            Self::NoUser(table)
         } else if says("authentication is not enabled") {
-            Self::NoAuthentication
+            Self::NoAuthentication(table)
         } else if says("invalid auth token") || says("revision of auth store is old") {
             Self::LoggedOut
         } else if says("permission denied") {
@@ -84,12 +83,21 @@ impl EtcdError {
             Self::NoLeader
         } else if says("compacted") {
             Self::Compacted
-        } else if says("message length too large") || says("message larger than max") {
+        } else if says("message length too large") || says("message larger than max") || says("request is too large") {
             Self::TooLarge
         } else if says("timed out") || says("imeout expired") {
             Self::Silent
         } else {
             Self::Other(text.to_owned())
+        }
+    }
+
+    /// Returns whether another member may do what this one did not.
+    pub(crate) fn is_of_member(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Silent | Self::NoLeader | Self::LoggedOut | Self::Tls { .. } => true,
+            Self::Other(text) => text.contains("stopped") || text.contains("not capable") || text.contains("unhealthy"),
+            _ => false,
         }
     }
 }

@@ -163,7 +163,7 @@ impl Follower {
         };
         let mut watch = self.watch(client, revision + 1).await?;
         loop {
-            let message = watch.message().await.map_err(|error| EtcdError::of(&error, &self.prefix))?;
+            let message = watch.message().await.map_err(|error| EtcdError::of(&error, self.settings.table, &self.prefix))?;
             let message = message.ok_or_else(|| EtcdError::Unreachable("the member ended the watch".to_owned()))?;
             self.answered(member);
             self.take(&message)?;
@@ -256,7 +256,7 @@ impl Follower {
     /// The client's own time-out does not cover an answer's body.
     async fn in_time<T>(&self, request: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, EtcdError> {
         match tokio::time::timeout(self.settings.connect_timeout + self.settings.request_timeout, request).await {
-            Ok(answer) => answer.map_err(|error| EtcdError::of(&error, &self.prefix)),
+            Ok(answer) => answer.map_err(|error| EtcdError::of(&error, self.settings.table, &self.prefix)),
             Err(_) => Err(EtcdError::Silent),
         }
     }
@@ -265,7 +265,7 @@ impl Follower {
     fn take(&self, message: &WatchResponse) -> Result<(), EtcdError> {
         if message.canceled() {
             return Err(match message.compact_revision() {
-                0 => EtcdError::of_text(message.cancel_reason(), &self.prefix),
+                0 => EtcdError::of_text(message.cancel_reason(), self.settings.table, &self.prefix),
                 _ => EtcdError::Compacted,
             });
         }
