@@ -9,6 +9,7 @@
 //! Left out: guests, ports and the kernel. The nodes' `etcd` source follows what is written here.
 
 pub mod derive;
+#[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod notifications;
 pub mod openstack;

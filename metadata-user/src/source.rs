@@ -73,7 +73,7 @@ impl Source {
             Self::Nova(source) => Some(source.origin()),
             Self::Directory(_) => None,
             #[cfg(feature = "etcd")]
-            Self::Etcd(_) => None,
+            Self::Etcd(source) => source.origin(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::key::{Key, OptionalKey, Table};
-use super::kind::{AbsolutePath, List, Name, TIMEOUT, Text, Timeout};
+use super::kind::{AbsolutePath, Choice, List, Name, TIMEOUT, Text, Timeout};
 use super::refusal::{Fault, Refusal};
 use super::target::TargetUrl;
 use super::written::Reader;
@@ -32,6 +32,18 @@ pub struct Etcd {
     pub connect_timeout: Duration,
     /// Longest time of a request; also how long a silent member is waited for.
     pub request_timeout: Duration,
+    /// Who keeps the passwords that guests post.
+    pub passwords: Passwords,
+}
+
+/// Who keeps the passwords that guests post.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Passwords {
+    /// The node.
+    #[default]
+    Node,
+    /// The controller, which the node passes them on to.
+    Controller,
 }
 
 /// A user of etcd.
@@ -98,6 +110,7 @@ pub(super) static TABLE: Table = Table {
         &KEY_FILE,
         &CONNECT_TIMEOUT,
         &REQUEST_TIMEOUT,
+        &PASSWORDS,
     ],
     tables: &[],
     is_optional: true,
@@ -210,6 +223,15 @@ static REQUEST_TIMEOUT: Key<Timeout> = Key {
     reason: "A page of documents is read within this, also from a cluster that is busy electing its leader.",
 };
 
+static PASSWORDS: Key<Choice<Passwords>> = Key {
+    name: "passwords",
+    kind: Choice(&[("node", Passwords::Node), ("controller", Passwords::Controller)]),
+    default: "\"node\"",
+    about: "Who keeps the password that a guest posts. \"node\": this node, in its snapshot. \"controller\": `metadatad controller`, \
+            which posts it to Nova; the guest has Nova's answer.",
+    reason: "Without a controller of ours nobody answers; the node's role in etcd must allow it to write.",
+};
+
 /// Reads the table. `place` is what to point at when the whole table is missing.
 pub(super) fn read(table: &Reader<'_>, place: Range<usize>) -> Result<Etcd, Refusal> {
     let place = if table.written().is_some() { table.span() } else { place };
@@ -219,7 +241,7 @@ pub(super) fn read(table: &Reader<'_>, place: Range<usize>) -> Result<Etcd, Refu
             Fault::new("this host has no name that could be the node's", "write source.etcd.node").at(place.clone())
         })?,
     };
-    read_with_node(table, place, node)
+    Ok(Etcd { passwords: table.value(&PASSWORDS)?, ..read_with_node(table, place, node)? })
 }
 
 /// Reads the controller's table, which has no node.
@@ -251,6 +273,7 @@ fn read_with_node(table: &Reader<'_>, place: Range<usize>, node: String) -> Resu
         tls: is_https.then_some(Tls { ca_file, identity }),
         connect_timeout: table.value(&CONNECT_TIMEOUT)?,
         request_timeout: table.value(&REQUEST_TIMEOUT)?,
+        passwords: Passwords::default(),
     })
 }
 
@@ -350,6 +373,7 @@ mod tests {
         let etcd = read(concat!(
             "endpoints = ['https://a:2379']\nprefix = '/cloud/'\nnode = 'n1'\nusername = 'u'\npassword_file = '/p'\n",
             "ca_file = '/ca'\ncert_file = '/c'\nkey_file = '/k'\nconnect_timeout = '1s'\nrequest_timeout = '2s'\n",
+            "passwords = 'controller'\n",
         ))
         .expect("a table");
         let expected = Etcd {
@@ -364,6 +388,7 @@ mod tests {
             }),
             connect_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(2),
+            passwords: Passwords::Controller,
         };
         assert_eq!(etcd, expected);
         assert_eq!(etcd.node_prefix("n2"), "/cloud/nodes/n2/instances/");
@@ -399,6 +424,7 @@ mod tests {
             (HTTPS, "key_file = '/p'", "m.toml:5:12", "key_file without cert_file", "write cert_file too"),
             (HTTPS, "ca_file = 'p'", "m.toml:5:11", "not an absolute path", "from `/`"),
             (HTTP, "request_timeout = '1'", "m.toml:5:19", "not a possible time-out", "10s"),
+            (HTTP, "passwords = 'nova'", "m.toml:5:13", "`nova`", "\"node\" or \"controller\""),
             (HTTP, "enpoints = 1", "m.toml:5:1", "unknown field", "correct the name"),
         ] {
             let text = format!("{head}{table}");

@@ -21,6 +21,9 @@ use crate::secret::token::{TokenError, TokenKey};
 use crate::state_view::StateView;
 use crate::store::Store;
 
+/// The path under which the controller keeps a password that was posted to any version of it.
+const PASSWORD_PATH: &str = "/openstack/latest/password";
+
 /// What may be read on a connection.
 pub trait Access: Send + Sync + 'static {
     /// Says who is asking, now.
@@ -223,6 +226,13 @@ impl Access for Guest {
     }
 
     async fn keep(&self, instance: InstanceId, write: Write) -> Written {
+        let write = match write {
+            // A source that takes requests keeps passwords too, wherever the instance's pages come from.
+            Write::Store(password) if self.origin.is_some() => {
+                Write::Controller { path: PASSWORD_PATH.to_owned(), password }
+            }
+            write => write,
+        };
         match (write, &self.origin) {
             (Write::Store(password), _) => self.store.set_password(instance, password),
             (Write::Controller { path, password }, Some(origin)) => {

@@ -7,18 +7,21 @@
 //!   only if that revision is compacted, everything is read again;
 //! - if etcd fails, what was read last stays served, and the state shows since when and why;
 //! - a response from another cluster, or from an earlier state of this one, removes nothing until the operator confirms
-//!   that it is authoritative.
+//!   that it is authoritative;
+//! - where the controller keeps the passwords that guests post, they are passed on to it (`passwords`).
 //!
-//! Left out: writing. Fragments of one large change: more than 24 MiB at once is read again in full.
+//! Left out: writing documents. Fragments of one large change: more than 24 MiB at once is read again in full.
 //!
 //! It runs on a thread of its own, since parsing many documents would hold up others.
 
+pub mod cluster;
 pub(crate) mod connect;
 pub(crate) mod error;
 mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod mirror;
+pub(crate) mod passwords;
 mod rotation;
 
 use std::cell::RefCell;
@@ -31,7 +34,9 @@ use tracing::warn;
 
 use super::{Accept, Restored, SourceView, wire};
 use crate::config;
+use crate::config::etcd::Passwords;
 use crate::error_text;
+use crate::origin::{self, Origin};
 use crate::readiness::Blocker;
 use crate::state_view::StateView;
 use crate::store::Store;
@@ -44,6 +49,8 @@ use mirror::Mirror;
 pub struct Etcd {
     state: SourceView,
     accept: mpsc::UnboundedSender<Accept>,
+    /// Where passwords go that the controller keeps.
+    origin: Option<Origin>,
     _worker: Worker,
 }
 
@@ -59,6 +66,9 @@ impl Etcd {
         restored: Option<Restored>,
         first_scan: Blocker,
     ) -> io::Result<Self> {
+        let to_controller = settings.passwords == Passwords::Controller;
+        let (origin, asks) = origin::channel();
+        let passing = to_controller.then(|| passwords::run(settings.clone(), Arc::clone(&store), asks));
         let (follower, state) = follower(settings, store, restored);
         let (accept, accepts) = mpsc::unbounded_channel();
         let worker = Worker::spawn("source", async move |mut stop: Stop| {
@@ -66,9 +76,10 @@ impl Etcd {
                 () = stop.requested() => {}
                 never = follower.run(first_scan) => match never {},
                 () = answer(accepts, &follower) => {}
+                () = pass(passing) => {}
             }
         })?;
-        Ok(Self { state, accept, _worker: worker })
+        Ok(Self { state, accept, origin: to_controller.then_some(origin), _worker: worker })
     }
 
     /// As [`Self::start`], for many nodes in one process: returns the view of the state, and a future that follows the
@@ -87,6 +98,12 @@ impl Etcd {
     #[must_use]
     pub fn state(&self) -> SourceView {
         self.state.clone()
+    }
+
+    /// Returns where passwords go that guests post; `None`: this node keeps them.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin.clone()
     }
 
     pub(super) fn accepts(&self) -> mpsc::UnboundedSender<Accept> {
@@ -109,6 +126,14 @@ fn follower(settings: config::etcd::Etcd, store: Arc<Store>, restored: Option<Re
     let mirror = Mirror::new(prefix.clone(), wire::parse, store, restored, &settings.endpoints);
     let state = StateView::new(mirror.state());
     (Follower { settings, prefix, mirror: RefCell::new(mirror), state: state.clone() }, state)
+}
+
+/// Passes passwords on, if the controller keeps them; does not end before their queue does.
+async fn pass(passing: Option<impl Future<Output = ()>>) {
+    match passing {
+        Some(passing) => passing.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Handles the operator's confirmations, also while no member can be reached.

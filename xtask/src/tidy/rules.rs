@@ -88,8 +88,8 @@ pub(super) const ONLY: &[Only] = &[
     },
     Only {
         names: &["etcd_client"],
-        places: &["source/etcd", "cli/instance/etcd"],
-        why: "only the etcd source and the commands on its documents know etcd",
+        places: &["source/etcd", "controller/etcd", "cli/instance/etcd"],
+        why: "only the etcd source, the controller's etcd and the commands on documents know etcd",
     },
     Only {
         names: &["hyper", "hyper_util", "http_body_util"],

@@ -17,14 +17,12 @@ use super::change::{ATTEMPTS, Decide, Decision, Outcome, Stored};
 use crate::cli::error::instance::InstanceError;
 use crate::config::etcd::Etcd;
 use crate::record::InstanceId;
+use crate::source::etcd::cluster::{LARGEST_ANSWER, after};
 use crate::source::etcd::connect::connect;
 use crate::source::etcd::error::EtcdError;
 
 /// Documents in one answer at first; fewer where they are large.
 const PAGE: i64 = 256;
-
-/// Largest answer that is received, as by the source.
-const LARGEST_ANSWER: usize = 24 << 20;
 
 /// A cluster's keys.
 #[derive(Debug)]
@@ -170,14 +168,4 @@ impl Keys {
 /// As the source receives answers: etcd can be configured to take larger documents than its default.
 fn reader(client: &Client) -> KvClient {
     client.kv_client().max_decoding_message_size(LARGEST_ANSWER)
-}
-
-/// Returns the end of the range that a prefix begins.
-fn after(prefix: &str) -> Vec<u8> {
-    // A prefix ends with a slash here, so its last byte can be counted up.
-    let mut end = prefix.as_bytes().to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
 }

@@ -46,8 +46,11 @@ impl Credentials {
     pub(crate) fn read(settings: &Etcd) -> Result<Self, ConnectError> {
         let table = settings.table;
         let user = settings.user.as_ref().map(|user| {
-            let secret = Secret::read(&user.password_file)
-                .map_err(|source| ConnectError::Secret { table, key: "password_file", source })?;
+            let secret = Secret::read(&user.password_file).map_err(|source| ConnectError::Secret {
+                table,
+                key: "password_file",
+                source,
+            })?;
             let password = std::str::from_utf8(secret.expose())
                 .map_err(|_| ConnectError::Password { table, path: user.password_file.clone() })?;
             Ok((user.name.clone(), password.to_owned()))
@@ -77,7 +80,8 @@ fn tls(settings: &Tls, table: &'static str) -> Result<TlsOptions, ConnectError> 
 
 /// Reads a PEM file of certificates.
 fn certificates(table: &'static str, key: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    let text = std::fs::read(path).map_err(|source| ConnectError::Read { table, key, path: path.to_owned(), source })?;
+    let text =
+        std::fs::read(path).map_err(|source| ConnectError::Read { table, key, path: path.to_owned(), source })?;
     match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if !certificates.is_empty() => Ok(text),
         _ => Err(ConnectError::Pem { table, key, path: path.to_owned(), what: "certificate" }),

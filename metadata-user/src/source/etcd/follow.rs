@@ -14,6 +14,7 @@ use etcd_client::{
 };
 use tracing::debug;
 
+use super::cluster::{LARGEST_ANSWER, after};
 use super::connect::{self, Credentials};
 use super::error::EtcdError;
 use super::mirror::{Mirror, Position};
@@ -24,8 +25,6 @@ use crate::error_text;
 use crate::readiness::Blocker;
 use crate::source::SourceView;
 
-/// Largest answer that is received: a document of the largest size, with room for its envelope.
-const LARGEST_ANSWER: usize = 24 << 20;
 /// Documents in the first page. The size of later pages is chosen to come to about [`PAGE`].
 const FIRST_PAGE: i64 = 64;
 const MOST_IN_PAGE: i64 = 1000;
@@ -163,7 +162,8 @@ impl Follower {
         };
         let mut watch = self.watch(client, revision + 1).await?;
         loop {
-            let message = watch.message().await.map_err(|error| EtcdError::of(&error, self.settings.table, &self.prefix))?;
+            let message =
+                watch.message().await.map_err(|error| EtcdError::of(&error, self.settings.table, &self.prefix))?;
             let message = message.ok_or_else(|| EtcdError::Unreachable("the member ended the watch".to_owned()))?;
             self.answered(member);
             self.take(&message)?;
@@ -293,11 +293,4 @@ impl Follower {
 fn position(header: Option<&ResponseHeader>) -> Result<Position, EtcdError> {
     let header = header.ok_or_else(|| EtcdError::Other("an answer without a header".to_owned()))?;
     Ok(Position { cluster: header.cluster_id(), revision: header.revision() })
-}
-
-/// Returns the first key after all that start with `prefix`, which ends with a slash.
-fn after(prefix: &str) -> Vec<u8> {
-    let mut key = prefix.trim_end_matches('/').as_bytes().to_vec();
-    key.push(b'/' + 1);
-    key
 }
