@@ -42,11 +42,29 @@ impl Allowance {
     pub fn take(&self) -> bool {
         self.0.check().is_ok()
     }
+
+    /// Waits until it may be done, and does it once. Those that wait together are served in no particular order.
+    pub async fn turn(&self) {
+        while let Err(refusal) = self.0.check() {
+            tokio::time::sleep(refusal.wait_time_from(RuntimeClock.now())).await;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_turn_gets_one_at_the_rate() {
+        let allowance = Allowance::new(NonZeroU32::new(2).expect("not zero"), Duration::from_millis(100));
+        let begun = tokio::time::Instant::now();
+        for _ in 0..12 {
+            allowance.turn().await;
+        }
+        let passed = begun.elapsed();
+        assert!((Duration::from_millis(1000)..Duration::from_millis(1100)).contains(&passed), "{passed:?}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_allowed_and_then_one_with_each_period() {

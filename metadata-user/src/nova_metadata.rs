@@ -7,6 +7,7 @@
 
 pub(crate) mod client;
 pub(crate) mod endpoints;
+pub(crate) mod listings;
 pub(crate) mod prefetch;
 pub(crate) mod refresh;
 

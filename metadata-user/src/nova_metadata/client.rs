@@ -11,6 +11,8 @@
 //! - nothing of the secret leaves but signatures.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -23,6 +25,7 @@ use tracing::debug;
 use super::Names;
 use super::endpoints::{EndpointFailure, Endpoints};
 use super::prefetch::PROOF;
+use crate::allowance::Allowance;
 use crate::api::{NOT_FOUND_TEXT, Page, Password, Written};
 use crate::backoff;
 use crate::config;
@@ -53,8 +56,10 @@ pub(crate) struct Requester {
 /// What a request to Nova is for: decides which ones wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// Prefetch and refresh.
+    /// Prefetch and refresh: at the configured rate, where there is one.
     Background,
+    /// Something changed.
+    Change,
     /// A guest waits.
     Guest,
 }
@@ -79,6 +84,35 @@ pub(crate) struct Client {
     signer: Signer,
     all: Semaphore,
     background: Semaphore,
+    /// The rate of what no change and no guest causes.
+    pace: Option<Arc<Allowance>>,
+    counts: Counts,
+}
+
+/// Requests so far.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) requests: AtomicU64,
+    /// Those that failed because of the endpoint.
+    pub(crate) failures: AtomicU64,
+    pub(crate) in_flight: AtomicUsize,
+}
+
+/// A request in flight, until it is dropped.
+struct InFlight<'a>(&'a Counts);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Counts {
+    fn begin(&self) -> InFlight<'_> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self)
+    }
 }
 
 impl Client {
@@ -97,7 +131,18 @@ impl Client {
             signer,
             all: Semaphore::new(settings.requests),
             background: Semaphore::new(settings.requests.saturating_sub(kept).max(1)),
+            pace: None,
+            counts: Counts::default(),
         }
+    }
+
+    /// Has background requests wait for their turn at this rate.
+    pub(crate) fn paced(self, pace: Arc<Allowance>) -> Self {
+        Self { pace: Some(pace), ..self }
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Reads a page. A path that is not there is a page too, if the instance is.
@@ -246,7 +291,9 @@ impl Client {
             request = request.header(CONTENT_TYPE, "application/octet-stream");
         }
         let request = request.body(Full::new(body.unwrap_or_default()));
+        let in_flight = self.counts.begin();
         let answer = self.http.send(url, request, method == Method::GET).await;
+        drop(in_flight);
         let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
         debug!(%url, instance = %who.instance, %method, path, status, "Nova asked");
         answer
@@ -271,14 +318,20 @@ impl Client {
     }
 
     fn failed(&self, endpoint: usize, failure: EndpointFailure, error: String) {
+        self.counts.failures.fetch_add(1, Ordering::Relaxed);
         self.endpoints.failed(endpoint, failure, error, backoff::random());
     }
 
     async fn places(&self, urgency: Urgency) -> [Option<SemaphorePermit<'_>>; 2] {
         // Neither is ever closed.
         let background = match urgency {
-            Urgency::Background => self.background.acquire().await.ok(),
-            Urgency::Guest => None,
+            Urgency::Background => {
+                if let Some(pace) = &self.pace {
+                    pace.turn().await;
+                }
+                self.background.acquire().await.ok()
+            }
+            Urgency::Change | Urgency::Guest => None,
         };
         [background, self.all.acquire().await.ok()]
     }

@@ -115,22 +115,27 @@ impl Endpoints {
         health.failing = Some(Failing { since, failure, error, times, until: now + rest });
     }
 
-    /// Returns why nothing can be asked, if all endpoints fail, and the remedy.
-    pub(crate) fn trouble(&self) -> Option<String> {
+    /// Returns why nothing can be asked, if all endpoints fail: the failure that the operator has to repair, and the first error.
+    pub(crate) fn failure(&self) -> Option<(EndpointFailure, String)> {
         let table = self.lock();
         let failing: Option<Vec<_>> = table.health.iter().map(|health| health.failing.as_ref()).collect();
         let failing = failing?;
-        let refused = failing.iter().any(|failing| failing.failure == EndpointFailure::Secret);
-        let error = failing.first().map_or("", |failing| &failing.error);
-        Some(if refused {
-            let Names { secret, program, .. } = self.names;
-            format!(
+        let refuses = failing.iter().any(|failing| failing.failure == EndpointFailure::Secret);
+        let failure = if refuses { EndpointFailure::Secret } else { EndpointFailure::Down };
+        Some((failure, failing.first().map(|failing| failing.error.clone()).unwrap_or_default()))
+    }
+
+    /// Returns why nothing can be asked, if all endpoints fail, and the remedy.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let Names { secret, program, endpoints: key, .. } = self.names;
+        self.failure().map(|(failure, error)| match failure {
+            EndpointFailure::Secret => format!(
                 "Nova refuses the signature: write metadata_proxy_shared_secret of its nova.conf into {secret}, and start \
                  {program} again"
-            )
-        } else {
-            let key = self.names.endpoints;
-            format!("Nova cannot be asked: {error}; look at {key}, and whether nova-api-metadata runs")
+            ),
+            EndpointFailure::Down => {
+                format!("Nova cannot be asked: {error}; look at {key}, and whether nova-api-metadata runs")
+            }
         })
     }
 

@@ -92,6 +92,22 @@ pub(crate) fn in_latest(path: &str) -> Option<String> {
     (version != LATEST && version != "openstack").then(|| format!("{LATEST}/{rest}"))
 }
 
+/// Returns whether a path is of the OpenStack tree.
+pub(crate) fn is_openstack(path: &str) -> bool {
+    path == "openstack" || path.starts_with("openstack/")
+}
+
+/// Returns whether a path of those in [`openstack`] is the listing of a version.
+pub(crate) fn lists(path: &str) -> bool {
+    path.split('/').count() == 2
+}
+
+/// Returns whether a listing is of a dated version, in either tree.
+pub(crate) fn is_dated(path: &str) -> bool {
+    let mut segments = path.strip_prefix("openstack/").unwrap_or(path).split('/');
+    segments.next() != Some(LATEST)
+}
+
 /// Returns what a listing of the EC2 tree names below its path.
 pub(crate) fn listed(path: &str, listing: &[u8]) -> Vec<String> {
     let is_keys = path.ends_with("/public-keys");

@@ -3,9 +3,15 @@
 //! Promises: what is returned is of one moment, as far as Nova's answers show: the page that every instance has is the
 //! same before and after. To find that nothing has changed costs three requests.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
 
 use super::client::{self, Client, NovaError, Requester, Urgency};
+use super::listings::{self, Listings};
 use super::prefetch::{self, LISTS, PROOF};
 use crate::api::{NovaPages, Page};
 
@@ -17,10 +23,10 @@ const TRIES: usize = 3;
 pub(crate) type Pages = BTreeMap<String, Page>;
 
 /// Returns what an instance must have for any path to be possible.
-pub(crate) async fn first(client: &Client, who: &Requester) -> Result<Pages, NovaError> {
+pub(crate) async fn first(client: &Client, who: &Requester, urgency: Urgency) -> Result<Pages, NovaError> {
     let mut pages = Pages::new();
     for path in [PROOF].into_iter().chain(LISTS) {
-        pages.insert(path.to_owned(), client.page(who, path, Urgency::Background).await?);
+        pages.insert(path.to_owned(), client.page(who, path, urgency).await?);
     }
     Ok(pages)
 }
@@ -47,38 +53,141 @@ pub(crate) async fn is_unchanged(
     Ok(true)
 }
 
+/// How an instance is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner<'a> {
+    pub(crate) urgency: Urgency,
+    /// Most pages of the instance that are asked for at a time.
+    pub(crate) width: usize,
+    /// Listings of dated versions that need not be asked for.
+    pub(crate) listings: Option<&'a Listings>,
+}
+
+/// One page after the other, as a node reads: Nova has many nodes.
+pub(crate) const OF_NODE: Manner<'static> = Manner { urgency: Urgency::Background, width: 1, listings: None };
+
 /// Returns all that Nova has, and the pages of `further` paths. A page on which Nova crashes stays as it was.
 pub(crate) async fn whole(
     client: &Client,
     who: &Requester,
     further: &[String],
     old: Option<&NovaPages>,
+    manner: Manner<'_>,
 ) -> Result<Pages, NovaError> {
     let mut tries = 0;
     loop {
-        let mut pages = first(client, who).await?;
-        let listing = |pages: &Pages, path: &str| pages.get(path).map(|page| page.body().clone()).unwrap_or_default();
-        let openstack = listing(&pages, "openstack");
-        let mut paths: VecDeque<String> = prefetch::openstack(&openstack, &listing(&pages, PROOF)).into();
-        paths.extend(further.iter().cloned());
-        let versions = listing(&pages, "");
-        let mut listings: VecDeque<String> = prefetch::versions(&versions).map(str::to_owned).collect();
-        while let Some((path, is_listing)) =
-            listings.pop_front().map(|path| (path, true)).or_else(|| paths.pop_front().map(|path| (path, false)))
-        {
-            if pages.len() >= MOST_PAGES || pages.contains_key(&path) {
-                continue;
+        let mut pass = Pass { client, who, old, manner, pages: first(client, who, manner.urgency).await? };
+        let openstack = pass.body("openstack");
+        let (mut listings, mut leaves): (Vec<String>, Vec<String>) =
+            prefetch::openstack(&openstack, &pass.body(PROOF)).into_iter().partition(|path| prefetch::lists(path));
+        leaves.extend(further.iter().cloned());
+        listings.extend(prefetch::versions(&pass.body("")).map(str::to_owned));
+        let (dated, latest): (Vec<String>, Vec<String>) =
+            listings.into_iter().partition(|path| prefetch::is_dated(path));
+        // `latest` comes first: the others share its pages.
+        let listed = pass.explore(latest, &mut leaves).await?;
+        let shape = listings::shape(&pass.pages, listed.iter());
+        match manner.listings.and_then(|listings| listings.dated(&shape)) {
+            Some(known) => pass.take(&known, &mut leaves),
+            None => {
+                let listed = pass.explore(dated, &mut leaves).await?;
+                let dated = listed.into_iter().filter_map(|path| pass.pages.get_key_value(&path));
+                let dated: Pages = dated.map(|(path, page)| (path.clone(), page.clone())).collect();
+                if let Some(listings) = manner.listings {
+                    listings.keep(shape, dated);
+                }
             }
-            // `latest` comes first, on each level.
-            let same = || prefetch::in_latest(&path).and_then(|path| pages.get(&path)).filter(|page| page.is_found());
-            if let Some(page) = (!is_listing).then(same).flatten().cloned() {
-                pages.insert(path, page);
-                continue;
+        }
+        let (shared, own): (Vec<String>, Vec<String>) =
+            leaves.into_iter().partition(|path| prefetch::in_latest(path).is_some());
+        pass.read(own).await?;
+        pass.share(shared).await?;
+        let mut pages = pass.pages;
+        prefetch::share(&openstack, &mut pages);
+        let proof = client.page(who, PROOF, manner.urgency).await?;
+        tries += 1;
+        if tries >= TRIES || pages.get(PROOF) == Some(&proof) {
+            return Ok(pages);
+        }
+    }
+}
+
+/// One pass over all pages.
+struct Pass<'a> {
+    client: &'a Client,
+    who: &'a Requester,
+    old: Option<&'a NovaPages>,
+    manner: Manner<'a>,
+    pages: Pages,
+}
+
+impl Pass<'_> {
+    fn body(&self, path: &str) -> Bytes {
+        self.pages.get(path).map(|page| page.body().clone()).unwrap_or_default()
+    }
+
+    /// Reads listings and all that they list, level by level; adds what is no listing to `leaves`. Returns the listings.
+    async fn explore(&mut self, listings: Vec<String>, leaves: &mut Vec<String>) -> Result<Vec<String>, NovaError> {
+        let (mut level, mut all) = (listings, Vec::new());
+        while !level.is_empty() {
+            self.read(level.clone()).await?;
+            let next = level.iter().flat_map(|path| self.below(path, leaves)).collect();
+            all.append(&mut level);
+            level = next;
+        }
+        Ok(all)
+    }
+
+    /// Returns the listings below a listing of the EC2 tree, and adds what else is there to `leaves`.
+    fn below(&self, path: &str, leaves: &mut Vec<String>) -> Vec<String> {
+        let body = self.body(path);
+        if prefetch::is_openstack(path) {
+            return Vec::new();
+        }
+        let below = prefetch::listed(path, &body).into_iter();
+        let (listings, others) = below.partition(|below| prefetch::is_listing(below, &body));
+        leaves.extend::<Vec<String>>(others);
+        listings
+    }
+
+    /// Takes listings of dated versions that are known.
+    fn take(&mut self, known: &Pages, leaves: &mut Vec<String>) {
+        for (path, page) in known {
+            self.pages.insert(path.clone(), page.clone());
+        }
+        for path in known.keys() {
+            self.below(path, leaves);
+        }
+    }
+
+    /// Reads pages of dated versions, but for those that are the same in `latest`.
+    async fn share(&mut self, paths: Vec<String>) -> Result<(), NovaError> {
+        let mut others = Vec::new();
+        for path in paths {
+            let same = prefetch::in_latest(&path).and_then(|path| self.pages.get(&path)).filter(|page| page.is_found());
+            match same.cloned() {
+                Some(page) if self.pages.len() < MOST_PAGES => drop(self.pages.entry(path).or_insert(page)),
+                _ => others.push(path),
             }
-            let page = match client.page(who, &path, Urgency::Background).await {
+        }
+        self.read(others).await
+    }
+
+    /// Reads pages, several at a time.
+    async fn read(&mut self, paths: Vec<String>) -> Result<(), NovaError> {
+        let mut wanted: Vec<String> = paths.into_iter().filter(|path| !self.pages.contains_key(path)).collect();
+        wanted.truncate(MOST_PAGES.saturating_sub(self.pages.len()));
+        let (client, who, urgency) = (self.client, self.who, self.manner.urgency);
+        let asked = stream::iter(wanted).map(async |path| {
+            let answer = client.page(who, &path, urgency).await;
+            (path, answer)
+        });
+        let mut answers = pin!(asked.buffered(self.manner.width.max(1)));
+        while let Some((path, answer)) = answers.next().await {
+            let page = match answer {
                 Ok(page) => page,
                 Err(error @ (NovaError::Crash | NovaError::Broken)) => {
-                    let known = old.and_then(|old| old.page(&path)).cloned();
+                    let known = self.old.and_then(|old| old.page(&path)).cloned();
                     let crashed = || client::crashed(&path).filter(|_| error == NovaError::Crash);
                     match known.or_else(crashed) {
                         Some(page) => page,
@@ -87,23 +196,9 @@ pub(crate) async fn whole(
                 }
                 Err(error) => return Err(error),
             };
-            if is_listing {
-                for below in prefetch::listed(&path, page.body()) {
-                    if prefetch::is_listing(&below, page.body()) {
-                        listings.push_back(below)
-                    } else {
-                        paths.push_back(below)
-                    }
-                }
-            }
-            pages.insert(path, page);
+            self.pages.insert(path, page);
         }
-        prefetch::share(&openstack, &mut pages);
-        let proof = client.page(who, PROOF, Urgency::Background).await?;
-        tries += 1;
-        if tries >= TRIES || pages.get(PROOF) == Some(&proof) {
-            return Ok(pages);
-        }
+        Ok(())
     }
 }
 

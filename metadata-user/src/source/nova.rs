@@ -35,7 +35,7 @@ use crate::api::NovaPages;
 use crate::backoff;
 use crate::config;
 use crate::facts::Facts;
-use crate::nova_metadata::client::{self, Client, NovaError, Requester};
+use crate::nova_metadata::client::{self, Client, NovaError, Requester, Urgency};
 use crate::nova_metadata::refresh::{self, Pages};
 use crate::nova_metadata::{self, Names, SetUpError};
 use crate::origin::{self, Ask, Origin};
@@ -318,14 +318,14 @@ impl Shared {
         let old = self.store.nova_pages(who.instance);
         if old.is_none() {
             // The guest can begin: paths that are not prefetched yet are read through.
-            let first = refresh::first(&self.client, who).await?;
+            let first = refresh::first(&self.client, who, Urgency::Background).await?;
             self.put(who, task, first);
             self.publish();
         }
         let mut last: Option<Pages> = None;
         for wait in UNSETTLED {
             tokio::time::sleep(wait).await;
-            let pages = refresh::whole(&self.client, who, &task.kept(), old.as_deref()).await?;
+            let pages = refresh::whole(&self.client, who, &task.kept(), old.as_deref(), refresh::OF_NODE).await?;
             let as_before = old.as_ref().is_none_or(|old| {
                 let old: Pages = old.pages().map(|(path, page)| (path.to_owned(), page.clone())).collect();
                 refresh::agree(&old, &pages)

@@ -116,6 +116,7 @@ pub(super) const ONLY: &[Only] = &[
             "snapshot/entry",
             "snapshot/file",
             "snapshot/history",
+            "controller/openstack",
             "source/wire",
         ],
         why: "core types are not serialisable (invariant 3)",

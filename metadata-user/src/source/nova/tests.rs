@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::api::{Page, Password, Status};
 use crate::config::target::TargetUrl;
-use crate::nova_metadata::client::Urgency;
 use crate::nova_metadata::endpoints::{EndpointFailure, Endpoints};
 use crate::nova_metadata::prefetch;
 use crate::secret::Secret;
@@ -99,7 +98,7 @@ async fn a_page_that_is_known_outlives_a_crash() {
     let hostname = Page::found(None, bytes::Bytes::from_static(b"name"));
     let old = NovaPages::new(id(1), [("latest/meta-data/hostname".to_owned(), hostname.clone())]);
     let further = ["latest/meta-data/hostname".to_owned(), "latest/meta-data/none".to_owned()];
-    let pages = refresh::whole(&client(&url), &who(), &further, Some(&old)).await.unwrap();
+    let pages = refresh::whole(&client(&url), &who(), &further, Some(&old), refresh::OF_NODE).await.unwrap();
     assert_eq!(pages["latest/meta-data/hostname"], hostname);
     assert_eq!(pages["latest/meta-data/none"].status(), Status::NotFound);
 }

@@ -1,0 +1,141 @@
+//! Why there is no answer of an OpenStack, and what the operator can do about it.
+//!
+//! Promises: a service that is unreachable, one that refuses, one that answers for another cloud and an answer that is not understood are
+//! four different failures; no message holds a credential or a token.
+
+use std::fmt;
+
+use crate::fetch::tls::TlsError;
+use crate::nova_metadata::SetUpError;
+
+/// A service that is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    /// Keystone: tokens, and where the others are.
+    Keystone,
+    /// Nova's compute API.
+    Nova,
+    /// Nova's metadata API.
+    Metadata,
+    /// Neutron.
+    Neutron,
+}
+
+impl Service {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 4] = [Self::Keystone, Self::Nova, Self::Metadata, Self::Neutron];
+
+    /// Returns its name in status, metrics and the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Keystone => "keystone",
+            Self::Nova => "nova",
+            Self::Metadata => "metadata_api",
+            Self::Neutron => "neutron",
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Keystone => "Keystone",
+            Self::Nova => "Nova",
+            Self::Metadata => "Nova's metadata API",
+            Self::Neutron => "Neutron",
+        })
+    }
+}
+
+/// Why OpenStack cannot be asked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenStackError {
+    /// TLS cannot be set up.
+    #[error("preparing to ask OpenStack over https")]
+    Tls(#[from] TlsError),
+    /// The metadata API's secret or a certificate cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] SetUpError),
+}
+
+/// Why there is no answer: to be asked again later, with nothing concluded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{doing}: {service} {problem}; {}", self.remedy())]
+pub struct AskError {
+    /// Who was asked.
+    pub service: Service,
+    /// What for.
+    pub doing: String,
+    /// The kind of failure.
+    pub failure: Failure,
+    /// What happened, as what the service does.
+    pub problem: String,
+}
+
+/// A kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The service does not answer, or not as itself: nothing listens, it is slow, it fails (5xx), or a proxy answers for it.
+    Unavailable,
+    /// It refuses the credential, the token, or what is asked for.
+    Refused,
+    /// It answers for another cloud than the one whose documents are kept, or it is not known yet which cloud that is.
+    OtherCloud,
+    /// It answers, and the answer is not what its API promises.
+    NotUnderstood,
+    /// Its answer is longer than what is held of one.
+    TooLarge,
+    /// The server after which a list was to go on is no longer in Nova's database: begin the list again.
+    MarkerGone,
+}
+
+impl AskError {
+    pub(super) fn new(service: Service, doing: &str, failure: Failure, problem: impl Into<String>) -> Self {
+        Self { service, doing: doing.to_owned(), failure, problem: problem.into() }
+    }
+
+    /// Returns what the operator can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match (self.failure, self.service) {
+            (Failure::Unavailable, Service::Keystone) => "look at keystone.auth_url, and whether Keystone runs",
+            (Failure::Unavailable, Service::Nova) => {
+                "look whether nova-api runs, and at nova.endpoint or Keystone's catalogue"
+            }
+            (Failure::Unavailable, Service::Metadata) => {
+                "look at metadata_api.endpoints, and whether nova-api-metadata runs"
+            }
+            (Failure::Unavailable, Service::Neutron) => {
+                "look whether neutron-server runs, and at neutron.endpoint or Keystone's catalogue"
+            }
+            (Failure::Refused, Service::Keystone) => "correct the credential in [keystone] and its file",
+            (Failure::Refused, Service::Metadata) => {
+                "write metadata_proxy_shared_secret of nova.conf into metadata_api.shared_secret_file"
+            }
+            (Failure::Refused, _) => {
+                "give the credential in [keystone] the role admin, or allow its role this in the service's policy"
+            }
+            (Failure::OtherCloud, _) => {
+                "documents stay as they are; if Nova's database was replaced on purpose, run `metadatad controller accept`"
+            }
+            (Failure::NotUnderstood, _) => "look at the endpoint: something else may answer there",
+            (Failure::TooLarge, _) => "lower reconcile.page",
+            (Failure::MarkerGone, _) => "the list is begun again",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_what_was_done_who_failed_and_the_remedy() {
+        let error = AskError::new(Service::Nova, "reading the server x", Failure::Unavailable, "answered 503");
+        assert_eq!(
+            error.to_string(),
+            "reading the server x: Nova answered 503; look whether nova-api runs, and at nova.endpoint or Keystone's catalogue"
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! How much one service is asked at a time, what became of it, and since when it fails.
+//!
+//! Promises:
+//! - no more requests are in flight than configured, and a quarter of the places is kept for changes;
+//! - a request that no change caused waits for its turn at the configured rate;
+//! - a service that does not answer is left alone for a moment: requests fail at once meanwhile, rather than each after its time-out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::error::{AskError, Failure, Service};
+use crate::allowance::Allowance;
+use crate::backoff::{self, Backoff};
+use crate::nova_metadata::EndpointState;
+
+/// How long a service that does not answer is left alone.
+const RESTS: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5), 25);
+
+/// What a request is for: decides which ones wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// The comparison with everything that OpenStack has: at the configured rate.
+    Background,
+    /// Something changed, or a guest waits.
+    Change,
+}
+
+/// The state of a service, for status and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceState {
+    /// Which one.
+    pub service: Service,
+    /// Its endpoints, without anything secret: one, or those of the metadata API. Empty until the catalogue was read.
+    pub endpoints: Vec<EndpointState>,
+    /// Requests so far.
+    pub requests: u64,
+    /// Those that failed.
+    pub failures: u64,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// The last error, and since when requests fail; `None`: the last one succeeded.
+    pub error: Option<(SystemTime, String)>,
+}
+
+/// What all requests to one service pass.
+#[derive(Debug)]
+pub(super) struct Gate {
+    service: Service,
+    all: Semaphore,
+    background: Semaphore,
+    pace: Arc<Allowance>,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    in_flight: AtomicUsize,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    endpoint: Option<String>,
+    answered_at: Option<SystemTime>,
+    failing: Option<Failing>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: SystemTime,
+    error: AskError,
+    times: u32,
+    /// Until then it is left alone.
+    until: Option<Instant>,
+}
+
+/// A request's places; it is in flight until they are dropped.
+#[derive(Debug)]
+pub(super) struct Places<'a> {
+    gate: &'a Gate,
+    _background: Option<SemaphorePermit<'a>>,
+    _all: Option<SemaphorePermit<'a>>,
+}
+
+impl Drop for Places<'_> {
+    fn drop(&mut self) {
+        self.gate.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Gate {
+    pub(super) fn new(service: Service, most: usize, pace: Arc<Allowance>) -> Self {
+        let kept = (most / 4).max(1);
+        Self {
+            service,
+            all: Semaphore::new(most),
+            background: Semaphore::new(most.saturating_sub(kept).max(1)),
+            pace,
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
+            health: Mutex::default(),
+        }
+    }
+
+    /// Waits for a place.
+    ///
+    /// # Errors
+    /// The last error, if the service is being left alone.
+    pub(super) async fn enter(&self, urgency: Urgency) -> Result<Places<'_>, AskError> {
+        self.rest()?;
+        let background = match urgency {
+            Urgency::Background => {
+                self.pace.turn().await;
+                // It is never closed.
+                self.background.acquire().await.ok()
+            }
+            Urgency::Change => None,
+        };
+        let all = self.all.acquire().await.ok();
+        self.rest()?;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Ok(Places { gate: self, _background: background, _all: all })
+    }
+
+    fn rest(&self) -> Result<(), AskError> {
+        let health = self.health.lock();
+        let resting =
+            health.failing.as_ref().filter(|failing| failing.until.is_some_and(|until| until > Instant::now()));
+        resting.map_or(Ok(()), |failing| Err(failing.error.clone()))
+    }
+
+    /// Records that the service answered as itself.
+    pub(super) fn answered(&self) {
+        let mut health = self.health.lock();
+        health.answered_at = Some(SystemTime::now());
+        if health.failing.take().is_some() {
+            info!(service = self.service.as_str(), "{} answers again", self.service);
+        }
+    }
+
+    /// Records a failure, and returns it. `rests`: it is one of the service, which is left alone for a moment.
+    pub(super) fn failed(&self, error: AskError, rests: bool) -> AskError {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut health = self.health.lock();
+        let (now, before) = (Instant::now(), health.failing.take());
+        if before.as_ref().is_none_or(|before| before.error.failure != error.failure) {
+            warn!(service = self.service.as_str(), %error, "{} fails: documents stay as they are", self.service);
+        }
+        // Requests that were in flight together failed once.
+        let is_new = before.as_ref().is_none_or(|before| before.until.is_none_or(|until| until <= now));
+        let times = before.as_ref().map_or(0, |before| before.times) + u32::from(is_new && rests);
+        let until = rests.then(|| now + RESTS.delay(times, backoff::random()));
+        let until = until.or(before.as_ref().and_then(|before| before.until));
+        let since = before.map_or_else(SystemTime::now, |before| before.since);
+        // What one request is refused says nothing about the service while that has its own failure.
+        health.failing = Some(Failing { since, error: error.clone(), times, until });
+        error
+    }
+
+    /// Sets where it is.
+    pub(super) fn set_endpoint(&self, endpoint: &str) {
+        let mut health = self.health.lock();
+        if health.endpoint.as_deref() != Some(endpoint) {
+            health.endpoint = Some(endpoint.to_owned());
+        }
+    }
+
+    /// Records a failure of one answer, which says nothing about the service.
+    pub(super) fn count_failure(&self, error: AskError) -> AskError {
+        debug_assert!(error.failure != Failure::Unavailable || error.service == self.service);
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        error
+    }
+
+    pub(super) fn state(&self) -> ServiceState {
+        let health = self.health.lock();
+        let error = health.failing.as_ref().map(|failing| (failing.since, failing.error.to_string()));
+        let endpoints = health.endpoint.iter().map(|url| EndpointState {
+            url: url.clone(),
+            in_use: error.is_none() && health.answered_at.is_some(),
+            answered_at: health.answered_at,
+            error: error.clone(),
+        });
+        ServiceState {
+            service: self.service,
+            endpoints: endpoints.collect(),
+            requests: self.requests.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            error,
+        }
+    }
+}
