@@ -6,6 +6,7 @@ mod commands;
 mod etcd;
 mod facts;
 mod fleet;
+mod leader;
 mod nova;
 mod prometheus;
 mod rollout;

@@ -283,8 +283,8 @@ impl Writer {
                 }
                 return Ok(written);
             }
-            let outcome = self.carry_out(term, id, &plan, document.map(|(_, digest)| digest)).await;
-            match outcome {
+            let digest = document.map(|(_, digest)| digest);
+            match self.carry_out(term, id, &plan, digest).await {
                 Ok(true) => {
                     written.written += plan.puts.len();
                     written.removed += plan.deletes.len();
@@ -293,19 +293,15 @@ impl Writer {
                     return Ok(written);
                 }
                 Ok(false) => {}
-                Err(WriteError::Etcd(error)) if error.is_too_large() && plan.puts.len() > 1 => {
-                    // One node after the other; it leaves the others only then.
+                // One node after the other; it leaves the others only then.
+                Err(WriteError::TooLarge { .. }) if plan.puts.len() > 1 => {
                     for put in plan.puts {
                         let one = Plan { puts: vec![put], deletes: Vec::new() };
-                        if self.carry_out(term, id, &one, document.map(|(_, digest)| digest)).await? {
+                        if self.carry_out(term, id, &one, digest).await? {
                             written.written += 1;
                             self.counts.written.fetch_add(1, Ordering::Relaxed);
                         }
                     }
-                }
-                Err(WriteError::Etcd(error)) if error.is_too_large() => {
-                    let bytes = document.map_or(0, |(document, _)| document.len());
-                    return Err(WriteError::TooLarge { instance: id, bytes });
                 }
                 Err(error) => return Err(error),
             }
@@ -353,7 +349,13 @@ impl Writer {
         let operations: Vec<_> = puts.chain(plan.deletes.iter().map(|place| TxnOp::delete(key(place), None))).collect();
         let look = std::iter::once(TxnOp::get(keys::cloud(settings), None));
         let look: Vec<_> = look.chain(places.iter().map(|place| TxnOp::get(key(place), None))).collect();
-        let Sent { succeeded, revision, found } = term.send(&compares, &operations, &look).await?;
+        let Sent { succeeded, revision, found } = match term.send(&compares, &operations, &look).await {
+            Err(SendError::Etcd(error)) if error.is_too_large() => {
+                let bytes = plan.puts.first().map_or(0, |(_, document)| document.len());
+                return Err(WriteError::TooLarge { instance: id, bytes });
+            }
+            sent => sent?,
+        };
         if succeeded {
             for (place, _) in &plan.puts {
                 self.known.set(id, &place.node, Some((revision, digest)));
