@@ -9,6 +9,8 @@
 //! Ours, not Nova's: `meta-data/meta-data/` in the EC2 tree (see `ec2`), a password that is readable at once, and a
 //! second POST of one that is 409 at once.
 //!
+//! Pages that a record keeps beside its facts are answered as they are (`beside`).
+//!
 //! An instance of an unchanged OpenStack has no record: its answers are Nova's own ([`NovaPages`]). [`Content`] is either.
 //!
 //! Left out: who asks (`http`), whether there is an instance yet (`http`: 503), fetching of dynamic vendor data.
@@ -21,6 +23,7 @@ use bytes::Bytes;
 use crate::config;
 
 mod accept;
+mod beside;
 mod content;
 mod date;
 mod denial;
@@ -36,6 +39,7 @@ mod route;
 mod subject;
 
 pub use crate::config::VendordataProvider;
+pub use beside::{PathError, check_path};
 pub use content::{Content, Reply};
 pub use date::Date;
 pub use denial::Denial;

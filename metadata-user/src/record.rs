@@ -18,10 +18,12 @@ use crate::policy::PolicyOverrides;
 
 mod address;
 mod device;
+mod page;
 mod port;
 
 pub use address::Address;
 pub use device::{BlockDevice, Bus, Device, DeviceKind};
+pub use page::{PageAnswer, PageRecord};
 pub use port::{AddressPair, FixedIp, NetworkRecord, PortRecord, Route, SubnetRecord};
 
 /// An instance's UUID.
@@ -97,6 +99,8 @@ pub struct InstanceRecord {
     pub policy: PolicyOverrides,
     /// Its ports, in order of its network interfaces.
     pub ports: Vec<PortRecord>,
+    /// Answers that are given as they are, whatever would be rendered; ascending by path, each path once.
+    pub pages: Vec<PageRecord>,
 }
 
 impl fmt::Debug for InstanceRecord {

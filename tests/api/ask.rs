@@ -9,7 +9,7 @@ use metadata_user::boots::History;
 use metadata_user::drain::Drain;
 use metadata_user::http::service::{Access, Resolution};
 use metadata_user::http::{Counters, Times, connection};
-use metadata_user::record::InstanceId;
+use metadata_user::record::{InstanceId, InstanceRecord};
 use metadata_user::store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::{Builder, Runtime};
@@ -81,8 +81,12 @@ impl Access for Connection {
 impl Guest {
     /// Gives the case's instance to a guest.
     pub(crate) fn boot(case: &Case) -> Self {
-        let record = case.record();
-        let (instance, results) = (record.uuid, case.golden.cloud.results(&record));
+        Self::of(case.record(), case)
+    }
+
+    /// Gives an instance of another document to a guest, in the case's cloud.
+    pub(crate) fn of(record: InstanceRecord, case: &Case) -> Self {
+        let (instance, results) = (record.uuid, case.golden.cloud.results(&case.record()));
         let store = Arc::new(Store::new(case.golden.cloud.settings()));
         store.put(record);
         for (target, answer) in results {

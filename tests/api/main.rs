@@ -5,9 +5,11 @@
 mod ask;
 mod case;
 mod compare;
+mod derive;
 mod expect;
 mod memory;
 mod properties;
+mod round_trip;
 mod schema;
 
 use std::fmt::Write as _;

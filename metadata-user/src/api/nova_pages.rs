@@ -71,6 +71,8 @@ impl Page {
         let seed = if is_json { seed_in(&body) } else { None };
         let body = match seed {
             None => body,
+            // Masked already.
+            Some(at) if body[at..at + SEED_LENGTH - 1].iter().all(|byte| *byte == b'A') => body,
             Some(at) => {
                 let mut masked = body.to_vec();
                 masked[at..at + SEED_LENGTH - 1].fill(b'A');
@@ -116,11 +118,11 @@ impl Page {
         self.status == Status::Ok
     }
 
-    fn lists(&self, name: &str) -> bool {
+    pub(super) fn lists(&self, name: &str) -> bool {
         self.body.split(|byte| *byte == b'\n').any(|line| line == name.as_bytes())
     }
 
-    fn answer(&self, request: &Request<'_>) -> Found {
+    pub(super) fn answer(&self, request: &Request<'_>) -> Found {
         let body = match self.seed {
             None => self.body.clone(),
             Some(at) => {
@@ -171,17 +173,7 @@ impl NovaPages {
     /// Returns the answers of these pages, by path: segments joined by single slashes, without a leading or trailing one.
     #[must_use]
     pub fn new(uuid: InstanceId, pages: impl IntoIterator<Item = (String, Page)>) -> Self {
-        let mut bodies: HashSet<Bytes> = HashSet::new();
-        let shared = pages.into_iter().map(|(path, mut page)| {
-            match bodies.get(&page.body) {
-                Some(body) => page.body = body.clone(),
-                None => {
-                    bodies.insert(page.body.clone());
-                }
-            }
-            (path.into_boxed_str(), page)
-        });
-        let pages: BTreeMap<_, _> = shared.collect();
+        let pages = shared(pages.into_iter().map(|(path, page)| (path.into_boxed_str(), page)));
         let project =
             pages.get(META_DATA).filter(|page: &&Page| page.is_found()).and_then(|page| project_in(&page.body));
         Self { uuid, project, pages: Arc::new(pages) }
@@ -339,8 +331,23 @@ fn names(line: &[u8], name: &str, is_keys: bool, is_listing: bool) -> bool {
     }
 }
 
+/// Returns pages by path, of which equal bodies are one piece of memory.
+pub(super) fn shared(pages: impl Iterator<Item = (Box<str>, Page)>) -> BTreeMap<Box<str>, Page> {
+    let mut bodies: HashSet<Bytes> = HashSet::new();
+    let shared = pages.map(|(path, mut page)| {
+        match bodies.get(&page.body) {
+            Some(body) => page.body = body.clone(),
+            None => {
+                bodies.insert(page.body.clone());
+            }
+        }
+        (path, page)
+    });
+    shared.collect()
+}
+
 /// Takes off the first segment `ec2`, which Nova ignores.
-fn without_alias(path: &str) -> &str {
+pub(super) fn without_alias(path: &str) -> &str {
     match path.strip_prefix("ec2") {
         Some("") => "",
         Some(rest) => match rest.strip_prefix('/') {
@@ -352,7 +359,8 @@ fn without_alias(path: &str) -> &str {
     }
 }
 
-fn is_password(path: &str) -> bool {
+/// Tells whether a path is that of the password, in whichever version.
+pub(super) fn is_password(path: &str) -> bool {
     let version = path.strip_prefix("openstack/").and_then(|rest| rest.strip_suffix("/password"));
     version.is_some_and(|version| !version.contains('/'))
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::beside::Beside;
 use super::content::Reply;
 use super::error::Refusal;
 use super::found::{self, Found};
@@ -36,6 +37,7 @@ struct Facts {
     network_data: OnceLock<Bytes>,
     injected: OnceLock<Option<Bytes>>,
     ec2: OnceLock<ec2::Tree>,
+    beside: Beside,
 }
 
 impl fmt::Debug for RenderedInstance {
@@ -49,6 +51,7 @@ impl RenderedInstance {
     #[must_use]
     pub fn new(record: Arc<InstanceRecord>, cloud: Arc<Cloud>) -> Self {
         let password = record.password.as_deref().and_then(|password| Password::new(password.to_owned()));
+        let beside = Beside::of(&record);
         let facts = Facts {
             record,
             password,
@@ -58,6 +61,7 @@ impl RenderedInstance {
             network_data: OnceLock::new(),
             injected: OnceLock::new(),
             ec2: OnceLock::new(),
+            beside,
         };
         Self { facts: Arc::new(facts), posted: None, dynamic: Arc::default(), vendor_data2: Arc::default() }
     }
@@ -109,7 +113,7 @@ impl RenderedInstance {
         let path = route::path(request.target);
         let found = match path.as_deref() {
             None => Err(Refusal::NotFound),
-            Some(path) if openstack::is_password(path) => {
+            Some(path) if openstack::is_password(path) || self.facts.beside.lists_password(path) => {
                 match password::exchange(self.password().is_some(), request) {
                     Ok(Exchange::Keep(password)) => return Reply::Keep(Write::Store(password)),
                     Ok(Exchange::Read) => Ok(Found::new(HTML, self.password_bytes())),
@@ -117,7 +121,11 @@ impl RenderedInstance {
                     Err(refusal) => Err(refusal),
                 }
             }
-            Some(path) => self.find(path, request),
+            Some(path) => match self.facts.beside.get(path) {
+                Some(page) if page.is_found() => Ok(page.answer(request)),
+                Some(_) => Err(Refusal::NotFound),
+                None => self.find(path, request),
+            },
         };
         Reply::Answer(found::answer(found, request))
     }

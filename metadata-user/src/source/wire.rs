@@ -8,21 +8,24 @@
 
 use schemars::{Schema, transform::Transform as _};
 
-use crate::record::InstanceRecord;
+use crate::record::{Ec2Ids, InstanceId, InstanceRecord, PortRecord};
 
 mod convert;
 mod document;
 mod encoding;
 mod error;
 mod excerpt;
+mod pages;
 mod place;
 mod policy;
+mod short;
 mod value;
 mod work;
 mod write;
 
 use convert::Origin;
 pub use error::DocumentError;
+pub use pages::{MAX_PAGE_BYTES, MAX_PAGES};
 
 /// The largest document, in bytes. User data is at most 64 KiB in Nova; this leaves room for clouds that allow more, and
 /// bounds what a stray file costs.
@@ -72,6 +75,39 @@ pub fn text(bytes: &[u8]) -> Result<&str, DocumentError> {
 /// Those of the writer.
 pub fn write(record: &InstanceRecord, out: &mut dyn std::io::Write) -> std::io::Result<()> {
     write::write(record, out)
+}
+
+/// Returns a record as a document for people: on lines of its own, without what is default. It parses to an equal record if
+/// the record could come of a document. Equal records give the same bytes.
+///
+/// # Errors
+/// Those of the writer of JSON.
+pub fn document(record: &InstanceRecord) -> std::io::Result<Vec<u8>> {
+    short::document(record)
+}
+
+/// Tells whether a document may give this host name.
+#[must_use]
+pub fn is_host_name(name: &str) -> bool {
+    convert::host_name::check(name).is_ok()
+}
+
+/// Tells whether a document may give a tap this name.
+#[must_use]
+pub fn is_device_name(name: &str) -> bool {
+    convert::port::is_device_name(name)
+}
+
+/// Returns the names in the EC2 tree that an instance and its image have where the document does not give them.
+#[must_use]
+pub fn ec2_ids(instance: InstanceId, image: Option<&str>) -> Ec2Ids {
+    convert::ec2_ids::complete(document::Ec2IdsDocument::default(), instance.0, [image, None, None])
+}
+
+/// Returns the EC2 tree's `local-ipv4` where the document does not give it.
+#[must_use]
+pub fn local_ipv4(ports: &[PortRecord]) -> Option<Box<str>> {
+    convert::local_ipv4(ports)
 }
 
 /// Returns the document's JSON Schema (draft 2020-12).

@@ -23,6 +23,7 @@ pub(crate) fn record(number: u128, project: &str, devices: &[&str]) -> InstanceR
         network: NetworkRecord { id: Uuid::from_u128(7), mtu: None, injected: false, subnets: Vec::new() },
     });
     InstanceRecord {
+        pages: Vec::new(),
         uuid: id(number),
         project_id: project.into(),
         display_name: None,

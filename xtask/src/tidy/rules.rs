@@ -198,6 +198,23 @@ pub(super) const NEVER: &[Never] = &[
         names: &["async", "await", "tokio", "std::fs", "rtnetlink", "Instant::now"],
         why: "what a tap should be is decided without I/O or a clock",
     },
+    Never {
+        place: "controller/derive",
+        names: &[
+            "async",
+            "await",
+            "tokio",
+            "std::fs",
+            "std::net::TcpStream",
+            "std::thread",
+            "std::env",
+            "std::time::SystemTime",
+            "std::time::Instant",
+            "crate::clock",
+            "rand",
+        ],
+        why: "a document is derived without I/O or a clock",
+    },
     Never { place: "record", names: &["serde", "serde_json"], why: "core types are not serialisable (invariant 3)" },
     Never { place: "store", names: &["serde"], why: "core types are not serialisable (invariant 3)" },
 ];

@@ -13,9 +13,9 @@ use crate::record::{
 };
 use crate::secret;
 
-mod ec2_ids;
+pub(super) mod ec2_ids;
 pub(super) mod host_name;
-mod port;
+pub(super) mod port;
 mod subnets;
 
 /// Where a document is from.
@@ -118,6 +118,7 @@ pub(super) fn record(document: Document, origin: Origin) -> Result<InstanceRecor
         boot_roles: document.boot_roles,
         policy: document.policy.overrides()?,
         ports,
+        pages: document.pages.records()?,
     })
 }
 
@@ -125,7 +126,8 @@ fn fault<S: Into<Step>>(path: impl IntoIterator<Item = S>, problem: impl Into<St
     Fault { path: path.into_iter().map(Into::into).collect(), problem: problem.into(), remedy }
 }
 
-fn local_ipv4(ports: &[PortRecord]) -> Option<Box<str>> {
+/// Returns the EC2 tree's `local-ipv4` of an instance with these ports.
+pub(super) fn local_ipv4(ports: &[PortRecord]) -> Option<Box<str>> {
     let addresses = || ports.iter().filter(|port| port.listed).flat_map(PortRecord::addresses).map(|ip| &ip.ip_address);
     addresses()
         .find(|address| address.ip().is_ipv4())

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::pages::Pages;
 use super::policy::PolicyDocument;
 use super::value::{
     Base64Text, MacText, Metadata, NonEmptyText, UuidText, choice, choice_or_default, nullable, optional_choice,
@@ -159,6 +160,13 @@ pub(super) struct Document {
     #[serde(default, deserialize_with = "or_default")]
     #[schemars(with = "Option<PolicyDocument>")]
     pub(super) policy: PolicyDocument,
+
+    /// Answers that are given as they are, in place of what would be rendered, by path: without the first slash, and without
+    /// `ec2/`. Null: there is no such path (404). Methods, errors and spellings of the path are as for everything else, and a
+    /// `random_seed` in JSON is fresh in every answer. Default: none.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Pages>")]
+    pub(super) pages: Pages,
 }
 
 /// Names in the EC2 tree.

@@ -10,6 +10,7 @@ use crate::record::InstanceRecord;
 
 mod debug;
 mod nulls;
+mod pages;
 mod size;
 
 const SHORT: &str = r#"{

@@ -13,7 +13,7 @@ use super::policy::PolicyDocument;
 use crate::base64::Encoded;
 use crate::record::{
     AddressPair, BlockDevice, Bus, Device, DeviceKind, Ec2Ids, FixedIp, InstanceRecord, KeyPair, NetworkRecord,
-    PortRecord, Route, SubnetRecord,
+    PageAnswer, PageRecord, PortRecord, Route, SubnetRecord,
 };
 
 /// Writes a record as a document in one line, without a newline at its end.
@@ -45,8 +45,41 @@ impl Serialize for Pairs<'_> {
     }
 }
 
+struct Pages<'a>(&'a [PageRecord]);
+
+impl Pages<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Pages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer
+            .collect_map(self.0.iter().map(|PageRecord { path, answer }| (path, answer.as_ref().map(PageText::of))))
+    }
+}
+
 #[derive(serde::Serialize)]
-struct InstanceText<'a> {
+struct PageText<'a> {
+    content_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<Text<Encoded<'a>>>,
+}
+
+impl<'a> PageText<'a> {
+    fn of(answer: &'a PageAnswer) -> Self {
+        let PageAnswer { content_type, body } = answer;
+        let text = std::str::from_utf8(body).ok();
+        Self { content_type: content_type.as_deref(), text, base64: text.is_none().then_some(Text(Encoded(body))) }
+    }
+}
+
+/// A record as a document, every field of it.
+#[derive(serde::Serialize)]
+pub(super) struct InstanceText<'a> {
     uuid: Text<uuid::Uuid>,
     project_id: &'a str,
     display_name: Option<&'a str>,
@@ -78,10 +111,12 @@ struct InstanceText<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<PolicyDocument>,
     ports: Vec<PortText<'a>>,
+    #[serde(skip_serializing_if = "Pages::is_empty")]
+    pages: Pages<'a>,
 }
 
 impl<'a> InstanceText<'a> {
-    fn of(record: &'a InstanceRecord) -> Self {
+    pub(super) fn of(record: &'a InstanceRecord) -> Self {
         // By name and without `..`: a field that is added to the record must be written too.
         let InstanceRecord {
             uuid,
@@ -111,6 +146,7 @@ impl<'a> InstanceText<'a> {
             boot_roles,
             policy,
             ports,
+            pages,
         } = record;
         let user_data = user_data.as_deref();
         let text = user_data.and_then(|data| std::str::from_utf8(data).ok());
@@ -143,6 +179,7 @@ impl<'a> InstanceText<'a> {
             boot_roles: boot_roles.as_deref(),
             policy: PolicyDocument::of(policy),
             ports: ports.iter().map(PortText::of).collect(),
+            pages: Pages(pages),
         }
     }
 }

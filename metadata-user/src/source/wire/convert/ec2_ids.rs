@@ -12,7 +12,11 @@ use crate::record::Ec2Ids;
 use crate::secret::digest;
 
 /// Returns the ids of an instance and of its image, kernel and RAM disk. Given ones win.
-pub(super) fn complete(given: Ec2IdsDocument, uuid: Uuid, [image, kernel, ramdisk]: [Option<&str>; 3]) -> Ec2Ids {
+pub(in crate::source::wire) fn complete(
+    given: Ec2IdsDocument,
+    uuid: Uuid,
+    [image, kernel, ramdisk]: [Option<&str>; 3],
+) -> Ec2Ids {
     let of_image = |given: Option<Option<Box<str>>>, prefix: &str, id: Option<&str>| match given {
         Some(given) => given,
         None => id.filter(|id| !id.is_empty()).map(|id| derived(prefix, id)),
@@ -29,7 +33,7 @@ pub(super) fn complete(given: Ec2IdsDocument, uuid: Uuid, [image, kernel, ramdis
 }
 
 /// Returns an instance's reservation: its own, as if one request had created each instance.
-pub(super) fn reservation(uuid: Uuid) -> Box<str> {
+pub(in crate::source::wire) fn reservation(uuid: Uuid) -> Box<str> {
     derived("r", &uuid.to_string())
 }
 

@@ -15,7 +15,7 @@ const LONGEST: usize = 63;
 
 /// Refuses a host name that Nova 34 does not store. It stores what its API accepts, and the Latin-1 letters and digits that
 /// it keeps in a host name made of a display name.
-pub(super) fn check(name: &str) -> Result<(), Fault> {
+pub(in crate::source::wire) fn check(name: &str) -> Result<(), Fault> {
     let is_allowed = |c: char| match c {
         '-' | '.' | '_' => true,
         c if c.is_ascii() => c.is_ascii_alphanumeric(),

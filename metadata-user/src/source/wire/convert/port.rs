@@ -94,7 +94,8 @@ fn below<S: Into<Step>>(at: &[Step], steps: impl IntoIterator<Item = S>) -> Vec<
     at.iter().cloned().chain(steps.into_iter().map(Into::into)).collect()
 }
 
-fn is_device_name(name: &str) -> bool {
+/// Tells whether a network device can have this name.
+pub(in crate::source::wire) fn is_device_name(name: &str) -> bool {
     let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '/' && c != ':';
     (1..=DEVICE_NAME_LIMIT).contains(&name.len()) && name != "." && name != ".." && name.chars().all(is_plain)
 }
@@ -117,7 +118,7 @@ fn subnet(subnet: SubnetDocument) -> SubnetRecord {
 }
 
 /// Returns a subnet with DHCP for each IP version among the addresses, IPv4 first.
-fn implied_subnets(addresses: impl Iterator<Item = IpAddr> + Clone) -> Vec<SubnetRecord> {
+pub(in crate::source::wire) fn implied_subnets(addresses: impl Iterator<Item = IpAddr> + Clone) -> Vec<SubnetRecord> {
     let firsts = [addresses.clone().find(IpAddr::is_ipv4), addresses.clone().find(IpAddr::is_ipv6)];
     let subnets = firsts.into_iter().flatten().map(|address| SubnetRecord {
         cidr: IpNet::from(address),

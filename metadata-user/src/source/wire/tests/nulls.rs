@@ -22,12 +22,13 @@ fn full() -> Value {
             "fixed_ips": [{"ip_address": "10.0.0.5"}],
             "allowed_address_pairs": [{"ip_address": "10.0.0.9"}],
             "network": {"subnets": [{"cidr": "10.0.0.0/24", "host_routes": [{"destination": "10.1.0.0/16"}]}]}
-        }]
+        }],
+        "pages": {"a": {"text": "x"}, "b": {"base64": "eA=="}}
     })
 }
 
 /// Where each kind of object is in it.
-const PLACES: [(&str, &str); 13] = [
+const PLACES: [(&str, &str); 14] = [
     ("", ""),
     ("Ec2IdsDocument", "/ec2_ids"),
     ("PolicyDocument", "/policy"),
@@ -40,14 +41,17 @@ const PLACES: [(&str, &str); 13] = [
     ("AddressPairDocument", "/ports/0/allowed_address_pairs/0"),
     ("NetworkDocument", "/ports/0/network"),
     ("SubnetDocument", "/ports/0/network/subnets/0"),
+    ("PageDocument", "/pages/a"),
     ("RouteDocument", "/ports/0/network/subnets/0/host_routes/0"),
 ];
 
-/// Fields that are required with one type of device only.
-const OF_TYPE: [(&str, &str, &str); 3] = [
+/// Fields that are required with one type of device, or one form of page, only.
+const OF_TYPE: [(&str, &str, &str); 5] = [
     ("mac", "/device_metadata/0", "/device_metadata/1"),
     ("share_id", "/device_metadata/2", "/device_metadata/0"),
     ("tag", "/device_metadata/2", "/device_metadata/0"),
+    ("text", "/pages/a", "/pages/b"),
+    ("base64", "/pages/b", "/pages/a"),
 ];
 
 /// Reads the document with a field at a place set to null.
@@ -106,7 +110,8 @@ fn null_is_absent_in_optional_fields_and_refused_by_name_in_required_ones() {
 #[test]
 fn null_is_the_same_as_absent_but_for_the_fields_that_say_otherwise() {
     // Nova tells these from absent ones; their descriptions in the schema say so.
-    const OWN_MEANING: [&str; 14] = [
+    const OWN_MEANING: [&str; 15] = [
+        "content_type",
         "display_name",
         "launch_index",
         "reservation_id",
