@@ -20,6 +20,8 @@ mod nova;
 mod port;
 mod server;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -155,7 +157,15 @@ impl OpenStack {
 
     /// Sets which cloud the documents are of. Until then, and from any other cloud, no server counts as gone.
     pub async fn expect(&self, cloud: CloudId) {
-        self.expected.set(cloud).await;
+        self.expected.set(&self.nova, cloud).await;
+    }
+
+    /// Asks whether this still is the expected cloud. Returns its identity as it is now: keep this one from now on, as hosts come and go.
+    ///
+    /// # Errors
+    /// [`AskError`], with [`Failure::OtherCloud`] if it is not.
+    pub async fn check_cloud(&self) -> Result<CloudId, AskError> {
+        self.expected.check(&self.session, &self.nova).await
     }
 
     /// Lists servers of all projects, a page at a time, ordered by id. Servers of a cell that is down, and ones that are created meanwhile,

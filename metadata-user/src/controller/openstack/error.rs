@@ -116,8 +116,9 @@ impl AskError {
             (Failure::Refused, _) => {
                 "give the credential in [keystone] the role admin, or allow its role this in the service's policy"
             }
+            (Failure::OtherCloud, Service::Neutron) => "look at neutron.endpoint, and at the ports of this server",
             (Failure::OtherCloud, _) => {
-                "documents stay as they are; if Nova's database was replaced on purpose, run `metadatad controller accept`"
+                "documents stay as they are; if Nova's database was replaced on purpose, delete the key `controller/cloud` from etcd"
             }
             (Failure::NotUnderstood, _) => "look at the endpoint: something else may answer there",
             (Failure::TooLarge, _) => "lower reconcile.page",

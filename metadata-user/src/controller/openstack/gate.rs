@@ -136,9 +136,20 @@ impl Gate {
 
     /// Records that the service answered as itself.
     pub(super) fn answered(&self) {
+        // Another cloud answers, too.
+        self.well(|failing| failing.error.failure != Failure::OtherCloud);
+    }
+
+    /// Records that the service is that of the expected cloud.
+    pub(super) fn confirmed(&self) {
+        self.well(|_| true);
+    }
+
+    fn well(&self, ends: impl Fn(&Failing) -> bool) {
         let mut health = self.health.lock();
         health.answered_at = Some(SystemTime::now());
-        if health.failing.take().is_some() {
+        if health.failing.as_ref().is_some_and(ends) {
+            health.failing = None;
             info!(service = self.service.as_str(), "{} answers again", self.service);
         }
     }
@@ -147,6 +158,11 @@ impl Gate {
     pub(super) fn failed(&self, error: AskError, rests: bool) -> AskError {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let mut health = self.health.lock();
+        let is_other = |failing: &Failing| failing.error.failure == Failure::OtherCloud;
+        if health.failing.as_ref().is_some_and(is_other) && error.failure != Failure::OtherCloud && !rests {
+            // That is what has to be repaired first.
+            return error;
+        }
         let (now, before) = (Instant::now(), health.failing.take());
         if before.as_ref().is_none_or(|before| before.error.failure != error.failure) {
             warn!(service = self.service.as_str(), %error, "{} fails: documents stay as they are", self.service);
@@ -157,7 +173,6 @@ impl Gate {
         let until = rests.then(|| now + RESTS.delay(times, backoff::random()));
         let until = until.or(before.as_ref().and_then(|before| before.until));
         let since = before.map_or_else(SystemTime::now, |before| before.since);
-        // What one request is refused says nothing about the service while that has its own failure.
         health.failing = Some(Failing { since, error: error.clone(), times, until });
         error
     }
@@ -172,7 +187,6 @@ impl Gate {
 
     /// Records a failure of one answer, which says nothing about the service.
     pub(super) fn count_failure(&self, error: AskError) -> AskError {
-        debug_assert!(error.failure != Failure::Unavailable || error.service == self.service);
         self.failures.fetch_add(1, Ordering::Relaxed);
         error
     }

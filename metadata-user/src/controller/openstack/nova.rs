@@ -60,29 +60,49 @@ struct Seen {
 }
 
 impl Expected {
-    pub(super) async fn set(&self, cloud: CloudId) {
+    pub(super) async fn set(&self, api: &Api, cloud: CloudId) {
         *self.cloud.lock().await = Seen { cloud: Some(cloud), seen_at: None };
+        api.gate.confirmed();
     }
 
-    /// Asks Nova whether it still is the expected cloud, unless somebody has asked since.
+    /// Asks Nova whether it still is the expected cloud, unless somebody has asked since then.
     async fn confirm(&self, session: &Session, api: &Api, doing: &str, since: Instant) -> Result<(), AskError> {
         let mut seen = self.cloud.lock().await;
         if seen.seen_at.is_some_and(|at| at >= since) {
             return Ok(());
         }
-        let other =
-            |problem| Err(api.gate.failed(AskError::new(Service::Nova, doing, Failure::OtherCloud, problem), false));
-        let Some(expected) = &seen.cloud else {
-            return other("says that it is gone, and it is not known yet which cloud this is");
-        };
-        let asked_at = Instant::now();
-        let now = cloud(session, api, Urgency::Change).await?;
-        if !expected.is_still(&now) {
-            return other("answers for another cloud: its services are not those of before");
-        }
+        let (asked_at, now) = (Instant::now(), cloud(session, api, Urgency::Change).await?);
+        compare(seen.cloud.as_ref(), &now).map_err(|problem| other(api, doing, problem))?;
         seen.seen_at = Some(asked_at);
+        api.gate.confirmed();
         Ok(())
     }
+
+    /// Asks Nova which cloud it is, and refuses another than the expected one.
+    pub(super) async fn check(&self, session: &Session, api: &Api) -> Result<CloudId, AskError> {
+        let mut seen = self.cloud.lock().await;
+        let (asked_at, now) = (Instant::now(), cloud(session, api, Urgency::Change).await?);
+        if let Err(problem) = compare(seen.cloud.as_ref(), &now) {
+            return Err(other(api, "asking which cloud this is", problem));
+        }
+        seen.seen_at = Some(asked_at);
+        api.gate.confirmed();
+        Ok(now)
+    }
+}
+
+fn compare(expected: Option<&CloudId>, now: &CloudId) -> Result<(), &'static str> {
+    match expected {
+        None => Err("answers, and it is not known yet which cloud the documents are of"),
+        Some(expected) if !expected.is_still(now) => {
+            Err("answers for another cloud: its services are not those of before")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn other(api: &Api, doing: &str, problem: &str) -> AskError {
+    api.gate.failed(AskError::new(Service::Nova, doing, Failure::OtherCloud, problem), false)
 }
 
 /// Reads the cloud's identity.
@@ -93,10 +113,7 @@ pub(super) async fn cloud(session: &Session, api: &Api, urgency: Urgency) -> Res
         return Err(answer.unexpected(api, doing));
     }
     let services: ServicesAnswer = answer.read(api, doing)?;
-    services.cloud().ok_or_else(|| {
-        let problem = "has no service at all: its database may be empty";
-        api.gate.failed(AskError::new(Service::Nova, doing, Failure::OtherCloud, problem), false)
-    })
+    services.cloud().ok_or_else(|| other(api, doing, "has no service at all: its database may be empty"))
 }
 
 /// Reads a page of the list of all servers, by id. Servers of a cell that is down are missing from it: absence is no proof.
