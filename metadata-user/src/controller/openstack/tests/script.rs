@@ -26,6 +26,9 @@ pub(super) struct Taken {
 /// An answer: status, content type, body.
 pub(super) type Said = (u16, &'static str, String);
 
+/// What answers differently: `None` from it goes on as before, and status 0 hangs.
+type Instead = Box<dyn Fn(&Taken) -> Option<Said> + Send>;
+
 pub(super) const JSON: &str = "application/json";
 
 /// What a test may change.
@@ -40,10 +43,10 @@ pub(super) struct Cloud {
     pub(super) services: Vec<&'static str>,
     /// `meta_data.json`'s properties and name, as the metadata API still has them.
     pub(super) cached: Option<Value>,
-    /// Paths of the metadata API beside those that every instance has.
+    /// The project in which the metadata API knows the instance.
     pub(super) project: String,
-    /// Takes precedence: `None` from it goes on, and an empty status hangs.
-    pub(super) instead: Option<Box<dyn Fn(&Taken) -> Option<Said> + Send>>,
+    /// Takes precedence.
+    pub(super) instead: Option<Instead>,
     pub(super) taken: Vec<Taken>,
 }
 
