@@ -7,8 +7,9 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::config::{Log, LogFormat};
 
-/// The crate `notify` logs watches that the kernel has already removed, which is not an error here.
-const QUIET: &str = "notify=warn";
+/// The crate `notify` logs watches that the kernel has already removed, which is not an error here. What `lapin` logs as an error is
+/// returned as well, and logged with its remedy.
+const QUIET: &str = "notify=warn,lapin=off";
 
 /// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -83,8 +83,13 @@ pub(super) const ONLY: &[Only] = &[
     Only { names: &["ring"], places: &[], why: "aws-lc-rs is the only crypto library" },
     Only {
         names: &["rustls", "tokio_rustls"],
-        places: &["source/etcd", "fetch", "nova_metadata/client", "https"],
+        places: &["source/etcd", "fetch", "nova_metadata/client", "https", "controller/notifications/amqp/transport"],
         why: "only what asks and https speak TLS",
+    },
+    Only {
+        names: &["lapin", "async_rs"],
+        places: &["controller/notifications/amqp"],
+        why: "only controller/notifications/amqp knows AMQP (invariant 5)",
     },
     Only {
         names: &["etcd_client"],
@@ -192,6 +197,16 @@ pub(super) const NEVER: &[Never] = &[
         place: "source/etcd/mirror",
         names: &["async", "await", "tokio", "std::fs", "etcd_client"],
         why: "mirror says without I/O what an answer changes",
+    },
+    Never {
+        place: "controller/queue",
+        names: &["async", "await", "tokio", "std::fs", "Instant::now", "SystemTime"],
+        why: "what is read next is decided without I/O or a clock",
+    },
+    Never {
+        place: "controller/notifications/envelope",
+        names: &["async", "await", "tokio", "std::fs", "SystemTime::now", "lapin"],
+        why: "what a message names is decided without I/O or a clock",
     },
     Never {
         place: "port/reconcile",
