@@ -15,7 +15,7 @@ use metadata_user::controller::etcd::election::{Candidate, Term, campaign};
 use metadata_user::record::InstanceId;
 
 /// The cloud that the documents are of.
-const CLOUD: &str = "cloud-1";
+pub(crate) const CLOUD: &str = "cloud-1";
 /// An instance.
 const INSTANCE: &str = "11111111-2222-4333-8444-555555555555";
 

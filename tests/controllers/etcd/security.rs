@@ -5,8 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use lab::{EtcdPlan, Node, NodePlan, Tls};
+use metadata_user::config::etcd;
 
+use super::passwords::{Controller, post};
 use super::{NODE, boot, change, is_well, key, source, wait_reads, wait_source};
+use crate::leader;
 
 const ROOT: &str = "root:r00t";
 const GUIDE: &str = include_str!("../../../docs/etcd.md");
@@ -40,10 +43,15 @@ fn locked(arguments: &[&str]) -> (Node, lab::Etcd) {
     for argument in arguments {
         plan = plan.argument(argument);
     }
+    locked_by(plan, "")
+}
+
+/// As [`locked`], with this etcd, and further keys of `[source.etcd]`.
+fn locked_by(plan: EtcdPlan, further: &str) -> (Node, lab::Etcd) {
     let node = NodePlan::default();
     let made = node.clone().make().unwrap();
     let password = made.path("password").display().to_string();
-    let further = format!("username = \"node-{NODE}\"\npassword_file = \"{password}\"");
+    let further = format!("username = \"node-{NODE}\"\npassword_file = \"{password}\"\n{further}");
     rewrite(&made, &source(&plan.endpoints(), &further));
     let etcd = plan.start(made.namespace()).unwrap();
     guided(&etcd, "node", &[("NODE", NODE), ("PASSWORD", "s3cret")]);
@@ -80,6 +88,9 @@ fn a_role_confines_a_node_to_its_own_prefix() {
         vec!["del", &key(guest.uuid())],
         // A name that only starts the same.
         vec!["get", "/metadatad/nodes/node-10/instances/x"],
+        vec!["put", "/metadatad/passwords/node-10/x", "x"],
+        vec!["get", "/metadatad/passwords/", "--prefix"],
+        vec!["get", "/metadatad/controller/cloud"],
     ] {
         let error = format!("{:#}", etcd.etcdctl_as(Some(&own), &refused).unwrap_err());
         assert!(error.contains("permission denied"), "{refused:?}: {error}");
@@ -171,4 +182,37 @@ fn a_client_certificate_opens_etcd_and_a_wrong_authority_is_told() {
         assert!(error.contains(what) && error.contains(remedy), "{error}");
         node.stop_daemon().unwrap();
     }
+}
+
+/// The roles of the guide, with passwords and TLS: the controller leads, writes documents and answers; the node reads them and passes
+/// a password on.
+#[test]
+fn the_roles_of_controller_and_node_are_enough_for_both() {
+    let directory = tempfile::tempdir().unwrap();
+    let tls = Tls::make(directory.path()).unwrap();
+    let files = format!(
+        "ca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}\npasswords = \"controller\"\n",
+        tls.ca, tls.client_cert, tls.client_key
+    );
+    let (node, etcd) = locked_by(EtcdPlan::default().tls(tls.clone()), &files);
+    node.start_daemon().unwrap();
+    let guest = boot(&node, &etcd, "a").unwrap();
+    let settings = etcd::Etcd {
+        user: Some(etcd::User {
+            name: "controller".to_owned(),
+            password_file: secret(&node, "controller_password", "c0ntrol").into(),
+        }),
+        tls: Some(etcd::Tls {
+            ca_file: Some(tls.ca.clone()),
+            identity: Some(etcd::Identity { cert_file: tls.client_cert.clone(), key_file: tls.client_key.clone() }),
+        }),
+        ..leader::settings(&etcd.endpoints())
+    };
+    let controller = Controller::start(node.namespace(), settings, "one");
+    assert_eq!(post(&guest, "kept").0, 200);
+    controller.write(guest.uuid(), &guest.document().clone().with_user_data(b"by the controller").text());
+    wait_reads(&guest, "by the controller").unwrap();
+    controller.end();
+    let left = etcd.etcdctl_as(Some(ROOT), &["get", "/metadatad/passwords/", "--prefix", "--keys-only"]).unwrap();
+    assert_eq!(left.trim(), "", "the node has taken its request away, and the answer");
 }
