@@ -8,6 +8,7 @@ mod facts;
 mod fleet;
 mod leader;
 mod nova;
+mod openstack;
 mod prometheus;
 mod rollout;
 mod snapshot;

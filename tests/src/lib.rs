@@ -36,6 +36,7 @@ pub mod machine;
 pub mod netns;
 pub mod node;
 pub mod nova;
+pub mod openstack;
 pub mod ovsdb;
 pub mod plot;
 pub mod prometheus;

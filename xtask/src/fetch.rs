@@ -12,6 +12,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{find_program, quiet_output, show_and_run, target_directory};
 use crate::setup;
 
+/// What installs PyPI's packages.
+const UV: &str = "uv==0.13.9";
+
 /// A directory under `target`, and what belongs into it.
 #[derive(Debug)]
 pub(crate) struct Collection {
@@ -34,7 +37,7 @@ impl Collection {
         let directory = target_directory().join(self.name);
         let complete = directory.join("complete");
         let wanted = [self.debian, self.pypi].concat().join("\n");
-        if fs::read_to_string(&complete).is_ok_and(|found| found == wanted) {
+        if fs::read_to_string(&complete).is_ok_and(|found| has_all(&found, &wanted)) {
             return Ok(());
         }
         let missing = setup::missing_packages(self.needed);
@@ -52,7 +55,7 @@ impl Collection {
         if !self.pypi.is_empty() {
             let venv = directory.join("venv");
             show_and_run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))?;
-            show_and_run(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(self.pypi))?;
+            install(&venv, self.pypi)?;
         }
         fs::write(&complete, wanted).with_context(|| format!("writing {}", complete.display()))
     }
@@ -80,6 +83,28 @@ impl Collection {
     }
 }
 
+/// Tells whether what was fetched is all that is wanted, and perhaps more.
+fn has_all(found: &str, wanted: &str) -> bool {
+    wanted.lines().all(|line| found.lines().any(|fetched| fetched == line))
+}
+
+/// Installs PyPI's packages into a virtual environment: with uv, which takes a fraction of pip's time, or with pip where uv finds no index.
+fn install(venv: &Path, packages: &[&str]) -> Result<()> {
+    let pip = || {
+        let mut pip = Command::new(venv.join("bin/pip"));
+        pip.args(["install", "--quiet"]);
+        pip
+    };
+    show_and_run(pip().arg(UV))?;
+    let mut uv = Command::new(venv.join("bin/uv"));
+    uv.args(["pip", "install", "--quiet", "--python"]).arg(venv.join("bin/python3")).args(packages);
+    if show_and_run(&mut uv).is_ok() {
+        return Ok(());
+    }
+    eprintln!("uv cannot install them: once more with pip");
+    show_and_run(pip().args(packages))
+}
+
 /// Unpacks the Debian packages of a directory into a tree.
 pub(crate) fn unpack_all(packages: &Path, tree: &Path) -> Result<()> {
     for entry in fs::read_dir(packages).with_context(|| format!("reading {}", packages.display()))? {
@@ -103,4 +128,22 @@ fn resolve(name: &str) -> Result<String> {
         quiet_output(command.args(["depends", "--no-recommends", "--no-suggests", follower])).unwrap_or_default();
     let first = printed.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
     first.map(str::to_owned).with_context(|| format!("apt knows nothing that {follower} depends on"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_more_than_is_wanted_is_complete() {
+        for (found, wanted, complete) in [
+            ("a\nb==1", "a\nb==1", true),
+            ("a\nb==1\nc", "a\nc", true),
+            ("a", "a\nc", false),
+            ("b==1", "b==2", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(has_all(found, wanted), complete, "{found:?} for {wanted:?}");
+        }
+    }
 }

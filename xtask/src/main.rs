@@ -9,6 +9,7 @@ mod apt;
 mod bench;
 mod build;
 mod clients;
+mod cloud;
 mod command;
 mod controllers;
 mod demo;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Setup(options) => {
             let wanted = [
                 (options.ansible, ansible::ANSIBLE),
+                (options.controllers || options.cloud, cloud::CLOUD),
                 (options.controllers, controllers::CONTROLLERS),
                 (options.haproxy, haproxy::HAPROXY),
                 (options.openstack, openstack::OPENSTACK),

@@ -23,7 +23,10 @@ pub(crate) struct Options {
     /// Fetch also the real clients that the tests run in guests
     #[arg(long)]
     pub(crate) clients: bool,
-    /// Fetch also the real controllers that the tests run: etcd, ovsdb-server, Nova
+    /// Fetch also a real OpenStack control plane, of the collections that --controllers fetches the largest
+    #[arg(long)]
+    pub(crate) cloud: bool,
+    /// Fetch also the real controllers that the tests run: etcd, ovsdb-server, Nova, an OpenStack control plane
     #[arg(long)]
     pub(crate) controllers: bool,
     /// Fetch also what the test of a roll-out runs as the way that guests were answered before: haproxy

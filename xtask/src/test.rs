@@ -144,6 +144,7 @@ fn download(groups: &[Group]) -> Result<()> {
         crate::controllers::CONTROLLERS.setup()?;
     }
     if groups.contains(&Group::Controllers) {
+        crate::cloud::CLOUD.setup()?;
         crate::prometheus::PROMETHEUS.setup()?;
         crate::haproxy::HAPROXY.setup()?;
     }
