@@ -7,6 +7,7 @@ mod case;
 mod compare;
 mod derive;
 mod expect;
+mod hostile;
 mod memory;
 mod properties;
 mod round_trip;

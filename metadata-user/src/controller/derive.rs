@@ -31,6 +31,7 @@ mod ec2;
 mod injected;
 mod meta_data;
 mod network_data;
+mod neutron;
 mod ports;
 mod services;
 
@@ -128,6 +129,14 @@ pub enum DeriveError {
         #[source]
         source: DocumentError,
     },
+    /// A defect of this program: a node would answer otherwise than Nova, though the page is beside the facts.
+    #[error("the document of instance {id} would not answer {path} as Nova does: report this")]
+    Unfaithful {
+        /// The instance.
+        id: InstanceId,
+        /// Where it differs.
+        path: String,
+    },
 }
 
 /// Returns the document of an instance.
@@ -137,25 +146,21 @@ pub enum DeriveError {
 pub fn derive(facts: &Facts<'_>, cloud: &Arc<Cloud>) -> Result<Derived, DeriveError> {
     let id = facts.pages.uuid();
     let answers = Answers::of(facts.pages)?;
-    let mut record = Arc::new(record(&answers, facts, cloud)?);
-    let mut beside = Vec::new();
-    // Once for what the facts do not render to; then nothing is left, unless two pages depend on each other.
-    for _ in 0..2 {
-        let differing = compare::differing(facts.pages, &record, cloud);
-        if differing.is_empty() {
-            break;
-        }
-        let mut pages = record.pages.clone();
-        for (path, nova, ours) in differing {
-            beside.push(Beside { path: path.into(), reason: compare::reason(path, nova, &ours) });
-            pages.push(page(path, nova));
-        }
-        pages.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        record = Arc::new(InstanceRecord { pages, ..(*record).clone() });
-    }
-    beside.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    let facts_alone = Arc::new(record(&answers, facts, cloud)?);
+    let differing = compare::differing(facts.pages, &facts_alone, cloud);
+    let beside = differing
+        .iter()
+        .map(|(path, nova, ours)| Beside { path: (*path).into(), reason: compare::reason(path, nova, ours) });
+    let beside = beside.collect();
+    let pages = differing.iter().map(|(path, nova, _)| page(path, nova)).collect();
+    let record = InstanceRecord { pages, ..(*facts_alone).clone() };
     let (document, record) = document(&record).map_err(|source| DeriveError::Document { id, source })?;
-    Ok(Derived { document, record, beside })
+    // What a node reads, not what was meant.
+    let record = Arc::new(record);
+    if let Some((path, ..)) = compare::differing(facts.pages, &record, cloud).first() {
+        return Err(DeriveError::Unfaithful { id, path: (*path).to_owned() });
+    }
+    Ok(Derived { document, record: Arc::unwrap_or_clone(record), beside })
 }
 
 /// Returns what a node with this record answers otherwise than Nova: pages that it renders, or that are kept beside its facts and

@@ -23,6 +23,7 @@ use crate::store::tests::{id, record};
 mod binding;
 mod controller;
 mod large;
+mod pages;
 mod rate;
 mod session;
 mod slow;

@@ -1,7 +1,7 @@
 //! The document's member `pages`: answers that are given as they are.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -25,7 +25,7 @@ pub const MAX_PAGE_BYTES: usize = 4 << 20;
 /// The content type of most of Nova's answers.
 const PLAIN: &str = "text/plain; charset=UTF-8";
 
-/// An answer. One of `text` and `base64` is required.
+/// An answer. One of `text`, `base64` and `same_as` is required.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "PageDocument")]
@@ -42,6 +42,10 @@ struct Page {
     /// The body in base64, for what is not text.
     #[serde(default)]
     base64: Option<Base64Text>,
+
+    /// The path of another page, which has this answer too, content type included.
+    #[serde(default)]
+    same_as: Option<Box<str>>,
 }
 
 impl Page {
@@ -113,36 +117,60 @@ impl Pages {
     /// Returns the records, by path.
     pub(super) fn records(self) -> Result<Vec<PageRecord>, Fault> {
         let mut records = Vec::with_capacity(self.0.len());
+        let (mut places, mut same) = (HashMap::new(), Vec::new());
         for (path, page) in self.0 {
-            let answer = page.map(|page| answer(page, &path)).transpose()?;
+            let answer = match page {
+                None => None,
+                Some(Page { same_as: Some(other), content_type, text, base64 }) => {
+                    if content_type.is_some() || text.is_some() || base64.is_some() {
+                        let remedy = "keep same_as, or content type and body";
+                        return Err(fault(&path, Some("same_as"), "the answer is given twice".to_owned(), remedy));
+                    }
+                    same.push((records.len(), other));
+                    None
+                }
+                Some(page) => {
+                    places.insert(path.clone(), records.len());
+                    Some(answer(page, &path)?)
+                }
+            };
             records.push(PageRecord { path, answer });
+        }
+        for (place, other) in same {
+            let Some(answer) = places.get(&other).and_then(|place| records[*place].answer.clone()) else {
+                let problem = format!("no page with a body has the path {}", quoted(&other));
+                let remedy = "name a page of this document that has text or base64";
+                return Err(fault(&records[place].path, Some("same_as"), problem, remedy));
+            };
+            records[place].answer = Some(answer);
         }
         records.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(records)
     }
 }
 
+fn fault(path: &str, field: Option<&str>, problem: String, remedy: &'static str) -> Fault {
+    let path = [Some("pages"), Some(path), field].into_iter().flatten().map(Step::from).collect();
+    Fault { path, problem, remedy }
+}
+
 fn answer(page: Page, path: &str) -> Result<PageAnswer, Fault> {
-    let fault = |field: Option<&str>, problem: String, remedy| {
-        let path = [Some("pages"), Some(path), field].into_iter().flatten().map(Step::from).collect();
-        Fault { path, problem, remedy }
-    };
     let content_type = page.content_type.unwrap_or_else(|| Some(PLAIN.into()));
     if let Some(name) = &content_type
-        && !name.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && !name.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
     {
         let problem = format!("{} cannot be in a header", quoted(name));
-        return Err(fault(Some("content_type"), problem, "write one like text/plain; charset=UTF-8, in ASCII"));
+        return Err(fault(path, Some("content_type"), problem, "write one like text/plain; charset=UTF-8, in ASCII"));
     }
     let body = match (page.text, page.base64) {
         (Some(_), Some(_)) => {
-            return Err(fault(Some("base64"), "the body is given twice".to_owned(), "keep text or base64"));
+            return Err(fault(path, Some("base64"), "the body is given twice".to_owned(), "keep text or base64"));
         }
         (Some(text), None) => secret::shared(text.into_boxed_bytes().into_vec()),
         (None, Some(bytes)) => bytes.0,
         (None, None) => {
-            let remedy = "write the body as text or in base64, or null for a path that is not there";
-            return Err(fault(None, "a page without a body".to_owned(), remedy));
+            let remedy = "write text, base64 or same_as, or null for a path that is not there";
+            return Err(fault(path, None, "a page without a body".to_owned(), remedy));
         }
     };
     Ok(PageAnswer { content_type, body })

@@ -4,6 +4,8 @@
 //!
 //! Left out: what a record does not hold, such as the id of an image's kernel, or a DHCP server's address.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Display;
 use std::io;
 
@@ -45,6 +47,10 @@ impl Serialize for Pairs<'_> {
     }
 }
 
+/// Bodies from this length on are written once.
+const REPEATED: usize = 64;
+
+/// Pages by path. A longer answer that several have is written once.
 struct Pages<'a>(&'a [PageRecord]);
 
 impl Pages<'_> {
@@ -55,9 +61,30 @@ impl Pages<'_> {
 
 impl Serialize for Pages<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer
-            .collect_map(self.0.iter().map(|PageRecord { path, answer }| (path, answer.as_ref().map(PageText::of))))
+        let mut firsts: HashMap<(Option<&str>, &[u8]), &str> = HashMap::new();
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for PageRecord { path, answer } in self.0 {
+            let Some(answer) = answer else {
+                map.serialize_entry(path, &None::<()>)?;
+                continue;
+            };
+            match firsts.entry((answer.content_type.as_deref(), &answer.body)) {
+                Entry::Occupied(first) if answer.body.len() >= REPEATED => {
+                    map.serialize_entry(path, &SameText { same_as: first.get() })?;
+                }
+                entry => {
+                    entry.or_insert(path);
+                    map.serialize_entry(path, &PageText::of(answer))?;
+                }
+            }
+        }
+        map.end()
     }
+}
+
+#[derive(serde::Serialize)]
+struct SameText<'a> {
+    same_as: &'a str,
 }
 
 #[derive(serde::Serialize)]

@@ -53,6 +53,14 @@ fn what_is_wrong_with_a_page_is_said_with_its_place() {
         (r#"{"a": null, "a": null}"#, "pages", "the path \"a\" occurs twice", "keep one of them"),
         (r#"{"a": {}}"#, "pages.a", "a page without a body", "null for a path that is not there"),
         (r#"{"a/b": {"text": "", "base64": ""}}"#, "pages.a/b.base64", "given twice", "keep text or base64"),
+        (r#"{"a": {"text": "", "same_as": "b"}, "b": {"text": ""}}"#, "pages.a.same_as", "given twice", "keep same_as"),
+        (
+            r#"{"a": {"same_as": "a"}}"#,
+            "pages.a.same_as",
+            "no page with a body has the path \"a\"",
+            "has text or base64",
+        ),
+        (r#"{"a": {"same_as": "b"}, "b": null}"#, "pages.a.same_as", "no page with a body", "has text or base64"),
         (r#"{"a": {"text": "", "content_type": "x\ny"}}"#, "pages.a.content_type", "cannot be in a header", "in ASCII"),
         (r#"{"a": {"base64": "?"}}"#, "pages.a.base64", "not base64", "user_data"),
         (r#"{"a": {"status": 200}}"#, "pages.a.status", "unknown field", "correct its spelling"),
@@ -64,6 +72,21 @@ fn what_is_wrong_with_a_page_is_said_with_its_place() {
         assert!(error.problem.contains(problem) && error.remedy.contains(remedy), "{pages}: {error}");
         assert_eq!(error.line, 3, "{pages}: {error}");
     }
+}
+
+#[test]
+fn a_long_answer_of_several_pages_is_written_once() {
+    let body = "x".repeat(100);
+    let record = read(&with(&format!(
+        r#""pages": {{"b": {{"same_as": "c"}}, "c": {{"content_type": null, "text": "{body}"}}, "a": {{"same_as": "c"}}, "d": {{"text": "{body}"}}}}"#
+    )));
+    let answer = |path: &str| record.pages.iter().find(|page| &*page.path == path).and_then(|page| page.answer.clone());
+    assert!(answer("a") == answer("c") && answer("b") == answer("c") && answer("c") != answer("d"));
+    let short = document(&record).expect("a document");
+    assert_eq!(parse(&short).expect("reads back"), record);
+    let text = String::from_utf8(short).expect("text");
+    assert_eq!(text.matches(&body).count(), 2, "{text}");
+    assert_eq!(text.matches("\"same_as\": \"a\"").count(), 2, "{text}");
 }
 
 #[test]
