@@ -10,8 +10,8 @@
 //! So another leads after at most the lease's time and a second when the leader dies, hangs or is cut off, and at once when it
 //! resigns. That a leader which was stopped cannot write when it goes on is not promised here: each write is fenced ([`Fence`]).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use etcd_client::{
@@ -19,6 +19,7 @@ use etcd_client::{
     TxnOp, TxnOpResponse,
 };
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -95,6 +96,9 @@ pub enum Lost {
     /// The election key is gone.
     #[error("the election key was deleted")]
     Deleted,
+    /// This controller has resigned.
+    #[error("it has resigned")]
+    Resigned,
 }
 
 /// Until when a term lasts for certain.
@@ -110,18 +114,36 @@ impl Standing {
     }
 }
 
-/// A lease that is renewed until this is dropped. Then it runs out, unless it is revoked.
+/// A lease that is renewed until this is dropped. Then it is given up, with its keys, or else it runs out.
 #[derive(Debug)]
 struct Lease {
+    cluster: Cluster,
     id: i64,
     standing: Arc<watch::Sender<Standing>>,
+    /// The election key, once it has won, with its `create_revision`.
+    key: Arc<OnceLock<(Vec<u8>, i64)>>,
     keeper: JoinHandle<()>,
+    is_revoked: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.keeper.abort();
+        // A key that nobody renews would hold up the next election until its lease runs out.
+        if let (false, Ok(runtime)) = (self.is_revoked, Handle::try_current()) {
+            let revoked = revoke(self.cluster.clone(), self.id);
+            runtime.spawn(async move {
+                if let Err(error) = revoked.await {
+                    debug!("a lease is left to run out: {error}");
+                }
+            });
+        }
     }
+}
+
+/// Gives a lease up, with its keys.
+async fn revoke(cluster: Cluster, id: i64) -> Result<(), ClusterError> {
+    cluster.request(cluster.limit(), move |mut client| async move { client.lease_revoke(id).await }).await.map(drop)
 }
 
 impl Lease {
@@ -136,8 +158,9 @@ impl Lease {
         let time = Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or(0));
         let (id, time) = (granted.id(), time - time / MARGIN);
         let standing = Arc::new(watch::Sender::new(Standing { until: sent + time, lost: None }));
-        let keeper = tokio::spawn(keep(cluster.clone(), id, time, Arc::clone(&standing)));
-        Ok(Self { id, standing, keeper })
+        let key = Arc::new(OnceLock::new());
+        let keeper = tokio::spawn(keep(cluster.clone(), id, time, Arc::clone(&standing), Arc::clone(&key)));
+        Ok(Self { cluster: cluster.clone(), id, standing, key, keeper, is_revoked: false })
     }
 
     fn lost(&self) -> impl Future<Output = Lost> + Send + 'static {
@@ -159,28 +182,34 @@ impl Lease {
     }
 
     /// Gives the lease up, with its keys.
-    async fn revoke(&self, cluster: &Cluster) -> Result<(), ClusterError> {
+    async fn revoke(&mut self) -> Result<(), ClusterError> {
         self.keeper.abort();
-        let id = self.id;
-        let revoked = cluster.request(cluster.limit(), move |mut client| async move { client.lease_revoke(id).await });
-        revoked.await.map(drop)
+        self.is_revoked = true;
+        revoke(self.cluster.clone(), self.id).await
     }
 }
 
-/// Renews a lease until it is lost.
-async fn keep(cluster: Cluster, id: i64, time: Duration, standing: Arc<watch::Sender<Standing>>) {
+/// Renews a lease until it, or the election key, is lost.
+async fn keep(
+    cluster: Cluster,
+    id: i64,
+    time: Duration,
+    standing: Arc<watch::Sender<Standing>>,
+    key: Arc<OnceLock<(Vec<u8>, i64)>>,
+) {
     let every = time / RENEWALS;
     let mut wait = every;
     loop {
         sleep(wait).await;
         let sent = Instant::now();
-        let renewed = cluster.attempt(every, move |client| renew(client, id)).await;
+        let key = key.get();
+        let renewed = cluster.attempt(every, move |client| renew(client, id, key)).await;
         let until = standing.borrow().until;
         let lost = match renewed {
             // Too late: somebody may have seen the term end.
             _ if Instant::now() >= until => Some(Lost::Silent),
-            Ok(false) => Some(Lost::Expired),
-            Ok(true) => {
+            Ok(lost @ Some(_)) => lost,
+            Ok(None) => {
                 standing.send_modify(|standing| standing.until = sent + time);
                 wait = every;
                 None
@@ -198,14 +227,18 @@ async fn keep(cluster: Cluster, id: i64, time: Duration, standing: Arc<watch::Se
     }
 }
 
-/// Returns whether there still is such a lease.
-async fn renew(client: Client, id: i64) -> Result<bool, ClientError> {
+/// Renews a lease once, and looks whether its key is still there; returns what is lost.
+async fn renew(mut client: Client, id: i64, key: Option<&(Vec<u8>, i64)>) -> Result<Option<Lost>, ClientError> {
     // The library waits for the first answer.
     match client.lease_client().keep_alive(id).await {
-        Ok(_) => Ok(true),
-        Err(ClientError::LeaseKeepAliveError(_)) => Ok(false),
-        Err(error) => Err(error),
+        Ok(_) => {}
+        Err(ClientError::LeaseKeepAliveError(_)) => return Ok(Some(Lost::Expired)),
+        Err(error) => return Err(error),
     }
+    let Some((key, created)) = key else { return Ok(None) };
+    let found = client.get(key.clone(), Some(GetOptions::new().with_keys_only())).await?;
+    let is_there = found.kvs().first().is_some_and(|pair| pair.create_revision() == *created);
+    Ok((!is_there).then_some(Lost::Deleted))
 }
 
 /// What every write of a term is compared with.
@@ -231,7 +264,7 @@ impl Fence {
     }
 }
 
-/// The time in which this controller leads. Dropping it ends the renewals, so that it runs out.
+/// The time in which this controller leads. Dropping it ends it, in the background; [`Self::resign`] says when it has ended.
 #[derive(Debug)]
 pub struct Term {
     cluster: Cluster,
@@ -251,34 +284,27 @@ pub struct Term {
 /// Stands for election, and waits until this candidate leads.
 ///
 /// # Errors
-/// [`ClusterError`] if etcd cannot be reached, or refuses. The caller tries again after a moment.
+/// [`ClusterError`] if etcd cannot be reached, or refuses. The caller tries again after a moment. Dropping the future ends the
+/// candidacy.
 pub async fn campaign(cluster: &Cluster, candidate: &Candidate) -> Result<Term, ClusterError> {
     // Each attempt has a lease of its own: an attempt that etcd has not given up yet may delete its key late.
     let lease = Lease::grant(cluster, candidate.lease).await?;
-    match elected(cluster, candidate, &lease).await {
-        Ok((key, created)) => {
-            let term = Term {
-                cluster: cluster.clone(),
-                candidate: candidate.clone(),
-                lease,
-                key,
-                created,
-                epoch: AtomicI64::new(0),
-                doubts: AtomicU64::new(1),
-                settled: AtomicU64::new(0),
-            };
-            term.settle().await?;
-            info!(name = candidate.name, revision = created, "this controller leads");
-            Ok(term)
-        }
-        Err(error) => {
-            // Otherwise the key stays first in the row until the lease has run out.
-            if let Err(error) = lease.revoke(cluster).await {
-                debug!("a lease is left to run out: {error}");
-            }
-            Err(error)
-        }
-    }
+    let (key, created) = elected(cluster, candidate, &lease).await?;
+    // It is set once.
+    let _ = lease.key.set((key.clone(), created));
+    let term = Term {
+        cluster: cluster.clone(),
+        candidate: candidate.clone(),
+        lease,
+        key,
+        created,
+        epoch: AtomicI64::new(0),
+        doubts: AtomicU64::new(1),
+        settled: AtomicU64::new(0),
+    };
+    term.settle().await?;
+    info!(name = candidate.name, revision = created, "this controller leads");
+    Ok(term)
 }
 
 /// Waits until the candidate's key is the oldest; returns it with its `create_revision`.
@@ -321,9 +347,9 @@ impl Term {
     ///
     /// # Errors
     /// [`ClusterError`] if etcd cannot be reached: then the lease runs out.
-    pub async fn resign(self) -> Result<(), ClusterError> {
-        self.end(Lost::Deleted);
-        self.lease.revoke(&self.cluster).await?;
+    pub async fn resign(mut self) -> Result<(), ClusterError> {
+        self.lease.standing.send_modify(|standing| standing.lost = standing.lost.or(Some(Lost::Resigned)));
+        self.lease.revoke().await?;
         info!(name = self.candidate.name, "this controller has resigned");
         Ok(())
     }

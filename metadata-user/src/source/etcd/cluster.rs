@@ -71,7 +71,13 @@ pub struct ClusterError {
 
 impl ClusterError {
     fn of(endpoint: &str, trouble: EtcdError) -> Self {
-        Self { text: format!("{endpoint}: {trouble}"), trouble: Some(trouble), was_sent: true }
+        let text = match &trouble {
+            EtcdError::PermissionDenied(prefix) => {
+                format!("permission denied: grant the user's role what docs/etcd.md has for it, under {prefix}/")
+            }
+            trouble => format!("{endpoint}: {trouble}"),
+        };
+        Self { text, trouble: Some(trouble), was_sent: true }
     }
 
     fn of_connection(error: &ConnectError) -> Self {

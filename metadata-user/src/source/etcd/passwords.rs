@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::cluster::{Cluster, ClusterError};
-use crate::api::Written;
+use crate::api::{Password, Written};
 use crate::backoff::{self, Backoff};
 use crate::config::etcd::Etcd;
 use crate::origin::{Ask, Outcome, Want};
@@ -126,8 +126,8 @@ impl Rows {
 
 /// A password in etcd.
 struct Request {
-    /// Whether it is the one that was to be written; otherwise another one of the instance, from before.
-    is_own: bool,
+    /// Another one of the instance, from before, in place of the one that was to be written.
+    earlier: Option<Password>,
     /// The key's `mod_revision`.
     revision: i64,
     /// The key's lease.
@@ -146,10 +146,17 @@ impl Poster {
                     break written;
                 }
             };
-            if written == Written::Kept && self.store.set_password(id, posted.password.clone()) == Written::Kept {
-                info!(instance = %id, "the controller keeps the password that the guest posted");
+            if written == Written::Kept {
+                self.keep(id, posted.password.clone());
             }
             self.rows.finish(id, written);
+        }
+    }
+
+    /// Lets the guest read what the controller keeps, before the document has it.
+    fn keep(&self, id: InstanceId, password: Password) {
+        if self.store.set_password(id, password) == Written::Kept {
+            info!(instance = %id, "the controller keeps the password that the guest posted");
         }
     }
 
@@ -170,8 +177,10 @@ impl Poster {
             };
             let written = self.answer(id, &request, end).await;
             self.clear(request.lease).await;
-            if request.is_own {
-                return written.unwrap_or(Written::Unavailable);
+            match request.earlier {
+                None => return written.unwrap_or(Written::Unavailable),
+                Some(earlier) if written == Some(Written::Kept) => self.keep(id, earlier),
+                Some(_) => {}
             }
         }
     }
@@ -195,15 +204,16 @@ impl Poster {
         let revision = answer.header().map_or(0, |header| header.revision());
         let found = answer.op_responses().into_iter().next();
         let Some(TxnOpResponse::Get(found)) = found.filter(|_| !answer.succeeded()) else {
-            return Ok(Request { is_own: true, revision, lease });
+            return Ok(Request { earlier: None, revision, lease });
         };
-        let Some(pair) = found.kvs().first() else { return Ok(Request { is_own: true, revision, lease }) };
+        let Some(pair) = found.kvs().first() else { return Ok(Request { earlier: None, revision, lease }) };
         if pair.lease() != lease {
             self.clear(lease).await;
         }
         // The same one: from an attempt whose answer was lost, or from before this daemon's start.
-        let is_own = Posted::read(pair.value()).is_some_and(|found| found.password == posted.password);
-        Ok(Request { is_own, revision: pair.mod_revision(), lease: pair.lease() })
+        let found = Posted::read(pair.value()).map(|found| found.password);
+        let earlier = found.filter(|found| *found != posted.password);
+        Ok(Request { earlier, revision: pair.mod_revision(), lease: pair.lease() })
     }
 
     /// Waits for the controller's answer; `None` if the request is gone, or its time is over.
@@ -270,7 +280,6 @@ impl Poster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Password;
 
     fn posted(text: &str) -> Posted {
         Posted { path: "/openstack/latest/password".to_owned(), password: Password::new(text.to_owned()).unwrap() }
