@@ -13,6 +13,7 @@ pub mod reach;
 mod api;
 mod calls;
 mod configuration;
+mod recorder;
 mod schema;
 mod supervisor;
 
@@ -37,6 +38,7 @@ use crate::wait;
 pub use api::{PASSWORD, Token, USER};
 pub use rabbitmq::RabbitMq;
 pub use reach::Reach;
+pub use recorder::{Notification, Recorder};
 pub use supervisor::Hang;
 
 /// `metadata_proxy_shared_secret` of every cloud here.

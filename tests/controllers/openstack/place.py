@@ -34,7 +34,7 @@ database = connect("neutron/neutron")
 what = {"bridge_mappings": {}, "tunnel_types": ["vxlan"], "tunneling_ip": "127.0.0.1", "datapath_type": "system",
         "ovs_capabilities": {}, "integration_bridge": "br-int", "vhostuser_socket_dir": "/run"}
 for host in hosts:
-    database.execute("insert into agents (id, agent_type, binary, topic, host, admin_state_up, created_at, started_at, "
+    database.execute("insert or ignore into agents (id, agent_type, binary, topic, host, admin_state_up, created_at, started_at, "
                      "heartbeat_timestamp, configurations, load) values (?, 'Open vSwitch agent', 'neutron-openvswitch-agent', "
                      "'N/A', ?, 1, datetime('now'), datetime('now'), datetime('now'), ?, 0)",
                      (str(uuid.uuid4()), host, json.dumps(what)))
