@@ -10,5 +10,6 @@ mod leader;
 mod nova;
 mod openstack;
 mod prometheus;
+mod rabbitmq;
 mod rollout;
 mod snapshot;

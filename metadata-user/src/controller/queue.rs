@@ -7,6 +7,8 @@
 //! - changes before what is read slowly, each in the order of their pushes;
 //! - an instance whose job fails waits with a back-off, up to [`LONGEST_DELAY`], and then joins the end, so it delays no other. A new change
 //!   of it is tried at once;
+//! - a push for a later time is followed by a job that starts at that time or after it: Nova learns of what Neutron has changed some
+//!   seconds after Neutron has said so;
 //! - while a service does not answer, one job at a time tries it, with a back-off, each for another instance: nothing is lost, and a
 //!   service that comes back is not met by everything at once;
 //! - memory is bounded by the number of instances, and of receipts that are held (one per push that has one).
@@ -72,6 +74,8 @@ pub struct Backlog {
     pub changed: usize,
     /// Instances that wait to be read slowly, or are.
     pub slow: usize,
+    /// Instances that are to be read at a later time.
+    pub later: usize,
     /// Jobs that run.
     pub running: usize,
     /// Instances whose last attempt failed.
@@ -91,6 +95,9 @@ pub struct Queue<R = ()> {
     slow: BTreeSet<(u64, InstanceId)>,
     /// What waits after a failure, and until when.
     delayed: BTreeSet<(Instant, InstanceId)>,
+    /// What was pushed for a later time, one for each instance.
+    later: HashMap<InstanceId, (Instant, Read<R>)>,
+    later_due: BTreeSet<(Instant, InstanceId)>,
     running: usize,
     outage: Option<Outage>,
     serial: u64,
@@ -136,6 +143,8 @@ impl<R> Default for Queue<R> {
             changed: BTreeSet::new(),
             slow: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            later: HashMap::new(),
+            later_due: BTreeSet::new(),
             running: 0,
             outage: None,
             serial: 0,
@@ -166,12 +175,33 @@ impl<R> Queue<R> {
         self.add(id, read);
     }
 
+    /// As [`Self::push`], for a time to come. Of several, the latest counts.
+    pub fn push_at(&mut self, due: Instant, id: InstanceId, urgency: Urgency, since: Instant, receipt: Option<R>) {
+        let mut read = Read { urgency, since, receipts: receipt.into_iter().collect() };
+        let mut due = due;
+        if let Some((before, earlier)) = self.later.remove(&id) {
+            self.later_due.remove(&(before, id));
+            due = due.max(before);
+            read.join(earlier);
+        }
+        self.later_due.insert((due, id));
+        self.later.insert(id, (due, read));
+    }
+
     /// Returns the next job, if there is one of at least this urgency, and marks it as running.
     pub fn next(&mut self, least: Urgency, now: Instant) -> Option<Job> {
         while let Some(&(due, id)) = self.delayed.first()
             && due <= now
         {
             self.place(id);
+        }
+        while let Some(&(due, id)) = self.later_due.first()
+            && due <= now
+        {
+            self.later_due.pop_first();
+            if let Some((_, read)) = self.later.remove(&id) {
+                self.add(id, read);
+            }
         }
         if let Some(outage) = self.outage
             && (outage.trying.is_some() || now < outage.until)
@@ -220,7 +250,7 @@ impl<R> Queue<R> {
     /// Returns when [`Self::next`] may have a job that it has not now: `None`, not before a push or the end of a job.
     #[must_use]
     pub fn wake(&self) -> Option<Instant> {
-        let due = self.delayed.first().map(|&(due, _)| due);
+        let due = self.delayed.first().into_iter().chain(self.later_due.first()).map(|&(due, _)| due).min();
         match self.outage {
             Some(Outage { trying: Some(_), .. }) => None,
             Some(outage) if self.changed.is_empty() && self.slow.is_empty() => due.map(|due| due.max(outage.until)),
@@ -246,13 +276,14 @@ impl<R> Queue<R> {
             }
             backlog.failing += usize::from(entry.failures > 0);
         }
+        backlog.later = self.later.len();
         backlog
     }
 
     /// Returns whether nothing waits and nothing runs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.later.is_empty()
     }
 
     fn add(&mut self, id: InstanceId, read: Read<R>) {

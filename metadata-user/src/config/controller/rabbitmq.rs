@@ -15,7 +15,7 @@ use crate::config::written::Reader;
 pub struct RabbitMq {
     /// File with one `amqp://` or `amqps://` URL a line, user and password included.
     pub urls_file: PathBuf,
-    /// Name of our queue; Neutron's has `.neutron` behind it.
+    /// Name of our queue. A second queue and an exchange have `.dropped` and `.bound` behind it.
     pub queue: String,
     /// Nova's exchange.
     pub nova_exchange: String,
@@ -38,7 +38,7 @@ pub struct RabbitMq {
 pub(super) static TABLE: Table = Table {
     name: "rabbitmq",
     about: "RabbitMQ, where Nova and Neutron send notifications. Without it changes are found by the reconcile alone, after \
-            minutes. docs/controller.md has the options that Nova and Neutron need.",
+            minutes. docs/controller.md has the options that Nova and Neutron need, docs/notifications.md the permissions at the broker.",
     keys: &[
         &URLS_FILE,
         &QUEUE,
@@ -73,7 +73,8 @@ static QUEUE: Key<Text<String>> = Key {
     name: "queue",
     kind: NAME,
     default: "\"metadatad\"",
-    about: "Name of the durable queue, which all controllers share and the leader consumes.",
+    about: "Name of the durable queue, which all controllers share and the leader consumes. A second queue and an exchange have `.dropped` \
+            and `.bound` behind it.",
     reason: "The name of the program. Other consumers have queues of their own, and lose nothing.",
 };
 

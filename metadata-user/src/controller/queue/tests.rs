@@ -83,6 +83,25 @@ fn a_receipt_is_held_until_a_job_that_began_after_it_has_ended_well() {
 }
 
 #[test]
+fn what_is_pushed_for_later_is_read_then_beside_what_is_read_now() {
+    let mut queue = Queue::new();
+    let now = Instant::now();
+    let (first, second) = (Rc::new(()), Rc::new(()));
+    queue.push(id(1), Urgency::Change, now, None);
+    queue.push_at(now + 3 * MS, id(1), Urgency::Change, now + 3 * MS, Some(Rc::clone(&first)));
+    queue.push_at(now + 2 * MS, id(1), Urgency::Slow, now + 2 * MS, Some(Rc::clone(&second)));
+    assert_eq!(queue.next(Urgency::Slow, now).map(|job| job.since), Some(now));
+    queue.done(id(1), Outcome::Done, now, 0);
+    assert!(!queue.is_empty());
+    assert_eq!((queue.next(Urgency::Slow, now + 2 * MS), queue.wake()), (None, Some(now + 3 * MS)));
+    assert_eq!((queue.backlog().later, queue.backlog().changed), (1, 0));
+    let job = queue.next(Urgency::Slow, now + 3 * MS).unwrap();
+    assert_eq!((job.urgency, job.since, Rc::strong_count(&first)), (Urgency::Change, now + 2 * MS, 2));
+    queue.done(id(1), Outcome::Done, now + 3 * MS, 0);
+    assert!(queue.is_empty() && Rc::strong_count(&first) == 1 && Rc::strong_count(&second) == 1);
+}
+
+#[test]
 fn an_instance_that_fails_waits_ever_longer_and_delays_no_other() {
     let mut queue: Queue = Queue::new();
     let mut now = Instant::now();

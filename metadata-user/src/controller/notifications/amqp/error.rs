@@ -58,7 +58,7 @@ pub enum AmqpError {
     /// The virtual host does not exist, or is closed to the user.
     #[error(
         "{broker} has no virtual host {vhost} for user {user}: correct rabbitmq.urls_file, or allow it with `rabbitmqctl set_permissions \
-         -p {vhost} {user}`, as docs/controller.md says"
+         -p {vhost} {user}`, as docs/notifications.md says"
     )]
     VirtualHost {
         /// The broker.
@@ -70,7 +70,7 @@ pub enum AmqpError {
     },
     /// The user may not do what is necessary.
     #[error(
-        "{broker} does not permit user {user} what {doing} needs: allow it with `rabbitmqctl set_permissions`, as docs/controller.md says"
+        "{broker} does not permit user {user} what {doing} needs: allow it with `rabbitmqctl set_permissions`, as docs/notifications.md says"
     )]
     Permission {
         /// The broker.
@@ -120,6 +120,8 @@ pub enum AmqpError {
 pub(super) struct About<'a> {
     pub(super) broker: &'a Broker,
     pub(super) queue: &'a str,
+    /// Whether there is a client certificate.
+    pub(super) has_certificate: bool,
 }
 
 impl About<'_> {
@@ -148,8 +150,16 @@ impl About<'_> {
         {
             return AmqpError::VirtualHost { broker, user, vhost: self.broker.vhost.clone() };
         }
+        let has_ended = source.is_io_error();
         let doing = match self.broker.tls {
-            false if source.is_io_error() => "logging in (write amqps:// where the port is for TLS)",
+            // A port for TLS answers with an alert, or closes the connection.
+            false if has_ended || matches!(source.kind(), ErrorKind::ParsingError(_)) => {
+                "logging in (write amqps:// where the port is for TLS)"
+            }
+            // With TLS 1.3 this comes after the handshake.
+            true if has_ended && !self.has_certificate => {
+                "logging in (set rabbitmq.cert_file and rabbitmq.key_file where the broker asks for a certificate)"
+            }
             _ => "logging in",
         };
         AmqpError::Ended { broker, doing, source: Box::new(source) }

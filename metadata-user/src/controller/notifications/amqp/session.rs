@@ -60,7 +60,7 @@ pub(super) async fn run(
     view: &View,
     clock: fn() -> Instant,
 ) -> Result<(), AmqpError> {
-    let about = About { broker, queue: &settings.queue };
+    let about = About { broker, queue: &settings.queue, has_certificate: settings.identity.is_some() };
     let (stream, cut) = transport::connect(settings, broker).await?;
     let properties = ConnectionProperties::default().with_connection_name("metadatad controller".into());
     let login = tokio::time::timeout(PATIENCE, transport::open(stream, uri(settings, broker), properties)).await;
@@ -161,12 +161,14 @@ impl Session<'_> {
                     if unsettled.settle(tag) {
                         self.acknowledge(&channel, tag).await?;
                     }
+                    view.update(|connection| connection.unsettled = unsettled.len());
                 }
                 message = messages.next(), if outbox.len() < READ_AHEAD => {
                     let delivery = self.delivery(message)?;
                     let reading = envelope::read(&delivery.data);
                     view.note_message(reading.kind, SystemTime::now());
                     unsettled.add(delivery.delivery_tag, clock());
+                    view.update(|connection| connection.unsettled = unsettled.len());
                     let receipt = receipts.of(delivery.delivery_tag);
                     let (urgency, sent_at) = (reading.urgency, reading.sent_at);
                     outbox.extend(reading.events.into_iter().map(|event| {
@@ -195,7 +197,6 @@ impl Session<'_> {
                         view.note_early(1);
                         self.acknowledge(&channel, tag).await?;
                     }
-                    view.update(|connection| connection.unsettled = unsettled.len());
                 }
             }
         }
