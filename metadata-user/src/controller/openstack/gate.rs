@@ -3,7 +3,8 @@
 //! Promises:
 //! - no more requests are in flight than configured, and a quarter of the places is kept for changes;
 //! - a request that no change caused waits for its turn at the configured rate;
-//! - a service that does not answer is left alone for a moment: requests fail at once meanwhile, rather than each after its time-out.
+//! - a service that does not answer is left alone for a moment, then asked by one request at a time until it answers: the others fail at
+//!   once, rather than each after its time-out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -66,6 +67,8 @@ struct Health {
     endpoint: Option<String>,
     answered_at: Option<SystemTime>,
     failing: Option<Failing>,
+    /// A request is in flight that finds out whether it answers again.
+    is_probed: bool,
 }
 
 #[derive(Debug)]
@@ -81,12 +84,16 @@ struct Failing {
 #[derive(Debug)]
 pub(super) struct Places<'a> {
     gate: &'a Gate,
+    is_probe: bool,
     _background: Option<SemaphorePermit<'a>>,
     _all: Option<SemaphorePermit<'a>>,
 }
 
 impl Drop for Places<'_> {
     fn drop(&mut self) {
+        if self.is_probe {
+            self.gate.health.lock().is_probed = false;
+        }
         self.gate.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -111,7 +118,7 @@ impl Gate {
     /// # Errors
     /// The last error, if the service is being left alone.
     pub(super) async fn enter(&self, urgency: Urgency) -> Result<Places<'_>, AskError> {
-        self.rest()?;
+        self.resting()?;
         let background = match urgency {
             Urgency::Background => {
                 self.pace.turn().await;
@@ -121,17 +128,29 @@ impl Gate {
             Urgency::Change => None,
         };
         let all = self.all.acquire().await.ok();
-        self.rest()?;
+        let is_probe = self.probe()?;
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ok(Places { gate: self, _background: background, _all: all })
+        Ok(Places { gate: self, is_probe, _background: background, _all: all })
     }
 
-    fn rest(&self) -> Result<(), AskError> {
+    fn resting(&self) -> Result<(), AskError> {
         let health = self.health.lock();
-        let resting =
-            health.failing.as_ref().filter(|failing| failing.until.is_some_and(|until| until > Instant::now()));
-        resting.map_or(Ok(()), |failing| Err(failing.error.clone()))
+        match health.failing.as_ref() {
+            Some(Failing { until: Some(until), error, .. }) if health.is_probed || *until > Instant::now() => {
+                Err(error.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether a request is the one that finds out whether the service answers again.
+    fn probe(&self) -> Result<bool, AskError> {
+        self.resting()?;
+        let mut health = self.health.lock();
+        let is_probe = health.failing.as_ref().is_some_and(|failing| failing.until.is_some());
+        health.is_probed |= is_probe;
+        Ok(is_probe)
     }
 
     /// Records that the service answered as itself.

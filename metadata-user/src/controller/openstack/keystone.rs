@@ -15,7 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use super::catalog::{Catalog, TokenAnswer, versioned};
 use super::error::{AskError, Failure, Service};
 use super::gate::{Gate, Urgency};
+use super::session::AGENT;
 use crate::backoff::{self, Backoff};
 use crate::config::controller::{self, Credential};
 use crate::config::target::TargetUrl;
@@ -161,6 +162,7 @@ impl Keystone {
             .header(HOST, &self.url.authority)
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json")
+            .header(USER_AGENT, AGENT)
             .body(Full::new(Bytes::copy_from_slice(body.as_bytes())));
         let places = self.gate.enter(Urgency::Change).await?;
         let asked_at = Instant::now();

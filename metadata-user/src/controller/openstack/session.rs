@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::DeserializeOwned;
 use tracing::debug;
@@ -17,6 +17,9 @@ use crate::config::controller::Interface;
 use crate::config::target::TargetUrl;
 use crate::error_text;
 use crate::fetch::{self, FetchError};
+
+/// As the services' access logs name us.
+pub(super) const AGENT: &str = concat!("metadatad/", env!("CARGO_PKG_VERSION"));
 
 /// One of the two APIs.
 #[derive(Debug)]
@@ -95,6 +98,7 @@ impl Session {
             let mut request = Request::get(format!("{}{}", url.path, asked.path))
                 .header(HOST, &url.authority)
                 .header(ACCEPT, "application/json")
+                .header(USER_AGENT, AGENT)
                 .header("X-Auth-Token", token.header());
             for (name, value) in api.headers {
                 request = request.header(*name, *value);
@@ -123,20 +127,21 @@ impl Session {
                 200 | 400 | 404 => {
                     let (head, body) = answer.into_parts();
                     if !is_json(&head.headers) {
-                        let problem = format!("answered {status} at {url}, and not as itself{}", excerpt(&body));
+                        let problem =
+                            format!("answered {status} at {url}, and not as itself{}", excerpt(&head.headers, &body));
                         return Err(api.gate.failed(fail(Failure::Unavailable, problem), false));
                     }
                     api.gate.answered();
                     return Ok(Answer { status, headers: head.headers, body });
                 }
                 401 | 403 => {
-                    let problem = format!("refuses it ({status}){}", excerpt(answer.body()));
+                    let problem = format!("refuses it ({status}){}", excerpt(answer.headers(), answer.body()));
                     return Err(api.gate.failed(fail(Failure::Refused, problem), false));
                 }
                 code => {
                     let is_down = code >= 500 || code == 429 || code == 413;
                     let failure = if is_down { Failure::Unavailable } else { Failure::NotUnderstood };
-                    let problem = format!("answered {status} at {url}{}", excerpt(answer.body()));
+                    let problem = format!("answered {status} at {url}{}", excerpt(answer.headers(), answer.body()));
                     // One server that Nova cannot show is no reason to leave Nova alone.
                     let rests = matches!(code, 429 | 502..=504);
                     return Err(api.gate.failed(fail(failure, problem), rests));
@@ -157,7 +162,7 @@ impl Answer {
 
     /// Returns the error for an answer that should have been 200.
     pub(super) fn unexpected(&self, api: &Api, doing: &str) -> AskError {
-        let problem = format!("answered {}{}", self.status, excerpt(&self.body));
+        let problem = format!("answered {}{}", self.status, excerpt(&self.headers, &self.body));
         api.gate.count_failure(AskError::new(api.service, doing, Failure::NotUnderstood, problem))
     }
 }
@@ -167,10 +172,12 @@ fn is_json(headers: &HeaderMap) -> bool {
     value.is_some_and(|value| value.starts_with("application/json"))
 }
 
-/// Returns the beginning of a body as text, with a colon before it.
-fn excerpt(body: &[u8]) -> String {
+/// Returns the beginning of a body as text, with a colon before it, and the id by which the service's log has the request.
+fn excerpt(headers: &HeaderMap, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let text: String = text.chars().filter(|character| !character.is_control()).take(160).collect();
-    if text.is_empty() { text } else { format!(": {text}") }
+    let text = if text.is_empty() { text } else { format!(": {text}") };
+    let id = headers.get("X-OpenStack-Request-ID").and_then(|id| id.to_str().ok()).filter(|id| id.len() < 64);
+    id.map_or_else(|| text.clone(), |id| format!("{text} ({id})"))
 }

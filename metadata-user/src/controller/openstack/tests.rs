@@ -336,3 +336,26 @@ async fn what_no_change_causes_waits_for_its_turn() {
     assert!(gate.enter(Urgency::Change).await.is_ok());
     drop(held);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whether_a_service_answers_again_is_found_out_by_one_request_at_a_time() {
+    let gate = Gate::new(Service::Nova, 4, Arc::new(Allowance::new(NonZeroU32::MIN, Duration::from_millis(1))));
+    let fail =
+        |gate: &Gate, rests| drop(gate.failed(AskError::new(Service::Nova, "x", Failure::Unavailable, "y"), rests));
+    fail(&gate, false);
+    assert!(gate.enter(Urgency::Change).await.is_ok(), "one answer says nothing about the service");
+    fail(&gate, true);
+    assert!(gate.enter(Urgency::Change).await.is_err());
+    for _ in 0..5 {
+        tokio::time::advance(Duration::from_secs(6)).await;
+        let probe = gate.enter(Urgency::Change).await.expect("a probe");
+        assert!(gate.enter(Urgency::Change).await.is_err() && gate.enter(Urgency::Background).await.is_err());
+        drop(probe);
+        fail(&gate, true);
+    }
+    tokio::time::advance(Duration::from_secs(6)).await;
+    drop(gate.enter(Urgency::Change).await.expect("a probe"));
+    gate.answered();
+    let all = futures_util::future::join_all((0..4).map(|_| gate.enter(Urgency::Change))).await;
+    assert!(all.iter().all(Result::is_ok));
+}
