@@ -23,7 +23,9 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +38,11 @@ pub use nova::Marker;
 pub use port::{AllowedPair, Port};
 pub use server::{Move, Server, ServerAddress};
 
+use parking_lot::Mutex;
+
 use crate::allowance::Allowance;
 use crate::api::{NovaPages, Password, Written};
+use crate::backoff::{self, Backoff};
 use crate::config::controller::Controller;
 use crate::fetch;
 use crate::fetch::tls::{self, Named};
@@ -51,6 +56,9 @@ const BODY_LIMIT: usize = 64 << 20;
 /// Background requests that may be made at once after a pause, as a share of a second's.
 const BURSTS: u32 = 10;
 
+/// When to look again for what Neutron has and Nova does not know yet: it takes some seconds, or is so for good.
+const LOOKS: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(600), 20);
+
 /// An OpenStack. Share it by [`Arc`].
 pub struct OpenStack {
     session: Session,
@@ -58,6 +66,8 @@ pub struct OpenStack {
     neutron: Api,
     metadata: Metadata,
     expected: nova::Expected,
+    /// Instances of which Nova does not have yet what Neutron has, and how often that was seen.
+    behind: Mutex<HashMap<InstanceId, u32>>,
     page: u32,
 }
 
@@ -78,7 +88,8 @@ pub struct Instance {
     pub ports: Vec<Port>,
     /// All that Nova's metadata API answers for it.
     pub pages: NovaPages,
-    /// Nova's cache may hide a change: write this, and read again after this time. `None`: it hides nothing.
+    /// A change may be hidden by Nova's cache, or on its way from Neutron to Nova: write this, and read again after this time. `None`: it
+    /// is complete.
     pub again_after: Option<Duration>,
 }
 
@@ -143,6 +154,7 @@ impl OpenStack {
             neutron: Api::new(neutron, Service::Neutron, ("network", "v2.0"), &[], settings.neutron.as_ref()),
             metadata: Metadata::new(&settings.metadata, &settings.metadata_cells, &pace)?,
             expected: nova::Expected::default(),
+            behind: Mutex::default(),
             page: settings.reconcile.page,
         })
     }
@@ -244,14 +256,29 @@ impl OpenStack {
         let ports = ports?;
         neutron::agrees(&self.neutron, &server, &ports)?;
         let moves = async { if server.may_be_moving() { self.moves(id, urgency).await } else { Ok(Vec::new()) } };
-        let (moves, reading) = tokio::join!(moves, self.pages(&server, urgency));
+        let floating = neutron::floating_ips(&self.session, &self.neutron, &ports, urgency);
+        let (moves, floating, reading) = tokio::join!(moves, floating, self.pages(&server, urgency));
+        let behind = self.behind(&server, &ports, floating?.as_ref());
         Ok(match reading? {
             Reading::Unknown => Found::WithoutPages(Box::new(server)),
             Reading::Stale { again_after, what } => Found::Stale { again_after, what },
             Reading::Pages { pages, again_after } => {
+                let again_after = [again_after, behind].into_iter().flatten().min();
                 Found::Instance(Box::new(Instance { moves: moves?, server, ports, pages, again_after }))
             }
         })
+    }
+
+    /// Returns when to look again whether Nova has read back what Neutron has; `None`: it has.
+    fn behind(&self, server: &Server, ports: &[Port], floating: Option<&BTreeSet<IpAddr>>) -> Option<Duration> {
+        let mut behind = self.behind.lock();
+        if neutron::has_reached_nova(server, ports, floating) {
+            behind.remove(&server.id);
+            return None;
+        }
+        let looks = behind.entry(server.id).or_default();
+        *looks = looks.saturating_add(1);
+        Some(LOOKS.delay(*looks, backoff::random()))
     }
 
     /// Returns the state of each service, in the order of [`Service::ALL`].

@@ -41,6 +41,9 @@ const LONGEST_RENEWAL: Duration = Duration::from_secs(300);
 /// How long a refused credential is not sent again.
 const REFUSALS: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60), 25);
 
+/// Time between two tokens that are given up because something else failed.
+const BETWEEN_DOUBTS: Duration = Duration::from_secs(10);
+
 /// A token and the catalogue that came with it.
 pub(super) struct Token {
     value: HeaderValue,
@@ -70,6 +73,7 @@ pub(super) struct Keystone {
     token: ArcSwapOption<Token>,
     /// Held by the one that authenticates.
     turn: Mutex<Refusals>,
+    doubted_at: parking_lot::Mutex<Option<Instant>>,
     pub(super) gate: Gate,
 }
 
@@ -102,6 +106,7 @@ impl Keystone {
             credential: settings.credential.clone(),
             token: ArcSwapOption::empty(),
             turn: Mutex::default(),
+            doubted_at: parking_lot::Mutex::default(),
             gate,
         }
     }
@@ -134,6 +139,17 @@ impl Keystone {
             debug!("a service refused the token: another is asked for");
             self.token.compare_and_swap(&*kept, None);
         }
+    }
+
+    /// Forgets a token that may be why a service fails, unless one was doubted a moment ago. Returns whether it is forgotten.
+    pub(super) fn doubt(&self, token: &Arc<Token>) -> bool {
+        let mut doubted_at = self.doubted_at.lock();
+        if doubted_at.is_some_and(|at| at.elapsed() < BETWEEN_DOUBTS) {
+            return false;
+        }
+        *doubted_at = Some(Instant::now());
+        self.discard(token);
+        true
     }
 
     async fn authenticate(&self, http: &fetch::Client, refusals: &mut Refusals) -> Result<Token, AskError> {

@@ -2,13 +2,15 @@
 //!
 //! Promises: a list is whole, however many pages Neutron makes of it; a port counts as gone only where Neutron itself says so.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use serde_json::Value;
 
 use super::error::{AskError, Failure, Service};
 use super::gate::Urgency;
-use super::port::{FIELDS, Port, PortAnswer, PortFields, PortProblem, PortsAnswer};
+use super::port::{FIELDS, FloatingIpsAnswer, Port, PortAnswer, PortFields, PortProblem, PortsAnswer};
 use super::server::Server;
 use super::session::{Api, Asked, Session};
 use crate::record::{InstanceId, PortId};
@@ -102,6 +104,46 @@ fn read(api: &Api, doing: &str, fields: PortFields) -> Result<Port, AskError> {
 
 fn fields() -> String {
     FIELDS.map(|field| format!("fields={field}")).join("&")
+}
+
+/// Reads the floating IPs of ports; `None`: this Neutron has none at all.
+pub(super) async fn floating_ips(
+    session: &Session,
+    api: &Api,
+    ports: &[Port],
+    urgency: Urgency,
+) -> Result<Option<BTreeSet<IpAddr>>, AskError> {
+    if ports.is_empty() {
+        return Ok(Some(BTreeSet::new()));
+    }
+    let doing = "reading floating IPs";
+    let mut path = "/floatingips?fields=floating_ip_address".to_owned();
+    for port in ports.iter().take(MOST_AT_ONCE) {
+        // Writing to a string does not fail.
+        let _ = write!(path, "&port_id={}", port.id);
+    }
+    let answer = session.get(api, Asked { doing, path: &path, urgency }).await?;
+    match answer.status.as_u16() {
+        200 => {
+            let found: FloatingIpsAnswer = answer.read(api, doing)?;
+            Ok(Some(found.floatingips.into_iter().map(|found| found.floating_ip_address).collect()))
+        }
+        404 => Ok(None),
+        _ => Err(answer.unexpected(api, doing)),
+    }
+}
+
+/// Returns whether Nova has read back what Neutron has: addresses of interfaces, and floating IPs. Neutron tells it some seconds
+/// after a change, and Nova sends no notification then.
+pub(super) fn has_reached_nova(server: &Server, ports: &[Port], floating: Option<&BTreeSet<IpAddr>>) -> bool {
+    let fixed = ports.iter().flat_map(|port| port.fixed_ips.iter().map(|address| (port.mac.to_string(), *address)));
+    let fixed: BTreeSet<(String, IpAddr)> = fixed.collect();
+    let of_nova = |is_floating| server.addresses.iter().filter(move |address| address.is_floating == is_floating);
+    let known: BTreeSet<(String, IpAddr)> = of_nova(false)
+        .map(|address| (address.mac.as_deref().unwrap_or_default().to_ascii_lowercase(), address.address))
+        .collect();
+    fixed == known
+        && floating.is_none_or(|floating| *floating == of_nova(true).map(|address| address.address).collect())
 }
 
 /// Checks that Neutron knows ports of a server that has fixed addresses, as Nova says.

@@ -141,7 +141,7 @@ pub(super) async fn servers(
             }
             answer => answer?,
         };
-        if answer.status == 400 && marker.after.is_some() {
+        if answer.status == 400 && marker.after.is_some_and(|after| names_marker(&answer, after)) {
             let problem = "no longer knows the last server of the page before";
             return Err(AskError::new(Service::Nova, doing, Failure::MarkerGone, problem));
         }
@@ -225,6 +225,11 @@ async fn ask(session: &Session, api: &Api, asked: Asked<'_>) -> Result<Answer, A
     }
     let problem = format!("answered {} without `{name}: {value}`, which Nova since Train (2019) sends", answer.status);
     Err(api.gate.failed(AskError::new(Service::Nova, asked.doing, Failure::NotUnderstood, problem), false))
+}
+
+/// Returns whether a 400 is because of the marker (`marker [ID] not found`).
+fn names_marker(answer: &Answer, after: InstanceId) -> bool {
+    String::from_utf8_lossy(&answer.body).contains(&format!("[{after}]"))
 }
 
 /// Returns whether a 404 is Nova's own for this server.

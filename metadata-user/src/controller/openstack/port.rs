@@ -92,6 +92,17 @@ impl PortsAnswer {
     }
 }
 
+/// `GET /floatingips`.
+#[derive(Debug, Deserialize)]
+pub(super) struct FloatingIpsAnswer {
+    pub(super) floatingips: Vec<FloatingIpFields>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct FloatingIpFields {
+    pub(super) floating_ip_address: IpAddr,
+}
+
 /// `GET /ports/{id}`.
 #[derive(Debug, Deserialize)]
 pub(super) struct PortAnswer {

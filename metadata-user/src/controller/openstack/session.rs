@@ -1,6 +1,6 @@
 //! Requests to Nova's compute API and to Neutron, with a token.
 //!
-//! Promises: a refused token is renewed once; what comes back is the service's own answer (JSON), or an error that says who answered
+//! Promises: a refused token is renewed once, and one that may be the reason of another failure; what comes back is the service's own answer (JSON), or an error that says who answered
 //! what instead.
 
 use bytes::Bytes;
@@ -124,6 +124,10 @@ impl Session {
                     self.keystone.discard(&token);
                     is_again = true;
                 }
+                // Nova asks Neutron with our token, and may still take one itself that Neutron refuses.
+                400 | 500 if !is_again && may_be_token(status, answer.body()) && self.keystone.doubt(&token) => {
+                    is_again = true;
+                }
                 200 | 400 | 404 => {
                     let (head, body) = answer.into_parts();
                     if !is_json(&head.headers) {
@@ -165,6 +169,13 @@ impl Answer {
         let problem = format!("answered {}{}", self.status, excerpt(&self.headers, &self.body));
         api.gate.count_failure(AskError::new(api.service, doing, Failure::NotUnderstood, problem))
     }
+}
+
+/// Returns whether the token may be the reason of a failure: a service that remembers that it was valid, and asks another with it, fails
+/// itself when that one refuses it. Nova says so in a list (400), and not for one server (500).
+fn may_be_token(status: StatusCode, body: &[u8]) -> bool {
+    status == StatusCode::INTERNAL_SERVER_ERROR
+        || String::from_utf8_lossy(body).to_ascii_lowercase().contains("unauthorized")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

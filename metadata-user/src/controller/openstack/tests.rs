@@ -78,6 +78,58 @@ async fn a_token_that_a_service_refuses_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn a_token_that_nova_takes_and_neutron_refuses_is_renewed() {
+    let refused =
+        json!({"badRequest": {"code": 400, "message": "Networking client is experiencing an unauthorized exception."}});
+    for (status, body) in
+        [(400, refused), (500, json!({"computeFault": {"code": 500, "message": "Unexpected API Error."}}))]
+    {
+        let script = Script::start();
+        let openstack = script.openstack();
+        script.instead(move |taken| {
+            let is_old = taken.headers.get("x-auth-token").is_some_and(|token| token == "t1");
+            (taken.line.contains("/servers/") && is_old).then(|| (status, JSON, body.to_string()))
+        });
+        assert!(read(&openstack).await.expect("an answer").is_some(), "{status}");
+        assert_eq!(script.take("POST").len(), 2);
+        script.instead(move |taken| {
+            taken.line.contains("/servers/").then(|| (status, JSON, "\"unauthorized\"".to_owned()))
+        });
+        for _ in 0..5 {
+            read(&openstack).await.expect_err("it is not the token");
+        }
+        assert!(script.take("POST").len() <= 1, "each failure costs a token");
+    }
+}
+
+#[tokio::test]
+async fn what_neutron_has_and_nova_does_not_know_yet_is_read_again() {
+    let script = Script::start();
+    let openstack = script.openstack();
+    let read = async || match openstack.read(id(), Urgency::Change).await.expect("an answer") {
+        Found::Instance(instance) => instance.again_after,
+        found => panic!("{found:?}"),
+    };
+    let cache = read().await.expect("the process has just begun");
+    assert!(cache > Duration::from_secs(5), "{cache:?}");
+    script.lock().floating = vec![];
+    let first = read().await.expect("a floating IP was taken away");
+    assert!(first < Duration::from_secs(1), "{first:?}");
+    let later = async || read().await.expect("it still differs");
+    let mut longest = first;
+    for _ in 0..6 {
+        longest = longest.max(later().await);
+    }
+    assert!(longest > Duration::from_secs(5), "{longest:?}");
+    script.lock().floating = vec!["203.0.113.5"];
+    assert!(read().await.expect("the cache") > Duration::from_secs(5));
+    script.lock().ports[0]["fixed_ips"] = json!([{"ip_address": "10.0.0.6"}, {"ip_address": "fd00::5"}]);
+    assert!(read().await.expect("another address") < Duration::from_secs(1));
+    script.instead(|taken| taken.line.contains("/floatingips").then(|| (404, JSON, "{}".to_owned())));
+    assert!(read().await.is_some(), "a Neutron without routers has none");
+}
+
+#[tokio::test]
 async fn a_token_is_renewed_before_it_ends_and_stays_in_use_while_keystone_is_down() {
     let script = Script::start();
     let openstack = script.openstack();
@@ -205,10 +257,17 @@ async fn all_servers_are_listed_in_pages() {
     assert_eq!(ids.iter().map(|id| id.chars().last()).collect::<Vec<_>>(), [Some('1'), Some('2'), Some('3')]);
     let asked = script.take("/servers/detail");
     assert!(asked.iter().all(|line| line.contains("all_tenants=1&sort_key=uuid&sort_dir=asc&limit=500")), "{asked:?}");
-    script.instead(|taken| taken.line.contains("marker=").then(|| (400, JSON, "{}".to_owned())));
     let (_, next) = openstack.servers(&Marker::start()).await.expect("a page");
-    let error = openstack.servers(&next.expect("another page")).await.expect_err("its marker was archived");
-    assert_eq!(error.failure, Failure::MarkerGone);
+    let next = next.expect("another page");
+    for (message, expected) in [
+        ("marker [0d1f4f1e-5d6c-4d60-9d5d-1f5d5b0f5a02] not found", Failure::MarkerGone),
+        ("something else", Failure::NotUnderstood),
+    ] {
+        let body = json!({"badRequest": {"code": 400, "message": message}}).to_string();
+        script.instead(move |taken| taken.line.contains("marker=").then(|| (400, JSON, body.clone())));
+        let error = openstack.servers(&next).await.expect_err(message);
+        assert_eq!(error.failure, expected, "{message}");
+    }
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ pub(super) struct Cloud {
     pub(super) server: Value,
     pub(super) migrations: Value,
     pub(super) ports: Value,
+    pub(super) floating: Vec<&'static str>,
     pub(super) services: Vec<&'static str>,
     /// `meta_data.json`'s properties and name, as the metadata API still has them.
     pub(super) cached: Option<Value>,
@@ -71,6 +72,7 @@ impl Script {
             server: serde_json::from_str(SERVER).expect("a server"),
             migrations: json!([]),
             ports: json!([port()]),
+            floating: vec!["203.0.113.5"],
             services: SERVICES.to_vec(),
             cached: None,
             project: "p1".to_owned(),
@@ -179,7 +181,7 @@ impl Script {
 
 pub(super) fn port() -> Value {
     json!({"id": "ce531f90-199f-48c0-816c-13e38010b442", "device_id": "0d1f4f1e-5d6c-4d60-9d5d-1f5d5b0f5a01",
-        "device_owner": "compute:nova", "mac_address": "fa:16:3e:00:00:01", "fixed_ips": [{"ip_address": "10.0.0.5"}],
+        "device_owner": "compute:nova", "mac_address": "fa:16:3e:00:00:01", "fixed_ips": [{"ip_address": "10.0.0.5"}, {"ip_address": "fd00::5"}],
         "allowed_address_pairs": [], "port_security_enabled": true, "security_groups": ["g"], "network_id": "n",
         "binding:host_id": "cmp1", "binding:vnic_type": "normal", "binding:vif_type": "ovs"})
 }
@@ -211,6 +213,10 @@ impl Cloud {
             }
             "/compute/v2.1/servers/detail" => self.list(query),
             "/compute/v2.1/os-migrations" => json!({"migrations": self.migrations}),
+            "/network/v2.0/floatingips" => {
+                let all: Vec<_> = self.floating.iter().map(|address| json!({"floating_ip_address": address})).collect();
+                json!({"floatingips": all})
+            }
             "/network/v2.0/ports" => json!({"ports": self.ports}),
             _ if path == format!("/compute/v2.1/servers/{id}") => json!({"server": self.server}),
             _ => return not_found(path.rsplit('/').next().unwrap_or_default()),
