@@ -20,6 +20,9 @@ use crate::allowance::Allowance;
 use crate::backoff::{self, Backoff};
 use crate::nova_metadata::EndpointState;
 
+/// As the services' access logs name us.
+pub(super) const AGENT: &str = concat!("metadatad/", env!("CARGO_PKG_VERSION"));
+
 /// How long a service that does not answer is left alone.
 const RESTS: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5), 25);
 

@@ -25,8 +25,7 @@ use zeroize::Zeroizing;
 
 use super::catalog::{Catalog, TokenAnswer, versioned};
 use super::error::{AskError, Failure, Service};
-use super::gate::{Gate, Urgency};
-use super::session::AGENT;
+use super::gate::{AGENT, Gate, Urgency};
 use crate::backoff::{self, Backoff};
 use crate::config::controller::{self, Credential};
 use crate::config::target::TargetUrl;

@@ -11,15 +11,12 @@ use serde::de::DeserializeOwned;
 use tracing::debug;
 
 use super::error::{AskError, Failure, Service};
-use super::gate::{Gate, Urgency};
+use super::gate::{AGENT, Gate, Urgency};
 use super::keystone::Keystone;
 use crate::config::controller::Interface;
 use crate::config::target::TargetUrl;
 use crate::error_text;
 use crate::fetch::{self, FetchError};
-
-/// As the services' access logs name us.
-pub(super) const AGENT: &str = concat!("metadatad/", env!("CARGO_PKG_VERSION"));
 
 /// One of the two APIs.
 #[derive(Debug)]
