@@ -264,7 +264,7 @@ fn nothing_is_lost_between_leaders_and_whatever_may_be_is_a_gap() {
 }
 
 #[test]
-fn a_queue_that_expired_and_a_service_that_comes_later_are_gaps() {
+fn a_queue_that_expired_and_a_service_that_comes_later_are_gaps_and_a_hang_is_noticed() {
     let world = World::start().unwrap();
     let settings = Settings {
         queue: "short".to_owned(),
@@ -285,5 +285,18 @@ fn a_queue_that_expired_and_a_service_that_comes_later_are_gaps() {
     assert!(matches!(leader.next(false).unwrap(), Event::SecurityGroup { id } if id.as_u128() == 9));
     leader.end().unwrap();
     wait::until("the queue expires", || Ok(world.broker.messages("short")?.is_none().then_some(()))).unwrap();
-    assert_eq!(world.lead(&settings, 2).gap().unwrap(), created(&settings));
+    let mut leader = world.lead(&settings, 2);
+    assert_eq!(leader.gap().unwrap(), created(&settings));
+
+    // The broker hangs: it is noticed by its heartbeats or by what it does not answer, and when it goes on, so does everything.
+    let hang = world.broker.hang().unwrap();
+    let view = leader.notifications.view();
+    let error = wait::until("the hang is noticed", || {
+        let connection = view.connection();
+        Ok(if connection.connected.is_none() { connection.last_error } else { None })
+    });
+    let (error, _) = error.unwrap();
+    assert!(error.contains("does not answer") || error.contains("heartbeat"), "{error}");
+    drop(hang);
+    leader.wait_connected().unwrap();
 }
