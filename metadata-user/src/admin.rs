@@ -34,6 +34,7 @@
 //! the taps released.
 
 pub mod client;
+pub mod controller;
 #[doc(hidden)]
 pub mod fuzzing;
 mod peer;

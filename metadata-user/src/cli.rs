@@ -8,6 +8,8 @@ mod access;
 mod anomalies;
 mod boots;
 mod check_config;
+#[cfg(feature = "etcd")]
+mod controller;
 mod conversation;
 mod counters;
 mod detach;
@@ -56,9 +58,9 @@ struct Cli {
     #[command(subcommand)]
     verb: Verb,
 
-    /// The configuration
-    #[arg(long, global = true, value_name = "PATH", default_value = CONFIG_PATH)]
-    config: PathBuf,
+    /// The configuration [default: /etc/metadatad/metadatad.toml; of the controller: /etc/metadatad/controller.toml]
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
 
     /// The daemon's admin socket [default: admin.socket of the configuration, as far as it can be read]
     #[arg(long, global = true, value_name = "PATH")]
@@ -100,6 +102,10 @@ enum Verb {
     /// Check each step of a guest's request, for one port or all, and name each problem with its remedy. It changes nothing, and also works
     /// while the daemon is down
     Doctor(doctor::Verb),
+    /// Run the controller, which keeps the documents of all nodes in etcd in step with an OpenStack; or ask one that runs
+    #[cfg(feature = "etcd")]
+    #[command(subcommand, disable_help_subcommand = true)]
+    Controller(controller::Verb),
     /// Verify, export or import the content that the node keeps on disk
     #[command(subcommand, disable_help_subcommand = true)]
     Snapshot(snapshot::Verb),
@@ -175,19 +181,21 @@ fn execute(
     let uses_socket = match &cli.verb {
         Verb::Run(_) | Verb::Prepare | Verb::CheckConfig | Verb::Schema(_) => false,
         Verb::Snapshot(verb) => matches!(verb, snapshot::Verb::Import(_)),
+        #[cfg(feature = "etcd")]
+        Verb::Controller(verb) => verb.uses_socket(),
         Verb::Instance(verb) => matches!(verb, instance::Verb::Password(_) | instance::Verb::UserData(_)),
         _ => true,
     };
     if cli.socket.is_some() && !uses_socket {
         return Err(CliError::SocketUnused);
     }
-    let client =
-        |notes: &mut dyn Write| Ok::<_, CliError>(Client::new(&socket(cli.socket.as_deref(), &cli.config, notes)?));
+    let config = cli.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
+    let client = |notes: &mut dyn Write| Ok::<_, CliError>(Client::new(&socket(cli.socket.as_deref(), config, notes)?));
     match cli.verb {
         Verb::Run(Run { take_over }) => {
-            app::run(&ConfigFile::load(&cli.config)?, take_over).map(|()| exit::OK).map_err(CliError::from)
+            app::run(&ConfigFile::load(config)?, take_over).map(|()| exit::OK).map_err(CliError::from)
         }
-        Verb::Prepare => prepare::execute(&Config::load(&cli.config)?),
+        Verb::Prepare => prepare::execute(&Config::load(config)?),
         Verb::Status(verb) => verb.execute(&client(notes)?, out),
         Verb::Source(verb) => verb.execute(&client(notes)?, out),
         Verb::Ports(form) => ports::execute(form, &client(notes)?, out),
@@ -199,19 +207,21 @@ fn execute(
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Get(verb) => verb.execute(&client(notes)?, out, notes),
         Verb::Wait(verb) => verb.execute(&client(notes)?, out),
-        Verb::Doctor(verb) => verb.execute(&cli.config, cli.socket, out),
+        Verb::Doctor(verb) => verb.execute(config, cli.socket, out),
         Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),
         Verb::Instance(instance::Verb::Password(verb)) => verb.execute(&client(notes)?, out),
         Verb::Instance(instance::Verb::UserData(verb)) => verb.execute(&client(notes)?, out),
-        Verb::Instance(instance::Verb::Document(verb)) => verb.execute(&source_table(&cli.config, notes)?, out),
+        Verb::Instance(instance::Verb::Document(verb)) => verb.execute(&source_table(config, notes)?, out),
+        #[cfg(feature = "etcd")]
+        Verb::Controller(verb) => verb.execute(cli.config.as_deref(), cli.socket, out, notes),
         Verb::Snapshot(verb) => {
-            let config = Config::load(&cli.config)?;
+            let config = Config::load(config)?;
             let socket = cli.socket.as_deref().unwrap_or(&config.admin.socket);
             verb.execute(&config, socket, out)
         }
-        Verb::CheckConfig => check_config::execute(&cli.config, &Config::load(&cli.config)?, out),
+        Verb::CheckConfig => check_config::execute(config, &Config::load(config)?, out),
         Verb::Detach(form) => {
-            let target = detach::Target::of(&cli.config, cli.socket, notes)?;
+            let target = detach::Target::of(config, cli.socket, notes)?;
             detach::execute(&target, form, out)
         }
         Verb::Schema(verb) => verb.execute(out),

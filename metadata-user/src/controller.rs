@@ -9,8 +9,18 @@
 //! Left out: guests, ports and the kernel. The nodes' `etcd` source follows what is written here.
 
 pub mod derive;
-#[cfg(feature = "etcd")]
+mod error;
 pub mod etcd;
+mod lead;
+mod metrics;
 pub mod notifications;
 pub mod openstack;
+mod placement;
 pub mod queue;
+mod run;
+mod shared;
+mod table;
+mod view;
+
+pub use error::ControllerError;
+pub use run::{check, run};

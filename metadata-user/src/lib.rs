@@ -13,6 +13,7 @@ pub mod boots;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "etcd")]
 pub mod controller;
 pub mod dataplane;
 pub mod drain;

@@ -132,6 +132,20 @@ impl Metrics {
         &self.registry
     }
 
+    /// Writes metrics of a program that counts nothing here.
+    #[must_use]
+    pub fn state_text(format: Format, state: State) -> String {
+        let mut text = String::new();
+        let mut now = Registry::default();
+        now.register_collector(Box::new(state));
+        let written = match format {
+            Format::OpenMetrics => text::encode_registry(&mut text, &now).and_then(|()| text::encode_eof(&mut text)),
+            Format::Text => prometheus_text::encode(&mut text, &now),
+        };
+        debug_assert!(written.is_ok(), "a string takes everything");
+        text
+    }
+
     /// Writes all metrics.
     #[must_use]
     pub fn text(&self, format: Format, state: State) -> String {

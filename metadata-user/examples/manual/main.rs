@@ -45,6 +45,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             is_configuration: true,
         },
         Format {
+            name: "metadatad-controller.toml",
+            about: "configuration of the controller of metadatad",
+            text: "metadatad controller run reads this TOML file when it starts: /etc/metadatad/controller.toml, or what --config \
+                   names. Durations are strings: a whole number with ms, s or m. Paths are absolute. `metadatad controller \
+                   check-config` validates a changed file, and `metadatad schema controller-example` prints one with every key.",
+            schema: config::reference::controller_schema(),
+            is_configuration: true,
+        },
+        Format {
             name: "metadatad-document",
             about: "what metadatad knows of one instance",
             text: "With the sources directory and etcd every instance has one JSON document, from which its metadata is rendered. \

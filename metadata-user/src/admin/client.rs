@@ -283,11 +283,11 @@ impl Client {
         stream.into_std().map_err(unusable)
     }
 
-    async fn get<T: DeserializeOwned>(&self, resource: &str) -> Result<T, ClientError> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, resource: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, resource).await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, resource: &str) -> Result<T, ClientError> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, method: Method, resource: &str) -> Result<T, ClientError> {
         let response = self.send(method, resource).await?;
         let body = response.into_body().collect().await.map_err(|source| self.broken(source))?.to_bytes();
         serde_json::from_slice(&body).map_err(|source| ClientError::Answer { resource: resource.to_owned(), source })

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod boots;
+mod controller;
 mod evidence;
 mod late;
 mod ports;
@@ -18,6 +19,10 @@ use serde::{Deserialize, Serialize};
 pub use self::access::{InstanceAccess, TokenlessClient};
 pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
 pub use self::boots::{BootRead, BootShown, PortBoots};
+pub use self::controller::{
+    ControlledInstance, ControllerDifference, ControllerStatus, Instances, Lag, Leader, Notifications, PageBeside,
+    Passwords, Reconcile, Reread, Resigned, Service, Written,
+};
 pub use self::evidence::{ContentEvidence, Evidence, LastDrop, TapClaim};
 pub use self::late::Late;
 pub use self::ports::{Allowed, PortCounters, PortStatus, State};

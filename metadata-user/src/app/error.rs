@@ -1,7 +1,6 @@
 //! Why the daemon does not start, or has ended.
 
 use std::io;
-use std::path::PathBuf;
 
 use crate::admin::socket::SocketError;
 use crate::dataplane::DataplaneError;
@@ -12,6 +11,7 @@ use crate::port::PortsError;
 use crate::privilege::PrivilegeError;
 use crate::source::StartError;
 use crate::source::vendordata::TlsError;
+use crate::source::vendordata::cloud::CloudError;
 use crate::telemetry::TelemetryError;
 
 use super::take_over::TakeOverError;
@@ -34,22 +34,9 @@ pub enum AppError {
     /// The runtime or the signal handlers cannot be set up.
     #[error("starting the daemon's threads")]
     Runtime(#[source] io::Error),
-    /// The vendor-data file cannot be read.
-    #[error("reading cloud.vendordata_jsonfile_path {}: correct the path, or remove it", path.display())]
-    Vendordata {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The vendor-data file is not JSON.
-    #[error("{} is not JSON; correct it, or remove cloud.vendordata_jsonfile_path", path.display())]
-    VendordataJson {
-        /// The file.
-        path: PathBuf,
-        /// Why, with the place.
-        source: serde_json::Error,
-    },
+    /// What all instances have in common cannot be read.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
     /// The source cannot be started.
     #[error(transparent)]
     Source(#[from] StartError),

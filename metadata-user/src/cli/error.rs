@@ -12,6 +12,8 @@ use crate::admin::client::ClientError;
 use crate::admin::socket::SocketError;
 use crate::app::AppError;
 use crate::config::ConfigError;
+#[cfg(feature = "etcd")]
+use crate::controller::ControllerError;
 use crate::dataplane::detach::DetachError;
 use crate::dataplane::prepare::PrepareError;
 use crate::error_text;
@@ -20,6 +22,7 @@ use crate::snapshot::copy::CopyError;
 use crate::source::StartError;
 use crate::source::nova::NovaStartError;
 use crate::source::vendordata::TlsError;
+use crate::source::vendordata::cloud::CloudError;
 use crate::telemetry::TelemetryError;
 use instance::InstanceError;
 
@@ -32,6 +35,9 @@ pub(super) enum CliError {
     App(#[from] AppError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[cfg(feature = "etcd")]
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
     #[error(transparent)]
     Detach(#[from] DetachError),
     #[error(transparent)]
@@ -93,7 +99,7 @@ impl CliError {
             Self::Client(ClientError::Busy(_)) => exit::TRY_AGAIN,
             Self::Config(ConfigError::Invalid { .. } | ConfigError::TooLarge { .. })
             | Self::App(
-                AppError::VendordataJson { .. }
+                AppError::Cloud(CloudError::Json { .. })
                 | AppError::Telemetry(TelemetryError::Filter { .. })
                 | AppError::Socket(SocketError::NotASocket(_))
                 | AppError::Source(StartError::WithoutEtcd),
@@ -102,14 +108,24 @@ impl CliError {
             | Self::App(AppError::Socket(SocketError::InUse(_)))
             | Self::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => exit::UNAVAILABLE,
             Self::Instance(error) if let Some(status) = error.exit() => status,
+            #[cfg(feature = "etcd")]
+            Self::Controller(ControllerError::Socket(SocketError::InUse(_))) => exit::UNAVAILABLE,
             error if is_permission(error) => exit::NO_PERMISSION,
             Self::Config(ConfigError::Read { .. })
             | Self::App(
                 AppError::Kernel(_)
                 | AppError::Https(_)
-                | AppError::Vendordata { .. }
+                | AppError::Cloud(CloudError::Read { .. })
                 | AppError::Tls(TlsError::Read { .. } | TlsError::NoCertificate { .. })
                 | AppError::Source(StartError::Nova(NovaStartError::SetUp(_))),
+            ) => exit::CONFIG,
+            #[cfg(feature = "etcd")]
+            Self::Controller(
+                ControllerError::Telemetry(_)
+                | ControllerError::Socket(SocketError::NotASocket(_))
+                | ControllerError::OpenStack(_)
+                | ControllerError::Cloud(_)
+                | ControllerError::Secret { .. },
             ) => exit::CONFIG,
             _ => exit::INTERNAL,
         }

@@ -28,6 +28,9 @@ use super::{Admin, Cloud, ConfigError, Log, Metrics, admin, cloud, etcd, log, me
 /// Where the controller's configuration is read from without `--config`.
 pub const CONTROLLER_PATH: &str = "/etc/metadatad/controller.toml";
 
+/// The admin socket that a controller has unless its configuration names another.
+pub const DEFAULT_SOCKET: &str = "/run/metadatad-controller/admin.sock";
+
 /// Everything that an operator may set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {

@@ -337,7 +337,7 @@ fn username(text: &str) -> Result<String, Fault> {
 }
 
 /// Returns this host's name, as `uname -n` says it.
-pub(super) fn host_name() -> Option<String> {
+pub fn host_name() -> Option<String> {
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
     let possible = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
     possible.then_some(name)

@@ -38,6 +38,9 @@ pub use nova::Marker;
 pub use port::{AllowedPair, Port};
 pub use server::{Move, Server, ServerAddress};
 
+#[cfg(test)]
+pub(in crate::controller) use server::tests::server as sample_server;
+
 use parking_lot::Mutex;
 
 use crate::allowance::Allowance;

@@ -11,6 +11,10 @@ use super::{Format, Metrics, Packets, State};
 /// What the page says before the table.
 const HEAD: &str = include_str!("reference.md");
 
+/// What the page says before the controller's table.
+const CONTROLLER_HEAD: &str = "\n## Of the controller\n\n`metadatad controller run` exports these at its admin socket, and at \
+                               `metrics.listen` of its own configuration.\n";
+
 /// A metric as it is exported.
 #[derive(Debug, Default)]
 struct Row {
@@ -24,15 +28,23 @@ struct Row {
 /// Returns the page. `packets`: all verdicts and drop reasons that packets are counted by.
 #[must_use]
 pub fn markdown(packets: impl Packets) -> String {
-    let rows = rows(packets);
+    let mut metrics = Metrics::new();
+    metrics.read_packets(packets);
+    let rows = rows(&metrics.text(Format::Text, State::complete()));
     let series: usize = rows.iter().map(|row| row.series).sum();
     let mut out = HEAD.replace("{SERIES}", &series.to_string());
+    table(&rows, &mut out);
+    out.push_str(CONTROLLER_HEAD);
+    table(&self::rows(&Metrics::state_text(Format::Text, State::complete_of_controller())), &mut out);
+    out
+}
+
+fn table(rows: &[Row], out: &mut String) {
     out.push_str("\n| metric | type | labels | series | what |\n|---|---|---|---|---|\n");
     for Row { name, kind, help, labels, series } in rows {
         let labels: Vec<_> = labels.iter().map(|(label, values)| described(label, values)).collect();
         let _ = writeln!(out, "| `{name}` | {kind} | {} | {series} | {help} |", labels.join("; "));
     }
-    out
 }
 
 /// Says what a label is. Long lists are in the documentation of what they are about.
@@ -45,10 +57,7 @@ fn described(label: &str, values: &BTreeSet<String>) -> String {
 }
 
 /// Reads back what is exported where everything applies.
-fn rows(packets: impl Packets) -> Vec<Row> {
-    let mut metrics = Metrics::new();
-    metrics.read_packets(packets);
-    let text = metrics.text(Format::Text, State::complete());
+fn rows(text: &str) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -100,12 +109,16 @@ mod tests {
 
     #[test]
     fn no_metric_has_many_series_and_none_is_told_apart_by_what_a_guest_chooses() {
-        for row in rows(Two) {
+        let mut metrics = Metrics::new();
+        metrics.read_packets(Two);
+        let daemon = metrics.text(Format::Text, State::complete());
+        let controller = Metrics::state_text(Format::Text, State::complete_of_controller());
+        for row in rows(&daemon).into_iter().chain(rows(&controller)) {
             assert!(row.series <= 40, "{row:?}");
             for label in row.labels.keys() {
                 let fixed = [
-                    "code", "family", "kind", "observer", "outcome", "profile", "reason", "result", "state", "table",
-                    "token", "version", "what",
+                    "code", "family", "fidelity", "kind", "observer", "outcome", "profile", "quantile", "reason",
+                    "result", "service", "state", "table", "token", "version", "what",
                 ];
                 assert!(
                     fixed.contains(&label.as_str()),

@@ -105,9 +105,11 @@ macro_rules! declared {
         )*
 
         /// All of them, in the order in which they are exported.
-        static ALL: &[&Declared] = &[$(&$name),*];
+        pub(super) static ALL: &[&Declared] = &[$(&$name),*];
     };
 }
+
+pub mod controller;
 
 declared! {
     BUILD = Declared::new("metadatad_build", "Version of the daemon").info("version");
@@ -299,8 +301,18 @@ impl State {
     /// Returns a state in which everything applies: for the reference.
     #[must_use]
     pub fn complete() -> Self {
+        Self::complete_of(ALL.iter())
+    }
+
+    /// The same for the controller.
+    #[must_use]
+    pub fn complete_of_controller() -> Self {
+        Self::complete_of(controller::SHARED.iter().chain(controller::ALL))
+    }
+
+    fn complete_of(all: impl Iterator<Item = &'static &'static Declared>) -> Self {
         let mut state = Self::default();
-        for of in ALL {
+        for of in all {
             match of.label {
                 Label::None => state.set(of, 0.0),
                 Label::One(_) => state.say(of, "x"),
@@ -313,7 +325,7 @@ impl State {
 
 impl Collector for State {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for of in ALL {
+        for of in ALL.iter().chain(controller::ALL) {
             let mut samples = self.0.iter().filter(|sample| std::ptr::eq(sample.of, *of)).peekable();
             if samples.peek().is_none() {
                 continue;

@@ -10,6 +10,7 @@
 //!
 //! Left out: keeping answers across a restart; `snapshot` does that, with the rest of the content.
 
+pub mod cloud;
 mod fetch;
 mod queue;
 

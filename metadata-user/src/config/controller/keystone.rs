@@ -1,6 +1,6 @@
 //! `[keystone]`: how the controller authenticates to OpenStack, and what it trusts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::openstack::ENDPOINT;
@@ -80,6 +80,15 @@ impl Interface {
 }
 
 impl Keystone {
+    /// Returns the file that holds the secret, and the key that names it.
+    #[must_use]
+    pub fn secret_file(&self) -> (&'static str, &Path) {
+        match &self.credential {
+            Credential::Application { secret_file, .. } => ("keystone.application_credential_secret_file", secret_file),
+            Credential::Password { password_file, .. } => ("keystone.password_file", password_file),
+        }
+    }
+
     /// Describes settings that are accepted but unsafe.
     pub(super) fn warnings(&self) -> Vec<String> {
         let is_local = ["127.0.0.1", "::1", "localhost"].contains(&&*self.auth_url.host);

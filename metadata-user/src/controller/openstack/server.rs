@@ -269,7 +269,7 @@ pub(super) mod tests {
         "OS-EXT-SRV-ATTR:user_data": "IyEvYmluL3No", "os-extended-volumes:volumes_attached": [{"id": "v1"}],
         "security_groups": [{"name": "default"}, {"name": "web"}, {"name": "default"}]}"#;
 
-    pub(in crate::controller::openstack) fn server() -> Server {
+    pub(in crate::controller) fn server() -> Server {
         serde_json::from_str::<ServerFields>(SERVER).expect("fields").server(Instant::now()).expect("a server")
     }
 

@@ -1,0 +1,248 @@
+//! One term: what changes is read and written at once, everything else is compared slowly.
+//!
+//! Promises:
+//! - changes come before the comparison, and do not wait for its rate; at least one job at a time is a change's, if one waits;
+//! - a notification is acknowledged when what it is about is in etcd;
+//! - whatever fails is tried again; nothing is concluded from a failure.
+
+mod comparison;
+mod heard;
+mod job;
+mod password;
+
+use std::collections::BTreeSet;
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+
+use super::etcd::back_channel;
+use super::etcd::election::{Lost, Term};
+use super::notifications::{self, Notification};
+use super::queue::{Outcome, Round, Urgency};
+use super::shared::{Command, Shared};
+use crate::admin::controller::ControllerProblem;
+use crate::admin::wire::Resigned;
+use crate::backoff;
+use crate::record::InstanceId;
+use comparison::Listed;
+
+/// Notifications that may wait for this thread.
+const HEARD: usize = 1024;
+/// Requests that reading an instance takes, for the rate of the slow round.
+const REQUESTS_PER_INSTANCE: u32 = 65;
+/// How long to wait before etcd is asked again for passwords.
+const PASSWORDS_AGAIN: Duration = Duration::from_secs(1);
+/// Time from a read of an instance that is on its way to another node to the next.
+const MOVING: Duration = Duration::from_secs(5);
+
+/// How a term ended.
+pub(super) enum Ended {
+    /// Another controller may lead.
+    Lost(Lost),
+    /// The operator asked for it, and waits for an answer.
+    Resigned(oneshot::Sender<Result<Resigned, ControllerProblem>>),
+    /// The program is to end.
+    Stopped,
+}
+
+/// What has been done.
+enum Done {
+    /// An instance was read, or could not be. It is to be read again then.
+    Job { id: InstanceId, outcome: Outcome, again: Option<Duration> },
+    /// What a notification names belongs to these instances.
+    Resolved(Notification, Result<Vec<InstanceId>, String>),
+    /// All servers were listed.
+    Listed(Result<Listed, String>),
+    /// The operator was answered, or a guest.
+    Nothing,
+}
+
+type Work<'a> = Pin<Box<dyn Future<Output = Done> + 'a>>;
+
+/// A term, as it goes on.
+struct Leader<'a> {
+    shared: &'a Shared,
+    term: &'a Term,
+    round: Round,
+    /// Jobs that run.
+    jobs: usize,
+    /// Those of them that nothing urgent asked for.
+    slow: usize,
+    slow_ids: BTreeSet<InstanceId>,
+    is_listing: bool,
+    /// When all servers are listed next.
+    list_at: Instant,
+    /// Whether the next listing makes every instance due.
+    compare_all: bool,
+}
+
+/// Leads until the term ends or the operator wants another leader.
+pub(super) async fn lead(shared: &Shared, term: &Term, commands: &mut mpsc::UnboundedReceiver<Command>) -> Ended {
+    let mut lost = pin!(term.lost());
+    tokio::select! {
+        biased;
+        why = &mut lost => return Ended::Lost(why),
+        begun = comparison::begin(shared, term, commands) => if let Err(ended) = begun {
+            return ended;
+        },
+    }
+    let (sender, mut heard) = mpsc::channel(HEARD);
+    let listening =
+        shared.settings.rabbitmq.as_ref().map(|settings| notifications::listen(settings, term.number(), sender));
+    shared.shown.lock().notifications = listening.as_ref().map(notifications::Notifications::view);
+    let mut passwords = back_channel::requests(&shared.cluster);
+    let mut passwords_at = Instant::now();
+    let mut work: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
+    let mut leader = Leader::new(shared, term);
+    loop {
+        leader.start(&mut work);
+        let wake = leader.wake();
+        tokio::select! {
+            biased;
+            why = &mut lost => return Ended::Lost(why),
+            command = commands.recv() => match command {
+                Some(Command::Resign(answer)) => return Ended::Resigned(answer),
+                Some(Command::Accept(answer)) => {
+                    work.push(Box::pin(comparison::accept(shared, term, answer)));
+                }
+                Some(Command::Differences(id, answer)) => work.push(Box::pin(job::differences(shared, id, answer))),
+                Some(Command::Wake) => {}
+                None => return Ended::Stopped,
+            },
+            Some(done) = work.next(), if !work.is_empty() => leader.done(done),
+            Some(notification) = heard.recv() => leader.heard(notification, &mut work),
+            request = passwords.next(), if passwords_at <= Instant::now() => match request {
+                Ok(request) => work.push(Box::pin(password::pass_on(shared, term, request))),
+                Err(error) => {
+                    shared.trouble(Some(format!("watching for passwords of guests: {error}")));
+                    passwords_at = Instant::now() + PASSWORDS_AGAIN;
+                }
+            },
+            () = tokio::time::sleep_until(wake.into()) => {}
+        }
+    }
+}
+
+impl<'a> Leader<'a> {
+    fn new(shared: &'a Shared, term: &'a Term) -> Self {
+        let reconcile = &shared.settings.reconcile;
+        let spacing =
+            Duration::from_secs_f64(f64::from(REQUESTS_PER_INSTANCE) / f64::from(reconcile.requests_per_second));
+        Self {
+            shared,
+            term,
+            round: Round::new(reconcile.reread_interval, spacing),
+            jobs: 0,
+            slow: 0,
+            slow_ids: BTreeSet::new(),
+            is_listing: false,
+            list_at: Instant::now(),
+            compare_all: true,
+        }
+    }
+
+    /// Starts whatever may run now.
+    fn start(&mut self, work: &mut FuturesUnordered<Work<'a>>) {
+        let now = Instant::now();
+        if !self.is_listing && self.list_at <= now {
+            self.is_listing = true;
+            work.push(Box::pin(comparison::list(self.shared, self.term)));
+        }
+        if let Some(id) = self.round.next(now) {
+            self.shared.queue.lock().push(id, Urgency::Slow, now, None);
+        }
+        let most = self.shared.settings.reconcile.requests;
+        while self.jobs < most {
+            // The comparison leaves places to changes.
+            let least = if self.slow < (most / 2).max(1) { Urgency::Slow } else { Urgency::Change };
+            let Some(job) = self.shared.queue.lock().next(least, now) else { break };
+            self.jobs += 1;
+            if job.urgency == Urgency::Slow {
+                self.slow += 1;
+                self.slow_ids.insert(job.id);
+            }
+            work.push(Box::pin(job::run(self.shared, self.term, job)));
+        }
+    }
+
+    /// Returns when something may be started that cannot be now.
+    fn wake(&self) -> Instant {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let listing = if self.is_listing { far } else { self.list_at };
+        let queue = self.shared.queue.lock().wake();
+        [Some(listing), self.round.wake(), queue].into_iter().flatten().min().unwrap_or(far)
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Job { id, outcome, again } => {
+                self.jobs -= 1;
+                self.slow -= usize::from(self.slow_ids.remove(&id));
+                self.shared.queue.lock().done(id, outcome, now, backoff::random());
+                if let Some(again) = again {
+                    self.shared.queue.lock().push_at(now + again, id, Urgency::Change, now + again, None);
+                }
+                if outcome == Outcome::Done {
+                    if self.shared.table.lock().get(id).is_some() {
+                        self.round.note_read(id, now, backoff::random());
+                    } else {
+                        self.round.forget(id);
+                    }
+                }
+                self.settle();
+            }
+            Done::Resolved(notification, Ok(ids)) => self.resolved(&notification, &ids),
+            Done::Resolved(notification, Err(error)) => {
+                // What it belongs to cannot be found out now: the next listing finds it.
+                self.shared.trouble(Some(error));
+                self.list_soon(false, "a notification could not be followed");
+                drop(notification);
+            }
+            Done::Listed(Ok(listed)) => self.listed(&listed),
+            Done::Listed(Err(error)) => {
+                self.is_listing = false;
+                self.list_at = now + Duration::from_secs(5);
+                self.shared.trouble(Some(error));
+            }
+            Done::Nothing => {}
+        }
+    }
+
+    fn push(&self, notification: &Notification, ids: &[InstanceId]) {
+        let since = notification.since(Instant::now(), SystemTime::now());
+        let mut queue = self.shared.queue.lock();
+        for id in ids {
+            queue.push(*id, notification.urgency, since, Some(notification.receipt.clone()));
+        }
+    }
+
+    /// Lists all servers soon; `all`: and reads each again.
+    fn list_soon(&mut self, all: bool, why: &str) {
+        self.list_at = self.list_at.min(Instant::now() + Duration::from_millis(500));
+        self.compare_all |= all;
+        let mut shown = self.shared.shown.lock();
+        if shown.reason.is_none() {
+            info!("everything is compared: {why}");
+            shown.reason = Some(why.to_owned());
+        }
+    }
+
+    /// Notes that everything is in step, if nothing waits.
+    fn settle(&self) {
+        let is_idle = self.shared.queue.lock().is_empty() && self.round.due(Instant::now()) == 0;
+        if is_idle && !self.is_listing && !self.compare_all {
+            let mut shown = self.shared.shown.lock();
+            if shown.listed_at.is_some() {
+                shown.in_step_at = Some(SystemTime::now());
+                if let Some(reason) = shown.reason.take() {
+                    info!("everything is compared, and in step ({reason})");
+                }
+            }
+        }
+    }
+}

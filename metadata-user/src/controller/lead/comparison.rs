@@ -1,0 +1,212 @@
+//! The comparison of everything: whose cloud this is, which servers there are, and which of them have to be read.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use super::{Done, Ended, Leader};
+use crate::admin::controller::ControllerProblem;
+use crate::controller::etcd::WriteError;
+use crate::controller::etcd::election::Term;
+use crate::controller::openstack::{AskError, CloudId, Failure, Marker};
+use crate::controller::queue::Urgency;
+use crate::controller::shared::{Command, Shared};
+use crate::record::InstanceId;
+
+/// How long to wait before a term is begun again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What a listing of all servers has found.
+pub(super) struct Listed {
+    /// All servers.
+    all: BTreeSet<InstanceId>,
+    /// Those of which Nova says something else than when they were read; or that were not read by this leader.
+    differing: Vec<InstanceId>,
+    /// Those that somebody else has written in etcd.
+    overwritten: Vec<InstanceId>,
+}
+
+/// Begins a term: makes sure that etcd's documents are of this cloud, and reads what every node has.
+pub(super) async fn begin(
+    shared: &Shared,
+    term: &Term,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+) -> Result<(), Ended> {
+    shared.table.lock().clear();
+    let mut accepted = None;
+    loop {
+        match claim(shared, term, accepted.is_some()).await {
+            Ok(()) => {
+                let known = shared.writer.known();
+                let mut table = shared.table.lock();
+                for id in known.ids() {
+                    table.found(id, known.nodes_of(id));
+                }
+                drop(table);
+                shared.trouble(None);
+                if let Some(answer) = accepted {
+                    answer_accept(answer, Ok(()));
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                shared.trouble(Some(error.clone()));
+                if let Some(answer) = accepted.take() {
+                    answer_accept(answer, Err(ControllerProblem::Failed(error)));
+                }
+            }
+        }
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Resign(answer)) => return Err(Ended::Resigned(answer)),
+                Some(Command::Accept(answer)) => accepted = Some(answer),
+                Some(Command::Differences(_, answer)) => {
+                    let problem = shared.shown.lock().trouble.clone().map(|(text, _)| text).unwrap_or_default();
+                    let _ = answer.send(Err(ControllerProblem::Failed(problem)));
+                }
+                Some(Command::Wake) => {}
+                None => return Err(Ended::Stopped),
+            },
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// Answers the operator, who may not wait any more.
+fn answer_accept(answer: oneshot::Sender<Result<(), ControllerProblem>>, result: Result<(), ControllerProblem>) {
+    let _ = answer.send(result);
+}
+
+/// Makes sure that etcd's documents are of this cloud, and reads what every node has.
+async fn claim(shared: &Shared, term: &Term, is_accepted: bool) -> Result<(), String> {
+    let kept = shared.writer.cloud().await.map_err(|error| format!("reading etcd: {error}"))?;
+    let now = shared.openstack.cloud_id().await;
+    let cloud = match (kept, now) {
+        // Nothing is written until Nova has said who it is.
+        (None, Err(error)) => return Err(error.to_string()),
+        (None, Ok(now)) => now,
+        (Some(kept), now) => match (kept.parse::<CloudId>(), now) {
+            // It is asked again before anything follows from its answers.
+            (Ok(kept), Err(error)) => {
+                warn!("{error}");
+                load(shared, term, &kept).await?;
+                shared.openstack.expect(kept).await;
+                return Ok(());
+            }
+            (Ok(kept), Ok(now)) if kept.is_still(&now) || is_accepted => {
+                if kept != now {
+                    replace(shared, term, &now).await?;
+                }
+                now
+            }
+            (Err(_), Ok(now)) if is_accepted => {
+                replace(shared, term, &now).await?;
+                now
+            }
+            (_, Ok(now)) => return Err(WriteError::OtherCloud { found: kept, own: now.to_string() }.to_string()),
+            (Err(_), Err(error)) => return Err(error.to_string()),
+        },
+    };
+    load(shared, term, &cloud).await?;
+    shared.openstack.expect(cloud).await;
+    Ok(())
+}
+
+async fn replace(shared: &Shared, term: &Term, cloud: &CloudId) -> Result<(), String> {
+    shared.writer.accept(term, &cloud.to_string()).await.map(drop).map_err(|error| error.to_string())
+}
+
+async fn load(shared: &Shared, term: &Term, cloud: &CloudId) -> Result<(), String> {
+    shared.writer.load(term, &cloud.to_string()).await.map(drop).map_err(|error| error.to_string())
+}
+
+/// Takes the cloud that answers now for the right one, and answers the operator.
+pub(super) async fn accept(
+    shared: &Shared,
+    term: &Term,
+    answer: oneshot::Sender<Result<(), ControllerProblem>>,
+) -> Done {
+    let result = claim(shared, term, true).await.map_err(ControllerProblem::Failed);
+    if result.is_ok() {
+        info!("the cloud that answers now is written, as the operator asked");
+        shared.trouble(None);
+    }
+    answer_accept(answer, result);
+    Done::Nothing
+}
+
+/// Lists all servers, and compares them with what is known.
+pub(super) async fn list(shared: &Shared, term: &Term) -> Done {
+    Done::Listed(list_all(shared, term).await)
+}
+
+async fn list_all(shared: &Shared, term: &Term) -> Result<Listed, String> {
+    let overwritten = shared.writer.compare(term).await.map_err(|error| format!("comparing with etcd: {error}"))?;
+    let mut listed = Listed { all: BTreeSet::new(), differing: Vec::new(), overwritten };
+    let mut marker = Some(Marker::start());
+    while let Some(from) = marker {
+        match shared.openstack.servers(&from).await {
+            Ok((servers, next)) => {
+                let table = shared.table.lock();
+                for server in &servers {
+                    listed.all.insert(server.id);
+                    if table.differs(server) {
+                        listed.differing.push(server.id);
+                    }
+                }
+                marker = next;
+            }
+            Err(AskError { failure: Failure::MarkerGone, .. }) => {
+                listed.all.clear();
+                listed.differing.clear();
+                marker = Some(Marker::start());
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(listed)
+}
+
+impl Leader<'_> {
+    /// Has everything read that a listing shows to be out of step.
+    pub(super) fn listed(&mut self, listed: &Listed) {
+        let now = Instant::now();
+        self.is_listing = false;
+        self.list_at = now + self.shared.settings.reconcile.list_interval;
+        self.shared.trouble(None);
+        {
+            let mut shown = self.shared.shown.lock();
+            shown.listed_at = Some(SystemTime::now());
+            shown.servers = listed.all.len();
+        }
+        let known = self.shared.writer.known();
+        let mut gone: BTreeSet<InstanceId> = known.ids().into_iter().filter(|id| !listed.all.contains(id)).collect();
+        {
+            let (mut queue, table) = (self.shared.queue.lock(), self.shared.table.lock());
+            gone.extend(table.iter().map(|(id, _)| id).filter(|id| !listed.all.contains(id)));
+            for &id in listed.differing.iter().chain(&listed.overwritten) {
+                let was_read = table.get(id).is_some_and(|entry| entry.read_at.is_some());
+                // Where nothing was read yet, everything differs, and what nodes have may still be right.
+                let urgency = if was_read { Urgency::Change } else { Urgency::Slow };
+                if was_read || known.nodes_of(id).is_empty() {
+                    queue.push(id, urgency, now, None);
+                }
+            }
+            // Each is asked for before anything follows.
+            for &id in &gone {
+                queue.push(id, Urgency::Change, now, None);
+            }
+        }
+        let all: Vec<InstanceId> = listed.all.iter().copied().collect();
+        self.round.spread(&all, now);
+        for id in &gone {
+            self.round.forget(*id);
+        }
+        if std::mem::take(&mut self.compare_all) {
+            self.round.hasten_all(now);
+        }
+        self.settle();
+    }
+}
