@@ -21,8 +21,23 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 const UNITS: &str = "usr/lib/systemd/system";
 /// Where what is for people is.
 const DOC: &str = "usr/share/doc/metadatad";
-/// The configuration, which the package manager asks about before it replaces a changed one.
-const CONFIGURATION: &str = "etc/metadatad/metadatad.toml";
+/// The configurations, which the package manager asks about before it replaces a changed one.
+const CONFIGURATIONS: [(&str, &str); 2] = [
+    ("deploy/metadatad.toml", "etc/metadatad/metadatad.toml"),
+    ("deploy/controller.toml", "etc/metadatad/controller.toml"),
+];
+/// The units, each in a directory of its own: where one has no file of tmpfiles.d, cargo-deb takes another's beside it.
+const UNIT_FILES: [UnitFiles; 2] = [
+    UnitFiles { name: "metadatad", directory: "units" },
+    UnitFiles { name: "metadatad-controller", directory: "controller-units" },
+];
+
+/// A unit and its file of tmpfiles.d.
+struct UnitFiles {
+    name: &'static str,
+    /// The directory that cargo-deb looks in.
+    directory: &'static str,
+}
 
 /// What is collected.
 pub(super) struct Stage<'a> {
@@ -85,8 +100,10 @@ impl Stage<'_> {
         for (tool, place) in [(Tool::Deb, "vendor-completions"), (Tool::Rpm, "site-functions")] {
             staged.only(tool, "completions/_metadatad", &format!("usr/share/zsh/{place}/_metadatad"), "644");
         }
-        staged.copy("deploy/metadatad.toml", CONFIGURATION)?;
-        for schema in ["instance", "metadatad"] {
+        for (from, place) in CONFIGURATIONS {
+            staged.copy(from, place)?;
+        }
+        for schema in ["instance", "metadatad", "controller"] {
             let name = format!("{schema}.schema.json");
             staged.copy(&format!("deploy/{name}"), &format!("usr/share/metadatad/{name}"))?;
         }
@@ -152,7 +169,8 @@ impl Staged {
             for file in self.files.iter().filter(|file| file.only.is_none_or(|only| only == tool)) {
                 let File { source, place, mode, .. } = file;
                 // cargo-deb takes what is in /etc for configuration by itself.
-                let config = if tool == Tool::Rpm && place == CONFIGURATION { "config = \"noreplace\"\n" } else { "" };
+                let is_configuration = CONFIGURATIONS.iter().any(|(_, configuration)| configuration == place);
+                let config = if tool == Tool::Rpm && is_configuration { "config = \"noreplace\"\n" } else { "" };
                 let is_doc = place.starts_with(DOC) || place.starts_with("usr/share/man/");
                 let doc = if tool == Tool::Rpm && is_doc { "doc = true\n" } else { "" };
                 let place = if tool == Tool::Rpm { format!("/{place}") } else { place.clone() };
@@ -167,10 +185,11 @@ impl Staged {
 
     /// What only Debian's package has. cargo-deb finds the unit, sysusers.d's and tmpfiles.d's file by their names.
     fn of_debian(&mut self) -> Result<()> {
-        self.source("deploy/metadatad.service", "units/metadatad.service")?;
-        for name in ["sysusers", "tmpfile"] {
-            self.source(&format!("deploy/package/metadatad.{name}"), &format!("units/metadatad.{name}"))?;
+        for UnitFiles { name, directory } in UNIT_FILES {
+            self.source(&format!("deploy/{name}.service"), &format!("{directory}/{name}.service"))?;
+            self.source(&format!("deploy/package/{name}.tmpfile"), &format!("{directory}/{name}.tmpfile"))?;
         }
+        self.source("deploy/package/metadatad.sysusers", "units/metadatad.sysusers")?;
         for script in ["prerm", "postrm"] {
             self.source(&format!("deploy/package/debian/{script}"), &format!("debian/{script}"))?;
         }
@@ -186,9 +205,16 @@ impl Staged {
             self.source(&format!("deploy/package/rpm/{script}"), &format!("rpm/{script}"))?;
         }
         self.source("LICENSE", "LICENSE")?;
-        self.only(Tool::Rpm, "units/metadatad.service", &format!("{UNITS}/metadatad.service"), "644");
+        for UnitFiles { name, directory } in UNIT_FILES {
+            self.only(Tool::Rpm, &format!("{directory}/{name}.service"), &format!("{UNITS}/{name}.service"), "644");
+            self.only(
+                Tool::Rpm,
+                &format!("{directory}/{name}.tmpfile"),
+                &format!("usr/lib/tmpfiles.d/{name}.conf"),
+                "644",
+            );
+        }
         self.only(Tool::Rpm, "units/metadatad.sysusers", "usr/lib/sysusers.d/metadatad.conf", "644");
-        self.only(Tool::Rpm, "units/metadatad.tmpfile", "usr/lib/tmpfiles.d/metadatad.conf", "644");
         self.only(Tool::Rpm, "LICENSE", "usr/share/licenses/metadatad/LICENSE", "644");
         Ok(())
     }
