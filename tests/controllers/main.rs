@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests end where something is not as they need it")]
 
 mod commands;
+mod controller;
 mod etcd;
 mod facts;
 mod fleet;

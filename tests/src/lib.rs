@@ -15,6 +15,7 @@
 pub mod asker;
 pub mod bpf;
 pub mod command;
+pub mod controller;
 pub mod counters;
 pub mod crowd;
 pub mod daemon;

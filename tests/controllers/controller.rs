@@ -1,0 +1,271 @@
+//! `metadatad controller run`, between a real OpenStack, RabbitMQ and etcd on one side and a node's guests on the other.
+
+mod leaders;
+mod trouble;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use lab::controller::{Controller, ControllerPlan, PATIENCE};
+use lab::http::Response;
+use lab::openstack::{Cloud, Plan, Reach, SECRET};
+use lab::{Etcd, EtcdPlan, Guest, Node, NodePlan, Shared};
+use metadata_user::secret::Secret;
+use metadata_user::secret::sign::Signer;
+use serde_json::Value;
+
+/// The cloud of all tests that do not stop its services.
+static CLOUD: Shared<Cloud> = Shared::new(|| Cloud::start(Plan::default()));
+
+/// As [`lab::wait::until`], as long as a controller may take.
+fn patiently<T>(what: &str, ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    lab::wait::until_within(PATIENCE, what, ask)
+}
+
+/// The node: the cloud's first host.
+const HOST: &str = "host1";
+
+/// A node of the cloud with etcd beside it.
+struct World<'a> {
+    cloud: &'a Cloud,
+    node: Node,
+    etcd: Etcd,
+    endpoints: Vec<String>,
+    _reach: Reach,
+}
+
+impl<'a> World<'a> {
+    fn new(cloud: &'a Cloud) -> Result<Self> {
+        let plan = EtcdPlan::default();
+        let endpoints = plan.endpoints();
+        let source = format!(
+            "kind = \"etcd\"\n[source.etcd]\nendpoints = {endpoints:?}\nnode = \"{HOST}\"\nrequest_timeout = \"2s\"\n"
+        );
+        let node = NodePlan::default().source(&source).make()?;
+        let etcd = plan.start(node.namespace())?;
+        let reach = cloud.reach_from(node.namespace())?;
+        Ok(Self { cloud, node, etcd, endpoints, _reach: reach })
+    }
+
+    /// Makes a controller with a queue of its own.
+    fn controller(&self, plan: ControllerPlan, queue: &str) -> Result<Controller> {
+        plan.queue(queue).make(self.node.namespace(), self.cloud, &self.endpoints)
+    }
+
+    /// Boots the guest of a server: its tap, MAC and address are those of the server's port.
+    fn boot(&self, server: &str) -> Result<Guest> {
+        let port = self.cloud.ports_of(server)?.into_iter().next().context("the server has no port")?;
+        let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
+        let (id, mac, ip) =
+            (text(&port["id"])?, text(&port["mac_address"])?, text(&port["fixed_ips"][0]["ip_address"])?);
+        let mut octets = [0; 6];
+        for (octet, part) in octets.iter_mut().zip(mac.split(':')) {
+            *octet = u8::from_str_radix(part, 16)?;
+        }
+        let tap: String = format!("tap{id}").chars().take(14).collect();
+        self.node.guest(server).mac(octets).ipv4(&format!("{ip}/24")).tap(&tap).undocumented().boot()
+    }
+
+    /// Returns an instance's document, under a host.
+    fn document(&self, host: &str, server: &str) -> Result<Option<Value>> {
+        let key = format!("/metadatad/nodes/{host}/instances/{server}");
+        let text = self.etcd.etcdctl(&["get", &key, "--print-value-only"])?;
+        if text.trim().is_empty() { Ok(None) } else { Ok(Some(serde_json::from_str(&text)?)) }
+    }
+
+    /// Waits until these hosts, and no others, have a document of the instance.
+    fn wait_on(&self, server: &str, hosts: &[&str]) -> Result<()> {
+        let all = self.cloud.hosts();
+        let mut last = Vec::new();
+        let waited = patiently(&format!("{server} has documents on {hosts:?}"), || {
+            last.clear();
+            for host in &all {
+                if self.document(host, server)?.is_some() {
+                    last.push(host.clone());
+                }
+            }
+            Ok((last == hosts).then_some(()))
+        });
+        waited.with_context(|| format!("it has them on {last:?}"))
+    }
+}
+
+/// Waits until a guest reads this property; `None`: until it has none of that name.
+fn wait_property(guest: &Guest, key: &str, value: Option<&str>) -> Result<()> {
+    patiently(&format!("the guest reads {key}={value:?}"), || {
+        let answer = guest.get("/openstack/latest/meta_data.json")?;
+        if answer.status != 200 {
+            return Ok(None);
+        }
+        let read = answer.json()?;
+        Ok((read["meta"][key].as_str() == value).then_some(()))
+    })
+}
+
+/// Asks Nova's metadata API itself, as Neutron's agents do.
+fn of_nova(cloud: &Cloud, server: &Value, address: &str, path: &str) -> Result<Response> {
+    let id = server["id"].as_str().context("an id")?;
+    let signature = Signer::new(&Secret::new(SECRET.into())).sign(id);
+    let mut stream = TcpStream::connect(("127.0.0.1", cloud.ports().metadata))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let project = server["tenant_id"].as_str().context("a project")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nX-Instance-ID: {id}\r\nX-Tenant-ID: {project}\r\nX-Instance-ID-Signature: {signature}\r\n\
+         X-Forwarded-For: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Response::whole(&answer)
+}
+
+/// Masks the seed, which is fresh in every answer.
+fn without_seed(body: &str) -> String {
+    match body.split_once("\"random_seed\": \"") {
+        Some((before, rest)) => format!("{before}{}", rest.split_once('"').map_or("", |(_, rest)| rest)),
+        None => body.to_owned(),
+    }
+}
+
+/// What is compared with Nova's own answers.
+const PATHS: [&str; 12] = [
+    "/openstack",
+    "/openstack/latest",
+    "/openstack/latest/meta_data.json",
+    "/openstack/2018-08-27/meta_data.json",
+    "/openstack/latest/network_data.json",
+    "/openstack/latest/vendor_data.json",
+    "/openstack/latest/vendor_data2.json",
+    "/",
+    "/latest/meta-data/",
+    "/latest/meta-data/instance-id",
+    "/latest/meta-data/local-ipv4",
+    "/2009-04-04/meta-data/block-device-mapping/",
+];
+
+#[test]
+fn what_changes_in_openstack_reaches_the_guest_as_nova_answers_it() {
+    let cloud = CLOUD.get().unwrap();
+    let world = World::new(&cloud).unwrap();
+    let server = cloud.create_server("web", HOST).unwrap();
+    let mut controller = world.controller(ControllerPlan::named("c1"), "reaches").unwrap();
+    controller.start().unwrap();
+    controller.wait_in_step().unwrap();
+    world.node.start_daemon().unwrap();
+    let guest = world.boot(&server).unwrap();
+    world.node.wait_bound(guest.ifindex()).unwrap();
+
+    let said = cloud.server(&server).unwrap();
+    let address = guest.ipv4().unwrap().to_string();
+    for path in PATHS {
+        let (nova, ours) = (of_nova(&cloud, &said, &address, path).unwrap(), guest.get(path).unwrap());
+        assert_eq!(ours.status, nova.status, "{path}");
+        assert_eq!(without_seed(&ours.text()), without_seed(&nova.text()), "{path}");
+    }
+    let known = controller.instances().unwrap();
+    let known = known.iter().find(|known| known.instance == server).unwrap();
+    assert_eq!(
+        (known.fidelity.as_str(), known.nodes.as_slice()),
+        ("document", [HOST.to_owned()].as_slice()),
+        "{known:?}"
+    );
+
+    cloud.set_property(&server, "role", "web").unwrap();
+    wait_property(&guest, "role", Some("web")).unwrap();
+    cloud.unset_property(&server, "role").unwrap();
+    wait_property(&guest, "role", None).unwrap();
+    cloud.rename(&server, "renamed").unwrap();
+    patiently("the guest reads its new name", || {
+        let read = guest.get("/openstack/latest/meta_data.json")?.json()?;
+        Ok((read["name"] == "renamed").then_some(()))
+    })
+    .unwrap();
+    // The client that operators use.
+    cloud.openstack(&["server", "set", "--property", "colour=green", &server]).unwrap();
+    wait_property(&guest, "colour", Some("green")).unwrap();
+
+    let (floating, public) = cloud.add_floating_ip(guest_port(&cloud, &server).as_str()).unwrap();
+    let reads = |expected: &str| {
+        patiently(&format!("the guest reads the public address {expected:?}"), || {
+            let read = guest.get("/latest/meta-data/public-ipv4")?;
+            Ok((read.status == 200 && read.text() == expected).then_some(()))
+        })
+    };
+    reads(&public).unwrap();
+    cloud.delete_floating_ip(&floating).unwrap();
+    reads("").unwrap();
+
+    let port = cloud.attach_port(&server).unwrap();
+    patiently("the guest sees its new interface", || {
+        let read = guest.get("/openstack/latest/network_data.json")?.json()?;
+        let links = read["links"].as_array().map_or(0, Vec::len);
+        Ok((links == 2).then_some(()))
+    })
+    .unwrap();
+    cloud.detach_port(&server, &port).unwrap();
+    patiently("the interface is gone", || {
+        let read = guest.get("/openstack/latest/network_data.json")?.json()?;
+        Ok((read["links"].as_array().map_or(0, Vec::len) == 1).then_some(()))
+    })
+    .unwrap();
+
+    let status = controller.wait("nothing waits", |status| status.backlog == 0).unwrap();
+    assert_eq!(status.problems, Vec::<String>::new());
+    assert!(
+        status.lag.changes >= 6 && status.notifications.as_ref().is_some_and(|heard| heard.read > 5),
+        "{status:#?}"
+    );
+    eprintln!("from notification to etcd: median {} ms, p99 {} ms", status.lag.p50_ms, status.lag.p99_ms);
+
+    cloud.delete_server(&server).unwrap();
+    world.wait_on(&server, &[]).unwrap();
+    world.node.wait_held(guest.ifindex()).unwrap();
+    assert_eq!(guest.get("/openstack/latest/meta_data.json").unwrap().status, 503);
+    assert!(controller.terminate().unwrap().success());
+}
+
+fn guest_port(cloud: &Cloud, server: &str) -> String {
+    cloud.ports_of(server).unwrap()[0]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_migrating_instance_has_its_document_on_both_hosts_and_then_on_its_new_one() {
+    let cloud = CLOUD.get().unwrap();
+    let world = World::new(&cloud).unwrap();
+    let server = cloud.create_server("moving", "host1").unwrap();
+    let mut controller = world.controller(ControllerPlan::named("c1"), "migrating").unwrap();
+    controller.start().unwrap();
+    controller.wait_in_step().unwrap();
+    world.wait_on(&server, &["host1"]).unwrap();
+    cloud.migrations_take(Duration::from_secs(30)).unwrap();
+    cloud.begin_live_migration(&server, "host2").unwrap();
+    world.wait_on(&server, &["host1", "host2"]).unwrap();
+    world.wait_on(&server, &["host2"]).unwrap();
+    cloud.delete_server(&server).unwrap();
+    world.wait_on(&server, &[]).unwrap();
+}
+
+#[test]
+fn a_change_without_a_notification_is_found_by_the_listing() {
+    let cloud = CLOUD.get().unwrap();
+    let world = World::new(&cloud).unwrap();
+    let server = cloud.create_server("quiet", HOST).unwrap();
+    let plan = ControllerPlan::named("c1").further("[reconcile]\nrequests_per_second = 2000\nlist_interval = 5\n");
+    let mut controller = plan.make(world.node.namespace(), &cloud, &world.endpoints).unwrap();
+    controller.start().unwrap();
+    controller.wait_in_step().unwrap();
+    cloud.set_property(&server, "role", "db").unwrap();
+    let later = cloud.create_server("later", HOST).unwrap();
+    patiently("the documents have what the listing found", || {
+        let (first, second) = (world.document(HOST, &server)?, world.document(HOST, &later)?);
+        Ok((first.is_some_and(|document| document["metadata"]["role"] == "db") && second.is_some()).then_some(()))
+    })
+    .unwrap();
+    cloud.delete_server(&later).unwrap();
+    world.wait_on(&later, &[]).unwrap();
+    let status = controller.status().unwrap();
+    assert!(status.notifications.is_none() && status.problems.is_empty(), "{status:#?}");
+    cloud.delete_server(&server).unwrap();
+}

@@ -1,0 +1,236 @@
+//! `metadatad controller run` as a process in a namespace, and its commands.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use metadata_user::admin::controller::ControllerClient;
+use metadata_user::admin::wire::{ControlledInstance, ControllerStatus};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::daemon::program;
+use crate::netns::Namespace;
+use crate::openstack::{self, Cloud};
+use crate::wait;
+
+/// How long a controller is waited for: an OpenStack on two cores that others use too may take seconds for each instance.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A controller, running or not.
+#[derive(Debug)]
+pub struct Controller {
+    namespace: Namespace,
+    directory: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+/// What a controller is to be.
+#[derive(Clone, Debug)]
+pub struct ControllerPlan {
+    name: String,
+    further: String,
+    queue: Option<String>,
+}
+
+impl ControllerPlan {
+    /// One of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), further: String::new(), queue: None }
+    }
+
+    /// Adds tables to its configuration.
+    #[must_use]
+    pub fn further(mut self, tables: &str) -> Self {
+        self.further += tables;
+        self
+    }
+
+    /// It consumes notifications, by a queue of this name.
+    #[must_use]
+    pub fn queue(mut self, queue: &str) -> Self {
+        self.queue = Some(queue.to_owned());
+        self
+    }
+
+    /// Makes it, for this cloud and the etcd at these endpoints. It is not started.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or Keystone gives no credential.
+    pub fn make(self, namespace: &Namespace, cloud: &Cloud, etcd: &[String]) -> Result<Controller> {
+        let directory =
+            tempfile::Builder::new().prefix("metadatad-controller-").tempdir().context("making a directory")?;
+        let secret = |name: &str, text: &str| -> Result<PathBuf> {
+            use std::io::Write as _;
+            let path = directory.path().join(name);
+            let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
+            file.write_all(text.as_bytes())?;
+            Ok(path)
+        };
+        let credential = cloud.application_credential(&crate::netns::unique(&self.name))?;
+        let application = secret("application", &credential.secret)?;
+        let shared = secret("shared", openstack::SECRET)?;
+        let urls = secret("rabbitmq", &cloud.rabbitmq().url())?;
+        let (name, admin) = (&self.name, directory.path().join("admin.sock"));
+        let mut text = format!(
+            "[controller]\nname = {name:?}\nlease = \"3s\"\n[etcd]\nendpoints = {etcd:?}\nrequest_timeout = \"2s\"\n[keystone]\nauth_url = {:?}\n\
+             application_credential_id = {:?}\napplication_credential_secret_file = {application:?}\ninterface = \"public\"\n\
+             [metadata_api]\nendpoints = [{:?}]\nshared_secret_file = {shared:?}\n[admin]\nsocket = {admin:?}\n\
+             [log]\nfilter = \"info,metadata_user::controller=debug\"\n",
+            cloud.auth_url(),
+            credential.id,
+            cloud.metadata_url(),
+        );
+        if let Some(queue) = &self.queue {
+            text += &format!("[rabbitmq]\nurls_file = {urls:?}\nqueue = {queue:?}\n");
+        }
+        if !self.further.contains("[reconcile]") {
+            text += "[reconcile]\nrequests_per_second = 2000\n";
+        }
+        fs::write(directory.path().join("controller.toml"), text + &self.further)
+            .context("writing the configuration")?;
+        Ok(Controller { namespace: Namespace::existing(namespace.name()), directory, child: None })
+    }
+}
+
+impl Controller {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(&mut self) -> Result<()> {
+        let log: File = OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        let mut command = Command::new(program()?);
+        command.args(["controller", "run", "--config"]).arg(self.config()).env("NO_COLOR", "1");
+        self.namespace.put_inside(&mut command, true)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn().context("starting the controller")?);
+        Ok(())
+    }
+
+    /// Returns what it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Returns the path of its configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("controller.toml")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    /// Returns what `metadatad controller status --json` shows.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn status(&self) -> Result<ControllerStatus> {
+        self.ask(async |client| client.status().await)
+    }
+
+    /// Returns what `metadatad controller list --json` shows.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn instances(&self) -> Result<Vec<ControlledInstance>> {
+        self.ask(async |client| client.instances().await)
+    }
+
+    fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(ControllerClient) -> Result<T, metadata_user::admin::client::ClientError>,
+    ) -> Result<T> {
+        let client = ControllerClient::new(&self.directory.path().join("admin.sock"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(question(client)).with_context(|| format!("the controller's log:\n{}", self.log()))
+    }
+
+    /// Runs `metadatad controller` with these words.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub fn run(&self, words: &[&str]) -> Result<Output> {
+        let mut command = Command::new(program()?);
+        command.arg("controller").args(words).arg("--config").arg(self.config());
+        command.output().context("running metadatad controller")
+    }
+
+    /// Waits until its status is such.
+    ///
+    /// # Errors
+    /// If it does not become so; the error holds the status and the log.
+    pub fn wait(&self, what: &str, is: impl Fn(&ControllerStatus) -> bool) -> Result<ControllerStatus> {
+        let mut last = None;
+        let waited = wait::until_within(PATIENCE, what, || {
+            let client = ControllerClient::new(&self.directory.path().join("admin.sock"));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            // Its socket may not be there yet.
+            let Ok(status) = runtime.block_on(client.status()) else { return Ok(None) };
+            let found = is(&status);
+            last = Some(status.clone());
+            Ok(found.then_some(status))
+        });
+        waited.with_context(|| format!("its status is {last:#?}\nits log:\n{}", self.log()))
+    }
+
+    /// Waits until it leads, has read everything, and nothing waits.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn wait_in_step(&self) -> Result<ControllerStatus> {
+        self.wait("the controller leads and is in step", |status| {
+            status.state == "leading"
+                && status.reconcile.in_step_at.is_some()
+                && status.backlog == 0
+                && status.reconcile.reason.is_none()
+        })
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("the controller does not run")?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal).with_context(|| format!("sending {signal}"))
+    }
+
+    /// Asks it to end, and waits for that.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::SIGTERM)?;
+        let mut child = self.child.take().context("the controller does not run")?;
+        wait::until("the controller ends after SIGTERM", || child.try_wait().context("asking whether it runs"))
+    }
+
+    /// Ends it without a chance to do anything about it.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the controller does not run")?;
+        child.kill().context("killing the controller")?;
+        child.wait().context("waiting for it")?;
+        Ok(())
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Already ended is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
