@@ -12,5 +12,6 @@ mod nova;
 mod openstack;
 mod prometheus;
 mod rabbitmq;
+mod reads;
 mod rollout;
 mod snapshot;
