@@ -84,6 +84,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("metadatad anomalies", Class::Node),
     ("metadatad boots", Class::Node),
     ("metadatad check-config", Class::Node),
+    ("metadatad controller", Class::Parsed),
     ("metadatad counters", Class::Node),
     ("metadatad detach", Class::Last),
     ("metadatad get", Class::Parsed),

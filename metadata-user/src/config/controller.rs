@@ -111,7 +111,9 @@ impl Controller {
         written::only_tables(document, TABLES)?;
         let open = |table| Reader::open(document, table);
         let (name, lease) = leadership::read(&open(&leadership::TABLE)?)?;
-        let (metadata, metadata_cells) = nova::read_for_controller(&open(&nova::CONTROLLER_TABLE)?)?;
+        let reconcile = reconcile::read(&open(&reconcile::TABLE)?)?;
+        let (metadata, metadata_cells) =
+            nova::read_for_controller(&open(&nova::CONTROLLER_TABLE)?, reconcile.requests)?;
         Ok(Self {
             name,
             lease,
@@ -122,7 +124,7 @@ impl Controller {
             metadata_cells,
             neutron: openstack::read_neutron(&open(&openstack::NEUTRON_TABLE)?)?,
             rabbitmq: rabbitmq::read(&open(&rabbitmq::TABLE)?)?,
-            reconcile: reconcile::read(&open(&reconcile::TABLE)?)?,
+            reconcile,
             cloud: cloud::read(&open(&cloud::TABLE)?)?,
             metrics: metrics::read(&open(&metrics::TABLE)?)?,
             admin: admin::read_for_controller(&open(&admin::CONTROLLER_TABLE)?)?,

@@ -63,17 +63,7 @@ pub(super) static TABLE: Table = Table {
 pub(super) static CONTROLLER_TABLE: Table = Table {
     name: "metadata_api",
     about: "Nova's metadata API, which answers are read from: as Neutron's agents read it, with signed headers.",
-    keys: &[
-        &ENDPOINTS,
-        &CELLS,
-        &SHARED_SECRET_FILE,
-        &CA_FILE,
-        &CERT_FILE,
-        &KEY_FILE,
-        &REQUESTS,
-        &CONNECT_TIMEOUT,
-        &READ_TIMEOUT,
-    ],
+    keys: &[&ENDPOINTS, &CELLS, &SHARED_SECRET_FILE, &CA_FILE, &CERT_FILE, &KEY_FILE, &CONNECT_TIMEOUT, &READ_TIMEOUT],
     tables: &[],
     is_optional: false,
     live: &[],
@@ -173,11 +163,11 @@ static READ_TIMEOUT: Key<Timeout> = Key {
 };
 
 pub(super) fn read(table: &Reader<'_>) -> Result<Nova, Refusal> {
-    read_with_intervals(table, table.value(&REFRESH_INTERVAL)?, table.value(&REREAD_INTERVAL)?)
+    read_with(table, table.value(&REFRESH_INTERVAL)?, table.value(&REREAD_INTERVAL)?, table.value(&REQUESTS)?)
 }
 
-/// Reads the controller's table: how to ask Nova, and the endpoints of each cell that has its own.
-pub(super) fn read_for_controller(table: &Reader<'_>) -> Result<(Nova, Vec<Vec<TargetUrl>>), Refusal> {
+/// Reads the controller's table: how to ask Nova, by so many requests at a time, and the endpoints of each cell that has its own.
+pub(super) fn read_for_controller(table: &Reader<'_>, requests: usize) -> Result<(Nova, Vec<Vec<TargetUrl>>), Refusal> {
     let cells = table.value(&CELLS)?;
     if let Some(empty) = cells.get_ref().iter().find(|cell| cell.get_ref().get_ref().is_empty()) {
         return Err(Fault::new("a cell without an endpoint", ENDPOINT_FORM).at(empty.span()));
@@ -186,10 +176,10 @@ pub(super) fn read_for_controller(table: &Reader<'_>) -> Result<(Nova, Vec<Vec<T
         |cell: Spanned<Vec<Spanned<TargetUrl>>>| cell.into_inner().into_iter().map(Spanned::into_inner).collect();
     let cells = cells.into_inner().into_iter().map(|cell| endpoints(cell.into_inner())).collect();
     // The controller has its own rounds.
-    Ok((read_with_intervals(table, REFRESH_INTERVAL.default_value()?, REREAD_INTERVAL.default_value()?)?, cells))
+    Ok((read_with(table, REFRESH_INTERVAL.default_value()?, REREAD_INTERVAL.default_value()?, requests)?, cells))
 }
 
-fn read_with_intervals(table: &Reader<'_>, refresh: Duration, reread: Duration) -> Result<Nova, Refusal> {
+fn read_with(table: &Reader<'_>, refresh: Duration, reread: Duration, requests: usize) -> Result<Nova, Refusal> {
     let endpoints = table.value(&ENDPOINTS)?;
     if endpoints.get_ref().is_empty() {
         return Err(Fault::new("no endpoint of Nova", ENDPOINT_FORM).at(endpoints.span()));
@@ -201,7 +191,7 @@ fn read_with_intervals(table: &Reader<'_>, refresh: Duration, reread: Duration) 
         identity: table.both(&CERT_FILE, &KEY_FILE)?,
         refresh_interval: refresh,
         reread_interval: reread,
-        requests: table.value(&REQUESTS)?,
+        requests,
         connect_timeout: table.value(&CONNECT_TIMEOUT)?,
         read_timeout: table.value(&READ_TIMEOUT)?,
     })

@@ -10,7 +10,7 @@ mod heard;
 mod job;
 mod password;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,9 +33,11 @@ use comparison::Listed;
 /// Notifications that may wait for this thread.
 const HEARD: usize = 1024;
 /// Requests that reading an instance takes, for the rate of the slow round.
-const REQUESTS_PER_INSTANCE: u32 = 65;
+const REQUESTS_PER_INSTANCE: u32 = 45;
 /// How long to wait before etcd is asked again for passwords.
 const PASSWORDS_AGAIN: Duration = Duration::from_secs(1);
+/// Reads in a row that may follow a change because a cache may hide it, if none finds anything new.
+const MOST_LOOKS: u32 = 4;
 /// Time from a read of an instance that is on its way to another node to the next.
 const MOVING: Duration = Duration::from_secs(5);
 
@@ -51,14 +53,25 @@ pub(super) enum Ended {
 
 /// What has been done.
 enum Done {
-    /// An instance was read, or could not be. It is to be read again then.
-    Job { id: InstanceId, outcome: Outcome, again: Option<Duration> },
+    /// An instance was read, or could not be.
+    Job { id: InstanceId, outcome: Outcome, again: Again },
     /// What a notification names belongs to these instances.
     Resolved(Notification, Result<Vec<InstanceId>, String>),
     /// All servers were listed.
     Listed(Result<Listed, String>),
     /// The operator was answered, or a guest.
     Nothing,
+}
+
+/// When an instance that was read is to be read again, although nothing more was heard of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// Never: it is in step.
+    No,
+    /// After this time, until what Nova is doing with it is over.
+    Unfinished(Duration),
+    /// After this time, since a cache may have hidden a change. `is_news`: something has changed since the last read.
+    Hidden { after: Duration, is_news: bool },
 }
 
 type Work<'a> = Pin<Box<dyn Future<Output = Done> + 'a>>;
@@ -73,6 +86,8 @@ struct Leader<'a> {
     /// Those of them that nothing urgent asked for.
     slow: usize,
     slow_ids: BTreeSet<InstanceId>,
+    /// How often an instance was read again without news, because a cache may hide some.
+    looks: HashMap<InstanceId, u32>,
     is_listing: bool,
     /// When all servers are listed next.
     list_at: Instant,
@@ -139,6 +154,7 @@ impl<'a> Leader<'a> {
             jobs: 0,
             slow: 0,
             slow_ids: BTreeSet::new(),
+            looks: HashMap::new(),
             is_listing: false,
             list_at: Instant::now(),
             compare_all: true,
@@ -184,8 +200,8 @@ impl<'a> Leader<'a> {
                 self.jobs -= 1;
                 self.slow -= usize::from(self.slow_ids.remove(&id));
                 self.shared.queue.lock().done(id, outcome, now, backoff::random());
-                if let Some(again) = again {
-                    self.shared.queue.lock().push_at(now + again, id, Urgency::Change, now + again, None);
+                if let Some(after) = self.again_after(id, again) {
+                    self.shared.queue.lock().push_at(now + after, id, Urgency::Change, now + after, None);
                 }
                 if outcome == Outcome::Done {
                     if self.shared.table.lock().get(id).is_some() {
@@ -213,10 +229,27 @@ impl<'a> Leader<'a> {
         }
     }
 
-    fn push(&self, notification: &Notification, ids: &[InstanceId]) {
+    /// Returns after how long an instance is read again.
+    fn again_after(&mut self, id: InstanceId, again: Again) -> Option<Duration> {
+        match again {
+            Again::Unfinished(after) => Some(after),
+            Again::Hidden { after, is_news } => {
+                let looks = self.looks.entry(id).or_default();
+                *looks = if is_news { 0 } else { *looks + 1 };
+                (*looks < MOST_LOOKS).then_some(after)
+            }
+            Again::No => {
+                self.looks.remove(&id);
+                None
+            }
+        }
+    }
+
+    fn push(&mut self, notification: &Notification, ids: &[InstanceId]) {
         let since = notification.since(Instant::now(), SystemTime::now());
         let mut queue = self.shared.queue.lock();
         for id in ids {
+            self.looks.remove(id);
             queue.push(*id, notification.urgency, since, Some(notification.receipt.clone()));
         }
     }

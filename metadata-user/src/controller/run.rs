@@ -13,6 +13,7 @@ use super::error::ControllerError;
 use super::etcd::election::{self, Candidate, Term};
 use super::lead::{self, Ended};
 use super::openstack::OpenStack;
+use super::queue::Queue;
 use super::shared::{Command, Shared, State};
 use super::view::View;
 use crate::admin;
@@ -164,6 +165,9 @@ async fn lead_with(shared: &Shared, term: &Term, commands: &mut mpsc::UnboundedR
 /// Ends a term. The state stays `Leading` if the controller is to stop.
 async fn end(shared: &Shared, term: Term, ended: Ended, signals: &mut Signals) {
     shared.shown.lock().notifications = None;
+    // Its jobs are gone, and so is the consumer: what was not written returns to the broker, for the next leader.
+    *shared.queue.lock() = Queue::new();
+    shared.table.lock().clear();
     match ended {
         Ended::Stopped => {
             if let Err(error) = term.resign().await {

@@ -148,7 +148,7 @@ fn problems(status: &mut ControllerStatus, is_leading: bool) {
     if is_leading {
         status.services.iter().filter_map(|service| service.error.as_deref()).for_each(&mut add);
         if let Some(error) = status.notifications.as_ref().and_then(|heard| heard.error.as_deref()) {
-            add(error);
+            add(&format!("notifications from RabbitMQ: {error}"));
         }
         match status.instances.failed {
             0 => {}

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use lab::controller::ControllerPlan;
+use anyhow::Context as _;
+use lab::controller::{Controller, ControllerPlan};
 use nix::sys::signal::Signal;
 
 use super::{CLOUD, HOST, World, patiently};
@@ -38,7 +39,7 @@ fn another_controller_takes_over_and_no_older_content_is_written_over_newer() {
         }
         value
     };
-    let converged = |expected: usize| {
+    let converged = |expected: usize, leader: &Controller| {
         let expected = expected.to_string();
         patiently(&format!("every document has the value {expected}"), || {
             for server in &servers {
@@ -49,6 +50,7 @@ fn another_controller_takes_over_and_no_older_content_is_written_over_newer() {
             }
             Ok(Some(()))
         })
+        .with_context(|| format!("the leader's log:\n{}", leader.log()))
         .unwrap();
     };
     // Resigned.
@@ -56,25 +58,25 @@ fn another_controller_takes_over_and_no_older_content_is_written_over_newer() {
     assert!(resigned.status.success(), "{resigned:?}");
     assert_eq!(String::from_utf8_lossy(&resigned.stdout), "c2 leads now\n");
     let last = change(3);
-    converged(last);
+    converged(last, &second);
     // Hangs, and goes on later, while the other leads.
     let start = Instant::now();
     second.signal(Signal::SIGSTOP).unwrap();
     let last = change(5);
     first.wait("the first leads again", |status| status.state == "leading").unwrap();
     eprintln!("another leads {:?} after the leader began to hang", start.elapsed());
-    converged(last);
+    converged(last, &first);
     second.signal(Signal::SIGCONT).unwrap();
     let last = change(5);
     second.wait("the second knows that it does not lead", |status| status.state == "waiting").unwrap();
-    converged(last);
+    converged(last, &first);
     // Killed.
     let start = Instant::now();
     first.kill().unwrap();
     let last = change(5);
     second.wait("the second leads", |status| status.state == "leading").unwrap();
     eprintln!("another leads {:?} after the leader was killed", start.elapsed());
-    converged(last);
+    converged(last, &second);
     for server in &servers {
         cloud.delete_server(server).unwrap();
     }

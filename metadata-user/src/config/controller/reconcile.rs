@@ -37,15 +37,15 @@ static REQUESTS_PER_SECOND: Key<Number<u32>> = Key {
     kind: Number { least: 1, most: 100_000 },
     default: "50",
     about: "Most requests a second to Nova, its metadata API and Neutron together, for comparing.",
-    reason: "A fraction of a core of Nova. An instance is some 65 requests, so 1,000 are read in 22 minutes.",
+    reason: "A fraction of a core of Nova. An instance is some 45 requests, so 1,000 are read in 15 minutes.",
 };
 
 static REQUESTS: Key<Number<usize>> = Key {
     name: "requests",
     kind: Number { least: 1, most: 1024 },
-    default: "16",
+    default: "32",
     about: "Most requests in flight to each of the three, changes included.",
-    reason: "As many as a few workers of Nova's can answer at a time.",
+    reason: "Some five instances at a time, as a few workers of Nova's can answer.",
 };
 
 static LIST_INTERVAL: Key<Seconds> = Key {

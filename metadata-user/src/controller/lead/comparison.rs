@@ -144,6 +144,7 @@ pub(super) async fn list(shared: &Shared, term: &Term) -> Done {
 
 async fn list_all(shared: &Shared, term: &Term) -> Result<Listed, String> {
     let overwritten = shared.writer.compare(term).await.map_err(|error| format!("comparing with etcd: {error}"))?;
+    shared.openstack.check_cloud().await.map_err(|error| error.to_string())?;
     let mut listed = Listed { all: BTreeSet::new(), differing: Vec::new(), overwritten };
     let mut marker = Some(Marker::start());
     while let Some(from) = marker {

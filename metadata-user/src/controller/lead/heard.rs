@@ -29,7 +29,7 @@ impl<'a> Leader<'a> {
 impl Leader<'_> {
     /// Puts the instances that a notification concerns into the queue. What Neutron says of is with Nova only later, and Nova sends no
     /// notification of its own then: they are read again.
-    pub(super) fn resolved(&self, notification: &Notification, ids: &[InstanceId]) {
+    pub(super) fn resolved(&mut self, notification: &Notification, ids: &[InstanceId]) {
         self.push(notification, ids);
         if !matches!(notification.event, Event::Instance { .. }) {
             let at = Instant::now() + NOVA_KNOWS;

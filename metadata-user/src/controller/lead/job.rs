@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use super::{Done, MOVING};
+use super::{Again, Done, MOVING};
 use crate::admin::controller::ControllerProblem;
 use crate::admin::wire::ControllerDifference;
 use crate::controller::derive::{self, DeriveError, Facts, PortFacts};
@@ -73,13 +73,13 @@ pub(super) async fn run(shared: &Shared, term: &Term, job: Job) -> Done {
                     warn!(instance = %id, "{text}");
                 }
             }
-            Done::Job { id, outcome, again: None }
+            Done::Job { id, outcome, again: Again::No }
         }
     }
 }
 
-/// Brings an instance into step. Returns when it is to be read again, if it has to be.
-async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency) -> Result<Option<Duration>, Problem> {
+/// Brings an instance into step. Returns when it is to be read again.
+async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency) -> Result<Again, Problem> {
     match shared.openstack.read(id, asked(urgency)).await? {
         Found::Gone => {
             let written = shared.writer.remove(term, id).await?;
@@ -87,7 +87,7 @@ async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency)
                 info!(instance = %id, nodes = written.removed, "instance is gone, and its documents");
             }
             shared.table.lock().gone(id);
-            Ok(None)
+            Ok(Again::No)
         }
         Found::Stale { what, .. } => Err(Problem::Stale(what)),
         Found::WithoutPages(server) => without_pages(shared, term, &server).await,
@@ -96,8 +96,8 @@ async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency)
 }
 
 /// Nova's metadata API does not know a server: it has no answers that could be written.
-async fn without_pages(shared: &Shared, term: &Term, server: &Server) -> Result<Option<Duration>, Problem> {
-    let again = server.host.is_some().then_some(NOT_YET);
+async fn without_pages(shared: &Shared, term: &Term, server: &Server) -> Result<Again, Problem> {
+    let again = if server.host.is_some() { Again::Unfinished(NOT_YET) } else { Again::No };
     let nodes = shared.writer.known().nodes_of(server.id);
     if server.host.is_none() {
         shared.writer.remove(term, server.id).await?;
@@ -107,7 +107,7 @@ async fn without_pages(shared: &Shared, term: &Term, server: &Server) -> Result<
     Ok(again)
 }
 
-async fn write(shared: &Shared, term: &Term, instance: &Instance) -> Result<Option<Duration>, Problem> {
+async fn write(shared: &Shared, term: &Term, instance: &Instance) -> Result<Again, Problem> {
     let Instance { server, moves, ports, pages, again_after } = instance;
     let nodes = placement::nodes(server, moves);
     let facts: Vec<PortFacts> = ports.iter().map(PortFacts::from).collect();
@@ -123,10 +123,13 @@ async fn write(shared: &Shared, term: &Term, instance: &Instance) -> Result<Opti
     if written.written + written.removed > 0 {
         debug!(instance = %server.id, written = written.written, removed = written.removed, "instance is in step");
     }
-    let moving = (!moves.is_empty() && server.task_state.is_some()).then_some(MOVING);
     let ids = ports.iter().map(|port| port.id).collect();
     shared.table.lock().read(server, ids, nodes, beside);
-    Ok([*again_after, moving].into_iter().flatten().min())
+    Ok(match again_after {
+        _ if !moves.is_empty() && server.task_state.is_some() => Again::Unfinished(MOVING),
+        Some(after) => Again::Hidden { after: *after, is_news: written.written + written.removed > 0 },
+        None => Again::No,
+    })
 }
 
 fn asked(urgency: Urgency) -> openstack::Urgency {
