@@ -217,6 +217,10 @@ fn what_changes_in_openstack_reaches_the_guest_as_nova_answers_it() {
         status.lag.changes >= 6 && status.notifications.as_ref().is_some_and(|heard| heard.read > 5),
         "{status:#?}"
     );
+    let metrics = controller.metrics().unwrap();
+    for line in ["metadatad_controller_leading 1", "metadatad_controller_service_up{service=\"neutron\"} 1"] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
     eprintln!("from notification to etcd: median {} ms, p99 {} ms", status.lag.p50_ms, status.lag.p99_ms);
 
     cloud.delete_server(&server).unwrap();

@@ -144,6 +144,14 @@ impl Controller {
         self.ask(async |client| client.instances().await)
     }
 
+    /// Returns its metrics, in Prometheus's text format.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn metrics(&self) -> Result<String> {
+        self.ask(async |client| client.metrics().await)
+    }
+
     fn ask<T>(
         &self,
         question: impl AsyncFnOnce(ControllerClient) -> Result<T, metadata_user::admin::client::ClientError>,

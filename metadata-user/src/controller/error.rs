@@ -4,6 +4,7 @@ use std::io;
 
 use super::openstack::OpenStackError;
 use crate::admin::socket::SocketError;
+use crate::https::HttpsError;
 use crate::secret::SecretError;
 use crate::source::vendordata::cloud::CloudError;
 use crate::telemetry::TelemetryError;
@@ -31,6 +32,9 @@ pub enum ControllerError {
     /// What all instances have in common cannot be read.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// The certificate of metrics cannot be used.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
     /// The system refuses.
     #[error("{0}")]
     System(&'static str, #[source] io::Error),

@@ -17,10 +17,16 @@ use super::queue::Queue;
 use super::shared::{Command, Shared, State};
 use super::view::View;
 use crate::admin;
+use crate::admin::controller::InspectController as _;
 use crate::admin::socket::AdminSocket;
+use crate::admin::wire::Resigned;
 use crate::backoff::{self, Backoff};
+use crate::config;
 use crate::config::controller::Controller;
 use crate::config::etcd::host_name;
+use crate::drain::Drain;
+use crate::exporter::{self, Exporter};
+use crate::https::Https;
 use crate::secret::Secret;
 use crate::source::vendordata::cloud;
 use crate::telemetry;
@@ -54,7 +60,11 @@ pub fn run(settings: Controller) -> Result<(), ControllerError> {
             "controller is starting"
         );
         let signals = Signals::new().map_err(|source| ControllerError::System("waiting for signals", source))?;
-        let admin = tokio::spawn(admin::controller::run(socket, Arc::new(View(Arc::clone(&shared)))));
+        let view = Arc::new(View(Arc::clone(&shared)));
+        let exporting = settings.metrics.as_ref().map(|metrics| export(metrics, &shared, &view)).transpose();
+        let _exporting =
+            exporting.map_err(|source| ControllerError::System("starting the thread of metrics", source))?;
+        let admin = tokio::spawn(admin::controller::run(socket, view));
         notify(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog());
         stand(&shared, commands, signals).await;
@@ -68,6 +78,18 @@ pub fn run(settings: Controller) -> Result<(), ControllerError> {
     ended
 }
 
+/// Starts to answer readers of metrics over TCP. What is returned ends that when it is dropped.
+fn export(settings: &config::Metrics, shared: &Shared, view: &Arc<View>) -> io::Result<Option<exporter::Running>> {
+    let socket = std::net::TcpListener::bind(settings.listen);
+    let socket = socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    let mut exporter = Exporter::open(settings, socket);
+    shared.shown.lock().metrics_error.clone_from(&exporter.error);
+    let Some((running, renderer)) = exporter.start(Drain::new())? else { return Ok(None) };
+    let view = Arc::clone(view);
+    tokio::spawn(renderer.run(move |format| view.metrics(format)));
+    Ok(Some(running))
+}
+
 /// Reads the files that the configuration names.
 ///
 /// # Errors
@@ -77,6 +99,9 @@ pub fn check(settings: &Controller) -> Result<(), ControllerError> {
     OpenStack::new(settings)?;
     let (key, file) = settings.keystone.secret_file();
     Secret::read(file).map_err(|source| ControllerError::Secret { key, source })?;
+    if let Some(tls) = settings.metrics.as_ref().and_then(|metrics| metrics.tls.as_ref()) {
+        Https::check_for_metrics(tls)?;
+    }
     if let Some(rabbitmq) = &settings.rabbitmq {
         Secret::read(&rabbitmq.urls_file)
             .map_err(|source| ControllerError::Secret { key: "rabbitmq.urls_file", source })?;
@@ -142,7 +167,7 @@ async fn stand(shared: &Shared, mut commands: mpsc::UnboundedReceiver<Command>, 
             }
             ended = lead_with(shared, &term, &mut commands) => ended,
         };
-        end(shared, term, ended, &mut signals).await;
+        end(shared, term, ended).await;
         if shared.shown.lock().state == State::Leading {
             return;
         }
@@ -163,7 +188,7 @@ async fn lead_with(shared: &Shared, term: &Term, commands: &mut mpsc::UnboundedR
 }
 
 /// Ends a term. The state stays `Leading` if the controller is to stop.
-async fn end(shared: &Shared, term: Term, ended: Ended, signals: &mut Signals) {
+async fn end(shared: &Shared, term: Term, ended: Ended) {
     shared.shown.lock().notifications = None;
     // Its jobs are gone, and so is the consumer: what was not written returns to the broker, for the next leader.
     *shared.queue.lock() = Queue::new();
@@ -197,10 +222,7 @@ async fn end(shared: &Shared, term: Term, ended: Ended, signals: &mut Signals) {
             shared.shown.lock().leader.clone_from(&leader);
             let leader = leader.map(super::view::shown_leader);
             // The operator may not wait any more.
-            let _ = answer.send(Ok(crate::admin::wire::Resigned { leader: leader.clone() }));
-            if leader.is_none() {
-                let _ = tokio::time::timeout(Duration::from_millis(1), signals.next()).await;
-            }
+            let _ = answer.send(Ok(Resigned { leader }));
         }
     }
 }

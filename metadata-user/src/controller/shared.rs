@@ -47,6 +47,8 @@ pub(super) struct Shown {
     pub(super) notifications: Option<View>,
     /// Why this controller cannot lead, or write, and since when.
     pub(super) trouble: Option<(String, SystemTime)>,
+    /// Why metrics cannot be read over TCP.
+    pub(super) metrics_error: Option<String>,
     pub(super) listed_at: Option<SystemTime>,
     pub(super) servers: usize,
     pub(super) in_step_at: Option<SystemTime>,

@@ -127,6 +127,7 @@ fn status(shared: &Shared) -> ControllerStatus {
     if let Some((trouble, _)) = &shown.trouble {
         status.problems.push(trouble.clone());
     }
+    status.problems.extend(shown.metrics_error.iter().map(|error| format!("metrics: {error}")));
     let is_leading = shown.state == State::Leading;
     drop(shown);
     problems(&mut status, is_leading);
