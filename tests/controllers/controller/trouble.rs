@@ -54,4 +54,8 @@ fn whatever_fails_is_named_and_takes_no_document_away() {
     // A fresh database: another cloud, of which every instance is unknown.
     cloud.replace_nova().unwrap();
     wait_problem(&world, &controller, &server, &["controller accept"]);
+    // Only the operator's word makes its answers count.
+    let accepted = controller.run(&["accept"]).unwrap();
+    assert!(accepted.status.success(), "{accepted:?}");
+    world.wait_on(&server, &[]).unwrap();
 }

@@ -118,7 +118,7 @@ impl AskError {
             }
             (Failure::OtherCloud, Service::Neutron) => "look at neutron.endpoint, and at the ports of this server",
             (Failure::OtherCloud, _) => {
-                "documents stay as they are; if Nova's database was replaced on purpose, delete the key `controller/cloud` from etcd"
+                "documents stay as they are; if Nova's database was replaced on purpose, run `metadatad controller accept`"
             }
             (Failure::NotUnderstood, _) => "look at the endpoint: something else may answer there",
             (Failure::TooLarge, _) => "lower reconcile.page",
