@@ -8,10 +8,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lab::controller::{Controller, ControllerPlan, PATIENCE};
+use lab::controller::{ControllerPlan, HOST, PATIENCE, World};
 use lab::http::Response;
-use lab::openstack::{Cloud, Plan, Reach, SECRET};
-use lab::{Etcd, EtcdPlan, Guest, Node, NodePlan, Shared};
+use lab::openstack::{Cloud, Plan, SECRET};
+use lab::{Guest, Shared};
 use metadata_user::secret::Secret;
 use metadata_user::secret::sign::Signer;
 use serde_json::Value;
@@ -22,74 +22,6 @@ static CLOUD: Shared<Cloud> = Shared::new(|| Cloud::start(Plan::default()));
 /// As [`lab::wait::until`], as long as a controller may take.
 fn patiently<T>(what: &str, ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     lab::wait::until_within(PATIENCE, what, ask)
-}
-
-/// The node: the cloud's first host.
-const HOST: &str = "host1";
-
-/// A node of the cloud with etcd beside it.
-struct World<'a> {
-    cloud: &'a Cloud,
-    node: Node,
-    etcd: Etcd,
-    endpoints: Vec<String>,
-    _reach: Reach,
-}
-
-impl<'a> World<'a> {
-    fn new(cloud: &'a Cloud) -> Result<Self> {
-        let plan = EtcdPlan::default();
-        let endpoints = plan.endpoints();
-        let source = format!(
-            "kind = \"etcd\"\n[source.etcd]\nendpoints = {endpoints:?}\nnode = \"{HOST}\"\nrequest_timeout = \"2s\"\n"
-        );
-        let node = NodePlan::default().source(&source).make()?;
-        let etcd = plan.start(node.namespace())?;
-        let reach = cloud.reach_from(node.namespace())?;
-        Ok(Self { cloud, node, etcd, endpoints, _reach: reach })
-    }
-
-    /// Makes a controller with a queue of its own.
-    fn controller(&self, plan: ControllerPlan, queue: &str) -> Result<Controller> {
-        plan.queue(queue).make(self.node.namespace(), self.cloud, &self.endpoints)
-    }
-
-    /// Boots the guest of a server: its tap, MAC and address are those of the server's port.
-    fn boot(&self, server: &str) -> Result<Guest> {
-        let port = self.cloud.ports_of(server)?.into_iter().next().context("the server has no port")?;
-        let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
-        let (id, mac, ip) =
-            (text(&port["id"])?, text(&port["mac_address"])?, text(&port["fixed_ips"][0]["ip_address"])?);
-        let mut octets = [0; 6];
-        for (octet, part) in octets.iter_mut().zip(mac.split(':')) {
-            *octet = u8::from_str_radix(part, 16)?;
-        }
-        let tap: String = format!("tap{id}").chars().take(14).collect();
-        self.node.guest(server).mac(octets).ipv4(&format!("{ip}/24")).tap(&tap).undocumented().boot()
-    }
-
-    /// Returns an instance's document, under a host.
-    fn document(&self, host: &str, server: &str) -> Result<Option<Value>> {
-        let key = format!("/metadatad/nodes/{host}/instances/{server}");
-        let text = self.etcd.etcdctl(&["get", &key, "--print-value-only"])?;
-        if text.trim().is_empty() { Ok(None) } else { Ok(Some(serde_json::from_str(&text)?)) }
-    }
-
-    /// Waits until these hosts, and no others, have a document of the instance.
-    fn wait_on(&self, server: &str, hosts: &[&str]) -> Result<()> {
-        let all = self.cloud.hosts();
-        let mut last = Vec::new();
-        let waited = patiently(&format!("{server} has documents on {hosts:?}"), || {
-            last.clear();
-            for host in &all {
-                if self.document(host, server)?.is_some() {
-                    last.push(host.clone());
-                }
-            }
-            Ok((last == hosts).then_some(()))
-        });
-        waited.with_context(|| format!("it has them on {last:?}"))
-    }
 }
 
 /// Waits until a guest reads this property; `None`: until it has none of that name.
@@ -150,7 +82,7 @@ fn what_changes_in_openstack_reaches_the_guest_as_nova_answers_it() {
     let cloud = CLOUD.get().unwrap();
     let world = World::new(&cloud).unwrap();
     let server = cloud.create_server("web", HOST).unwrap();
-    let mut controller = world.controller(ControllerPlan::named("c1"), "reaches").unwrap();
+    let mut controller = ControllerPlan::named("c1").queue("reaches").make(&world).unwrap();
     controller.start().unwrap();
     controller.wait_in_step().unwrap();
     world.node.start_daemon().unwrap();
@@ -239,7 +171,7 @@ fn a_migrating_instance_has_its_document_on_both_hosts_and_then_on_its_new_one()
     let cloud = CLOUD.get().unwrap();
     let world = World::new(&cloud).unwrap();
     let server = cloud.create_server("moving", "host1").unwrap();
-    let mut controller = world.controller(ControllerPlan::named("c1"), "migrating").unwrap();
+    let mut controller = ControllerPlan::named("c1").queue("migrating").make(&world).unwrap();
     controller.start().unwrap();
     controller.wait_in_step().unwrap();
     world.wait_on(&server, &["host1"]).unwrap();
@@ -257,7 +189,7 @@ fn a_change_without_a_notification_is_found_by_the_listing() {
     let world = World::new(&cloud).unwrap();
     let server = cloud.create_server("quiet", HOST).unwrap();
     let plan = ControllerPlan::named("c1").further("[reconcile]\nrequests_per_second = 2000\nlist_interval = 5\n");
-    let mut controller = plan.make(world.node.namespace(), &cloud, &world.endpoints).unwrap();
+    let mut controller = plan.make(&world).unwrap();
     controller.start().unwrap();
     controller.wait_in_step().unwrap();
     cloud.set_property(&server, "role", "db").unwrap();

@@ -11,14 +11,98 @@ use metadata_user::admin::controller::ControllerClient;
 use metadata_user::admin::wire::{ControlledInstance, ControllerStatus};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::daemon::program;
+use crate::etcd::{Etcd, EtcdPlan};
+use crate::guest::Guest;
 use crate::netns::Namespace;
-use crate::openstack::{self, Cloud};
+use crate::node::{Node, NodePlan};
+use crate::openstack::{self, Cloud, Reach};
 use crate::wait;
 
 /// How long a controller is waited for: an OpenStack on two cores that others use too may take seconds for each instance.
 pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The node of a [`World`]: the cloud's first host.
+pub const HOST: &str = "host1";
+
+/// A node of a cloud, with etcd beside it in its namespace, from which the cloud can be reached.
+#[derive(Debug)]
+pub struct World<'a> {
+    /// The cloud.
+    pub cloud: &'a Cloud,
+    /// The node. Its daemon is not started.
+    pub node: Node,
+    /// etcd.
+    pub etcd: Etcd,
+    endpoints: Vec<String>,
+    _reach: Reach,
+}
+
+impl<'a> World<'a> {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// If a part cannot be made.
+    pub fn new(cloud: &'a Cloud) -> Result<Self> {
+        let plan = EtcdPlan::default();
+        let endpoints = plan.endpoints();
+        let source = format!(
+            "kind = \"etcd\"\n[source.etcd]\nendpoints = {endpoints:?}\nnode = \"{HOST}\"\nrequest_timeout = \"2s\"\n"
+        );
+        let node = NodePlan::default().source(&source).make()?;
+        let etcd = plan.start(node.namespace())?;
+        let reach = cloud.reach_from(node.namespace())?;
+        Ok(Self { cloud, node, etcd, endpoints, _reach: reach })
+    }
+
+    /// Boots the guest of a server: its tap, MAC and address are those of the server's port.
+    ///
+    /// # Errors
+    /// If the server has no port, or the guest cannot be made.
+    pub fn boot(&self, server: &str) -> Result<Guest> {
+        let port = self.cloud.ports_of(server)?.into_iter().next().context("the server has no port")?;
+        let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
+        let (id, mac, ip) =
+            (text(&port["id"])?, text(&port["mac_address"])?, text(&port["fixed_ips"][0]["ip_address"])?);
+        let mut octets = [0; 6];
+        for (octet, part) in octets.iter_mut().zip(mac.split(':')) {
+            *octet = u8::from_str_radix(part, 16)?;
+        }
+        let tap: String = format!("tap{id}").chars().take(14).collect();
+        self.node.guest(server).mac(octets).ipv4(&format!("{ip}/24")).tap(&tap).undocumented().boot()
+    }
+
+    /// Returns an instance's document, under a host.
+    ///
+    /// # Errors
+    /// If etcd does not answer.
+    pub fn document(&self, host: &str, server: &str) -> Result<Option<Value>> {
+        let key = format!("/metadatad/nodes/{host}/instances/{server}");
+        let text = self.etcd.etcdctl(&["get", &key, "--print-value-only"])?;
+        if text.trim().is_empty() { Ok(None) } else { Ok(Some(serde_json::from_str(&text)?)) }
+    }
+
+    /// Waits until these hosts, and no others, have a document of the instance.
+    ///
+    /// # Errors
+    /// If that does not come.
+    pub fn wait_on(&self, server: &str, hosts: &[&str]) -> Result<()> {
+        let all = self.cloud.hosts();
+        let mut last = Vec::new();
+        let waited = wait::until_within(PATIENCE, &format!("{server} has documents on {hosts:?}"), || {
+            last.clear();
+            for host in &all {
+                if self.document(host, server)?.is_some() {
+                    last.push(host.clone());
+                }
+            }
+            Ok((last == hosts).then_some(()))
+        });
+        waited.with_context(|| format!("it has them on {last:?}"))
+    }
+}
 
 /// A controller, running or not.
 #[derive(Debug)]
@@ -57,11 +141,12 @@ impl ControllerPlan {
         self
     }
 
-    /// Makes it, for this cloud and the etcd at these endpoints. It is not started.
+    /// Makes it, for this world. It is not started.
     ///
     /// # Errors
     /// If a file cannot be written, or Keystone gives no credential.
-    pub fn make(self, namespace: &Namespace, cloud: &Cloud, etcd: &[String]) -> Result<Controller> {
+    pub fn make(self, world: &World<'_>) -> Result<Controller> {
+        let (namespace, cloud, etcd) = (world.node.namespace(), world.cloud, &world.endpoints);
         let directory =
             tempfile::Builder::new().prefix("metadatad-controller-").tempdir().context("making a directory")?;
         let secret = |name: &str, text: &str| -> Result<PathBuf> {

@@ -5,16 +5,29 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{show, target_directory};
 
 /// Options of `demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoOptions {
+    /// What is shown
+    #[arg(value_enum, default_value_t = Demo::Guests)]
+    demo: Demo,
+
     /// Leave everything running at the end, and print how to enter each namespace
     #[arg(long)]
     keep: bool,
+}
+
+/// What is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Demo {
+    /// Two guests with the same address, each reading its own metadata
+    Guests,
+    /// A real OpenStack, the controller, and a guest that reads what is changed there; it fetches 500 MB of programs first
+    Openstack,
 }
 
 /// Options of `run`.
@@ -25,8 +38,15 @@ pub(crate) struct RunOptions {
     seconds: Option<u32>,
 }
 
-/// Builds everything and shows two guests.
+/// Builds everything and shows it.
 pub(crate) fn demo(options: &DemoOptions) -> Result<()> {
+    if options.demo == Demo::Openstack {
+        ensure!(!options.keep, "--keep is for the demo of two guests");
+        crate::build::run(&crate::build::Options::default())?;
+        crate::controllers::CONTROLLERS.setup()?;
+        crate::cloud::CLOUD.setup()?;
+        return replace(Command::new(target_directory().join("debug/demo_openstack")));
+    }
     let mut command = program()?;
     if options.keep {
         command.arg("--keep");

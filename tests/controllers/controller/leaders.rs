@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
-use lab::controller::{Controller, ControllerPlan};
+use lab::controller::{Controller, ControllerPlan, HOST, World};
 use nix::sys::signal::Signal;
 
-use super::{CLOUD, HOST, World, patiently};
+use super::{CLOUD, patiently};
 
 #[test]
 fn another_controller_takes_over_and_no_older_content_is_written_over_newer() {
@@ -14,8 +14,8 @@ fn another_controller_takes_over_and_no_older_content_is_written_over_newer() {
     let world = World::new(&cloud).unwrap();
     let servers: Vec<String> =
         (0..3).map(|number| cloud.create_server(&format!("led-{number}"), HOST).unwrap()).collect();
-    let mut first = world.controller(ControllerPlan::named("c1"), "leaders").unwrap();
-    let mut second = world.controller(ControllerPlan::named("c2"), "leaders").unwrap();
+    let mut first = ControllerPlan::named("c1").queue("leaders").make(&world).unwrap();
+    let mut second = ControllerPlan::named("c2").queue("leaders").make(&world).unwrap();
     first.start().unwrap();
     first.wait_in_step().unwrap();
     second.start().unwrap();

@@ -1,9 +1,7 @@
 //! Services that stop, hang, lie or are replaced: guests go on being served, nothing is removed, and the status says what is wrong.
 
-use lab::controller::{Controller, ControllerPlan};
+use lab::controller::{Controller, ControllerPlan, HOST, World};
 use lab::openstack::{Cloud, Plan, Service};
-
-use super::{HOST, World};
 
 /// Waits until the status names a problem with all of these words, and no document went.
 fn wait_problem(world: &World<'_>, controller: &Controller, server: &str, words: &[&str]) {
@@ -20,12 +18,9 @@ fn whatever_fails_is_named_and_takes_no_document_away() {
     let cloud = Cloud::start(Plan::default().hosts(1)).unwrap();
     let world = World::new(&cloud).unwrap();
     let server = cloud.create_server("steady", HOST).unwrap();
-    let mut controller = world
-        .controller(
-            ControllerPlan::named("c1").further("[reconcile]\nrequests_per_second = 2000\nlist_interval = 5\n"),
-            "trouble",
-        )
-        .unwrap();
+    let plan = ControllerPlan::named("c1").queue("trouble");
+    let plan = plan.further("[reconcile]\nrequests_per_second = 2000\nlist_interval = 5\n");
+    let mut controller = plan.make(&world).unwrap();
     controller.start().unwrap();
     controller.wait_in_step().unwrap();
     let well = |what: &str| {
