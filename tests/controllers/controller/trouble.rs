@@ -45,6 +45,8 @@ fn whatever_fails_is_named_and_takes_no_document_away() {
     wait_problem(&world, &controller, &server, &["RabbitMQ"]);
     cloud.set_property(&server, "while", "away").unwrap_or_default();
     cloud.rabbitmq().resume().unwrap();
+    // Its exchange is there again when it next sends something.
+    cloud.create_security_group("sends-a-notification").unwrap();
     well("RabbitMQ");
     // A fresh database: another cloud, of which every instance is unknown.
     cloud.replace_nova().unwrap();
