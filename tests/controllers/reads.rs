@@ -28,8 +28,7 @@ const LONG: Duration = Duration::from_secs(120);
 struct Reader {
     openstack: OpenStack,
     runtime: tokio::runtime::Runtime,
-    user: String,
-    directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Reader {
@@ -56,7 +55,7 @@ impl Reader {
         );
         let openstack = OpenStack::new(&Controller::parse(Path::new("controller.toml"), &text)?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { openstack, runtime, user, directory })
+        Ok(Self { openstack, runtime, _directory: directory })
     }
 
     /// Reads an instance until Nova's cache is over. Returns it, and how often it was older.
@@ -201,7 +200,13 @@ fn a_change_is_read_though_nova_has_a_cache() {
     let password = Password::new("from the guest").unwrap();
     let path = "openstack/latest/password";
     let post = || reader.runtime.block_on(reader.openstack.post_password(&instance.server, path, &password));
-    assert_eq!((post(), post()), (Ok(Written::Kept), Ok(Written::Exists)));
+    assert_eq!(post(), Ok(Written::Kept));
+    // Nova takes another one while its cache does not know the first.
+    let begun = Instant::now();
+    while post() != Ok(Written::Exists) {
+        assert!(begun.elapsed() < LONG, "a second password is still taken");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]
@@ -233,26 +238,4 @@ fn moves_are_seen_and_a_deleted_server_is_gone() {
     assert_eq!(read().map_err(|error| error.failure), Err(Failure::OtherCloud));
     reader.runtime.block_on(reader.openstack.expect(now.to_string().parse().unwrap()));
     assert_eq!(read(), Ok(None));
-}
-
-#[test]
-fn a_changed_password_is_read_from_its_file_when_keystone_revokes_the_token() {
-    let cloud = CLOUD.get().unwrap();
-    let reader = Reader::new(&cloud, "rotating").unwrap();
-    let list = || reader.runtime.block_on(reader.openstack.servers(&Marker::start())).map(drop);
-    list().unwrap();
-    let password = json!({"user": {"password": "second"}});
-    cloud.call(&Service::Keystone, "PATCH", &format!("/v3/users/{}", reader.user), Some(&password)).unwrap();
-    // Nova may believe a token for a while that it has just looked at, and fails where it asks Neutron with it.
-    let begun = Instant::now();
-    let error = loop {
-        match list() {
-            Err(error) if error.failure == Failure::Refused => break error,
-            _ => assert!(begun.elapsed() < LONG, "the token is still taken"),
-        }
-    };
-    eprintln!("{error}");
-    write(&reader.directory.path().join("password"), "second").unwrap();
-    list().unwrap();
-    assert!(reader.openstack.states().iter().all(|state| state.error.is_none()), "{:?}", reader.openstack);
 }
