@@ -7,7 +7,13 @@ use crate::api::Date;
 /// Returns the time, in seconds of Unix time.
 #[must_use]
 pub fn unix() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    unix_of(SystemTime::now())
+}
+
+/// Returns a time in seconds of Unix time; 0 for one before it began.
+#[must_use]
+pub fn unix_of(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Returns the time, in milliseconds of Unix time.

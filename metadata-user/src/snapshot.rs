@@ -38,6 +38,7 @@ pub use keeper::{Holder, Keeper};
 pub use key::KeyError;
 
 use crate::boots::Boots;
+use crate::clock;
 use crate::config;
 use crate::durable;
 use crate::error_text;
@@ -189,7 +190,7 @@ fn restore(key: &SealKey, origin: &Origin, store: &Store, state: &mut SnapshotSt
             return None;
         }
     };
-    let now = file::unix(SystemTime::now());
+    let now = clock::unix();
     if content.header.as_of.max(content.header.written_at) > now + CLOCK_DOUBT {
         warn!(
             path = %state.path.display(),

@@ -14,7 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 
@@ -28,6 +28,7 @@ use crate::admin::wire::{
 use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, Previewing, Releasing, Tracing, Waiting};
 use crate::api::Content;
 use crate::audit::Audit;
+use crate::clock::unix_of;
 use crate::drain::Drain;
 use crate::error_text;
 use crate::exporter::Exporter;
@@ -114,7 +115,7 @@ impl Inspect for View {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            started_at: unix(self.started_at),
+            started_at: unix_of(self.started_at),
             ready: waiting_for.is_empty() && released.is_none(),
             released: released.as_ref().as_ref().map(self::released),
             waiting_for,
@@ -261,11 +262,7 @@ fn released(released: &Released) -> wire::Released {
         .left
         .iter()
         .map(|left| wire::NotReleased { tap: left.tap.clone(), problem: error_text::one_line(&left.reason) });
-    wire::Released { at: unix(released.at), taps: released.taps, cut: released.cut, left: left.collect() }
-}
-
-fn unix(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    wire::Released { at: unix_of(released.at), taps: released.taps, cut: released.cut, left: left.collect() }
 }
 
 fn source(state: &SourceState) -> Source {
@@ -279,12 +276,12 @@ fn source(state: &SourceState) -> Source {
     Source {
         kind: state.kind.to_owned(),
         place: state.place.clone(),
-        synced_at: state.synced_at.map(unix),
+        synced_at: state.synced_at.map(unix_of),
         instances: state.instances,
         broken: broken.collect(),
         error: state.error.clone(),
-        lagging_since: state.lagging_since.map(unix),
-        changed_at: state.changed_at.map(unix),
+        lagging_since: state.lagging_since.map(unix_of),
+        changed_at: state.changed_at.map(unix_of),
         revision: state.revision,
         cluster: state.cluster.clone(),
         endpoints: state.endpoints.iter().map(endpoint).collect(),
@@ -297,8 +294,8 @@ fn endpoint(state: &EndpointState) -> Endpoint {
     Endpoint {
         url: state.url.clone(),
         in_use: state.in_use,
-        answered_at: state.answered_at.map(unix),
-        failing_since: state.error.as_ref().map(|(since, _)| unix(*since)),
+        answered_at: state.answered_at.map(unix_of),
+        failing_since: state.error.as_ref().map(|(since, _)| unix_of(*since)),
         error: state.error.as_ref().map(|(_, error)| error_text::one_line(error)),
     }
 }
@@ -306,14 +303,14 @@ fn endpoint(state: &EndpointState) -> Endpoint {
 fn snapshot(state: &SnapshotState, source: &SourceState) -> Snapshot {
     Snapshot {
         path: state.path.display().to_string(),
-        written_at: state.written_at.map(unix),
+        written_at: state.written_at.map(unix_of),
         bytes: state.bytes,
         instances: state.instances,
         error: state.error.clone(),
         refused: state.refused.clone(),
         restored: state.restored.as_ref().map(|restored| crate::admin::wire::Restored {
             instances: restored.instances,
-            as_of: unix(restored.as_of),
+            as_of: unix_of(restored.as_of),
             confirmed: source.synced_at.is_some(),
         }),
     }
@@ -328,9 +325,9 @@ fn vendordata(state: &VendordataState) -> Vendordata {
             url: target.url.clone(),
             instances: target.instances,
             failing: target.failing,
-            failing_since: target.failing_since.map(unix),
-            answered_at: target.answered_at.map(unix),
-            failed_at: target.error.as_ref().map(|(at, _)| unix(*at)),
+            failing_since: target.failing_since.map(unix_of),
+            answered_at: target.answered_at.map(unix_of),
+            failed_at: target.error.as_ref().map(|(at, _)| unix_of(*at)),
             error: target.error.as_ref().map(|(_, error)| error_text::one_line(error)),
         })
         .collect();
@@ -348,7 +345,7 @@ fn observer(state: &ObserverState) -> wire::Observer {
         name: state.observer.name().to_owned(),
         place: state.place.clone(),
         present: state.present,
-        since: unix(state.since),
+        since: unix_of(state.since),
         facts: state.facts,
         error: state.error.as_deref().map(error_text::one_line),
         unreadable: state.unreadable.iter().map(|problem| error_text::one_line(problem)).collect(),
@@ -420,7 +417,7 @@ fn audit(audit: &Audit) -> Option<wire::Audit> {
 
 fn reload(state: &ReloadState) -> Option<wire::Reload> {
     Some(wire::Reload {
-        at: unix(state.at?),
+        at: unix_of(state.at?),
         error: state.error.clone(),
         applied: state.applied.clone(),
         restart_needed: state.restart_needed.clone(),
@@ -429,8 +426,8 @@ fn reload(state: &ReloadState) -> Option<wire::Reload> {
 
 fn https(state: &HttpsState) -> Https {
     Https {
-        loaded_at: state.loaded_at.map(unix),
-        not_after: state.not_after.map(unix),
+        loaded_at: state.loaded_at.map(unix_of),
+        not_after: state.not_after.map(unix_of),
         error: state.error.as_deref().map(error_text::one_line),
     }
 }

@@ -15,6 +15,7 @@ use super::pace::{Pace, Reason};
 use super::removals::{OnDisk, Recorded};
 use super::{Snapshot, SnapshotState};
 use crate::boots::Boots;
+use crate::clock;
 use crate::config;
 use crate::hold::{Held, Hold, hold};
 use crate::privilege;
@@ -219,8 +220,8 @@ impl Task {
         let header = Header {
             key: String::new(),
             salt: String::new(),
-            written_at: file::unix(now),
-            as_of: file::unix(as_of),
+            written_at: clock::unix_of(now),
+            as_of: clock::unix_of(as_of),
             source: self.origin.clone(),
             cluster: source.cluster.clone().or_else(|| restored.and_then(|restored| restored.cluster.clone())),
             revision: source.revision.or_else(|| restored.and_then(|restored| restored.revision)),

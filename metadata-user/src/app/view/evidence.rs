@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{View, unix};
+use super::View;
 use crate::admin::wire::{ContentEvidence, Evidence, LastDrop, TapClaim};
 use crate::api::{Content, Reply, Request};
 use crate::clock;
+use crate::clock::unix_of;
 use crate::port::PortState;
 use crate::record::InstanceId;
 
@@ -37,7 +38,7 @@ pub(super) fn read(view: &View) -> Evidence {
         count: drop.count,
         mac: Some(drop.mac).filter(|mac| !mac.is_empty()),
         source: Some(drop.source).filter(|source| !source.is_empty()),
-        at: unix(at),
+        at: unix_of(at),
     });
     Evidence {
         content: content.iter().map(|content| of(content, bound.contains(&content.uuid()))).collect(),

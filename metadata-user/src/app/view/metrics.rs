@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use metadata_ebpf::abi::Counters;
 
-use super::{View, unix};
+use super::View;
 use crate::audit::Audit;
+use crate::clock::unix_of;
 use crate::facts::Observer;
 use crate::facts::report::ObserverState;
 use crate::https::HttpsState;
@@ -51,7 +52,7 @@ pub(super) fn read(view: &View) -> State {
     if let Ok(threads) = privilege::threads() {
         self::threads(&threads, &mut state);
     }
-    process::read(&mut state, unix(view.started_at));
+    process::read(&mut state, unix_of(view.started_at));
     state
 }
 
