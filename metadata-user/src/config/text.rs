@@ -3,8 +3,10 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use toml::de::DeTable;
+
 use super::ConfigError;
-use super::refusal::Fault;
+use super::refusal::{Fault, Refusal};
 use crate::encoding::{self, NotText};
 
 /// Most bytes of a configuration. Every key with a comment is some 10 KiB; etcd endpoints and patterns by the thousand fit.
@@ -20,6 +22,17 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         return Err(ConfigError::TooLarge { path: path.to_owned(), limit: LIMIT });
     }
     of_bytes(path, &bytes)
+}
+
+/// Checks a configuration that is already read, by what reads its tables. `path` is only named in errors.
+pub(super) fn parsed<T>(
+    path: &Path,
+    text: &str,
+    read: impl FnOnce(&DeTable<'_>) -> Result<T, Refusal>,
+) -> Result<T, ConfigError> {
+    let text = without_mark(text);
+    let document = DeTable::parse(text).map_err(|error| Refusal::of_toml(&error));
+    document.and_then(|document| read(document.get_ref())).map_err(|refusal| ConfigError::at(path, text, refusal))
 }
 
 /// Returns the text of a file's bytes.
