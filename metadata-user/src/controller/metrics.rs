@@ -20,9 +20,10 @@ pub(super) fn read(shared: &Shared, status: &ControllerStatus) -> State {
     state.set(&declared::FAILED, size(instances.failed));
     state.set(&declared::BACKLOG, size(status.backlog));
     state.set(&declared::OLDEST, seconds(status.oldest_change_ms.unwrap_or(0)));
-    state.set_for(&declared::LAG, "0.5", seconds(status.lag.p50_ms));
-    state.set_for(&declared::LAG, "0.99", seconds(status.lag.p99_ms));
-    state.set(&declared::CHANGES, number(status.lag.changes));
+    {
+        let lag = shared.lag.lock();
+        state.set_histogram(&declared::LAG, &lag.buckets(), lag.sum());
+    }
     let etcd = &status.etcd;
     for (result, count) in [
         ("written", etcd.documents),

@@ -21,7 +21,7 @@ mod round;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-pub use lag::{BOUNDS, Lag};
+pub use lag::Lag;
 pub use round::Round;
 
 use crate::backoff::Backoff;

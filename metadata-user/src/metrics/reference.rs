@@ -117,8 +117,8 @@ mod tests {
             assert!(row.series <= 40, "{row:?}");
             for label in row.labels.keys() {
                 let fixed = [
-                    "code", "family", "fidelity", "kind", "observer", "outcome", "profile", "quantile", "reason",
-                    "result", "service", "state", "table", "token", "version", "what",
+                    "code", "family", "fidelity", "kind", "observer", "outcome", "profile", "reason", "result",
+                    "service", "state", "table", "token", "version", "what",
                 ];
                 assert!(
                     fixed.contains(&label.as_str()),

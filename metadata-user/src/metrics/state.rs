@@ -6,7 +6,7 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -261,9 +261,30 @@ const PROFILES: &[&str] = &[
     "other",
 ];
 
+/// A histogram in seconds that is kept elsewhere.
+#[derive(Debug)]
+pub struct DeclaredHistogram {
+    /// Its name, without the unit.
+    name: &'static str,
+    help: &'static str,
+    /// Upper bounds of its buckets, but for the last, which has none.
+    pub bounds: &'static [f64],
+}
+
 /// The values of all that applies.
 #[derive(Debug, Default)]
-pub struct State(Vec<Sample>);
+pub struct State {
+    samples: Vec<Sample>,
+    histograms: Vec<Histogram>,
+}
+
+#[derive(Debug)]
+struct Histogram {
+    of: &'static DeclaredHistogram,
+    /// Upper bounds, and how many values are in each bucket.
+    buckets: Vec<(f64, u64)>,
+    sum: f64,
+}
 
 #[derive(Debug)]
 struct Sample {
@@ -276,7 +297,7 @@ impl State {
     /// Sets a metric that has no label.
     pub fn set(&mut self, of: &'static Declared, value: f64) {
         debug_assert!(matches!(of.label, Label::None), "{} has a label", of.name);
-        self.0.push(Sample { of, label: None, value });
+        self.samples.push(Sample { of, label: None, value });
     }
 
     /// Sets a metric that has no label, if there is a value.
@@ -289,13 +310,21 @@ impl State {
     /// Sets a metric for one of the values that its label can have.
     pub fn set_for(&mut self, of: &'static Declared, label: &'static str, value: f64) {
         debug_assert!(of.values().contains(&label), "{} has no label {label}", of.name);
-        self.0.push(Sample { of, label: Some(label.to_owned()), value });
+        self.samples.push(Sample { of, label: Some(label.to_owned()), value });
+    }
+
+    /// Sets a histogram: how many values are in each bucket, those above the last bound at the end, and their sum.
+    pub fn set_histogram(&mut self, of: &'static DeclaredHistogram, counts: &[u64], sum: f64) {
+        debug_assert_eq!(counts.len(), of.bounds.len() + 1, "{}", of.name);
+        let bounds = of.bounds.iter().copied().chain([f64::INFINITY]);
+        let buckets = bounds.zip(counts.iter().copied()).collect();
+        self.histograms.push(Histogram { of, buckets, sum });
     }
 
     /// Says what an info metric says.
     pub fn say(&mut self, of: &'static Declared, label: &str) {
         debug_assert!(matches!(of.label, Label::One(_)), "{} says nothing", of.name);
-        self.0.push(Sample { of, label: Some(label.to_owned()), value: 1.0 });
+        self.samples.push(Sample { of, label: Some(label.to_owned()), value: 1.0 });
     }
 
     /// Returns a state in which everything applies: for the reference.
@@ -307,7 +336,9 @@ impl State {
     /// The same for the controller.
     #[must_use]
     pub fn complete_of_controller() -> Self {
-        Self::complete_of(controller::SHARED.iter().chain(controller::ALL))
+        let mut state = Self::complete_of(controller::SHARED.iter().chain(controller::ALL));
+        state.set_histogram(&controller::LAG, &vec![0; controller::LAG.bounds.len() + 1], 0.0);
+        state
     }
 
     fn complete_of(all: impl Iterator<Item = &'static &'static Declared>) -> Self {
@@ -326,7 +357,7 @@ impl State {
 impl Collector for State {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for of in ALL.iter().chain(controller::ALL) {
-            let mut samples = self.0.iter().filter(|sample| std::ptr::eq(sample.of, *of)).peekable();
+            let mut samples = self.samples.iter().filter(|sample| std::ptr::eq(sample.of, *of)).peekable();
             if samples.peek().is_none() {
                 continue;
             }
@@ -343,6 +374,12 @@ impl Collector for State {
                     _ => of.kind.encode(sample.value, family.encode_family::<[(&str, &str); 0]>(&[])?)?,
                 }
             }
+        }
+        for Histogram { of, buckets, sum } in &self.histograms {
+            let (help, unit) = (format!("{}.", of.help), Some(&Unit::Seconds));
+            let mut family = encoder.encode_descriptor(of.name, &help, unit, MetricType::Histogram)?;
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            family.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
         }
         Ok(())
     }

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Upper bounds of the buckets, in seconds; one more holds what is above the last.
-pub const BOUNDS: [f64; 12] = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+use crate::metrics::state::controller::LAG_BOUNDS;
 
 /// The last changes that quantiles are of.
 const LAST: usize = 1_000;
@@ -12,7 +11,7 @@ const LAST: usize = 1_000;
 /// How long changes took.
 #[derive(Clone, Debug, Default)]
 pub struct Lag {
-    buckets: [u64; BOUNDS.len() + 1],
+    buckets: [u64; LAG_BOUNDS.len() + 1],
     sum: f64,
     last: VecDeque<Duration>,
 }
@@ -21,7 +20,7 @@ impl Lag {
     /// Adds a change that was written.
     pub fn add(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        let bucket = LAG_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(LAG_BOUNDS.len());
         self.buckets[bucket] += 1;
         self.sum += seconds;
         if self.last.len() == LAST {
@@ -32,7 +31,7 @@ impl Lag {
 
     /// Returns the number of changes in each bucket, those above the last bound at the end.
     #[must_use]
-    pub fn buckets(&self) -> [u64; BOUNDS.len() + 1] {
+    pub fn buckets(&self) -> [u64; LAG_BOUNDS.len() + 1] {
         self.buckets
     }
 

@@ -1,7 +1,8 @@
 //! The controller's metrics. Those of its process are the daemon's.
 
 use super::{
-    BUILD, Declared, PROCESS_ADDRESSES, PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START,
+    BUILD, Declared, DeclaredHistogram, PROCESS_ADDRESSES, PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY,
+    PROCESS_START,
 };
 
 /// Values of the label `service`, as `controller::openstack` names them.
@@ -10,6 +11,16 @@ pub const SERVICES: &[&str] = &["keystone", "nova", "metadata_api", "neutron"];
 /// Those of the daemon that the controller has too.
 pub(super) static SHARED: &[&Declared] =
     &[&BUILD, &PROCESS_CPU, &PROCESS_MEMORY, &PROCESS_ADDRESSES, &PROCESS_FDS, &PROCESS_MAX_FDS, &PROCESS_START];
+
+/// How long changes took.
+pub static LAG: DeclaredHistogram = DeclaredHistogram {
+    name: "metadatad_controller_lag",
+    help: "Time of a change, from its notification or the listing that found it, until etcd has it or nothing is found to have changed",
+    bounds: &LAG_BOUNDS,
+};
+
+/// Upper bounds of the buckets of [`LAG`], in seconds.
+pub const LAG_BOUNDS: [f64; 12] = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 declared! {
     LEADING = Declared::new("metadatad_controller_leading", "Whether this controller leads: 1, else 0");
@@ -30,11 +41,6 @@ declared! {
         "metadatad_controller_oldest_change",
         "Age of the oldest change that is not written yet; 0: there is none",
     ).seconds();
-    LAG = Declared::new(
-        "metadatad_controller_lag",
-        "Time from a notification to etcd, of the last changes: the median and the 99th percentile",
-    ).seconds().by("quantile", &["0.5", "0.99"]);
-    CHANGES = Declared::new("metadatad_controller_changes", "Changes that were written or found to be none").counter();
     WRITES = Declared::new(
         "metadatad_controller_documents",
         "Documents by what became of them in etcd, one for each node and write",
