@@ -148,11 +148,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for TOML that is malformed, and for keys and values that are not possible.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let text = text::without_mark(text);
-        let document = DeTable::parse(text).map_err(|error| Refusal::of_toml(&error));
-        document
-            .and_then(|document| Self::read(document.get_ref()))
-            .map_err(|refusal| ConfigError::at(path, text, refusal))
+        text::parsed(path, text, Self::read)
     }
 
     /// Describes settings that are accepted, and probably not what is wanted.

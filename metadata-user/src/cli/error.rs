@@ -125,6 +125,7 @@ impl CliError {
                 | ControllerError::Socket(SocketError::NotASocket(_))
                 | ControllerError::OpenStack(_)
                 | ControllerError::Cloud(_)
+                | ControllerError::Etcd(_)
                 | ControllerError::Https(_)
                 | ControllerError::Secret { .. },
             ) => exit::CONFIG,

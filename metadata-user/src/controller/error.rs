@@ -32,6 +32,9 @@ pub enum ControllerError {
     /// What all instances have in common cannot be read.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// A file for etcd cannot be used.
+    #[error(transparent)]
+    Etcd(Box<dyn std::error::Error + Send + Sync>),
     /// The certificate of metrics cannot be used.
     #[error(transparent)]
     Https(#[from] HttpsError),

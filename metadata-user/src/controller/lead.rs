@@ -1,9 +1,10 @@
 //! One term: what changes is read and written at once, everything else is compared slowly.
 //!
 //! Promises:
-//! - changes come before the comparison, and do not wait for its rate; at least one job at a time is a change's, if one waits;
+//! - changes come before the comparison and do not wait for its rate; half of the places are kept for them;
 //! - a notification is acknowledged when what it is about is in etcd;
-//! - whatever fails is tried again; nothing is concluded from a failure.
+//! - whatever fails is tried again; nothing is concluded from a failure;
+//! - when Nova answers for another cloud, nothing more is read or written until it is the expected one again.
 
 mod comparison;
 mod heard;
@@ -28,7 +29,7 @@ use crate::admin::controller::ControllerProblem;
 use crate::admin::wire::Resigned;
 use crate::backoff;
 use crate::record::InstanceId;
-use comparison::Listed;
+use comparison::{ListError, Listed};
 
 /// Notifications that may wait for this thread.
 const HEARD: usize = 1024;
@@ -36,6 +37,8 @@ const HEARD: usize = 1024;
 const REQUESTS_PER_INSTANCE: u32 = 45;
 /// How long to wait before etcd is asked again for passwords.
 const PASSWORDS_AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait after a listing that failed.
+const LIST_AGAIN: Duration = Duration::from_secs(5);
 /// Reads in a row that may follow a change because a cache may hide it, if none finds anything new.
 const MOST_LOOKS: u32 = 4;
 /// Time from a read of an instance that is on its way to another node to the next.
@@ -58,7 +61,9 @@ enum Done {
     /// What a notification names belongs to these instances.
     Resolved(Notification, Result<Vec<InstanceId>, String>),
     /// All servers were listed.
-    Listed(Result<Listed, String>),
+    Listed(Result<Listed, ListError>),
+    /// The operator has confirmed the cloud that answers now; or it could not be.
+    Accepted,
     /// The operator was answered, or a guest.
     Nothing,
 }
@@ -93,6 +98,10 @@ struct Leader<'a> {
     list_at: Instant,
     /// Whether the next listing makes every instance due.
     compare_all: bool,
+    /// Instances that have to be read before everything is compared.
+    comparing: BTreeSet<InstanceId>,
+    /// Whether Nova answers for another cloud.
+    is_other_cloud: bool,
 }
 
 /// Leads until the term ends or the operator wants another leader.
@@ -159,6 +168,8 @@ impl<'a> Leader<'a> {
             is_listing: false,
             list_at: Instant::now(),
             compare_all: true,
+            comparing: BTreeSet::new(),
+            is_other_cloud: false,
         }
     }
 
@@ -168,6 +179,9 @@ impl<'a> Leader<'a> {
         if !self.is_listing && self.list_at <= now {
             self.is_listing = true;
             work.push(Box::pin(comparison::list(self.shared, self.term)));
+        }
+        if self.is_other_cloud {
+            return;
         }
         if let Some(id) = self.round.next(now) {
             self.shared.queue.lock().push(id, Urgency::Slow, now, None);
@@ -190,6 +204,9 @@ impl<'a> Leader<'a> {
     fn wake(&self) -> Instant {
         let far = Instant::now() + Duration::from_secs(3600);
         let listing = if self.is_listing { far } else { self.list_at };
+        if self.is_other_cloud {
+            return listing;
+        }
         let queue = self.shared.queue.lock().wake();
         [Some(listing), self.round.wake(), queue].into_iter().flatten().min().unwrap_or(far)
     }
@@ -205,6 +222,7 @@ impl<'a> Leader<'a> {
                     self.shared.queue.lock().push_at(now + after, id, Urgency::Change, now + after, None);
                 }
                 if outcome == Outcome::Done {
+                    self.comparing.remove(&id);
                     if self.shared.table.lock().get(id).is_some() {
                         self.round.note_read(id, now, backoff::random());
                     } else {
@@ -223,9 +241,11 @@ impl<'a> Leader<'a> {
             Done::Listed(Ok(listed)) => self.listed(&listed),
             Done::Listed(Err(error)) => {
                 self.is_listing = false;
-                self.list_at = now + Duration::from_secs(5);
-                self.shared.trouble(Some(error));
+                self.list_at = now + LIST_AGAIN;
+                self.is_other_cloud = error.is_other_cloud;
+                self.shared.trouble(Some(error.text));
             }
+            Done::Accepted => self.list_at = now,
             Done::Nothing => {}
         }
     }
@@ -268,7 +288,7 @@ impl<'a> Leader<'a> {
 
     /// Notes that everything is in step, if nothing waits.
     fn settle(&self) {
-        let is_idle = self.shared.queue.lock().is_empty() && self.round.due(Instant::now()) == 0;
+        let is_idle = self.comparing.is_empty() && self.shared.queue.lock().is_empty();
         if is_idle && !self.is_listing && !self.compare_all {
             let mut shown = self.shared.shown.lock();
             if shown.listed_at.is_some() {

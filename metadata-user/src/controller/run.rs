@@ -1,8 +1,10 @@
 //! The life of a controller: its sockets, the election, one term after another.
 
+use std::convert::Infallible;
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,18 +23,22 @@ use crate::admin::controller::InspectController as _;
 use crate::admin::socket::AdminSocket;
 use crate::admin::wire::Resigned;
 use crate::backoff::{self, Backoff};
+use crate::clock;
 use crate::config;
 use crate::config::controller::Controller;
 use crate::config::etcd::host_name;
 use crate::drain::Drain;
 use crate::exporter::{self, Exporter};
 use crate::https::Https;
-use crate::secret::Secret;
+use crate::secret::{Secret, process};
+use crate::source::etcd::connect::Credentials;
 use crate::source::vendordata::cloud;
 use crate::telemetry;
 
 /// Waits between attempts to stand for election.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), 50);
+/// How long etcd is given to revoke a candidacy when the controller ends.
+const REVOKED: Duration = Duration::from_millis(200);
 /// How often one that waits looks who leads.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long one that resigned stays out of the election, so that another wins it.
@@ -44,6 +50,7 @@ const STAND_ASIDE: Duration = Duration::from_secs(5);
 /// [`ControllerError`] if it cannot start. What fails later is tried again, and shown.
 pub fn run(settings: Controller) -> Result<(), ControllerError> {
     telemetry::start(&settings.log)?;
+    process::forbid_core_dumps().map_err(|error| ControllerError::System("disabling core dumps", error.into()))?;
     for warning in settings.warnings() {
         warn!("{warning}");
     }
@@ -69,6 +76,8 @@ pub fn run(settings: Controller) -> Result<(), ControllerError> {
         let watchdog = tokio::spawn(watchdog());
         stand(&shared, commands, signals).await;
         notify(&[NotifyState::Stopping]);
+        // A candidacy that is given up is revoked in the background; until then it would hold up the next leader's election.
+        tokio::time::sleep(REVOKED).await;
         watchdog.abort();
         admin.abort();
         info!("controller has stopped");
@@ -97,6 +106,7 @@ fn export(settings: &config::Metrics, shared: &Shared, view: &Arc<View>) -> io::
 pub fn check(settings: &Controller) -> Result<(), ControllerError> {
     cloud::read(&settings.cloud)?;
     OpenStack::new(settings)?;
+    Credentials::read(&settings.etcd).map_err(|error| ControllerError::Etcd(error.into()))?;
     let (key, file) = settings.keystone.secret_file();
     Secret::read(file).map_err(|source| ControllerError::Secret { key, source })?;
     if let Some(tls) = settings.metrics.as_ref().and_then(|metrics| metrics.tls.as_ref()) {
@@ -145,7 +155,7 @@ async fn stand(shared: &Shared, mut commands: mpsc::UnboundedReceiver<Command>, 
                 return;
             }
             elected = election::campaign(&shared.cluster, &candidate) => elected,
-            () = wait(shared, &mut commands) => continue,
+            never = wait(shared, &mut commands) => match never {},
         };
         let term = match elected {
             Ok(term) => term,
@@ -167,8 +177,7 @@ async fn stand(shared: &Shared, mut commands: mpsc::UnboundedReceiver<Command>, 
             }
             ended = lead_with(shared, &term, &mut commands) => ended,
         };
-        end(shared, term, ended).await;
-        if shared.shown.lock().state == State::Leading {
+        if end(shared, term, ended).await.is_break() {
             return;
         }
     }
@@ -179,16 +188,15 @@ async fn lead_with(shared: &Shared, term: &Term, commands: &mut mpsc::UnboundedR
         let mut shown = shared.shown.lock();
         shown.state = State::Leading;
         shown.trouble = None;
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let Candidate { name, host, admin, .. } = term.candidate().clone();
-        shown.leader = Some(election::Leader { name, host, admin, since });
+        shown.leader = Some(election::Leader { name, host, admin, since: clock::unix() });
     }
     info!(term = term.number(), "this controller leads");
     lead::lead(shared, term, commands).await
 }
 
-/// Ends a term. The state stays `Leading` if the controller is to stop.
-async fn end(shared: &Shared, term: Term, ended: Ended) {
+/// Ends a term; and the controller, if that is to stop.
+async fn end(shared: &Shared, term: Term, ended: Ended) -> ControlFlow<()> {
     shared.shown.lock().notifications = None;
     // Its jobs are gone, and so is the consumer: what was not written returns to the broker, for the next leader.
     *shared.queue.lock() = Queue::new();
@@ -198,6 +206,7 @@ async fn end(shared: &Shared, term: Term, ended: Ended) {
             if let Err(error) = term.resign().await {
                 warn!("resigning: {error}; another controller leads when the lease has run out");
             }
+            return ControlFlow::Break(());
         }
         Ended::Lost(why) => {
             warn!("this controller leads no more: {why}");
@@ -225,6 +234,7 @@ async fn end(shared: &Shared, term: Term, ended: Ended) {
             let _ = answer.send(Ok(Resigned { leader }));
         }
     }
+    ControlFlow::Continue(())
 }
 
 fn step_down(shared: &Shared) {
@@ -235,8 +245,8 @@ fn step_down(shared: &Shared) {
     shown.reason = None;
 }
 
-/// Answers the operator while another controller leads, and looks who that is. Never completes.
-async fn wait(shared: &Shared, commands: &mut mpsc::UnboundedReceiver<Command>) {
+/// Answers the operator while another controller leads, and looks who that is.
+async fn wait(shared: &Shared, commands: &mut mpsc::UnboundedReceiver<Command>) -> Infallible {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

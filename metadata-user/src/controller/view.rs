@@ -1,7 +1,7 @@
 //! What a controller shows of itself, and what the operator may ask of it.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
@@ -17,6 +17,7 @@ use crate::admin::wire::{
     ControlledInstance, ControllerDifference, ControllerStatus, Instances, Lag, Leader, Notifications, PageBeside,
     Passwords, Reconcile, Reread, Resigned, Service, Written,
 };
+use crate::clock::unix_of;
 use crate::metrics::{Format, Metrics};
 use crate::record::InstanceId;
 
@@ -78,11 +79,6 @@ impl View {
     }
 }
 
-/// Returns a time in seconds of Unix time.
-fn unix(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 fn status(shared: &Shared) -> ControllerStatus {
     let now = Instant::now();
     let services: Vec<Service> = shared.openstack.states().iter().map(service).collect();
@@ -99,7 +95,7 @@ fn status(shared: &Shared) -> ControllerStatus {
     let mut status = ControllerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        started_at: unix(shared.started_at),
+        started_at: unix_of(shared.started_at),
         name: shared.settings.name.clone(),
         state: shown.state.as_str().to_owned(),
         leader: shown.leader.clone().map(shown_leader),
@@ -117,9 +113,9 @@ fn status(shared: &Shared) -> ControllerStatus {
         oldest_change_ms: backlog.oldest_change.map(|since| milliseconds(now.saturating_duration_since(since))),
         lag,
         reconcile: Reconcile {
-            listed_at: shown.listed_at.map(unix),
+            listed_at: shown.listed_at.map(unix_of),
             servers: shown.servers,
-            in_step_at: shown.in_step_at.map(unix),
+            in_step_at: shown.in_step_at.map(unix_of),
             reason: shown.reason.clone(),
         },
         passwords: Passwords { passed_on: shown.passwords.passed_on, failed: shown.passwords.failed },
@@ -160,7 +156,7 @@ fn problems(status: &mut ControllerStatus, is_leading: bool) {
     status.problems = found;
 }
 
-fn milliseconds(time: std::time::Duration) -> u64 {
+fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -174,7 +170,7 @@ fn etcd(shared: &Shared) -> Written {
     let counts = shared.writer.counts();
     let settings = &shared.settings.etcd;
     let endpoint = state.endpoint.unwrap_or_else(|| settings.endpoints.join(", "));
-    let (error, failing_since) = state.error.map(|(since, error)| (error, unix(since))).unzip();
+    let (error, failing_since) = state.error.map(|(since, error)| (error, unix_of(since))).unzip();
     Written {
         place: format!("{endpoint} {}", settings.prefix),
         documents: counts.written,
@@ -196,7 +192,7 @@ fn service(state: &ServiceState) -> Service {
         reads: state.requests,
         failures: state.failures,
         in_flight: state.in_flight as u64,
-        failing_since: since.map(unix),
+        failing_since: since.map(unix_of),
         error,
     }
 }
@@ -220,13 +216,13 @@ fn notifications(shared: &Shared) -> Option<Notifications> {
     let (ignored, malformed) = (counts.of(Kind::Ignored), counts.of(Kind::Malformed) + counts.of(Kind::TooLong));
     Some(Notifications {
         place: place.unwrap_or_default(),
-        connected_since: connected_since.map(unix),
-        last_at: counts.last_message.map(unix),
+        connected_since: connected_since.map(unix_of),
+        last_at: counts.last_message.map(unix_of),
         read: counts.messages.iter().sum::<u64>().saturating_sub(ignored + malformed),
         ignored,
         malformed,
         gaps: counts.gaps.iter().map(|(_, count)| count).sum(),
-        failing_since: since.map(unix),
+        failing_since: since.map(unix_of),
         error,
     })
 }
@@ -245,7 +241,7 @@ fn instance(id: InstanceId, entry: &Entry) -> ControlledInstance {
         status: entry.status.clone(),
         fidelity: fidelity.to_owned(),
         pages: pages.map(|(path, reason)| PageBeside { path: path.clone(), reason: reason.clone() }).collect(),
-        read_at: entry.read_at.map(unix),
+        read_at: entry.read_at.map(unix_of),
         error: entry.error.clone(),
     }
 }

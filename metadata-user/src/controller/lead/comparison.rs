@@ -28,13 +28,33 @@ pub(super) struct Listed {
     overwritten: Vec<InstanceId>,
 }
 
+/// Why not all servers could be listed.
+pub(super) struct ListError {
+    /// In a line, with the remedy.
+    pub(super) text: String,
+    /// Whether Nova answers for another cloud.
+    pub(super) is_other_cloud: bool,
+}
+
+impl From<AskError> for ListError {
+    fn from(error: AskError) -> Self {
+        Self { text: error.to_string(), is_other_cloud: error.failure == Failure::OtherCloud }
+    }
+}
+
+impl From<WriteError> for ListError {
+    fn from(error: WriteError) -> Self {
+        let is_other_cloud = matches!(error, WriteError::OtherCloud { .. });
+        Self { text: format!("comparing with etcd: {error}"), is_other_cloud }
+    }
+}
+
 /// Begins a term: makes sure that etcd's documents are of this cloud, and reads what every node has.
 pub(super) async fn begin(
     shared: &Shared,
     term: &Term,
     commands: &mut mpsc::UnboundedReceiver<Command>,
 ) -> Result<(), Ended> {
-    shared.table.lock().clear();
     let mut accepted = None;
     loop {
         match claim(shared, term, accepted.is_some()).await {
@@ -134,7 +154,7 @@ pub(super) async fn accept(
         shared.trouble(None);
     }
     answer_accept(answer, result);
-    Done::Nothing
+    Done::Accepted
 }
 
 /// Lists all servers, and compares them with what is known.
@@ -142,9 +162,9 @@ pub(super) async fn list(shared: &Shared, term: &Term) -> Done {
     Done::Listed(list_all(shared, term).await)
 }
 
-async fn list_all(shared: &Shared, term: &Term) -> Result<Listed, String> {
-    let overwritten = shared.writer.compare(term).await.map_err(|error| format!("comparing with etcd: {error}"))?;
-    shared.openstack.check_cloud().await.map_err(|error| error.to_string())?;
+async fn list_all(shared: &Shared, term: &Term) -> Result<Listed, ListError> {
+    shared.openstack.check_cloud().await?;
+    let overwritten = shared.writer.compare(term).await?;
     let mut listed = Listed { all: BTreeSet::new(), differing: Vec::new(), overwritten };
     let mut marker = Some(Marker::start());
     while let Some(from) = marker {
@@ -164,7 +184,7 @@ async fn list_all(shared: &Shared, term: &Term) -> Result<Listed, String> {
                 listed.differing.clear();
                 marker = Some(Marker::start());
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(listed)
@@ -175,6 +195,7 @@ impl Leader<'_> {
     pub(super) fn listed(&mut self, listed: &Listed) {
         let now = Instant::now();
         self.is_listing = false;
+        self.is_other_cloud = false;
         self.list_at = now + self.shared.settings.reconcile.list_interval;
         self.shared.trouble(None);
         {
@@ -207,7 +228,9 @@ impl Leader<'_> {
         }
         if std::mem::take(&mut self.compare_all) {
             self.round.hasten_all(now);
+            self.comparing.extend(all);
         }
+        self.comparing.retain(|id| listed.all.contains(id));
         self.settle();
     }
 }

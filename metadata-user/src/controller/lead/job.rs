@@ -16,7 +16,7 @@ use crate::controller::placement;
 use crate::controller::queue::{Job, Outcome, Urgency};
 use crate::controller::shared::Shared;
 use crate::error_text;
-use crate::record::InstanceId;
+use crate::record::{InstanceId, InstanceRecord};
 
 /// How long after Nova has an instance its metadata API is asked again.
 const NOT_YET: Duration = Duration::from_secs(2);
@@ -97,13 +97,13 @@ async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency)
 
 /// Nova's metadata API does not know a server: it has no answers that could be written.
 async fn without_pages(shared: &Shared, term: &Term, server: &Server) -> Result<Again, Problem> {
-    let again = if server.host.is_some() { Again::Unfinished(NOT_YET) } else { Again::No };
-    let nodes = shared.writer.known().nodes_of(server.id);
-    if server.host.is_none() {
+    let again = if server.host.is_some() {
+        Again::Unfinished(NOT_YET)
+    } else {
         shared.writer.remove(term, server.id).await?;
-    }
-    let mut table = shared.table.lock();
-    table.read(server, Vec::new(), if server.host.is_some() { nodes } else { Default::default() }, None);
+        Again::No
+    };
+    shared.table.lock().read(server, Vec::new(), shared.writer.known().nodes_of(server.id), None);
     Ok(again)
 }
 
@@ -115,7 +115,16 @@ async fn write(shared: &Shared, term: &Term, instance: &Instance) -> Result<Agai
         (None, shared.writer.remove(term, server.id).await?)
     } else {
         let facts = Facts { pages, ports: &facts, image: server.image.as_deref() };
-        let derived = derive::derive(&facts, &shared.cloud)?;
+        let derived = match derive::derive(&facts, &shared.cloud) {
+            Ok(derived) => derived,
+            // Nobody can ask. What nodes have stays: a Neutron that was emptied says the same.
+            Err(DeriveError::NoPort(_)) => {
+                let nodes = shared.writer.known().nodes_of(server.id);
+                shared.table.lock().read(server, Vec::new(), nodes, None);
+                return Ok(Again::No);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let written = shared.writer.put(term, server.id, &derived.document, &nodes).await?;
         let beside = derived.beside.into_iter().map(|page| (page.path.into(), page.reason));
         (Some(beside.collect::<Vec<_>>()), written)
@@ -153,7 +162,7 @@ pub(super) async fn differences(
                 let derived = derive::derive(&facts, &shared.cloud)
                     .map_err(|error| ControllerProblem::Failed(error_text::chain(&error)))?;
                 // What the document would give without the pages beside it.
-                let record = crate::record::InstanceRecord { pages: Vec::new(), ..derived.record };
+                let record = InstanceRecord { pages: Vec::new(), ..derived.record };
                 let found = derive::differences(&instance.pages, &record, &shared.cloud);
                 Ok(found
                     .into_iter()
