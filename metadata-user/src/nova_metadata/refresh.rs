@@ -3,7 +3,7 @@
 //! Promises: what is returned is of one moment, as far as Nova's answers show: the page that every instance has is the
 //! same before and after. To find that nothing has changed costs three requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use bytes::Bytes;
@@ -91,9 +91,11 @@ pub(crate) async fn whole(
             Some(known) => pass.take(&known, &mut leaves),
             None => {
                 let listed = pass.explore(dated, &mut leaves).await?;
-                let dated = listed.into_iter().filter_map(|path| pass.pages.get_key_value(&path));
+                let dated = listed.iter().filter_map(|path| pass.pages.get_key_value(path));
                 let dated: Pages = dated.map(|(path, page)| (path.clone(), page.clone())).collect();
-                if let Some(listings) = manner.listings {
+                // One that Nova could not answer may be there for the next instance.
+                let is_whole = dated.len() == listed.len() && dated.values().all(Page::is_found);
+                if let Some(listings) = manner.listings.filter(|_| is_whole) {
                     listings.keep(shape, dated);
                 }
             }
@@ -175,7 +177,9 @@ impl Pass<'_> {
 
     /// Reads pages, several at a time.
     async fn read(&mut self, paths: Vec<String>) -> Result<(), NovaError> {
-        let mut wanted: Vec<String> = paths.into_iter().filter(|path| !self.pages.contains_key(path)).collect();
+        let mut seen = BTreeSet::new();
+        let mut wanted = paths;
+        wanted.retain(|path| !self.pages.contains_key(path) && seen.insert(path.clone()));
         wanted.truncate(MOST_PAGES.saturating_sub(self.pages.len()));
         let (client, who, urgency) = (self.client, self.who, self.manner.urgency);
         let asked = stream::iter(wanted).map(async |path| {

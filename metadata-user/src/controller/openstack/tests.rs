@@ -63,6 +63,23 @@ async fn dated_listings_are_asked_for_once_for_all_instances_of_a_shape() {
 }
 
 #[tokio::test]
+async fn dated_listings_that_nova_could_not_answer_are_asked_for_again() {
+    let script = Script::start();
+    let openstack = script.openstack();
+    let path = "2009-04-04/meta-data/instance-type";
+    for answers in [false, true] {
+        script.instead(move |taken| {
+            let fails = !answers && taken.line.ends_with("/md/2009-04-04/meta-data");
+            fails.then(|| (500, "text/plain", String::new()))
+        });
+        let Found::Instance(found) = openstack.read(id(), Urgency::Change).await.expect("an answer") else {
+            panic!("none")
+        };
+        assert_eq!(found.pages.page(path).is_some(), answers);
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_a_service_refuses_is_renewed_once() {
     let script = Script::start();
     let openstack = script.openstack();

@@ -103,6 +103,20 @@ async fn a_page_that_is_known_outlives_a_crash() {
     assert_eq!(pages["latest/meta-data/none"].status(), Status::NotFound);
 }
 
+#[tokio::test]
+async fn a_page_that_a_guest_asked_for_as_well_is_read_once() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let url = serve(move |path| {
+        count.fetch_add(u32::from(path == "/openstack/latest/user_data"), Ordering::Relaxed);
+        let is_list = matches!(path, "/" | "/openstack");
+        proof(path).or_else(|| Some((200, if is_list { "latest".to_owned() } else { String::new() })))
+    });
+    let further = ["openstack/latest/user_data".to_owned()];
+    refresh::whole(&client(&url), &who(), &further, None, refresh::OF_NODE).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
 fn shared(url: &str) -> Shared {
     Shared {
         store: Arc::new(Store::new(crate::api::Cloud::default())),
