@@ -28,7 +28,6 @@ const SMALLEST_PAGE: u32 = 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marker {
     after: Option<InstanceId>,
-    since: Option<String>,
 }
 
 impl Marker {
@@ -36,13 +35,6 @@ impl Marker {
     #[must_use]
     pub fn start() -> Self {
         Self::default()
-    }
-
-    /// The beginning of a list of servers that changed since then (ISO 8601, UTC), deleted ones included. Nova does not count a change
-    /// of metadata.
-    #[must_use]
-    pub fn since(time: &str) -> Self {
-        Self { after: None, since: Some(time.to_owned()) }
     }
 }
 
@@ -130,9 +122,6 @@ pub(super) async fn servers(
         if let Some(after) = marker.after {
             path += &format!("&marker={after}");
         }
-        if let Some(since) = &marker.since {
-            path += &format!("&changes-since={}", crate::percent::encode(since));
-        }
         let read_at = Instant::now();
         let answer = match ask(session, api, Asked { doing, path: &path, urgency: Urgency::Background }).await {
             Err(error) if error.failure == Failure::TooLarge && limit > SMALLEST_PAGE => {
@@ -150,7 +139,11 @@ pub(super) async fn servers(
         }
         let list: ServersAnswer = answer.read(api, doing)?;
         let last = list.servers.last().map(|server| InstanceId(server.id)).filter(|_| list.goes_on());
-        let next = last.map(|last| Marker { after: Some(last), since: marker.since.clone() });
+        if last.is_some() && last == marker.after {
+            let problem = "has a list without an end";
+            return Err(api.gate.count_failure(AskError::new(Service::Nova, doing, Failure::NotUnderstood, problem)));
+        }
+        let next = last.map(|last| Marker { after: Some(last) });
         let mut servers = Vec::with_capacity(list.servers.len());
         for fields in list.servers {
             match fields.server(read_at) {

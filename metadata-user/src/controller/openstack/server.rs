@@ -23,7 +23,7 @@ pub struct Server {
     pub name: String,
     /// Its host name, without a domain.
     pub hostname: Option<String>,
-    /// Its status: `ACTIVE`, `SHUTOFF`, `MIGRATING`, `DELETED`, …
+    /// Its status: `ACTIVE`, `SHUTOFF`, `MIGRATING`, …
     pub status: String,
     /// What Nova is doing with it.
     pub task_state: Option<String>,
@@ -61,12 +61,6 @@ impl Server {
     #[must_use]
     pub fn may_be_moving(&self) -> bool {
         self.task_state.is_some() || !matches!(&*self.status, "ACTIVE" | "SHUTOFF" | "PAUSED" | "SUSPENDED")
-    }
-
-    /// Returns whether Nova lists it as deleted, which only a list of changes does.
-    #[must_use]
-    pub fn is_deleted(&self) -> bool {
-        self.status == "DELETED"
     }
 
     /// Returns the address from which Neutron's agent would see it: its first fixed IPv4, else its first fixed one.

@@ -288,6 +288,18 @@ async fn all_servers_are_listed_in_pages() {
 }
 
 #[tokio::test]
+async fn a_list_that_does_not_go_on_is_an_error() {
+    let script = Script::start();
+    let openstack = script.openstack();
+    let (_, next) = openstack.servers(&Marker::start()).await.expect("a page");
+    // As from a cache that does not look at the query.
+    let page = script.lock().list("");
+    script.instead(move |taken| taken.line.contains("marker=").then(|| (200, JSON, page.to_string())));
+    let error = openstack.servers(&next.expect("another page")).await.expect_err("the same page");
+    assert_eq!(error.failure, Failure::NotUnderstood);
+}
+
+#[tokio::test]
 async fn moves_of_a_server_that_is_not_at_rest_are_read() {
     let script = Script::start();
     let openstack = script.openstack();

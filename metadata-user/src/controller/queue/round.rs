@@ -48,11 +48,6 @@ impl Round {
         self.set(id, now + backoff::shorter(self.interval, JITTER, random));
     }
 
-    /// Makes an instance due now, if it is known or not.
-    pub fn hasten(&mut self, id: InstanceId, now: Instant) {
-        self.set(id, now);
-    }
-
     /// Makes all instances due now, the longest unread first.
     pub fn hasten_all(&mut self, now: Instant) {
         let order: Vec<InstanceId> = self.due.iter().filter(|(due, _)| *due > now).map(|&(_, id)| id).collect();

@@ -242,7 +242,7 @@ impl Cloud {
     }
 
     /// Lists the server three times, under three ids, two a page.
-    fn list(&self, query: &str) -> Value {
+    pub(super) fn list(&self, query: &str) -> Value {
         let with_id = |number: u32| {
             let mut server = self.server.clone();
             server["id"] = format!("0d1f4f1e-5d6c-4d60-9d5d-1f5d5b0f5a0{number}").into();
