@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::etcd::back_channel;
 use super::etcd::election::{Lost, Term};
-use super::notifications::{self, Notification};
+use super::notifications::{self, Notification, Receipt};
 use super::queue::{Outcome, Round, Urgency};
 use super::shared::{Command, Shared};
 use crate::admin::controller::ControllerProblem;
@@ -213,6 +213,10 @@ impl<'a> Leader<'a> {
 
     fn done(&mut self, done: Done) {
         let now = Instant::now();
+        if matches!(done, Done::Listed(_)) {
+            // While a service does not answer, more and more are acknowledged without them.
+            self.shared.queue.lock().retain_receipts(Receipt::is_needed);
+        }
         match done {
             Done::Job { id, outcome, again } => {
                 self.jobs -= 1;

@@ -11,7 +11,8 @@
 //!   seconds after Neutron has said so;
 //! - while a service does not answer, one job at a time tries it, with a back-off, each for another instance: nothing is lost, and a
 //!   service that comes back is not met by everything at once;
-//! - memory is bounded by the number of instances, and of receipts that are held (one per push that has one).
+//! - memory is bounded by the number of instances, and of receipts that are held: one per push that has one, until they are dropped by
+//!   [`Queue::retain_receipts`].
 //!
 //! `round` decides when unchanged instances are read again, `lag` keeps how long changes took.
 
@@ -284,6 +285,14 @@ impl<R> Queue<R> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.later.is_empty()
+    }
+
+    /// Drops the receipts that are not needed any more. Looks at every one.
+    pub fn retain_receipts(&mut self, mut is_needed: impl FnMut(&R) -> bool) {
+        let entries = self.entries.values_mut().flat_map(|entry| entry.waiting.iter_mut().chain(&mut entry.running));
+        for read in entries.chain(self.later.values_mut().map(|(_, read)| read)) {
+            read.receipts.retain(&mut is_needed);
+        }
     }
 
     fn add(&mut self, id: InstanceId, read: Read<R>) {

@@ -1,17 +1,20 @@
 //! Receipts: when the last clone of one is dropped, its message is acknowledged.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// The receipt of a message. Cheap to clone: a message that names several instances is acknowledged when all have been read.
 #[derive(Clone, Debug, Default)]
-pub struct Receipt(#[expect(dead_code, reason = "held for its drop")] Option<Arc<Settle>>);
+pub struct Receipt(Option<Arc<Settle>>);
 
 #[derive(Debug)]
 struct Settle {
     tag: u64,
     settled: UnboundedSender<u64>,
+    /// All messages up to this tag are acknowledged.
+    early: Arc<AtomicU64>,
 }
 
 impl Drop for Settle {
@@ -27,22 +30,38 @@ impl Receipt {
     pub fn none() -> Self {
         Self(None)
     }
+
+    /// Returns whether its message is still to be acknowledged by it: not where that was done early, or the connection has ended.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        let is_open = |settle: &Arc<Settle>| !settle.settled.is_closed();
+        self.0.as_ref().is_some_and(|settle| is_open(settle) && settle.tag > settle.early.load(Ordering::Relaxed))
+    }
 }
 
 /// Makes receipts for the messages of one channel: delivery tags mean nothing on another.
 #[derive(Debug)]
-pub(super) struct Receipts(UnboundedSender<u64>);
+pub(super) struct Receipts {
+    settled: UnboundedSender<u64>,
+    early: Arc<AtomicU64>,
+}
 
 impl Receipts {
     /// Returns receipts, and where the tags arrive of those that are dropped.
     pub(super) fn new() -> (Self, UnboundedReceiver<u64>) {
         let (settled, tags) = unbounded_channel();
-        (Self(settled), tags)
+        (Self { settled, early: Arc::default() }, tags)
     }
 
     /// Returns the receipt of the message with this delivery tag.
     pub(super) fn of(&self, tag: u64) -> Receipt {
-        Receipt(Some(Arc::new(Settle { tag, settled: self.0.clone() })))
+        let (settled, early) = (self.settled.clone(), Arc::clone(&self.early));
+        Receipt(Some(Arc::new(Settle { tag, settled, early })))
+    }
+
+    /// Notes that the message with this delivery tag was acknowledged without its receipt, as all before it were.
+    pub(super) fn note_early(&self, tag: u64) {
+        self.early.fetch_max(tag, Ordering::Relaxed);
     }
 }
 
@@ -61,8 +80,11 @@ mod tests {
         assert!(tags.try_recv().is_err());
         drop(clone);
         assert_eq!(tags.try_recv(), Ok(1));
-        let late = receipts.of(3);
-        drop(tags);
+        let (early, late) = (receipts.of(3), receipts.of(4));
+        receipts.note_early(3);
+        assert!(!early.is_needed() && late.is_needed() && !Receipt::none().is_needed());
+        drop((early, tags));
+        assert!(!late.is_needed());
         drop((late, Receipt::none()));
     }
 }

@@ -127,6 +127,26 @@ fn an_instance_that_fails_waits_ever_longer_and_delays_no_other() {
 }
 
 #[test]
+fn receipts_that_nobody_needs_are_dropped_wherever_they_are() {
+    let mut queue = Queue::new();
+    let now = Instant::now();
+    for number in 1..=4 {
+        queue.push(id(1), Urgency::Change, now, Some(number));
+        queue.push_at(now + MS, id(2), Urgency::Change, now, Some(number));
+    }
+    queue.next(Urgency::Slow, now).unwrap();
+    queue.push(id(1), Urgency::Change, now, Some(5));
+    queue.retain_receipts(|receipt| *receipt > 3);
+    let mut dropped = Vec::new();
+    queue.retain_receipts(|receipt| {
+        dropped.push(*receipt);
+        true
+    });
+    dropped.sort_unstable();
+    assert_eq!((dropped, queue.backlog().changed), (vec![4, 4, 5], 1));
+}
+
+#[test]
 fn while_a_service_is_away_one_at_a_time_tries_it_each_for_another_instance() {
     let mut queue: Queue = Queue::new();
     let mut now = Instant::now();

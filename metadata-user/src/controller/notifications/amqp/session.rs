@@ -174,11 +174,7 @@ impl Session<'_> {
                     outbox.extend(reading.events.into_iter().map(|event| {
                         Notification { event, urgency, sent_at, receipt: receipt.clone() }
                     }));
-                    let early = unsettled.take_early(clock());
-                    view.note_early(early.len());
-                    for tag in early {
-                        self.acknowledge(&channel, tag).await?;
-                    }
+                    self.settle_early(&channel, &receipts, unsettled.take_early(clock()), view).await?;
                 }
                 message = dropped.next() => {
                     let delivery = self.delivery(message)?;
@@ -193,10 +189,7 @@ impl Session<'_> {
                     for why in self.check(view).await? {
                         note(&mut outbox, why);
                     }
-                    for tag in unsettled.take_early(clock()) {
-                        view.note_early(1);
-                        self.acknowledge(&channel, tag).await?;
-                    }
+                    self.settle_early(&channel, &receipts, unsettled.take_early(clock()), view).await?;
                 }
             }
         }
@@ -242,6 +235,22 @@ impl Session<'_> {
                 Err(AmqpError::Cancelled { broker, queue })
             }
         }
+    }
+
+    /// Acknowledges messages without their receipts, which are not needed from here on.
+    async fn settle_early(
+        &self,
+        channel: &Channel,
+        receipts: &Receipts,
+        tags: Vec<u64>,
+        view: &View,
+    ) -> Result<(), AmqpError> {
+        view.note_early(tags.len());
+        for tag in tags {
+            receipts.note_early(tag);
+            self.acknowledge(channel, tag).await?;
+        }
+        Ok(())
     }
 
     async fn acknowledge(&self, channel: &Channel, tag: u64) -> Result<(), AmqpError> {
