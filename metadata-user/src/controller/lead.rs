@@ -39,8 +39,9 @@ const REQUESTS_PER_INSTANCE: u32 = 45;
 const PASSWORDS_AGAIN: Duration = Duration::from_secs(1);
 /// How long to wait after a listing that failed.
 const LIST_AGAIN: Duration = Duration::from_secs(5);
-/// Reads in a row that may follow a change because a cache may hide it, if none finds anything new.
-const MOST_LOOKS: u32 = 4;
+/// How long after a change, or the last read that found something new, an instance is read again because a change may be hidden: longer
+/// than Nova's cache lasts (15 s), so that at least one read is after its end.
+const LOOKED_FOR: Duration = Duration::from_secs(30);
 /// Time from a read of an instance that is on its way to another node to the next.
 const MOVING: Duration = Duration::from_secs(5);
 
@@ -91,8 +92,8 @@ struct Leader<'a> {
     /// Those of them that nothing urgent asked for.
     slow: usize,
     slow_ids: BTreeSet<InstanceId>,
-    /// How often an instance was read again without news, because a cache may hide some.
-    looks: HashMap<InstanceId, u32>,
+    /// Since when instances are read again without news, because a change may be hidden.
+    looked_for: HashMap<InstanceId, Instant>,
     is_listing: bool,
     /// When all servers are listed next.
     list_at: Instant,
@@ -164,7 +165,7 @@ impl<'a> Leader<'a> {
             jobs: 0,
             slow: 0,
             slow_ids: BTreeSet::new(),
-            looks: HashMap::new(),
+            looked_for: HashMap::new(),
             is_listing: false,
             list_at: Instant::now(),
             compare_all: true,
@@ -222,7 +223,7 @@ impl<'a> Leader<'a> {
                 self.jobs -= 1;
                 self.slow -= usize::from(self.slow_ids.remove(&id));
                 self.shared.queue.lock().done(id, outcome, now, backoff::random());
-                if let Some(after) = self.again_after(id, again) {
+                if let Some(after) = self.again_after(id, again, now) {
                     self.shared.queue.lock().push_at(now + after, id, Urgency::Change, now + after, None);
                 }
                 if outcome == Outcome::Done {
@@ -255,16 +256,18 @@ impl<'a> Leader<'a> {
     }
 
     /// Returns after how long an instance is read again.
-    fn again_after(&mut self, id: InstanceId, again: Again) -> Option<Duration> {
+    fn again_after(&mut self, id: InstanceId, again: Again, now: Instant) -> Option<Duration> {
         match again {
             Again::Unfinished(after) => Some(after),
             Again::Hidden { after, is_news } => {
-                let looks = self.looks.entry(id).or_default();
-                *looks = if is_news { 0 } else { *looks + 1 };
-                (*looks < MOST_LOOKS).then_some(after)
+                let since = self.looked_for.entry(id).or_insert(now);
+                if is_news {
+                    *since = now;
+                }
+                (now.duration_since(*since) < LOOKED_FOR).then_some(after)
             }
             Again::No => {
-                self.looks.remove(&id);
+                self.looked_for.remove(&id);
                 None
             }
         }
@@ -274,7 +277,7 @@ impl<'a> Leader<'a> {
         let since = notification.since(Instant::now(), SystemTime::now());
         let mut queue = self.shared.queue.lock();
         for id in ids {
-            self.looks.remove(id);
+            self.looked_for.remove(id);
             queue.push(*id, notification.urgency, since, Some(notification.receipt.clone()));
         }
     }

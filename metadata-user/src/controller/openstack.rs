@@ -170,8 +170,10 @@ impl OpenStack {
         nova::cloud(&self.session, &self.nova, Urgency::Change).await
     }
 
-    /// Sets which cloud the documents are of. Until then, and from any other cloud, no server counts as gone.
+    /// Sets which cloud the documents are of, when a term begins. Until then, and from any other cloud, no server counts as gone.
     pub async fn expect(&self, cloud: CloudId) {
+        // The former leader may have read any of them a moment ago.
+        self.metadata.forget_reads();
         self.expected.set(&self.nova, cloud).await;
     }
 
@@ -255,7 +257,10 @@ impl OpenStack {
     pub async fn read(&self, id: InstanceId, urgency: Urgency) -> Result<Found, AskError> {
         let ids = [id];
         let (server, ports) = tokio::join!(self.server(id, urgency), self.ports_of(&ids, urgency));
-        let Some(server) = server? else { return Ok(Found::Gone) };
+        let Some(server) = server? else {
+            self.behind.lock().remove(&id);
+            return Ok(Found::Gone);
+        };
         let ports = ports?;
         neutron::agrees(&self.neutron, &server, &ports)?;
         let moves = async { if server.may_be_moving() { self.moves(id, urgency).await } else { Ok(Vec::new()) } };

@@ -49,6 +49,8 @@ pub enum Urgency {
 pub enum Outcome {
     /// What is written is what was read, or the instance is gone with certainty.
     Done,
+    /// Nothing is wrong, and what there is to read is too old: it is to be read again after this time.
+    TooOld(Duration),
     /// Something is wrong with this instance alone.
     Failed,
     /// A service that all jobs need does not answer.
@@ -94,7 +96,7 @@ pub struct Queue<R = ()> {
     /// What may run now, in order. The number grows from push to push.
     changed: BTreeSet<(u64, InstanceId)>,
     slow: BTreeSet<(u64, InstanceId)>,
-    /// What waits after a failure, and until when.
+    /// What waits after an attempt that came to nothing, and until when.
     delayed: BTreeSet<(Instant, InstanceId)>,
     /// What was pushed for a later time, one for each instance.
     later: HashMap<InstanceId, (Instant, Read<R>)>,
@@ -229,7 +231,7 @@ impl<R> Queue<R> {
         let Some(read) = entry.running.take() else { return };
         self.running -= 1;
         entry.failures = match outcome {
-            Outcome::Done => 0,
+            Outcome::Done | Outcome::TooOld(_) => 0,
             Outcome::Failed => entry.failures.saturating_add(1),
             Outcome::Unavailable => entry.failures,
         };
@@ -238,9 +240,10 @@ impl<R> Queue<R> {
         self.note_service(id, outcome, now, random);
         match outcome {
             Outcome::Done => drop(read),
-            Outcome::Failed | Outcome::Unavailable => self.join(id, read),
+            Outcome::TooOld(_) | Outcome::Failed | Outcome::Unavailable => self.join(id, read),
         }
         match outcome {
+            Outcome::TooOld(after) if !has_changed => self.delay(id, now + after),
             Outcome::Failed if !has_changed => {
                 self.delay(id, now + INSTANCE_BACKOFF.delay(failures, random));
             }

@@ -31,17 +31,18 @@ enum Problem {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// Nova's cache hides a change; nothing is wrong.
-    #[error("Nova's metadata API still answers an older {0}")]
-    Stale(&'static str),
+    #[error("Nova's metadata API still answers from its cache: {what} changed")]
+    Stale { what: &'static str, again_after: Duration },
 }
 
 impl Problem {
     /// Returns what it says about other instances.
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Ask(AskError { failure: Failure::NotUnderstood | Failure::TooLarge, .. })
-            | Self::Derive(_)
-            | Self::Stale(_) => Outcome::Failed,
+            Self::Ask(AskError { failure: Failure::NotUnderstood | Failure::TooLarge, .. }) | Self::Derive(_) => {
+                Outcome::Failed
+            }
+            Self::Stale { again_after, .. } => Outcome::TooOld(*again_after),
             Self::Ask(_) => Outcome::Unavailable,
             Self::Write(WriteError::Etcd(_) | WriteError::OtherCloud { .. }) => Outcome::Unavailable,
             Self::Write(_) => Outcome::Failed,
@@ -61,8 +62,8 @@ pub(super) async fn run(shared: &Shared, term: &Term, job: Job) -> Done {
         }
         Err(problem) => {
             let outcome = problem.outcome();
-            if let Problem::Stale(what) = problem {
-                debug!(instance = %id, what, "Nova's cache hides a change: it is read again");
+            if let Problem::Stale { what, .. } = problem {
+                debug!(instance = %id, what, "Nova's cache hides a change: the instance is read again");
             } else {
                 let text = error_text::chain(&problem);
                 if matches!(problem, Problem::Write(_)) {
@@ -89,7 +90,7 @@ async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency)
             shared.table.lock().gone(id);
             Ok(Again::No)
         }
-        Found::Stale { what, .. } => Err(Problem::Stale(what)),
+        Found::Stale { what, again_after } => Err(Problem::Stale { what, again_after }),
         Found::WithoutPages(server) => without_pages(shared, term, &server).await,
         Found::Instance(instance) => write(shared, term, &instance).await,
     }
@@ -178,7 +179,8 @@ pub(super) async fn differences(
                 "Nova's metadata API does not know instance {id} yet; try again"
             ))),
             Ok(Found::Stale { what, .. }) => {
-                Err(ControllerProblem::Failed(format!("Nova's metadata API still answers an older {what}; try again")))
+                let text = format!("Nova's metadata API still answers from its cache: {what} changed; try again");
+                Err(ControllerProblem::Failed(text))
             }
             Err(error) => Err(ControllerProblem::Failed(error.to_string())),
         }

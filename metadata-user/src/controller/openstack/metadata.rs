@@ -20,7 +20,6 @@ use super::gate::{ServiceState, Urgency};
 use super::server::Server;
 use crate::allowance::Allowance;
 use crate::api::{NovaPages, Password, Written};
-use crate::backoff::{self, Backoff};
 use crate::config::nova::Nova;
 use crate::config::target::TargetUrl;
 use crate::nova_metadata::client::{self, Client, NovaError, Requester};
@@ -33,8 +32,8 @@ use crate::record::InstanceId;
 
 /// How long a worker of Nova keeps an instance: `metadata_cache_expiration` by default, and a moment.
 const CACHE: Duration = Duration::from_millis(15_500);
-/// When to look again whether the cache is over. Short at first: the operator may have set it to a second.
-const LOOKS: Backoff = Backoff::new(Duration::from_millis(150), Duration::from_secs(3), 20);
+/// Shortest and longest time to the next look whether the cache is over: short at first, as the operator may have set it to a second.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(3));
 /// Pages of one instance that are asked for at a time.
 const WIDTH: usize = 6;
 
@@ -89,8 +88,8 @@ struct Recent {
 #[derive(Debug, Default)]
 struct Reads {
     at: Vec<Instant>,
-    /// Looks in a row at a cache that was not over.
-    looks: u32,
+    /// When the first server was read that the pages have been older than since; `None`: they are not.
+    behind_since: Option<Instant>,
 }
 
 impl Recent {
@@ -99,23 +98,28 @@ impl Recent {
         Self { started: now, cleared: now, reads: HashMap::new() }
     }
 
-    /// Returns until when Nova may answer what was before `when`: a read before then has filled its cache. Who read before this process
-    /// began is not known.
+    /// Returns until when Nova may answer what was before `when`: a read before then has filled its cache. Who read before this controller
+    /// began to lead is not known.
     fn stale_until(&self, id: InstanceId, when: Instant) -> Instant {
         let reads = self.reads.get(&id).into_iter().flat_map(|reads| &reads.at);
         let last = reads.copied().filter(|at| *at < when).max();
         last.unwrap_or(self.started) + CACHE
     }
 
-    fn note(&mut self, id: InstanceId) {
+    /// Notes that pages were read now for a server that was read at `read_at`, and whether they are older than it. Returns since when they
+    /// are.
+    fn note(&mut self, id: InstanceId, read_at: Instant, is_behind: bool) -> Option<Instant> {
         let now = Instant::now();
         if now.duration_since(self.cleared) > CACHE {
             self.cleared = now;
-            self.reads.retain(|_, reads| reads.at.iter().any(|at| now.duration_since(*at) < CACHE));
+            // Longer than the cache, as an instance that is behind is read again when the cache is over.
+            self.reads.retain(|_, reads| reads.at.iter().any(|at| now.duration_since(*at) < 2 * CACHE));
         }
         let reads = self.reads.entry(id).or_default();
         reads.at.retain(|at| now.duration_since(*at) < CACHE);
         reads.at.push(now);
+        reads.behind_since = is_behind.then(|| reads.behind_since.unwrap_or(read_at));
+        reads.behind_since
     }
 }
 
@@ -161,30 +165,29 @@ impl Metadata {
             refresh::whole(group, &who, &[], None, manner).await.map(Ok)
         };
         let read = self.in_group(server, &doing, read).await?;
+        let behind = match &read {
+            Some(Ok(pages)) => freshness::behind(server, pages),
+            Some(Err(what)) => Some(*what),
+            None => None,
+        };
         let now = Instant::now();
-        let (until, looks) = {
+        let (until, behind_since) = {
             let mut recent = self.recent.lock();
             let until = recent.stale_until(server.id, server.read_at);
-            recent.note(server.id);
-            let looks = recent.reads.get(&server.id).map_or(0, |reads| reads.looks);
-            (until, looks)
+            (until, recent.note(server.id, server.read_at, behind.is_some()))
         };
         let Some(read) = read else { return Ok(Reading::Unknown) };
-        let behind = match &read {
-            Ok(pages) => freshness::behind(server, pages),
-            Err(what) => Some(*what),
-        };
-        // Somebody else may have read it before: then the cache ends this long after the server was read.
-        let limit = until.max(server.read_at + CACHE);
-        if let Some(what) = behind
-            && limit > now
-        {
-            self.set_looks(server.id, looks.saturating_add(1));
-            let again_after = LOOKS.delay(looks.saturating_add(1), backoff::random()).min(limit - now);
-            debug!(instance = %server.id, what, ?again_after, "Nova's metadata API answers from its cache what was before");
-            return Ok(Reading::Stale { again_after, what });
+        if let Some((what, since)) = behind.zip(behind_since) {
+            // Whatever Nova's workers had when that server was read has gone by then.
+            let limit = since + CACHE;
+            if limit > now {
+                let (shortest, longest) = LOOKS;
+                let again_after = now.duration_since(since).clamp(shortest, longest).min(limit - now);
+                debug!(instance = %server.id, what, ?again_after, "Nova's metadata API answers from its cache what was before");
+                return Ok(Reading::Stale { again_after, what });
+            }
+            debug!(instance = %server.id, what, "Nova's two APIs differ for longer than its cache lasts");
         }
-        self.set_looks(server.id, 0);
         let pages = match read {
             Ok(pages) => pages,
             // The cache is over, and the two still differ: it is not for its age.
@@ -196,6 +199,8 @@ impl Metadata {
                 None => return Ok(Reading::Unknown),
             },
         };
+        // Where they differ, another change may be hidden behind what is believed to differ for good.
+        let until = if behind.is_some() { now + CACHE } else { until };
         let again_after = (until > now).then(|| until - now);
         Ok(Reading::Pages { pages: NovaPages::new(server.id, pages), again_after })
     }
@@ -238,10 +243,9 @@ impl Metadata {
         failed.map_or(Ok(None), Err)
     }
 
-    fn set_looks(&self, id: InstanceId, looks: u32) {
-        if let Some(reads) = self.recent.lock().reads.get_mut(&id) {
-            reads.looks = looks;
-        }
+    /// Forgets which instances were read: somebody else may have read them meanwhile.
+    pub(super) fn forget_reads(&self) {
+        *self.recent.lock() = Recent::new();
     }
 
     pub(super) fn state(&self) -> ServiceState {
@@ -286,4 +290,32 @@ fn failure(group: &Client, doing: &str, error: NovaError) -> AskError {
         }
     };
     AskError::new(Service::Metadata, doing, failure, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::tests::server;
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stays_behind_is_so_since_it_was_first_seen_until_it_agrees_or_is_long_unread() {
+        let (id, other) = (server().id, InstanceId(uuid::Uuid::from_u128(1)));
+        let mut recent = Recent::new();
+        let first = Instant::now();
+        assert_eq!(recent.note(id, first, true), Some(first));
+        for seconds in [10, 20] {
+            tokio::time::advance(seconds * SECOND).await;
+            recent.note(other, Instant::now(), false);
+            assert_eq!(recent.note(id, Instant::now(), true), Some(first), "read after {seconds} s");
+        }
+        assert_eq!(recent.note(id, Instant::now(), false), None);
+        let second = Instant::now();
+        assert_eq!(recent.note(id, second, true), Some(second));
+        tokio::time::advance(40 * SECOND).await;
+        recent.note(other, Instant::now(), false);
+        let third = Instant::now();
+        assert_eq!(recent.note(id, third, true), Some(third));
+    }
 }

@@ -127,6 +127,19 @@ fn an_instance_that_fails_waits_ever_longer_and_delays_no_other() {
 }
 
 #[test]
+fn what_is_too_old_is_read_again_at_its_time_and_is_no_failure() {
+    let mut queue = Queue::new();
+    let now = Instant::now();
+    let receipt = Rc::new(());
+    queue.push(id(1), Urgency::Change, now, Some(Rc::clone(&receipt)));
+    queue.next(Urgency::Slow, now).unwrap();
+    queue.done(id(1), Outcome::TooOld(150 * MS), now, 0);
+    assert_eq!((queue.next(Urgency::Slow, now), queue.wake()), (None, Some(now + 150 * MS)));
+    assert_eq!((queue.backlog().failing, queue.backlog().changed, Rc::strong_count(&receipt)), (0, 1, 2));
+    assert_eq!(queue.next(Urgency::Slow, now + 150 * MS).map(|job| (job.since, job.failures)), Some((now, 0)));
+}
+
+#[test]
 fn receipts_that_nobody_needs_are_dropped_wherever_they_are() {
     let mut queue = Queue::new();
     let now = Instant::now();
@@ -184,7 +197,12 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let urgency = || prop_oneof![Just(Urgency::Slow), Just(Urgency::Change)];
-    let outcome = prop_oneof![3 => Just(Outcome::Done), 2 => Just(Outcome::Failed), 1 => Just(Outcome::Unavailable)];
+    let outcome = prop_oneof![
+        3 => Just(Outcome::Done),
+        1 => Just(Outcome::TooOld(3_000 * MS)),
+        2 => Just(Outcome::Failed),
+        1 => Just(Outcome::Unavailable)
+    ];
     let step = prop_oneof![
         4 => (0..6_u8, urgency()).prop_map(|(number, urgency)| Step::Push(number, urgency)),
         4 => urgency().prop_map(Step::Next),
