@@ -5,7 +5,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::command::{show, target_directory};
 
@@ -16,7 +16,7 @@ pub(crate) struct DemoOptions {
     #[arg(value_enum, default_value_t = Demo::Guests)]
     demo: Demo,
 
-    /// Leave everything running at the end, and print how to enter each namespace
+    /// Leave everything running at the end, and print how to enter each namespace; the demo of OpenStack ends when Enter is pressed
     #[arg(long)]
     keep: bool,
 }
@@ -40,14 +40,14 @@ pub(crate) struct RunOptions {
 
 /// Builds everything and shows it.
 pub(crate) fn demo(options: &DemoOptions) -> Result<()> {
-    if options.demo == Demo::Openstack {
-        ensure!(!options.keep, "--keep is for the demo of two guests");
-        crate::build::run(&crate::build::Options::default())?;
-        crate::controllers::CONTROLLERS.setup()?;
-        crate::cloud::CLOUD.setup()?;
-        return replace(Command::new(target_directory().join("debug/demo_openstack")));
-    }
-    let mut command = program()?;
+    let mut command = match options.demo {
+        Demo::Guests => program("demo")?,
+        Demo::Openstack => {
+            crate::controllers::CONTROLLERS.setup()?;
+            crate::cloud::CLOUD.setup()?;
+            program("demo_openstack")?
+        }
+    };
     if options.keep {
         command.arg("--keep");
     }
@@ -56,7 +56,7 @@ pub(crate) fn demo(options: &DemoOptions) -> Result<()> {
 
 /// Builds everything and runs the daemon for two guests.
 pub(crate) fn run(options: &RunOptions) -> Result<()> {
-    let mut command = program()?;
+    let mut command = program("demo")?;
     command.arg("--foreground");
     if let Some(seconds) = options.seconds {
         command.args(["--seconds", &seconds.to_string()]);
@@ -64,9 +64,9 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     replace(command)
 }
 
-fn program() -> Result<Command> {
+fn program(name: &str) -> Result<Command> {
     crate::build::run(&crate::build::Options::default())?;
-    Ok(Command::new(target_directory().join("debug/demo")))
+    Ok(Command::new(target_directory().join("debug").join(name)))
 }
 
 /// Becomes the command, so that Ctrl-C reaches it alone and it can clean up.

@@ -44,6 +44,20 @@ fn main() -> Result<()> {
         let output = controller.run(&words)?;
         print!("{}", String::from_utf8(output.stdout).context("reading the status")?);
     }
+    if std::env::args().any(|word| word == "--keep") {
+        say("everything stays until Enter is pressed");
+        println!("   ip netns exec {} curl {META_DATA}", guest.namespace().name());
+        println!(
+            "   ip netns exec {} metadatad ports --config {}",
+            world.node.namespace().name(),
+            world.node.config().display()
+        );
+        println!("   metadatad controller status --config {}", controller.config().display());
+        for (name, value) in cloud.environment() {
+            println!("   export {name}={value}");
+        }
+        std::io::stdin().read_line(&mut String::new()).context("waiting for Enter")?;
+    }
     say("cleaning up");
     cloud.delete_server(&server)?;
     world.wait_on(&server, &[])?;

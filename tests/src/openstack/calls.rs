@@ -23,13 +23,25 @@ impl Cloud {
     pub fn openstack(&self, words: &[&str]) -> Result<String> {
         let mut client = Command::new(tool("openstack")?);
         client.env_clear().env("HOME", self.directory.path()).env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
-        client.env("OS_AUTH_URL", self.auth_url()).env("OS_USERNAME", USER).env("OS_PASSWORD", PASSWORD);
-        client.env("OS_USER_DOMAIN_NAME", "Default").env("OS_PROJECT_NAME", "admin");
-        client
-            .env("OS_PROJECT_DOMAIN_NAME", "Default")
-            .env("OS_REGION_NAME", "RegionOne")
-            .env("OS_IDENTITY_API_VERSION", "3");
+        client.envs(self.environment());
         command::run(client.args(words), "")
+    }
+
+    /// Returns the variables with which the real client is the administrator.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let auth_url = self.auth_url();
+        let all = [
+            ("OS_AUTH_URL", auth_url.as_str()),
+            ("OS_USERNAME", USER),
+            ("OS_PASSWORD", PASSWORD),
+            ("OS_USER_DOMAIN_NAME", "Default"),
+            ("OS_PROJECT_NAME", "admin"),
+            ("OS_PROJECT_DOMAIN_NAME", "Default"),
+            ("OS_REGION_NAME", "RegionOne"),
+            ("OS_IDENTITY_API_VERSION", "3"),
+        ];
+        all.map(|(name, value)| (name, value.to_owned())).into()
     }
 
     /// Calls an API as the administrator: `path` begins with the version, for example `/v2.1/servers`.
