@@ -72,6 +72,9 @@ use crate::policy::{Access, Policy};
 /// Where the configuration is read from without `--config`.
 pub const CONFIG_PATH: &str = "/etc/metadatad/metadatad.toml";
 
+/// What `metadatad schema` calls the example.
+const EXAMPLE: &str = "example";
+
 /// Everything an operator may set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -132,7 +135,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] if the file cannot be read, or holds what [`Config::parse`] refuses.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(path, &text::read(path)?)
+        Self::parse(path, &text::read(path, EXAMPLE)?)
     }
 
     /// Returns the text of a configuration file's bytes. `path` is only named in errors.
@@ -148,7 +151,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for TOML that is malformed, and for keys and values that are not possible.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        text::parsed(path, text, Self::read)
+        text::parsed(path, text, EXAMPLE, Self::read)
     }
 
     /// Describes settings that are accepted, and probably not what is wanted.

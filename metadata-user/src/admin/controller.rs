@@ -54,7 +54,10 @@ pub trait InspectController: Send + Sync + 'static {
     fn status(&self) -> ControllerStatus;
 
     /// Returns all instances, by id.
-    fn instances(&self) -> Vec<ControlledInstance>;
+    ///
+    /// # Errors
+    /// If this controller does not lead.
+    fn instances(&self) -> Result<Vec<ControlledInstance>, ControllerProblem>;
 
     /// Reads an instance again, or all.
     ///
@@ -85,7 +88,7 @@ pub fn run(socket: AdminSocket, inspect: Arc<dyn InspectController>) -> impl Fut
 
 static RESOURCES: &[Resource<dyn InspectController>] = &[
     Resource::new(Method::GET, "/v1/status", Right::Read, |inspect, _| now(&inspect.status())),
-    Resource::new(Method::GET, "/v1/instances", Right::Read, |inspect, _| now(&inspect.instances())),
+    Resource::new(Method::GET, "/v1/instances", Right::Read, |inspect, _| acted(inspect.instances())),
     Resource::new(Method::POST, "/v1/reread", Right::Change, |inspect, asked| {
         let instance = value(asked.query, "instance").map(|text| text.parse::<InstanceId>());
         acted(match instance {

@@ -106,7 +106,7 @@ impl Verb {
                 let all = converse(async { Ok(client.instances().await?) })?;
                 let id = instance.to_string();
                 let found = all.into_iter().find(|known| known.instance == id);
-                let found = found.ok_or(CliError::NoSuchInstance(id))?;
+                let found = found.ok_or(CliError::UnknownInstance(id))?;
                 if form.json { print_json(&found, out)? } else { show(&found, out)? }
             }
             Self::Reread(Reread { instance, form, .. }) => {

@@ -60,6 +60,8 @@ pub(super) enum CliError {
     NoSuchPort(String),
     #[error("no instance {0} is served here; `metadatad access` lists those that are")]
     NoSuchInstance(String),
+    #[error("no instance {0} is known to the controller; `metadatad controller list` shows those that are")]
+    UnknownInstance(String),
     #[error("the body at {0} may hold secrets: --secrets prints it, --head prints only status and headers")]
     BodyWithheld(String),
     #[error("{instance} cannot be answered after {timeout:?}: {missing}")]
@@ -89,6 +91,7 @@ impl CliError {
         match self {
             Self::NoSuchPort(_)
             | Self::NoSuchInstance(_)
+            | Self::UnknownInstance(_)
             | Self::NothingToDiagnose { .. }
             | Self::Client(ClientError::NoSuchPort(_) | ClientError::NoSuchInstance(_)) => exit::ABSENT,
             Self::SocketUnused | Self::NoTerminal | Self::BodyWithheld(_) => exit::USAGE,

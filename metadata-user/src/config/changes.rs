@@ -10,7 +10,7 @@ use toml::Value;
 
 use super::key::{Described, Table};
 use super::reference::all_tables;
-use super::{Config, ConfigError, text};
+use super::{Config, ConfigError, EXAMPLE, text};
 
 /// A configuration file, as it was read.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl ConfigFile {
     /// # Errors
     /// As [`Config::load`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(path, &text::read(path)?)
+        Self::parse(path, &text::read(path, EXAMPLE)?)
     }
 
     /// Checks a file that is already read.

@@ -31,6 +31,9 @@ pub const CONTROLLER_PATH: &str = "/etc/metadatad/controller.toml";
 /// The admin socket that a controller has unless its configuration names another.
 pub const DEFAULT_SOCKET: &str = "/run/metadatad-controller/admin.sock";
 
+/// What `metadatad schema` calls the example.
+const EXAMPLE: &str = "controller-example";
+
 /// Everything that an operator may set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
@@ -86,7 +89,7 @@ impl Controller {
     /// # Errors
     /// [`ConfigError`] if the file cannot be read, or holds what [`Controller::parse`] refuses.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(path, &text::read(path)?)
+        Self::parse(path, &text::read(path, EXAMPLE)?)
     }
 
     /// Checks a configuration that is already read. `path` is only named in errors.
@@ -94,7 +97,7 @@ impl Controller {
     /// # Errors
     /// [`ConfigError`] for TOML that is malformed, and for keys and values that are not possible.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        text::parsed(path, text, Self::read)
+        text::parsed(path, text, EXAMPLE, Self::read)
     }
 
     /// Describes settings that are accepted, and probably not what is wanted.

@@ -9,10 +9,12 @@ use crate::error_text::visible;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("reading the configuration {}: give its path with --config, or start from `metadatad schema example`", path.display())]
+    #[error("reading the configuration {}: give its path with --config, or start from `metadatad schema {example}`", path.display())]
     Read {
         /// The file.
         path: PathBuf,
+        /// What `metadatad schema` calls the example of such a file.
+        example: &'static str,
         /// Why.
         source: std::io::Error,
     },
@@ -41,9 +43,13 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn at(path: &Path, text: &str, refusal: Refusal) -> Self {
+    /// Says where in the text it is. `example`: what `metadatad schema` calls the example of such a file.
+    pub(super) fn at(path: &Path, text: &str, refusal: Refusal, example: &str) -> Self {
         let (line, column) = place(text, refusal.span.start);
-        let Refusal { problem, remedy, .. } = refusal;
+        let Refusal { problem, mut remedy, wants_example, .. } = refusal;
+        if wants_example {
+            remedy += &format!("; `metadatad schema {example}` prints every key with its default");
+        }
         Self::Invalid { path: path.to_owned(), line, column, problem: visible(&problem), remedy: visible(&remedy) }
     }
 }

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use super::key::Table;
 use super::refusal::Refusal;
 use super::written::Reader;
-use super::{Config, ConfigError, Source, admin, bpf, responder, snapshot, source, text};
+use super::{Config, ConfigError, EXAMPLE, Source, admin, bpf, responder, snapshot, source, text};
 
 /// A configuration, or what can be read of it.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Partial {
     /// Reads what can be read.
     #[must_use]
     pub fn load(path: &Path) -> Self {
-        match text::read(path) {
+        match text::read(path, EXAMPLE) {
             Ok(text) => Self::of(path, text),
             Err(error) => {
                 let is_absent =

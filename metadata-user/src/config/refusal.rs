@@ -17,6 +17,8 @@ pub(super) struct Refusal {
     pub(super) problem: String,
     /// What to write instead.
     pub(super) remedy: String,
+    /// Whether an example of the configuration helps.
+    pub(super) wants_example: bool,
 }
 
 /// What is wrong with a value, wherever it is.
@@ -34,7 +36,7 @@ impl Fault {
 
     /// Refuses what is written at a place.
     pub(super) fn at(self, span: Range<usize>) -> Refusal {
-        Refusal { span, problem: self.problem, remedy: self.remedy }
+        Refusal { span, problem: self.problem, remedy: self.remedy, wants_example: false }
     }
 }
 
@@ -42,7 +44,12 @@ impl Refusal {
     /// Refuses a value of another type.
     pub(super) fn of_type(written: &Spanned<DeValue<'_>>, expected: &str) -> Self {
         let problem = format!("invalid type: {}, expected {expected}", written.get_ref().type_str());
-        Fault::new(problem, format!("write a value of that type; {REFERENCE}")).at(written.span())
+        Fault::new(problem, "write a value of that type").at(written.span()).with_example()
+    }
+
+    /// Points to the example of the configuration, too.
+    pub(super) fn with_example(self) -> Self {
+        Self { wants_example: true, ..self }
     }
 
     /// Says what the reader of TOML refuses.
@@ -58,6 +65,3 @@ impl Refusal {
         Fault::new(problem, remedy).at(error.span().unwrap_or(0..0))
     }
 }
-
-/// Where every key can be looked up.
-pub(super) const REFERENCE: &str = "`metadatad schema example` prints every key with its default";

@@ -12,9 +12,9 @@ use crate::encoding::{self, NotText};
 /// Most bytes of a configuration. Every key with a comment is some 10 KiB; etcd endpoints and patterns by the thousand fit.
 const LIMIT: u64 = 1 << 20;
 
-/// Reads a file.
-pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    let refused = |source| ConfigError::Read { path: path.to_owned(), source };
+/// Reads a file. `example`: what `metadatad schema` calls the example of such a file.
+pub(super) fn read(path: &Path, example: &'static str) -> Result<String, ConfigError> {
+    let refused = |source| ConfigError::Read { path: path.to_owned(), example, source };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(refused)?;
     file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(refused)?;
@@ -28,11 +28,14 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
 pub(super) fn parsed<T>(
     path: &Path,
     text: &str,
+    example: &str,
     read: impl FnOnce(&DeTable<'_>) -> Result<T, Refusal>,
 ) -> Result<T, ConfigError> {
     let text = without_mark(text);
     let document = DeTable::parse(text).map_err(|error| Refusal::of_toml(&error));
-    document.and_then(|document| read(document.get_ref())).map_err(|refusal| ConfigError::at(path, text, refusal))
+    document
+        .and_then(|document| read(document.get_ref()))
+        .map_err(|refusal| ConfigError::at(path, text, refusal, example))
 }
 
 /// Returns the text of a file's bytes.
@@ -42,7 +45,8 @@ pub(super) fn of_bytes(path: &Path, bytes: &[u8]) -> Result<String, ConfigError>
         Err(NotText { at, problem, remedy }) => {
             // What is before the first byte that is not UTF-8 is, and tells its line.
             let before = String::from_utf8_lossy(&encoding::without_mark(bytes)[..at.unwrap_or_default()]);
-            Err(ConfigError::at(path, &before, Fault::new(problem, remedy).at(before.len()..before.len())))
+            let refusal = Fault::new(problem, remedy).at(before.len()..before.len());
+            Err(ConfigError::at(path, &before, refusal, ""))
         }
     }
 }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::key::{Described, Key, OptionalKey, Table};
 use super::kind::Kind;
-use super::refusal::{Fault, REFERENCE, Refusal};
+use super::refusal::{Fault, Refusal};
 
 /// A table while it is read. An absent table reads as an empty one.
 pub(super) struct Reader<'a> {
@@ -140,5 +140,5 @@ fn unknown<'a>(
 fn refuse_unknown<'a>(key: &Spanned<std::borrow::Cow<'_, str>>, known: impl Iterator<Item = &'a str>) -> Refusal {
     let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
     let problem = format!("unknown field `{}`, expected one of {}", key.get_ref(), known.join(", "));
-    Fault::new(problem, format!("correct the name, or remove it to have the default; {REFERENCE}")).at(key.span())
+    Fault::new(problem, "correct the name, or remove it to have the default").at(key.span()).with_example()
 }

@@ -29,15 +29,14 @@ impl InspectController for View {
         status(&self.0)
     }
 
-    fn instances(&self) -> Vec<ControlledInstance> {
+    fn instances(&self) -> Result<Vec<ControlledInstance>, ControllerProblem> {
+        self.check_leading()?;
         let table = self.0.table.lock();
-        table.iter().map(|(id, entry)| instance(id, entry)).collect()
+        Ok(table.iter().map(|(id, entry)| instance(id, entry)).collect())
     }
 
     fn reread(&self, instance: Option<InstanceId>) -> Result<Reread, ControllerProblem> {
-        if self.0.shown.lock().state != State::Leading {
-            return Err(self.0.not_leading());
-        }
+        self.check_leading()?;
         let instances = match instance {
             // Nova may know one that was not listed yet.
             Some(id) => self.0.push([id], Urgency::Change),
@@ -67,6 +66,11 @@ impl InspectController for View {
 }
 
 impl View {
+    fn check_leading(&self) -> Result<(), ControllerProblem> {
+        let is_leading = self.0.shown.lock().state == State::Leading;
+        if is_leading { Ok(()) } else { Err(self.0.not_leading()) }
+    }
+
     fn ask<T: Send + 'static>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, ControllerProblem>>) -> Command,

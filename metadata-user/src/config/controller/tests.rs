@@ -72,7 +72,7 @@ fn refusals_name_place_and_remedy() {
         (format!("{LEAST}[rabbitmq]\nnova_topics = []"), "c.toml:8:15", "no topic", "remove the line"),
         (format!("{LEAST}[rabbitmq]\nurls_file = '/u'\nqueue = 'a b'"), "c.toml:9:9", "not a possible name", "letters"),
         (format!("{LEAST}[controller]\nlease = '1s'"), "c.toml:8:9", "not a possible time-out", "2s"),
-        (format!("{LEAST}[ports]\n"), "c.toml:7:2", "unknown field `ports`", "correct the name"),
+        (format!("{LEAST}[ports]\n"), "c.toml:7:2", "unknown field `ports`", "`metadatad schema controller-example`"),
         (format!("{LEAST}[etcd2]\n"), "c.toml:7:2", "unknown field `etcd2`", "correct the name"),
     ] {
         let message = read(&text).expect_err(&text).to_string();
