@@ -83,6 +83,8 @@ pub(crate) enum Scenario {
     Scale,
     /// How soon a guest sees a change, for each source
     Sync,
+    /// How soon a guest sees a property that is set by Nova's API, through the controller
+    Controller,
     /// What one guest sees while another attacks the service
     Hostile,
 }

@@ -89,7 +89,11 @@ fn latency(case: &Case) -> Option<Plot> {
     let lines = lines
         .into_iter()
         .map(|line| Line { points: line.points.into_iter().map(|(at, value)| (at, value / factor)).collect(), ..line });
-    let what = if case.scenario == "sync" { "time until the change is seen" } else { "time of a request" };
+    let what = if ["controller", "sync"].contains(&case.scenario.as_str()) {
+        "time until the change is seen"
+    } else {
+        "time of a request"
+    };
     let chart = Chart {
         title: format!("{}: {}", case.scenario, case.name),
         x: Axis { label: "this share was at least as fast".to_owned(), scale: Scale::Percentile },

@@ -2,6 +2,7 @@
 
 mod boot_storm;
 mod bystander;
+mod controller;
 mod hostile;
 mod intercept;
 mod peers;
@@ -37,6 +38,7 @@ impl Scenario {
             Self::BootStorm => "boot-storm",
             Self::Scale => "scale",
             Self::Sync => "sync",
+            Self::Controller => "controller",
             Self::Hostile => "hostile",
         }
     }
@@ -53,6 +55,9 @@ impl Scenario {
             Self::Scale => "start, memory and answers with more and more ports and instances",
             Self::Hostile => "what one guest sees while another attacks the service",
             Self::Sync => "from a change in a directory, in etcd, in Nova, to the guest that reads it",
+            Self::Controller => {
+                "from a property that is set by Nova's API, through the controller, to the guest that reads it"
+            }
         }
     }
 
@@ -60,6 +65,7 @@ impl Scenario {
     pub(crate) fn needs(self, effort: Effort) -> &'static [&'static str] {
         match self {
             Self::Sync => &["controllers"],
+            Self::Controller => &["cloud", "controllers"],
             Self::Peers if effort.with_openstack => &["controllers", "openstack", "peers"],
             Self::Peers => &["peers"],
             _ => &[],
@@ -75,6 +81,7 @@ impl Scenario {
             Self::Bystander => Duration::from_secs(10) + effort.lasts(9),
             Self::Scale => Duration::from_secs(80) + effort.lasts(1),
             Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
+            Self::Controller => Duration::from_secs(90) + Duration::from_secs(50) * effort.pairs,
             Self::Hostile => Duration::from_secs(15) + effort.lasts(37),
             _ => Duration::from_secs(60),
         }
@@ -89,6 +96,7 @@ impl Scenario {
             Self::BootStorm => boot_storm::run(run),
             Self::Scale => scale::run(effort, run),
             Self::Sync => sync::run(effort, run),
+            Self::Controller => controller::run(effort, run),
             Self::Hostile => hostile::run(effort, run),
         }
     }

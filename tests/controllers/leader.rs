@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lab::Namespace;
 use metadata_user::config::etcd::{self, Passwords};
-use metadata_user::controller::etcd::Cluster;
 use metadata_user::controller::etcd::election::{Candidate, Term, campaign};
+use metadata_user::controller::etcd::{Cluster, Written};
 use metadata_user::record::InstanceId;
 
 /// The cloud that the documents are of.
@@ -66,4 +66,9 @@ pub(crate) fn id() -> InstanceId {
 
 pub(crate) fn nodes(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// What a write without a note has done.
+pub(crate) fn written(written: usize, removed: usize) -> Written {
+    Written { written, removed, noted: false }
 }

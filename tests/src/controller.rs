@@ -46,12 +46,20 @@ impl<'a> World<'a> {
     /// # Errors
     /// If a part cannot be made.
     pub fn new(cloud: &'a Cloud) -> Result<Self> {
+        Self::with(cloud, "")
+    }
+
+    /// Makes one whose node has further tables in its configuration.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(cloud: &'a Cloud, further: &str) -> Result<Self> {
         let plan = EtcdPlan::default();
         let endpoints = plan.endpoints();
         let source = format!(
             "kind = \"etcd\"\n[source.etcd]\nendpoints = {endpoints:?}\nnode = \"{HOST}\"\nrequest_timeout = \"2s\"\n"
         );
-        let node = NodePlan::default().source(&source).make()?;
+        let node = NodePlan::default().source(&source).further(further).make()?;
         let etcd = plan.start(node.namespace())?;
         let reach = cloud.reach_from(node.namespace())?;
         Ok(Self { cloud, node, etcd, endpoints, _reach: reach })

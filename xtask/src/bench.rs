@@ -14,6 +14,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
+use crate::cloud::CLOUD;
 use crate::command::{cargo, quiet_output, root, show, show_and_run, target_directory};
 use crate::controllers::CONTROLLERS;
 use crate::openstack::OPENSTACK;
@@ -39,7 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let program = target_directory().join("release/bench");
     // The program knows what its scenarios take.
     let needs = quiet_output(Command::new(&program).args(&options.words).arg("--needs")).unwrap_or_default();
-    for collection in [CONTROLLERS, OPENSTACK, PEERS] {
+    for collection in [CLOUD, CONTROLLERS, OPENSTACK, PEERS] {
         if needs.lines().any(|name| name == collection.name) {
             collection.setup()?;
         }

@@ -14,16 +14,18 @@
 //! | `<prefix>/passwords/<node>/<uuid>` | a posted password | the node |
 //! | `<prefix>/passwords/<node>/<uuid>/answer` | what became of it | the leader |
 //! | `<prefix>/controller/election/<lease>` | a candidate; the oldest leads | each controller |
+//! | `<prefix>/controller/instances/<uuid>` | what the next leader is to know of an instance | the leader |
 //! | `<prefix>/controller/cloud` | the id of the cloud that the documents are of | the first leader |
 
 pub mod back_channel;
 pub mod election;
 mod keys;
 mod known;
+mod pages;
 mod transaction;
 mod writer;
 
-pub use known::Known;
-pub use writer::{WriteError, Writer, WriterCounts, Written};
+pub use known::{Known, fingerprint};
+pub use writer::{Note, WriteError, Writer, WriterCounts, Written};
 
 pub use crate::source::etcd::cluster::{Cluster, ClusterError, ClusterState};

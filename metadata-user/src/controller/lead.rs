@@ -80,6 +80,17 @@ enum Again {
     Hidden { after: Duration, is_news: bool },
 }
 
+/// Which instances a listing makes due, beside those that it shows to differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compare {
+    /// None: all were read since a change may have been missed.
+    Known,
+    /// Those that neither this leader nor a former one has read: a term begins.
+    Unread,
+    /// All: changes may have been missed.
+    All,
+}
+
 type Work<'a> = Pin<Box<dyn Future<Output = Done> + 'a>>;
 
 /// A term, as it goes on.
@@ -97,8 +108,8 @@ struct Leader<'a> {
     is_listing: bool,
     /// When all servers are listed next.
     list_at: Instant,
-    /// Whether the next listing makes every instance due.
-    compare_all: bool,
+    /// What the next listing makes due.
+    compare: Compare,
     /// Instances that have to be read before everything is compared.
     comparing: BTreeSet<InstanceId>,
     /// Whether Nova answers for another cloud.
@@ -168,7 +179,7 @@ impl<'a> Leader<'a> {
             looked_for: HashMap::new(),
             is_listing: false,
             list_at: Instant::now(),
-            compare_all: true,
+            compare: Compare::Unread,
             comparing: BTreeSet::new(),
             is_other_cloud: false,
         }
@@ -285,7 +296,9 @@ impl<'a> Leader<'a> {
     /// Lists all servers soon; `all`: and reads each again.
     fn list_soon(&mut self, all: bool, why: &str) {
         self.list_at = self.list_at.min(Instant::now() + Duration::from_millis(500));
-        self.compare_all |= all;
+        if all {
+            self.compare = Compare::All;
+        }
         let mut shown = self.shared.shown.lock();
         if shown.reason.is_none() {
             info!("everything is compared: {why}");
@@ -296,7 +309,7 @@ impl<'a> Leader<'a> {
     /// Notes that everything is in step, if nothing waits.
     fn settle(&self) {
         let is_idle = self.comparing.is_empty() && self.shared.queue.lock().is_empty();
-        if is_idle && !self.is_listing && !self.compare_all {
+        if is_idle && !self.is_listing && self.compare == Compare::Known {
             let mut shown = self.shared.shown.lock();
             if shown.listed_at.is_some() {
                 shown.in_step_at = Some(SystemTime::now());

@@ -20,9 +20,9 @@ pub(super) fn read(shared: &Shared, status: &ControllerStatus) -> State {
     state.set(&declared::FAILED, size(instances.failed));
     state.set(&declared::BACKLOG, size(status.backlog));
     state.set(&declared::OLDEST, seconds(status.oldest_change_ms.unwrap_or(0)));
-    {
-        let lag = shared.lag.lock();
-        state.set_histogram(&declared::LAG, &lag.buckets(), lag.sum());
+    for (histogram, lag) in [(&declared::LAG, &shared.lag), (&declared::READING, &shared.reading)] {
+        let lag = lag.lock();
+        state.set_histogram(histogram, &lag.buckets(), lag.sum());
     }
     let etcd = &status.etcd;
     for (result, count) in [

@@ -11,7 +11,7 @@ use super::etcd::{Cluster, Writer};
 use super::notifications::{Receipt, View};
 use super::openstack::OpenStack;
 use super::queue::{Lag, Queue};
-use super::table::Table;
+use super::table::{self, Table};
 use crate::admin::controller::ControllerProblem;
 use crate::admin::wire::{ControllerDifference, Resigned};
 use crate::api;
@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) writer: Writer,
     /// What all instances have in common.
     pub(super) cloud: Arc<api::Cloud>,
+    /// What tells that another controller derives the same documents.
+    pub(super) maker: String,
     pub(super) shown: Mutex<Shown>,
     /// What is to be read.
     pub(super) queue: Mutex<Queue<Receipt>>,
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     pub(super) table: Mutex<Table>,
     /// How long changes took.
     pub(super) lag: Mutex<Lag>,
+    /// How much of that was reading from OpenStack.
+    pub(super) reading: Mutex<Lag>,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -113,11 +117,13 @@ impl Shared {
             openstack,
             writer: Writer::new(&cluster),
             cluster,
+            maker: table::maker(&cloud),
             cloud: Arc::new(cloud),
             shown: Mutex::default(),
             queue: Mutex::default(),
             table: Mutex::default(),
             lag: Mutex::default(),
+            reading: Mutex::default(),
             commands,
             settings,
         };

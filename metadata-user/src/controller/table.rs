@@ -1,11 +1,13 @@
 //! What the leader knows of each instance, for its rounds and for `metadatad controller list`.
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash as _, Hasher as _};
-use std::net::IpAddr;
-use std::time::SystemTime;
+mod note;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use self::note::Note;
+pub(super) use self::note::maker;
 use super::openstack::Server;
 use crate::record::{InstanceId, PortId, ProjectId};
 
@@ -27,9 +29,61 @@ pub(super) struct Entry {
     /// When it was last read.
     pub(super) read_at: Option<SystemTime>,
     /// What Nova's list said when it was read.
-    seen: Option<u64>,
+    seen: Option<String>,
+    /// The note that etcd has for the next leader: when the instance was read, and whether it was to be read again.
+    noted: Option<(SystemTime, bool)>,
     /// Why the last attempt failed.
     pub(super) error: Option<String>,
+}
+
+impl Entry {
+    /// Returns what is known of a server that was read now. `beside`: `None` if it has no document.
+    pub(super) fn of(
+        server: &Server,
+        ports: Vec<PortId>,
+        nodes: BTreeSet<String>,
+        beside: Option<Vec<(String, String)>>,
+    ) -> Self {
+        Self {
+            project: Some(server.project.clone()),
+            status: Some(server.status.clone()),
+            nodes,
+            beside,
+            ports,
+            addresses: server.addresses.iter().map(|address| address.address).collect(),
+            read_at: Some(SystemTime::now()),
+            seen: Some(fingerprint(server)),
+            noted: None,
+            error: None,
+        }
+    }
+
+    /// Returns what a former leader's note says, if it counts for a document of this digest that these nodes have.
+    pub(super) fn recalled(note: &[u8], by: &str, document: &str, nodes: BTreeSet<String>) -> Option<Self> {
+        Note::read(note, by, document).map(|note| note.entry(nodes))
+    }
+
+    /// Returns whether the instance was to be read again soon when its last note was written.
+    pub(super) fn is_open(&self) -> bool {
+        self.noted.is_some_and(|(_, is_open)| is_open)
+    }
+
+    /// Returns the note for the next leader, whose documents have this digest. `is_open`: the instance is to be read again soon.
+    pub(super) fn note(&self, is_open: bool, by: &str, document: &str) -> Option<Vec<u8>> {
+        // Writing to memory does not fail; if it did, the next leader would read the instance.
+        Note::of(self, is_open, by, document).and_then(|note| serde_json::to_vec(&note).ok())
+    }
+
+    /// Returns whether the note says something else than the one of `former`, or that one is so old that it is to be renewed.
+    pub(super) fn is_news_after(&self, former: Option<&Self>, is_open: bool, renewal: Duration) -> bool {
+        let Some((former, noted)) = former.and_then(|former| former.noted.map(|noted| (former, noted))) else {
+            return true;
+        };
+        let same = (&self.project, &self.status, &self.ports, &self.addresses, &self.beside, &self.seen)
+            == (&former.project, &former.status, &former.ports, &former.addresses, &former.beside, &former.seen);
+        let age = self.read_at.and_then(|read_at| read_at.duration_since(noted.0).ok());
+        !same || noted.1 != is_open || age.is_none_or(|age| age > renewal)
+    }
 }
 
 /// All instances.
@@ -70,26 +124,11 @@ impl Table {
         self.0.entry(id).or_default().nodes = nodes;
     }
 
-    /// Notes what was read and written.
-    pub(super) fn read(
-        &mut self,
-        server: &Server,
-        ports: Vec<PortId>,
-        nodes: BTreeSet<String>,
-        beside: Option<Vec<(String, String)>>,
-    ) {
-        let entry = self.0.entry(server.id).or_default();
-        *entry = Entry {
-            project: Some(server.project.clone()),
-            status: Some(server.status.clone()),
-            nodes,
-            beside,
-            ports,
-            addresses: server.addresses.iter().map(|address| address.address).collect(),
-            read_at: Some(SystemTime::now()),
-            seen: Some(fingerprint(server)),
-            error: None,
-        };
+    /// Notes what was read and written. `noted`: whether the note for the next leader was written, and that the instance is to be read again.
+    pub(super) fn read(&mut self, id: InstanceId, entry: Entry, noted: Option<bool>) {
+        let former = self.0.get(&id).and_then(|entry| entry.noted);
+        let noted = noted.and_then(|is_open| Some((entry.read_at?, is_open))).or(former);
+        self.0.insert(id, Entry { noted, ..entry });
     }
 
     /// Notes that an attempt failed. Returns whether the last one did not, or did for another reason.
@@ -117,7 +156,8 @@ impl Table {
 
     /// Returns whether an instance has to be read, given what Nova's list says of it.
     pub(super) fn differs(&self, server: &Server) -> bool {
-        self.0.get(&server.id).is_none_or(|entry| entry.seen != Some(fingerprint(server)) || entry.error.is_some())
+        let differs = |entry: &Entry| entry.error.is_some() || entry.seen.as_ref() != Some(&fingerprint(server));
+        self.0.get(&server.id).is_none_or(differs)
     }
 
     /// Returns how many there are in which state.
@@ -135,8 +175,8 @@ impl Table {
     }
 }
 
-/// Returns what tells that Nova's list says something else of a server. It is compared within one process only.
-fn fingerprint(server: &Server) -> u64 {
+/// Returns what tells that Nova's list says something else of a server.
+fn fingerprint(server: &Server) -> String {
     let Server {
         id: _,
         project,
@@ -154,13 +194,8 @@ fn fingerprint(server: &Server) -> u64 {
         volumes,
         read_at: _,
     } = server;
-    let mut hasher = DefaultHasher::new();
-    (project, host, name, hostname, status, task_state, updated, image).hash(&mut hasher);
-    (metadata, flavor, security_groups, volumes).hash(&mut hasher);
-    for address in addresses {
-        (&address.address, &address.mac, address.is_floating).hash(&mut hasher);
-    }
-    hasher.finish()
+    let first = (project, host, name, hostname, status, task_state, updated, image);
+    note::short(&format!("{first:?} {:?}", (metadata, flavor, security_groups, volumes, addresses)))
 }
 
 #[cfg(test)]
@@ -174,13 +209,52 @@ mod tests {
         assert!(table.differs(&server), "not read yet");
         table.found(server.id, ["a".to_owned()].into());
         assert!(table.differs(&server), "a former leader has written it");
-        table.read(&server, Vec::new(), ["a".to_owned()].into(), Some(Vec::new()));
+        let read = |server: &Server, pages: &[(&str, &str)]| {
+            let pages = pages.iter().map(|(path, reason)| ((*path).to_owned(), (*reason).to_owned())).collect();
+            Entry::of(server, vec![PortId(uuid::Uuid::from_u128(7))], ["a".to_owned()].into(), Some(pages))
+        };
+        table.read(server.id, read(&server, &[]), None);
         assert!(!table.differs(&server));
         server.metadata.insert("role".to_owned(), "db".to_owned());
         assert!(table.differs(&server));
-        table.read(&server, Vec::new(), ["a".to_owned()].into(), Some(vec![("x".to_owned(), "y".to_owned())]));
+        table.read(server.id, read(&server, &[("x", "y")]), None);
         assert_eq!(table.counts(), Counts { known: 1, with_pages: 1, ..Counts::default() });
         assert!(table.failed(server.id, "no"));
         assert!(!table.failed(server.id, "no") && table.differs(&server));
+    }
+
+    #[test]
+    fn what_a_leader_leaves_counts_for_its_document_and_for_who_would_derive_the_same() {
+        let (by, document, nodes) = (maker(&crate::api::Cloud::default()), "d1", BTreeSet::from(["a".to_owned()]));
+        let mut server = sample_server();
+        let ports = vec![PortId(uuid::Uuid::from_u128(7))];
+        let pages = vec![("x".to_owned(), "y".to_owned())];
+        let entry = Entry::of(&server, ports.clone(), nodes.clone(), Some(pages));
+        let note = entry.note(false, &by, document).unwrap();
+        let recalled = Entry::recalled(&note, &by, document, nodes.clone()).unwrap();
+        let shown = |entry: &Entry| format!("{:?} {:?} {:?}", entry.project, entry.status, entry.beside);
+        assert_eq!((shown(&recalled), recalled.ports.clone()), (shown(&entry), ports));
+        assert_eq!((&recalled.nodes, &recalled.addresses), (&nodes, &entry.addresses));
+        assert!(!recalled.is_open());
+        let mut table = Table::default();
+        table.read(server.id, recalled.clone(), None);
+        assert!(!table.differs(&server), "the next leader need not read it");
+        server.status = "SHUTOFF".to_owned();
+        assert!(table.differs(&server));
+
+        let with_domain = crate::api::Cloud { dhcp_domain: "other".to_owned(), ..crate::api::Cloud::default() };
+        for (by, document) in [(by.as_str(), "d2"), (maker(&with_domain).as_str(), document)] {
+            assert!(Entry::recalled(&note, by, document, nodes.clone()).is_none());
+        }
+        assert!(Entry::recalled(b"{}", &by, document, nodes.clone()).is_none());
+        let open = entry.note(true, &by, document).unwrap();
+        assert!(Entry::recalled(&open, &by, document, nodes).unwrap().is_open());
+
+        let hour = Duration::from_secs(3600);
+        assert!(entry.is_news_after(None, false, hour) && entry.is_news_after(Some(&entry), false, hour));
+        assert!(!entry.is_news_after(Some(&recalled), false, hour));
+        assert!(entry.is_news_after(Some(&recalled), true, hour), "it is to be read again");
+        let later = Entry { read_at: entry.read_at.map(|at| at + 2 * hour), ..entry };
+        assert!(later.is_news_after(Some(&recalled), false, hour));
     }
 }

@@ -9,7 +9,7 @@ use super::etcd::election;
 use super::metrics;
 use super::notifications::Kind;
 use super::openstack::ServiceState;
-use super::queue::Urgency;
+use super::queue::{self, Urgency};
 use super::shared::{Command, Shared, State};
 use super::table::Entry;
 use crate::admin::controller::{Acting, ControllerProblem, InspectController};
@@ -91,9 +91,15 @@ fn status(shared: &Shared) -> ControllerStatus {
     let backlog = shared.queue.lock().backlog();
     let counts = shared.table.lock().counts();
     let lag = {
-        let lag = shared.lag.lock();
-        let quantile = |hundredths| lag.quantile(hundredths).map_or(0, milliseconds);
-        Lag { changes: lag.count(), p50_ms: quantile(50), p99_ms: quantile(99) }
+        let (lag, reading) = (shared.lag.lock(), shared.reading.lock());
+        let quantile = |of: &queue::Lag, hundredths| of.quantile(hundredths).map_or(0, milliseconds);
+        Lag {
+            changes: lag.count(),
+            p50_ms: quantile(&lag, 50),
+            p99_ms: quantile(&lag, 99),
+            reading_p50_ms: quantile(&reading, 50),
+            reading_p99_ms: quantile(&reading, 99),
+        }
     };
     let shown = shared.shown.lock();
     let mut status = ControllerStatus {

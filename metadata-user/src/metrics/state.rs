@@ -337,7 +337,9 @@ impl State {
     #[must_use]
     pub fn complete_of_controller() -> Self {
         let mut state = Self::complete_of(controller::SHARED.iter().chain(controller::ALL));
-        state.set_histogram(&controller::LAG, &vec![0; controller::LAG.bounds.len() + 1], 0.0);
+        for histogram in [&controller::LAG, &controller::READING] {
+            state.set_histogram(histogram, &vec![0; histogram.bounds.len() + 1], 0.0);
+        }
         state
     }
 

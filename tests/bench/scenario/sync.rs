@@ -25,7 +25,7 @@ const USER_DATA: &str = "/openstack/latest/user_data";
 /// Changes of each slice: with the usual nine pairs, 225 of each side.
 const BATCH: u32 = 25;
 /// Longest time until a change is seen; one that takes longer is a failure of the measurement.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
     let sources: [fn(Effort) -> Result<Case>; 3] = [directory::measure, etcd::measure, nova::measure];
@@ -78,19 +78,19 @@ fn write_all(inbox: &Receiver<u32>, mut write: impl FnMut(u32) -> Result<()>) ->
 }
 
 /// Changes as the guest sees them, and as a bare client does.
-struct Seen {
-    guest: Histogram<u64>,
+pub(super) struct Seen {
+    pub(super) guest: Histogram<u64>,
     bare: Histogram<u64>,
     pairs: Vec<f64>,
 }
 
 impl Seen {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self { guest: histogram()?, bare: histogram()?, pairs: Vec::new() })
     }
 
     /// Adds a pair of slices. `least` is a time that the guest's side waits on purpose, and the bare one does not.
-    fn add(&mut self, guest: &Histogram<u64>, bare: &Histogram<u64>, least: Duration) -> Result<()> {
+    pub(super) fn add(&mut self, guest: &Histogram<u64>, bare: &Histogram<u64>, least: Duration) -> Result<()> {
         let median = |seen: &Histogram<u64>| seen.value_at_quantile(0.5) as f64;
         self.pairs.push(median(guest) / (median(bare) + least.as_nanos() as f64));
         self.guest.add(guest).context("adding histograms")?;
@@ -98,8 +98,8 @@ impl Seen {
     }
 
     /// Makes a case of it.
-    fn case(self, name: &str, bare: &str, to: &str) -> Case {
-        let mut case = Case::new("sync", name);
+    pub(super) fn case(self, scenario: &str, name: &str, bare: &str, to: &str) -> Case {
+        let mut case = Case::new(scenario, name);
         for (side, seen) in [("guest", &self.guest), (bare, &self.bare)] {
             for (what, value) in
                 [("p50", seen.value_at_quantile(0.5)), ("p99", seen.value_at_quantile(0.99)), ("slowest", seen.max())]

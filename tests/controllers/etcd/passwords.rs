@@ -48,13 +48,13 @@ impl Controller {
                 let cluster = Cluster::new(&settings);
                 let term = leader::lead(&cluster, &candidate).await;
                 let writer = Writer::new(&cluster);
-                writer.load(&term, leader::CLOUD).await?;
+                writer.load(&term, leader::CLOUD, |_, _, _| {}).await?;
                 let mut asked = requests(&cluster);
                 loop {
                     tokio::select! {
                         _ = &mut ended => break,
                         Some((id, document)) = to_write.recv() => {
-                            writer.put(&term, id.parse()?, document.as_bytes(), &leader::nodes(&[NODE])).await?;
+                            writer.put(&term, id.parse()?, document.as_bytes(), &leader::nodes(&[NODE]), None).await?;
                         }
                         // After a failure it goes on.
                         Ok(request) = asked.next() => {

@@ -75,13 +75,13 @@ fn main() -> Result<()> {
 
 /// Writes until that fails.
 async fn write(writer: &Writer, term: &Term, name: &str, id: metadata_user::record::InstanceId) -> WriteError {
-    if let Err(error) = writer.load(term, "cloud-1").await {
+    if let Err(error) = writer.load(term, "cloud-1", |_, _, _| {}).await {
         return error;
     }
     let nodes = ["node-1".to_owned()].into();
     for count in 1_u32.. {
         let document = format!("{name} {count}");
-        if let Err(error) = writer.put(term, id, document.as_bytes(), &nodes).await {
+        if let Err(error) = writer.put(term, id, document.as_bytes(), &nodes, None).await {
             return error;
         }
         if count % SHOWN == 0 {

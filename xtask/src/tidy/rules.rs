@@ -122,6 +122,7 @@ pub(super) const ONLY: &[Only] = &[
             "snapshot/file",
             "snapshot/history",
             "controller/openstack",
+            "controller/table/note",
             "source/wire",
         ],
         why: "core types are not serialisable (invariant 3)",

@@ -140,6 +140,10 @@ pub struct Lag {
     pub p50_ms: u64,
     /// 99th percentile, in milliseconds.
     pub p99_ms: u64,
+    /// Median of the part that reading from OpenStack took, in milliseconds.
+    pub reading_p50_ms: u64,
+    /// 99th percentile of it, in milliseconds.
+    pub reading_p99_ms: u64,
 }
 
 /// The comparison of everything.

@@ -95,9 +95,11 @@ fn describe(status: &ControllerStatus, now: u64) -> String {
         lines.line(
             "lag",
             &format!(
-                "median {} ms, p99 {} ms, of the last {}",
+                "median {} ms, p99 {} ms (reading from OpenStack {} and {} ms), of the last {}",
                 lag.p50_ms,
                 lag.p99_ms,
+                lag.reading_p50_ms,
+                lag.reading_p99_ms,
                 counted(usize::try_from(lag.changes).unwrap_or(usize::MAX), "change")
             ),
         );

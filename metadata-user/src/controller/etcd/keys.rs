@@ -18,6 +18,21 @@ pub(super) fn cloud(settings: &Etcd) -> String {
     format!("{}/controller/cloud", settings.prefix)
 }
 
+/// What the keys of all notes start with.
+pub(super) fn notes(settings: &Etcd) -> String {
+    format!("{}/controller/instances/", settings.prefix)
+}
+
+/// The note of an instance.
+pub(super) fn note(settings: &Etcd, id: InstanceId) -> String {
+    format!("{}{id}", notes(settings))
+}
+
+/// Returns the instance of a note's key; `None` if it is another key.
+pub(super) fn noted(key: &[u8], notes: &str) -> Option<InstanceId> {
+    std::str::from_utf8(key).ok()?.strip_prefix(notes)?.parse().ok()
+}
+
 /// Returns node and instance of a document's key; `None` if it is another key. Only one spelling of an instance is one, as for
 /// the nodes.
 pub(super) fn document<'a>(key: &'a [u8], nodes: &str) -> Option<(&'a str, InstanceId)> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::record::InstanceId;
-use crate::secret::digest;
+use crate::secret::{digest, hex};
 
 /// A document's digest: enough of SHA-256 that no guest can write another document with the same.
 pub(super) type Digest = [u8; 16];
@@ -20,6 +20,12 @@ pub(super) fn digest_of(document: &[u8]) -> Digest {
     let mut short = Digest::default();
     short.copy_from_slice(&digest::sha256(document)[..16]);
     short
+}
+
+/// Returns a document's digest as notes have it.
+#[must_use]
+pub fn fingerprint(document: &[u8]) -> String {
+    hex(&digest_of(document))
 }
 
 /// A document under a node.
@@ -74,6 +80,15 @@ impl Known {
     pub fn has(&self, id: InstanceId, document: &[u8]) -> bool {
         let digest = Some(digest_of(document));
         self.0.lock().instances.get(&id).is_some_and(|places| places.iter().all(|place| place.digest == digest))
+    }
+
+    /// Returns the digest of an instance's document, as [`fingerprint`] has it; `None`: there is none, or nodes have different ones.
+    #[must_use]
+    pub fn fingerprint_of(&self, id: InstanceId) -> Option<String> {
+        let inner = self.0.lock();
+        let mut digests = inner.instances.get(&id)?.iter().map(|place| place.digest);
+        let first = digests.next()??;
+        digests.all(|digest| digest == Some(first)).then(|| hex(&first))
     }
 
     /// Returns the nodes that have documents, and how many, ascending.

@@ -5,6 +5,7 @@
 //! - etcd carries it out only while this controller leads and the documents are of its cloud. One that was sent, not answered,
 //!   and arrives late has no effect (see [`Term`]'s epochs);
 //! - what a node has already is not written again, and costs no request;
+//! - what the next leader is to know of an instance is written with its documents, by the same transaction;
 //! - the controller owns its instances' documents: what somebody else wrote (`metadatad instance set`) is noticed by the key's
 //!   revision when the instance is next written, or by [`Writer::compare`]; it is counted, logged and written over.
 //!
@@ -13,22 +14,20 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use etcd_client::{Client, Compare, CompareOp, GetOptions, TxnOp};
+use etcd_client::{Compare, CompareOp, TxnOp};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::election::{Lost, Term};
 use super::keys;
 use super::known::{Digest, Known, Place, digest_of};
+use super::pages;
 use super::transaction::{SendError, Sent};
 use crate::record::InstanceId;
-use crate::source::etcd::cluster::{Cluster, ClusterError, LARGEST_ANSWER, after};
+use crate::source::etcd::cluster::{Cluster, ClusterError};
 
-/// Documents in the first page. The size of later pages is chosen to come to about [`PAGE`].
-const FIRST_PAGE: i64 = 64;
-const MOST_IN_PAGE: i64 = 4000;
-/// Target size of a page, in bytes. Far below what delays other users of the member.
-const PAGE: usize = 2 << 20;
+/// Operations of a transaction: etcd takes 128 by default, and the fence is one.
+const MOST_OPERATIONS: usize = 100;
 /// How often a write is decided anew, because somebody else changed its keys meanwhile.
 const ATTEMPTS: usize = 8;
 
@@ -70,6 +69,17 @@ pub struct Written {
     pub written: usize,
     /// Nodes that it was removed from.
     pub removed: usize,
+    /// Whether the note was written.
+    pub noted: bool,
+}
+
+/// What the next leader is to know of an instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Note<'a> {
+    /// Its text.
+    pub text: &'a [u8],
+    /// Whether it is to be written also where no document changes.
+    pub is_news: bool,
 }
 
 /// Why nothing was written.
@@ -125,10 +135,34 @@ impl From<SendError> for WriteError {
     }
 }
 
+/// What an instance is to have.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// `None`: nothing.
+    document: Option<(&'a [u8], Digest)>,
+    nodes: &'a BTreeSet<String>,
+    note: Option<Note<'a>>,
+}
+
 /// A change of an instance's keys.
 struct Plan {
     puts: Vec<(Place, Vec<u8>)>,
     deletes: Vec<Place>,
+    /// The note that is written or, where there is none, removed; `None`: it stays as it is.
+    note: Option<Option<Vec<u8>>>,
+}
+
+impl Plan {
+    fn is_empty(&self) -> bool {
+        self.puts.is_empty() && self.deletes.is_empty() && self.note.is_none()
+    }
+
+    fn note_operation(&self, key: String) -> Option<TxnOp> {
+        self.note.as_ref().map(|note| match note {
+            Some(text) => TxnOp::put(key, text.clone(), None),
+            None => TxnOp::delete(key, None),
+        })
+    }
 }
 
 impl Writer {
@@ -156,18 +190,36 @@ impl Writer {
         }
     }
 
-    /// Begins a term: claims the keys for a cloud, unless another cloud has, and reads what every node has, at one revision.
+    /// Begins a term: claims the keys for a cloud, unless another cloud has, and reads what every node has, at one revision; then what
+    /// former leaders have left, each to `noted`.
     ///
     /// # Errors
     /// [`WriteError::OtherCloud`], [`WriteError::NotLeader`], [`WriteError::Etcd`].
-    pub async fn load(&self, term: &Term, cloud: &str) -> Result<Known, WriteError> {
+    pub async fn load(
+        &self,
+        term: &Term,
+        cloud: &str,
+        mut noted: impl FnMut(&Known, InstanceId, &[u8]),
+    ) -> Result<Known, WriteError> {
         *self.claimed.lock() = None;
         self.claim(term, cloud).await?;
         let known = Known::default();
-        self.read_all(term, false, |key, revision, value| {
-            known.set(key.1, key.0, Some((revision, Some(digest_of(value)))));
+        let nodes = keys::nodes(self.cluster.settings());
+        pages::read_all(term, &nodes, false, |pair| {
+            if let Some((node, id)) = keys::document(pair.key(), &nodes) {
+                known.set(id, node, Some((pair.mod_revision(), Some(digest_of(pair.value())))));
+            }
         })
         .await?;
+        let (notes, mut stray) = (keys::notes(self.cluster.settings()), Vec::new());
+        pages::read_all(term, &notes, false, |pair| match keys::noted(pair.key(), &notes) {
+            Some(id) if known.fingerprint_of(id).is_some() => noted(&known, id, pair.value()),
+            _ => stray.push(TxnOp::delete(pair.key(), None)),
+        })
+        .await?;
+        for some in stray.chunks(MOST_OPERATIONS) {
+            term.send(&[], some, &[]).await?;
+        }
         self.known.replace(&known);
         *self.claimed.lock() = Some((term.number(), cloud.to_owned()));
         info!(instances = self.known.len(), "what every node has is read from etcd");
@@ -206,7 +258,7 @@ impl Writer {
         Ok(answer.kvs().first().map(|pair| String::from_utf8_lossy(pair.value()).into_owned()))
     }
 
-    /// Has an instance's document under these nodes, and under no other. None: it is removed.
+    /// Has an instance's document under these nodes, and under no other, with a note for the next leader. No nodes: it is removed.
     ///
     /// # Errors
     /// [`WriteError`]. Except for [`WriteError::Etcd`], nothing was changed; with that, it may have been.
@@ -216,11 +268,12 @@ impl Writer {
         id: InstanceId,
         document: &[u8],
         nodes: &BTreeSet<String>,
+        note: Option<Note<'_>>,
     ) -> Result<Written, WriteError> {
         if let Some(node) = nodes.iter().find(|node| !keys::is_node(node)) {
             return Err(WriteError::Node(node.clone()));
         }
-        self.write(term, id, Some((document, digest_of(document))), nodes).await
+        self.write(term, id, Wanted { document: Some((document, digest_of(document))), nodes, note }).await
     }
 
     /// Removes an instance's document from every node.
@@ -228,7 +281,7 @@ impl Writer {
     /// # Errors
     /// As [`Self::put`].
     pub async fn remove(&self, term: &Term, id: InstanceId) -> Result<Written, WriteError> {
-        self.write(term, id, None, &BTreeSet::new()).await
+        self.write(term, id, Wanted { document: None, nodes: &BTreeSet::new(), note: None }).await
     }
 
     /// Compares the revisions of all keys with what is known, without reading a document. Returns the instances whose keys
@@ -239,7 +292,13 @@ impl Writer {
     pub async fn compare(&self, term: &Term) -> Result<Vec<InstanceId>, WriteError> {
         let before = self.known.ids();
         let found = Known::default();
-        let at = self.read_all(term, true, |key, revision, _| found.set(key.1, key.0, Some((revision, None)))).await?;
+        let nodes = keys::nodes(self.cluster.settings());
+        let at = pages::read_all(term, &nodes, true, |pair| {
+            if let Some((node, id)) = keys::document(pair.key(), &nodes) {
+                found.set(id, node, Some((pair.mod_revision(), None)));
+            }
+        })
+        .await?;
         let mut changed = Vec::new();
         let all: BTreeSet<_> = before.into_iter().chain(found.ids()).collect();
         for id in all {
@@ -267,27 +326,22 @@ impl Writer {
         Ok(changed)
     }
 
-    async fn write(
-        &self,
-        term: &Term,
-        id: InstanceId,
-        document: Option<(&[u8], Digest)>,
-        nodes: &BTreeSet<String>,
-    ) -> Result<Written, WriteError> {
+    async fn write(&self, term: &Term, id: InstanceId, wanted: Wanted<'_>) -> Result<Written, WriteError> {
         let mut written = Written::default();
         for _ in 0..ATTEMPTS {
-            let plan = self.plan(id, document, nodes);
-            if plan.puts.is_empty() && plan.deletes.is_empty() {
-                if written == Written::default() {
-                    self.counts.unchanged.fetch_add(1, Ordering::Relaxed);
-                }
+            let plan = self.plan(id, wanted);
+            if plan.puts.is_empty() && plan.deletes.is_empty() && written == Written::default() {
+                self.counts.unchanged.fetch_add(1, Ordering::Relaxed);
+            }
+            if plan.is_empty() {
                 return Ok(written);
             }
-            let digest = document.map(|(_, digest)| digest);
+            let digest = wanted.document.map(|(_, digest)| digest);
             match self.carry_out(term, id, &plan, digest).await {
                 Ok(true) => {
                     written.written += plan.puts.len();
                     written.removed += plan.deletes.len();
+                    written.noted = matches!(plan.note, Some(Some(_)));
                     self.counts.written.fetch_add(plan.puts.len() as u64, Ordering::Relaxed);
                     self.counts.removed.fetch_add(plan.deletes.len() as u64, Ordering::Relaxed);
                     return Ok(written);
@@ -296,7 +350,7 @@ impl Writer {
                 // One node after the other; it leaves the others only then.
                 Err(WriteError::TooLarge { .. }) if plan.puts.len() > 1 => {
                     for put in plan.puts {
-                        let one = Plan { puts: vec![put], deletes: Vec::new() };
+                        let one = Plan { puts: vec![put], deletes: Vec::new(), note: None };
                         if self.carry_out(term, id, &one, digest).await? {
                             written.written += 1;
                             self.counts.written.fetch_add(1, Ordering::Relaxed);
@@ -310,9 +364,9 @@ impl Writer {
     }
 
     /// Decides what is to change.
-    fn plan(&self, id: InstanceId, document: Option<(&[u8], Digest)>, nodes: &BTreeSet<String>) -> Plan {
+    fn plan(&self, id: InstanceId, Wanted { document, nodes, note }: Wanted<'_>) -> Plan {
         let places = self.known.places(id);
-        let deletes = places.iter().filter(|place| !nodes.contains(&*place.node)).cloned().collect();
+        let deletes: Vec<Place> = places.iter().filter(|place| !nodes.contains(&*place.node)).cloned().collect();
         let mut puts = Vec::new();
         if let Some((document, digest)) = document {
             for node in nodes {
@@ -324,7 +378,13 @@ impl Writer {
                 puts.push((place.cloned().unwrap_or_else(absent), document.to_vec()));
             }
         }
-        Plan { puts, deletes }
+        let is_changed = !puts.is_empty() || !deletes.is_empty();
+        let note = match note {
+            Some(note) => (is_changed || note.is_news).then(|| Some(note.text.to_vec())),
+            // What was left counts no more.
+            None => is_changed.then_some(None),
+        };
+        Plan { puts, deletes, note }
     }
 
     /// Carries out a plan. Returns whether it is: otherwise it is to be made anew.
@@ -346,7 +406,8 @@ impl Writer {
         let of_place = |place: &&Place| Compare::mod_revision(key(place), CompareOp::Equal, place.revision);
         compares.extend(places.iter().map(of_place));
         let puts = plan.puts.iter().map(|(place, document)| TxnOp::put(key(place), document.clone(), None));
-        let operations: Vec<_> = puts.chain(plan.deletes.iter().map(|place| TxnOp::delete(key(place), None))).collect();
+        let deletes = plan.deletes.iter().map(|place| TxnOp::delete(key(place), None));
+        let operations: Vec<_> = puts.chain(deletes).chain(plan.note_operation(keys::note(settings, id))).collect();
         let look = std::iter::once(TxnOp::get(keys::cloud(settings), None));
         let look: Vec<_> = look.chain(places.iter().map(|place| TxnOp::get(key(place), None))).collect();
         let Sent { succeeded, revision, found } = match term.send(&compares, &operations, &look).await {
@@ -401,70 +462,6 @@ impl Writer {
                 Err(WriteError::OtherCloud { found: found.into_owned(), own: cloud.to_owned() })
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Reads all documents' keys at one revision, in pages; without their values if only the keys are wanted. Returns the revision.
-    async fn read_all(
-        &self,
-        term: &Term,
-        keys_only: bool,
-        mut each: impl FnMut((&str, InstanceId), i64, &[u8]),
-    ) -> Result<i64, WriteError> {
-        let lost = term.lost();
-        let reading = async {
-            let prefix = keys::nodes(self.cluster.settings());
-            let (mut limit, mut start, mut revision) = (FIRST_PAGE, prefix.clone().into_bytes(), 0);
-            if keys_only {
-                limit = MOST_IN_PAGE;
-            }
-            loop {
-                let mut options =
-                    GetOptions::new().with_range(after(&prefix)).with_limit(limit).with_revision(revision);
-                if keys_only {
-                    options = options.with_keys_only();
-                }
-                let ask = |client: Client| {
-                    let (start, options) = (start.clone(), options.clone());
-                    let mut kv = client.kv_client().max_decoding_message_size(LARGEST_ANSWER);
-                    async move { kv.get(start, Some(options)).await }
-                };
-                let mut page = match self.cluster.request(self.cluster.limit(), ask).await {
-                    Ok(page) => page,
-                    Err(error) if error.is_too_large() && limit > 1 => {
-                        limit = (limit / 4).max(1);
-                        continue;
-                    }
-                    Err(error) => return Err(WriteError::Etcd(error)),
-                };
-                if revision == 0 {
-                    revision = page.header().map_or(0, |header| header.revision());
-                }
-                let more = page.more();
-                let mut bytes = 0;
-                for pair in page.take_kvs() {
-                    bytes += pair.value().len();
-                    if let Some(key) = keys::document(pair.key(), &prefix) {
-                        each(key, pair.mod_revision(), pair.value());
-                    }
-                    start = [pair.key(), &[0]].concat();
-                }
-                if !more {
-                    return Ok(revision);
-                }
-                if !keys_only {
-                    limit = match bytes {
-                        bytes if bytes > PAGE => (limit / 2).max(1),
-                        bytes if bytes < PAGE / 2 => (limit * 2).min(MOST_IN_PAGE),
-                        _ => limit,
-                    };
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            lost = lost => Err(lost.into()),
-            read = reading => read,
         }
     }
 

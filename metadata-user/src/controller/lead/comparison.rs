@@ -6,13 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use super::{Done, Ended, Leader};
+use super::{Compare, Done, Ended, Leader};
 use crate::admin::controller::ControllerProblem;
-use crate::controller::etcd::WriteError;
 use crate::controller::etcd::election::Term;
+use crate::controller::etcd::{Known, WriteError};
 use crate::controller::openstack::{AskError, CloudId, Failure, Marker};
 use crate::controller::queue::Urgency;
 use crate::controller::shared::{Command, Shared};
+use crate::controller::table::Entry;
 use crate::record::InstanceId;
 
 /// How long to wait before a term is begun again.
@@ -59,12 +60,6 @@ pub(super) async fn begin(
     loop {
         match claim(shared, term, accepted.is_some()).await {
             Ok(()) => {
-                let known = shared.writer.known();
-                let mut table = shared.table.lock();
-                for id in known.ids() {
-                    table.found(id, known.nodes_of(id));
-                }
-                drop(table);
                 shared.trouble(None);
                 if let Some(answer) = accepted {
                     answer_accept(answer, Ok(()));
@@ -138,8 +133,28 @@ async fn replace(shared: &Shared, term: &Term, cloud: &CloudId) -> Result<(), St
     shared.writer.accept(term, &cloud.to_string()).await.map(drop).map_err(|error| error.to_string())
 }
 
+/// Reads what every node has, and what former leaders have left of each instance.
 async fn load(shared: &Shared, term: &Term, cloud: &CloudId) -> Result<(), String> {
-    shared.writer.load(term, &cloud.to_string()).await.map(drop).map_err(|error| error.to_string())
+    let mut recalled = Vec::new();
+    let note = |known: &Known, id: InstanceId, note: &[u8]| {
+        let document = known.fingerprint_of(id).unwrap_or_default();
+        recalled.extend(Entry::recalled(note, &shared.maker, &document, known.nodes_of(id)).map(|entry| (id, entry)));
+    };
+    let known = shared.writer.load(term, &cloud.to_string(), note).await.map_err(|error| error.to_string())?;
+    let open: Vec<_> = recalled.iter().filter(|(_, entry)| entry.is_open()).map(|&(id, _)| id).collect();
+    info!(instances = known.len(), read = recalled.len(), open = open.len(), "a former leader's work is taken over");
+    {
+        let mut table = shared.table.lock();
+        for id in known.ids() {
+            table.found(id, known.nodes_of(id));
+        }
+        for (id, entry) in recalled {
+            table.read(id, entry, None);
+        }
+    }
+    // A change may have been on its way when that leader ended.
+    shared.push(open, Urgency::Change);
+    Ok(())
 }
 
 /// Takes the cloud that answers now for the right one, and answers the operator.
@@ -222,13 +237,34 @@ impl Leader<'_> {
             }
         }
         let all: Vec<InstanceId> = listed.all.iter().copied().collect();
+        let mut unread = BTreeSet::new();
+        {
+            let table = self.shared.table.lock();
+            for &id in &listed.all {
+                let read_at = table.get(id).and_then(|entry| entry.read_at);
+                match read_at.map(|at| at.elapsed()) {
+                    Some(Ok(age)) => self.round.resume(id, age, now),
+                    // Its clock was ahead.
+                    Some(Err(_)) => self.round.resume(id, Duration::ZERO, now),
+                    None => drop(unread.insert(id)),
+                }
+            }
+        }
         self.round.spread(&all, now);
         for id in &gone {
             self.round.forget(*id);
         }
-        if std::mem::take(&mut self.compare_all) {
-            self.round.hasten_all(now);
-            self.comparing.extend(all);
+        match std::mem::replace(&mut self.compare, Compare::Known) {
+            Compare::Known => {}
+            Compare::Unread => {
+                self.round.hasten(now, |id| unread.contains(&id));
+                self.comparing.extend(unread);
+                self.comparing.extend(listed.differing.iter().copied());
+            }
+            Compare::All => {
+                self.round.hasten(now, |_| true);
+                self.comparing.extend(all);
+            }
         }
         self.comparing.retain(|id| listed.all.contains(id));
         self.settle();

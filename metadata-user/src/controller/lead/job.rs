@@ -9,17 +9,21 @@ use super::{Again, Done, MOVING};
 use crate::admin::controller::ControllerProblem;
 use crate::admin::wire::ControllerDifference;
 use crate::controller::derive::{self, DeriveError, Facts, PortFacts};
-use crate::controller::etcd::WriteError;
 use crate::controller::etcd::election::Term;
+use crate::controller::etcd::{self, Note, WriteError, Written};
 use crate::controller::openstack::{self, AskError, Failure, Found, Instance, Server};
 use crate::controller::placement;
 use crate::controller::queue::{Job, Outcome, Urgency};
 use crate::controller::shared::Shared;
+use crate::controller::table::Entry;
 use crate::error_text;
 use crate::record::{InstanceId, InstanceRecord};
 
 /// How long after Nova has an instance its metadata API is asked again.
 const NOT_YET: Duration = Duration::from_secs(2);
+
+/// Notes of an unchanged instance in each `reconcile.reread_interval`, at most.
+const NOTES: u32 = 2;
 
 /// Why an instance is not in step.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +58,10 @@ impl Problem {
 pub(super) async fn run(shared: &Shared, term: &Term, job: Job) -> Done {
     let (id, urgency) = (job.id, job.urgency);
     match attempt(shared, term, id, urgency).await {
-        Ok(again) => {
+        Ok(Attempt { again, reading }) => {
             if urgency == Urgency::Change {
                 shared.lag.lock().add(Instant::now().saturating_duration_since(job.since));
+                shared.reading.lock().add(reading);
             }
             Done::Job { id, outcome: Outcome::Done, again }
         }
@@ -79,21 +84,33 @@ pub(super) async fn run(shared: &Shared, term: &Term, job: Job) -> Done {
     }
 }
 
-/// Brings an instance into step. Returns when it is to be read again.
-async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency) -> Result<Again, Problem> {
-    match shared.openstack.read(id, asked(urgency)).await? {
+/// What came of an attempt that succeeded.
+struct Attempt {
+    /// When the instance is to be read again.
+    again: Again,
+    /// How long OpenStack took to answer.
+    reading: Duration,
+}
+
+/// Brings an instance into step.
+async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency) -> Result<Attempt, Problem> {
+    let start = Instant::now();
+    let found = shared.openstack.read(id, asked(urgency)).await?;
+    let reading = start.elapsed();
+    let again = match found {
         Found::Gone => {
             let written = shared.writer.remove(term, id).await?;
             if written.removed > 0 {
                 info!(instance = %id, nodes = written.removed, "instance is gone, and its documents");
             }
             shared.table.lock().gone(id);
-            Ok(Again::No)
+            Again::No
         }
-        Found::Stale { what, again_after } => Err(Problem::Stale { what, again_after }),
-        Found::WithoutPages(server) => without_pages(shared, term, &server).await,
-        Found::Instance(instance) => write(shared, term, &instance).await,
-    }
+        Found::Stale { what, again_after } => return Err(Problem::Stale { what, again_after }),
+        Found::WithoutPages(server) => without_pages(shared, term, &server).await?,
+        Found::Instance(instance) => write(shared, term, &instance).await?,
+    };
+    Ok(Attempt { again, reading })
 }
 
 /// Nova's metadata API does not know a server: it has no answers that could be written.
@@ -104,42 +121,59 @@ async fn without_pages(shared: &Shared, term: &Term, server: &Server) -> Result<
         shared.writer.remove(term, server.id).await?;
         Again::No
     };
-    shared.table.lock().read(server, Vec::new(), shared.writer.known().nodes_of(server.id), None);
+    note_without_document(shared, server);
     Ok(again)
+}
+
+/// Notes that a server has no document; one that nodes have stays.
+fn note_without_document(shared: &Shared, server: &Server) {
+    let nodes = shared.writer.known().nodes_of(server.id);
+    shared.table.lock().read(server.id, Entry::of(server, Vec::new(), nodes, None), None);
 }
 
 async fn write(shared: &Shared, term: &Term, instance: &Instance) -> Result<Again, Problem> {
     let Instance { server, moves, ports, pages, again_after } = instance;
     let nodes = placement::nodes(server, moves);
+    let port_ids = ports.iter().map(|port| port.id).collect();
+    if nodes.is_empty() {
+        let written = shared.writer.remove(term, server.id).await?;
+        shared.table.lock().read(server.id, Entry::of(server, port_ids, nodes, None), None);
+        return Ok(again(instance, written));
+    }
     let facts: Vec<PortFacts> = ports.iter().map(PortFacts::from).collect();
-    let (beside, written) = if nodes.is_empty() {
-        (None, shared.writer.remove(term, server.id).await?)
-    } else {
-        let facts = Facts { pages, ports: &facts, image: server.image.as_deref() };
-        let derived = match derive::derive(&facts, &shared.cloud) {
-            Ok(derived) => derived,
-            // Nobody can ask. What nodes have stays: a Neutron that was emptied says the same.
-            Err(DeriveError::NoPort(_)) => {
-                let nodes = shared.writer.known().nodes_of(server.id);
-                shared.table.lock().read(server, Vec::new(), nodes, None);
-                return Ok(Again::No);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let written = shared.writer.put(term, server.id, &derived.document, &nodes).await?;
-        let beside = derived.beside.into_iter().map(|page| (page.path.into(), page.reason));
-        (Some(beside.collect::<Vec<_>>()), written)
+    let facts = Facts { pages, ports: &facts, image: server.image.as_deref() };
+    let derived = match derive::derive(&facts, &shared.cloud) {
+        Ok(derived) => derived,
+        // Nobody can ask. What nodes have stays: a Neutron that was emptied says the same.
+        Err(DeriveError::NoPort(_)) => {
+            note_without_document(shared, server);
+            return Ok(Again::No);
+        }
+        Err(error) => return Err(error.into()),
     };
+    let beside = derived.beside.into_iter().map(|page| (page.path.into(), page.reason)).collect();
+    let entry = Entry::of(server, port_ids, nodes, Some(beside));
+    let is_open = again_after.is_some() || !moves.is_empty();
+    let note = entry.note(is_open, &shared.maker, &etcd::fingerprint(&derived.document));
+    let renewal = shared.settings.reconcile.reread_interval / NOTES;
+    let is_news = entry.is_news_after(shared.table.lock().get(server.id), is_open, renewal);
+    let note = note.as_ref().map(|text| Note { text, is_news });
+    let written = shared.writer.put(term, server.id, &derived.document, &entry.nodes, note).await?;
     if written.written + written.removed > 0 {
         debug!(instance = %server.id, written = written.written, removed = written.removed, "instance is in step");
     }
-    let ids = ports.iter().map(|port| port.id).collect();
-    shared.table.lock().read(server, ids, nodes, beside);
-    Ok(match again_after {
-        _ if !moves.is_empty() && server.task_state.is_some() => Again::Unfinished(MOVING),
-        Some(after) => Again::Hidden { after: *after, is_news: written.written + written.removed > 0 },
+    shared.table.lock().read(server.id, entry, written.noted.then_some(is_open));
+    Ok(again(instance, written))
+}
+
+/// Returns when an instance is to be read again, given what was written.
+fn again(instance: &Instance, written: Written) -> Again {
+    let is_news = written.written + written.removed > 0;
+    match instance.again_after {
+        _ if !instance.moves.is_empty() && instance.server.task_state.is_some() => Again::Unfinished(MOVING),
+        Some(after) => Again::Hidden { after, is_news },
         None => Again::No,
-    })
+    }
 }
 
 fn asked(urgency: Urgency) -> openstack::Urgency {

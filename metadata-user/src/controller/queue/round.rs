@@ -48,9 +48,17 @@ impl Round {
         self.set(id, now + backoff::shorter(self.interval, JITTER, random));
     }
 
-    /// Makes all instances due now, the longest unread first.
-    pub fn hasten_all(&mut self, now: Instant) {
-        let order: Vec<InstanceId> = self.due.iter().filter(|(due, _)| *due > now).map(|&(_, id)| id).collect();
+    /// Adds an instance that a former leader has read, so long ago. Those that are known keep their time.
+    pub fn resume(&mut self, id: InstanceId, age: Duration, now: Instant) {
+        if !self.known.contains_key(&id) {
+            self.set(id, now + self.interval.saturating_sub(age));
+        }
+    }
+
+    /// Makes these instances due now, the longest unread first.
+    pub fn hasten(&mut self, now: Instant, is_meant: impl Fn(InstanceId) -> bool) {
+        let later = self.due.iter().filter(|&&(due, id)| due > now && is_meant(id));
+        let order: Vec<InstanceId> = later.map(|&(_, id)| id).collect();
         for (place, id) in (0u32..).zip(order) {
             // A nanosecond each, to keep the order.
             self.set(id, now + Duration::from_nanos(u64::from(place)));
@@ -162,7 +170,7 @@ mod tests {
         let mut round = Round::new(100 * MS, 10 * MS);
         let ids = ids(20);
         round.spread(&ids, start);
-        round.hasten_all(start);
+        round.hasten(start, |_| true);
         assert_eq!(round.due(start + MS), 20);
         let given = run(&mut round, start + MS, 200 * MS, MS);
         assert_eq!(given.iter().map(|(_, id)| *id).collect::<Vec<_>>(), ids);
@@ -170,6 +178,24 @@ mod tests {
         assert!(
             round.overdue(start + 200 * MS) >= 90 * MS,
             "twenty in 100 ms are too many for the rate, and it says so"
+        );
+    }
+
+    #[test]
+    fn what_a_former_leader_has_read_is_due_an_interval_after_that_and_the_rest_at_once_if_it_is_hastened() {
+        let start = Instant::now();
+        let mut round = Round::new(1_000 * MS, MS);
+        let ids = ids(3);
+        round.resume(ids[0], 600 * MS, start);
+        round.resume(ids[1], 5_000 * MS, start);
+        round.spread(&ids, start);
+        assert_eq!(round.wake(), Some(start), "it was due long ago");
+        assert_eq!(round.next(start), Some(ids[1]));
+        round.hasten(start, |id| id == ids[2]);
+        let given = run(&mut round, start + MS, 500 * MS, MS);
+        assert_eq!(
+            given.iter().map(|(at, id)| (at.as_millis(), *id)).collect::<Vec<_>>(),
+            [(0, ids[2]), (399, ids[0])]
         );
     }
 

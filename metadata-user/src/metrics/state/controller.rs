@@ -19,7 +19,14 @@ pub static LAG: DeclaredHistogram = DeclaredHistogram {
     bounds: &LAG_BOUNDS,
 };
 
-/// Upper bounds of the buckets of [`LAG`], in seconds.
+/// How much of that was reading from OpenStack.
+pub static READING: DeclaredHistogram = DeclaredHistogram {
+    name: "metadatad_controller_reading",
+    help: "The part of a change's time that Keystone, Nova and Neutron took to answer, at the attempt that succeeded",
+    bounds: &LAG_BOUNDS,
+};
+
+/// Upper bounds of the buckets of [`LAG`] and [`READING`], in seconds.
 pub const LAG_BOUNDS: [f64; 12] = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 declared! {

@@ -22,7 +22,8 @@ pub(super) fn measure(effort: Effort) -> Result<Case> {
         changes(writer, first, |_| inotify.read_events().map(drop).context("reading inotify"))
     })?;
     let pause = QUIET.as_millis();
-    let mut case = seen.case(NAME, "inotify", &format!("inotify plus the {pause} ms that a file must be left alone"));
+    let mut case =
+        seen.case("sync", NAME, "inotify", &format!("inotify plus the {pause} ms that a file must be left alone"));
     case.figure("a file must be left alone for, ms", QUIET.as_secs_f64() * 1e3);
     Ok(case)
 }

@@ -38,7 +38,7 @@ pub(super) fn measure(effort: Effort) -> Result<Case> {
             })
         })
     })?;
-    Ok(seen.case(NAME, "bare watch", "bare watch"))
+    Ok(seen.case("sync", NAME, "bare watch", "bare watch"))
 }
 
 fn connect(endpoints: &[String]) -> Result<(Runtime, Client)> {

@@ -58,7 +58,7 @@ pub(super) fn measure(effort: Effort) -> Result<Case> {
         };
         seen.add(&guest, &bare, REFRESH / 2)?;
     }
-    let mut case = seen.case(&name, "Nova itself", "Nova itself plus half a refresh_interval");
+    let mut case = seen.case("sync", &name, "Nova itself", "Nova itself plus half a refresh_interval");
     case.figure("refresh_interval here, s (5 min by default)", REFRESH.as_secs_f64());
     case.figure("Nova's metadata_cache_expiration here, s (15 by default)", CACHE.as_secs_f64());
     Ok(case)
