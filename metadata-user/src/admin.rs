@@ -19,6 +19,7 @@
 //! | `GET /v1/access` | list of [`wire::InstanceAccess`]: what policies allow, and what guests ask for |
 //! | `GET /v1/read?instance=NAME&path=PATH` | `message/http`: what that guest would read; its body only where it holds no secret |
 //! | `GET /v1/read/secret?instance=NAME&path=PATH` | the same, with its body |
+//! | `GET /v1/config-drive?instance=NAME` | [`wire::ConfigDrive`]: the files of a config drive, secrets included |
 //! | `GET /v1/wait?instance=UUID&timeout_ms=N` | [`wire::Waited`], once the instance can be answered, or after the time-out |
 //! | `POST /v1/source/accept` | [`wire::Accepted`]: the controller that answers now is confirmed as authoritative |
 //! | `POST /v1/release` | [`wire::Released`]: no program is on a tap any more, until the daemon's next start |
@@ -56,8 +57,8 @@ use crate::metrics::Format;
 use preview::{GuestAnswer, GuestRequest, PreviewError};
 use wait::WaitFor;
 use wire::{
-    Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Released, Security,
-    Source, Status, UserData, Waited,
+    ConfigDrive, Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Released,
+    Security, Source, Status, UserData, Waited,
 };
 
 /// What the admin API shows. The rest of the daemon is behind this.
@@ -122,6 +123,12 @@ pub trait Inspect: Send + Sync + 'static {
     /// Asks the service of guests in a guest's name. Completes with the answer, and whether its body may hold a secret.
     fn preview(&self, asked: GuestRequest) -> Previewing<'_>;
 
+    /// Returns the files of an instance's config drive.
+    ///
+    /// # Errors
+    /// [`ConfigDriveError`].
+    fn config_drive(&self, instance: &str) -> Result<ConfigDrive, ConfigDriveError>;
+
     /// Waits until an instance can be answered, or for the time-out.
     fn wait(&self, asked: WaitFor) -> Waiting<'_>;
 
@@ -159,6 +166,22 @@ pub enum PasswordError {
         "Nova keeps this password: clear it there, with `nova clear-password UUID`, and it goes here with the next refresh"
     )]
     KeptByNova,
+}
+
+/// A config drive that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigDriveError {
+    /// It is not known which instance is meant.
+    #[error(transparent)]
+    Instance(#[from] PreviewError),
+    /// The instance has none.
+    #[error("the instance {instance} has no config drive: {reason}")]
+    None {
+        /// The instance.
+        instance: String,
+        /// Why, and the remedy.
+        reason: String,
+    },
 }
 
 /// The end of the source's question; or why there was none.

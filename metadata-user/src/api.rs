@@ -24,6 +24,7 @@ use crate::config;
 
 mod accept;
 mod beside;
+mod config_drive;
 mod content;
 mod date;
 mod denial;
@@ -40,6 +41,7 @@ mod subject;
 
 pub use crate::config::VendordataProvider;
 pub use beside::{PathError, check_path};
+pub use config_drive::{DriveFile, DriveParts, Incomplete};
 pub use content::{Content, Reply};
 pub use date::Date;
 pub use denial::Denial;

@@ -8,6 +8,7 @@ mod access;
 mod anomalies;
 mod boots;
 mod check_config;
+mod config_drive;
 #[cfg(feature = "etcd")]
 mod controller;
 mod conversation;
@@ -94,6 +95,9 @@ enum Verb {
     Trace(trace::Verb),
     /// Print what a guest reads at a path, through the service that answers guests; it does not count as the guest's request
     Get(get::Verb),
+    /// Write an instance's config drive, as an image or a directory: the files that Nova puts there, from what the daemon answers the guest,
+    /// or from a document
+    ConfigDrive(config_drive::Verb),
     /// Wait until an instance can be answered: its content has arrived, and those of its taps that exist are bound
     Wait(wait::Verb),
     /// List, read, change and delete documents, in the directory or in etcd; read or clear a posted password
@@ -183,6 +187,7 @@ fn execute(
         Verb::Snapshot(verb) => matches!(verb, snapshot::Verb::Import(_)),
         #[cfg(feature = "etcd")]
         Verb::Controller(verb) => verb.uses_socket(),
+        Verb::ConfigDrive(verb) => verb.needs_daemon(),
         Verb::Instance(verb) => matches!(verb, instance::Verb::Password(_) | instance::Verb::UserData(_)),
         _ => true,
     };
@@ -206,6 +211,7 @@ fn execute(
         Verb::Top(verb) => verb.execute(&client(notes)?, out),
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Get(verb) => verb.execute(&client(notes)?, out, notes),
+        Verb::ConfigDrive(verb) => verb.execute(cli.config.as_deref(), || client(notes)),
         Verb::Wait(verb) => verb.execute(&client(notes)?, out),
         Verb::Doctor(verb) => verb.execute(config, cli.socket, out),
         Verb::Instance(instance::Verb::Validate(verb)) => verb.execute(out),

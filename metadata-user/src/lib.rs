@@ -13,6 +13,7 @@ pub mod boots;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod config_drive;
 #[cfg(feature = "etcd")]
 pub mod controller;
 pub mod dataplane;

@@ -85,6 +85,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("metadatad anomalies", Class::Node),
     ("metadatad boots", Class::Node),
     ("metadatad check-config", Class::Node),
+    ("metadatad config-drive", Class::Parsed),
     ("metadatad controller", Class::Parsed),
     ("metadatad counters", Class::Node),
     ("metadatad detach", Class::Last),

@@ -17,9 +17,10 @@ use tokio::net::UnixStream;
 use super::preview::{GuestAnswer, GuestRequest};
 use super::wait::WaitFor;
 use super::wire::{
-    Accepted, Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Problem,
-    Released, Security, Source, Status, UserData, Waited,
+    Accepted, ConfigDrive, Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus,
+    Problem, Released, Security, Source, Status, UserData, Waited,
 };
+use crate::api::DriveFile;
 use crate::percent;
 use crate::record::InstanceId;
 
@@ -232,6 +233,17 @@ impl Client {
         GuestAnswer::received(&message, asked.head).ok_or(ClientError::Message(resource))
     }
 
+    /// Asks for the files of an instance's config drive. `instance`: its UUID, the name of its tap, or its host name.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn config_drive(&self, instance: &str) -> Result<Vec<DriveFile>, ClientError> {
+        let resource = format!("/v1/config-drive?instance={}", percent::encode(instance));
+        let drive: ConfigDrive = self.get(&resource).await?;
+        let missing = || serde::de::Error::custom("a file has no body, or one that is not base64");
+        drive.decoded().ok_or_else(|| ClientError::Answer { resource, source: missing() })
+    }
+
     /// Waits until an instance can be answered, or for the time-out.
     ///
     /// # Errors
@@ -322,7 +334,9 @@ impl Client {
             .map_err(|source| ClientError::Answer { resource: resource.to_owned(), source })?;
         Err(match status {
             StatusCode::NOT_FOUND if resource.starts_with("/v1/trace") => ClientError::NoSuchPort(error),
-            StatusCode::NOT_FOUND if resource.starts_with("/v1/read") => ClientError::NoSuchInstance(error),
+            StatusCode::NOT_FOUND if ["/v1/read", "/v1/config-drive"].iter().any(|path| resource.starts_with(path)) => {
+                ClientError::NoSuchInstance(error)
+            }
             StatusCode::NOT_FOUND if resource == "/v1/release" => ClientError::Unknown(error),
             StatusCode::SERVICE_UNAVAILABLE => ClientError::Busy(error),
             _ => ClientError::Refused(error),

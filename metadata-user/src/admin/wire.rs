@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod boots;
+mod config_drive;
 mod controller;
 mod evidence;
 mod late;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access::{InstanceAccess, TokenlessClient};
 pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
 pub use self::boots::{BootRead, BootShown, PortBoots};
+pub use self::config_drive::{ConfigDrive, ConfigDriveFile};
 pub use self::controller::{
     ControlledInstance, ControllerDifference, ControllerStatus, Instances, Lag, Leader, Notifications, PageBeside,
     Passwords, Reconcile, Reread, Resigned, Service, Written,

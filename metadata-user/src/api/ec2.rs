@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::record::InstanceRecord;
 
 mod block_device;
+pub(super) mod drive;
 mod own_metadata;
 mod tree;
 
@@ -66,7 +67,7 @@ impl Tree {
         let mut builder = Builder { text: String::new(), entries: Vec::with_capacity(leaves.len() + 16) };
         builder.directory("", &Node::of(&leaves), record.user_data.is_some());
         for Leaf { path, since, value, .. } in leaves {
-            builder.push(path, (since, LAST), &value);
+            builder.push(path, (since, LAST), &value.text());
         }
         builder.own_metadata(record);
         let Builder { text, mut entries } = builder;

@@ -65,6 +65,11 @@ pub(super) fn versions(today: Date) -> Bytes {
     LISTS[VERSIONS.partition_point(|(.., date)| *date <= today)].clone()
 }
 
+/// Returns the names of the versions that a config drive has, which are all, each with the version that it is.
+pub(super) fn drive_versions() -> impl Iterator<Item = (&'static str, Version)> {
+    VERSIONS.into_iter().map(|(version, name, _)| (name, version)).chain([("latest", Version::Epoxy)])
+}
+
 /// Tells whether a path is that of the password, which is written too.
 pub(super) fn is_password(path: &str) -> bool {
     let version = path.strip_prefix("openstack/").and_then(|rest| rest.strip_suffix("/password"));

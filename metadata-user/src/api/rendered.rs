@@ -130,6 +130,17 @@ impl RenderedInstance {
         Reply::Answer(found::answer(found, request))
     }
 
+    /// Returns the EC2 tree as one object, from facts alone.
+    pub(super) fn ec2_object(&self) -> Bytes {
+        ec2::drive::render(self.record(), &self.hostname())
+    }
+
+    /// Tells whether pages stand beside the facts in the EC2 tree.
+    pub(super) fn has_ec2_pages(&self) -> bool {
+        let mut paths = self.record().pages.iter().map(|page| &*page.path);
+        paths.any(|path| path != "openstack" && !path.starts_with("openstack/"))
+    }
+
     fn password_bytes(&self) -> Bytes {
         self.password().map(|password| password.bytes().clone()).unwrap_or_default()
     }

@@ -1,6 +1,7 @@
 //! The daemon as the admin API shows it: core types in, wire types out.
 
 mod boots;
+mod config_drive;
 mod evidence;
 mod metrics;
 mod named;
@@ -25,7 +26,9 @@ use crate::admin::wire::{
     self, Broken, Endpoint, Http, Https, InstanceAccess, InstanceAnomalies, Password, PortCounters, PortStatus,
     Security, Snapshot, Source, Status, TokenlessClient, UserData, Vendordata, VendordataTarget,
 };
-use crate::admin::{Accepting, Inspect, NoInstance, PasswordError, Previewing, Releasing, Tracing, Waiting};
+use crate::admin::{
+    Accepting, ConfigDriveError, Inspect, NoInstance, PasswordError, Previewing, Releasing, Tracing, Waiting,
+};
 use crate::api::Content;
 use crate::audit::Audit;
 use crate::clock::unix_of;
@@ -226,6 +229,10 @@ impl Inspect for View {
 
     fn preview(&self, asked: GuestRequest) -> Previewing<'_> {
         Box::pin(self.read_as_guest(asked))
+    }
+
+    fn config_drive(&self, instance: &str) -> Result<wire::ConfigDrive, ConfigDriveError> {
+        self.drive(instance)
     }
 
     fn wait(&self, asked: WaitFor) -> Waiting<'_> {

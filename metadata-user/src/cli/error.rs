@@ -12,6 +12,7 @@ use crate::admin::client::ClientError;
 use crate::admin::socket::SocketError;
 use crate::app::AppError;
 use crate::config::ConfigError;
+use crate::config_drive::{DriveError, WriteError};
 #[cfg(feature = "etcd")]
 use crate::controller::ControllerError;
 use crate::dataplane::detach::DetachError;
@@ -64,6 +65,10 @@ pub(super) enum CliError {
     UnknownInstance(String),
     #[error("the body at {0} may hold secrets: --secrets prints it, --head prints only status and headers")]
     BodyWithheld(String),
+    #[error("the instance of {instance} has no config drive: {reason}")]
+    NoConfigDrive { instance: String, reason: DriveError },
+    #[error(transparent)]
+    ConfigDrive(#[from] WriteError),
     #[error("{instance} cannot be answered after {timeout:?}: {missing}")]
     NotReady { instance: String, timeout: Duration, missing: String },
     #[error(
@@ -98,6 +103,8 @@ impl CliError {
             Self::Copy(CopyError::Absent(_)) => exit::ABSENT,
             Self::Copy(CopyError::Refused(refused)) if !matches!(refused, Refused::Read { .. }) => exit::BAD_DOCUMENT,
             Self::Copy(CopyError::Incomplete { .. }) => exit::BAD_DOCUMENT,
+            Self::NoConfigDrive { .. } => exit::BAD_DOCUMENT,
+            Self::ConfigDrive(WriteError::Taken(_)) => exit::USAGE,
             Self::NotReady { .. } => exit::TIMED_OUT,
             Self::Client(ClientError::Busy(_)) => exit::TRY_AGAIN,
             Self::Config(ConfigError::Invalid { .. } | ConfigError::TooLarge { .. })

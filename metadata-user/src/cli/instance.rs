@@ -283,7 +283,7 @@ fn absent(id: InstanceId, documents: &Documents) -> InstanceError {
 
 /// Reads a file that the command line names; `-` is the standard input. Of what is larger than any document, only so much
 /// that it is refused for its size.
-fn read_file(path: &Path) -> Result<Vec<u8>, InstanceError> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, InstanceError> {
     fn limited(file: impl Read) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         file.take(wire::MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)

@@ -8,7 +8,7 @@ use super::Level;
 pub(super) const LEVELS: &[Level] = &[
     Level { name: "Command line", modules: &["cli"] },
     Level { name: "Wiring: the order of start and end; the controller", modules: &["app", "controller"] },
-    Level { name: "Content on disk", modules: &["snapshot"] },
+    Level { name: "Content on disk", modules: &["config_drive", "snapshot"] },
     Level { name: "Requests, ports and sources", modules: &["http", "port", "source"] },
     Level {
         name: "Content, kernel, admin socket and metrics",

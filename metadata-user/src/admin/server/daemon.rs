@@ -25,7 +25,7 @@ use crate::admin::preview::{GuestAnswer, GuestRequest, PreviewError};
 use crate::admin::query::value;
 use crate::admin::wait::WaitFor;
 use crate::admin::wire::{Accepted, Password};
-use crate::admin::{Inspect, PasswordError, TraceError, client};
+use crate::admin::{ConfigDriveError, Inspect, PasswordError, TraceError, client};
 use crate::metrics::Format;
 
 /// Most connections that may wait for instances: others must find a place beside them.
@@ -63,6 +63,7 @@ pub(in crate::admin) static RESOURCES: &[Resource<dyn Inspect>] = &[
     }),
     Resource::new(Method::GET, "/v1/read", Right::Read, |inspect, asked| preview(inspect, asked, false)),
     Resource::new(Method::GET, "/v1/read/secret", Right::Change, |inspect, asked| preview(inspect, asked, true)),
+    Resource::new(Method::GET, "/v1/config-drive", Right::Change, |inspect, asked| config_drive(inspect, asked)),
     Resource::endless(Method::GET, "/v1/wait", Right::Read, |inspect, asked| wait(inspect, asked.query)),
     Resource::new(Method::POST, "/v1/source/accept", Right::Change, |inspect, _| Box::pin(accept_source(inspect))),
     // It takes as long as guests' connections may last.
@@ -174,6 +175,25 @@ fn previewed(answer: Result<(GuestAnswer, bool), PreviewError>, secrets: bool) -
                 PreviewError::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
             problem(status, error.to_string())
+        }
+    }
+}
+
+fn config_drive(inspect: &dyn Inspect, asked: &Asked<'_>) -> Answer<'static> {
+    let Some(instance) = value(asked.query, "instance") else {
+        let text = "name the instance: ?instance=NAME".to_owned();
+        return Box::pin(ready(problem(StatusCode::BAD_REQUEST, text)));
+    };
+    // What guests ask is in the audit log; this is not a guest's request.
+    info!(user = asked.user, ?instance, "config drive read");
+    match inspect.config_drive(&instance) {
+        Ok(drive) => now(&drive),
+        Err(error) => {
+            let status = match error {
+                ConfigDriveError::Instance(PreviewError::NoInstance(_)) => StatusCode::NOT_FOUND,
+                _ => StatusCode::CONFLICT,
+            };
+            Box::pin(ready(problem(status, error.to_string())))
         }
     }
 }

@@ -11,7 +11,9 @@ use crate::admin::client::{Client, ClientError};
 use crate::admin::preview::{GuestAnswer, GuestRequest, PreviewError};
 use crate::admin::wait::WaitFor;
 use crate::admin::wire::{PortCounters, PortStatus, State, Status};
-use crate::admin::{Accepting, NoInstance, PasswordError, Previewing, Releasing, TraceError, Tracing, Waiting, wire};
+use crate::admin::{
+    Accepting, ConfigDriveError, NoInstance, PasswordError, Previewing, Releasing, TraceError, Tracing, Waiting, wire,
+};
 use crate::metrics::Format;
 use crate::sockets::passing;
 
@@ -214,6 +216,13 @@ impl Inspect for Sample {
                 _ => Err(PreviewError::NoInstance(asked.instance)),
             }
         })
+    }
+
+    fn config_drive(&self, instance: &str) -> Result<wire::ConfigDrive, ConfigDriveError> {
+        match instance {
+            "web" => Ok(wire::ConfigDrive { instance: "1".to_owned(), ..wire::ConfigDrive::default() }),
+            other => Err(PreviewError::NoInstance(other.to_owned()).into()),
+        }
     }
 
     fn wait(&self, asked: WaitFor) -> Waiting<'_> {

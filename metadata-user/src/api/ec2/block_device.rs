@@ -1,14 +1,16 @@
 //! `block-device-mapping`.
 
-use std::collections::BTreeMap;
-
 use crate::record::InstanceRecord;
 
-/// Returns the names and devices; a device without a name is `None`.
-pub(super) fn mapping(record: &InstanceRecord) -> BTreeMap<String, Option<String>> {
-    let mut mapping = BTreeMap::new();
+/// Returns the names, each once, with their devices, in the order in which Nova puts them there; a device without a name is `None`.
+pub(super) fn mapping(record: &InstanceRecord) -> Vec<(String, Option<String>)> {
+    let mut mapping: Vec<(String, Option<String>)> = Vec::new();
     let mut set = |name: &str, device: Option<&str>| {
-        mapping.insert(name.to_owned(), device.map(str::to_owned));
+        let device = device.map(str::to_owned);
+        match mapping.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = device,
+            None => mapping.push((name.to_owned(), device)),
+        }
     };
     let Some(root) = record.root_device_name.as_deref() else {
         for (name, device) in [("ami", "sda1"), ("ephemeral0", "sda2"), ("root", "/dev/sda1"), ("swap", "sda3")] {
@@ -30,14 +32,14 @@ pub(super) fn mapping(record: &InstanceRecord) -> BTreeMap<String, Option<String
     for (number, device) in volumes.into_iter().enumerate() {
         set(&format!("ebs{number}"), device);
     }
-    let mut ephemeral = 0;
-    for device in others.into_iter().filter(|device| device.is_blank) {
-        if device.guest_format.as_deref() == Some("swap") {
-            set("swap", device.device_name.as_deref());
-        } else {
-            set(&format!("ephemeral{ephemeral}"), device.device_name.as_deref());
-            ephemeral += 1;
-        }
+    let blanks = others.into_iter().filter(|device| device.is_blank);
+    let (swaps, ephemerals): (Vec<_>, Vec<_>) =
+        blanks.partition(|device| device.guest_format.as_deref() == Some("swap"));
+    if let Some(swap) = swaps.last() {
+        set("swap", swap.device_name.as_deref());
+    }
+    for (number, device) in ephemerals.into_iter().enumerate() {
+        set(&format!("ephemeral{number}"), device.device_name.as_deref());
     }
     mapping
 }

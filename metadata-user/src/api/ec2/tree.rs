@@ -1,5 +1,6 @@
 //! The tree's leaves and the listings of its directories.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::block_device;
@@ -11,52 +12,74 @@ pub(super) struct Leaf {
     pub(super) path: String,
     /// The place of the first version that has it.
     pub(super) since: u8,
-    pub(super) value: String,
+    pub(super) value: Value,
     /// Whether its directory leaves it out of the listing and shows this value in its own stead.
     is_name: bool,
 }
 
-/// How Nova prints what is null.
-fn or_none(value: Option<&str>) -> String {
-    value.unwrap_or("None").to_owned()
+/// What Nova has there, before it is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Null,
+    Number(i64),
+    Text(String),
+    List(Vec<Box<str>>),
 }
 
-/// Returns all values of an instance.
+impl Value {
+    fn or_null(value: Option<&str>) -> Self {
+        value.map_or(Self::Null, |text| Self::Text(text.to_owned()))
+    }
+
+    /// Returns it as Nova prints it.
+    pub(super) fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Null => NULL.into(),
+            Self::Number(number) => number.to_string().into(),
+            Self::Text(text) => text.into(),
+            Self::List(names) => names.join("\n").into(),
+        }
+    }
+}
+
+/// How Nova prints what is null.
+pub(super) const NULL: &str = "None";
+
+/// Returns all values of an instance, in the order in which Nova has them.
 pub(super) fn leaves(record: &InstanceRecord, hostname: &str) -> Vec<Leaf> {
     let mut leaves = Vec::with_capacity(32);
-    let mut add = |since: u8, name: &str, value: String| {
-        leaves.push(Leaf { path: format!("meta-data/{name}"), since, value, is_name: false });
+    let mut add = |since: u8, name: &str, value: Value| {
+        let is_name = name.ends_with("/_name");
+        leaves.push(Leaf { path: format!("meta-data/{name}"), since, value, is_name });
     };
+    let text = |text: &str| Value::Text(text.to_owned());
     let ids = &record.ec2_ids;
-    add(0, "ami-id", or_none(ids.ami_id.as_deref()));
-    add(0, "ami-launch-index", record.launch_index.map_or_else(|| or_none(None), |index| index.to_string()));
-    add(0, "ami-manifest-path", "FIXME".to_owned());
-    add(0, "hostname", hostname.to_owned());
-    add(0, "instance-id", ids.instance_id.to_string());
-    add(0, "local-ipv4", or_none(record.local_ipv4.as_deref()));
-    add(0, "reservation-id", or_none(record.reservation_id.as_deref()));
-    add(0, "security-groups", record.security_groups.join("\n"));
-    if record.key_name.is_some() {
-        add(0, "public-keys/0/openssh-key", or_none(record.key_data.as_deref()));
+    add(0, "ami-id", Value::or_null(ids.ami_id.as_deref()));
+    add(0, "ami-launch-index", record.launch_index.map_or(Value::Null, Value::Number));
+    add(0, "ami-manifest-path", text("FIXME"));
+    add(0, "instance-id", text(&ids.instance_id));
+    add(0, "hostname", text(hostname));
+    add(0, "local-ipv4", Value::or_null(record.local_ipv4.as_deref()));
+    add(0, "reservation-id", Value::or_null(record.reservation_id.as_deref()));
+    add(0, "security-groups", Value::List(record.security_groups.clone()));
+    if let Some(name) = &record.key_name {
+        add(0, "public-keys/0/_name", Value::Text(format!("0={name}")));
+        add(0, "public-keys/0/openssh-key", Value::or_null(record.key_data.as_deref()));
     }
-    add(1, "local-hostname", hostname.to_owned());
-    add(1, "public-hostname", hostname.to_owned());
-    add(1, "public-ipv4", public_ipv4(record));
-    add(3, "instance-type", or_none(record.flavor.as_deref()));
+    add(1, "local-hostname", text(hostname));
+    add(1, "public-hostname", text(hostname));
+    add(1, "public-ipv4", Value::Text(public_ipv4(record)));
+    add(3, "instance-type", Value::or_null(record.flavor.as_deref()));
     for (name, device) in block_device::mapping(record) {
-        add(5, &format!("block-device-mapping/{name}"), or_none(device.as_deref()));
+        add(5, &format!("block-device-mapping/{name}"), Value::or_null(device.as_deref()));
     }
     for (name, id) in [("kernel-id", &ids.kernel_id), ("ramdisk-id", &ids.ramdisk_id)] {
         if let Some(id) = id {
-            add(5, name, id.to_string());
+            add(5, name, text(id));
         }
     }
-    add(6, "placement/availability-zone", or_none(record.availability_zone.as_deref()));
-    add(7, "instance-action", "none".to_owned());
-    if let Some(name) = &record.key_name {
-        let path = "meta-data/public-keys/0/_name".to_owned();
-        leaves.push(Leaf { path, since: 0, value: format!("0={name}"), is_name: true });
-    }
+    add(6, "placement/availability-zone", Value::or_null(record.availability_zone.as_deref()));
+    add(7, "instance-action", text("none"));
     leaves
 }
 
@@ -90,8 +113,8 @@ impl<'a> Node<'a> {
                     .and_modify(|node| node.since = node.since.min(leaf.since))
                     .or_insert_with(|| Node { since: leaf.since, ..Node::default() });
             }
-            if leaf.is_name {
-                node.shown_as = Some(&leaf.value);
+            if let (true, Value::Text(text)) = (leaf.is_name, &leaf.value) {
+                node.shown_as = Some(text);
             } else {
                 node.children.insert(name, Node { since: leaf.since, ..Node::default() });
             }
