@@ -11,6 +11,7 @@ use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use tokio::sync::Mutex;
 
 /// The runtime's time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +27,11 @@ impl Clock for RuntimeClock {
 
 /// What one party may do.
 #[derive(Debug)]
-pub struct Allowance(RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Instant>>);
+pub struct Allowance {
+    limiter: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Instant>>,
+    /// Held by the one whose turn is next.
+    next: Mutex<()>,
+}
 
 impl Allowance {
     /// Allows `most` times at once, and one more each time that `every` has passed, which is not zero.
@@ -34,18 +39,20 @@ impl Allowance {
     pub fn new(most: NonZeroU32, every: Duration) -> Self {
         let every = every.max(Duration::from_nanos(1));
         let quota = Quota::with_period(every).unwrap_or(Quota::per_second(most)).allow_burst(most);
-        Self(RateLimiter::direct_with_clock(quota, RuntimeClock))
+        Self { limiter: RateLimiter::direct_with_clock(quota, RuntimeClock), next: Mutex::default() }
     }
 
     /// Does it once. `false`: not now.
     #[must_use]
     pub fn take(&self) -> bool {
-        self.0.check().is_ok()
+        self.limiter.check().is_ok()
     }
 
-    /// Waits until it may be done, and does it once. Those that wait together are served in no particular order.
+    /// Waits until it may be done, and does it once. Those that wait together are served in the order in which they came, and one of
+    /// them is woken at a time.
     pub async fn turn(&self) {
-        while let Err(refusal) = self.0.check() {
+        let _next = self.next.lock().await;
+        while let Err(refusal) = self.limiter.check() {
             tokio::time::sleep(refusal.wait_time_from(RuntimeClock.now())).await;
         }
     }
@@ -64,6 +71,18 @@ mod tests {
         }
         let passed = begun.elapsed();
         assert!((Duration::from_millis(1000)..Duration::from_millis(1100)).contains(&passed), "{passed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_wait_together_come_in_turn() {
+        let allowance = Allowance::new(NonZeroU32::MIN, Duration::from_millis(100));
+        let come = std::sync::Mutex::new(Vec::new());
+        let wait = async |number: usize| {
+            allowance.turn().await;
+            come.lock().expect("no panic").push(number);
+        };
+        tokio::join!(wait(0), wait(1), wait(2), wait(3));
+        assert_eq!(come.into_inner().expect("no panic"), [0, 1, 2, 3]);
     }
 
     #[tokio::test(start_paused = true)]
