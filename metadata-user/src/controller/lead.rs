@@ -232,10 +232,14 @@ impl<'a> Leader<'a> {
         match done {
             Done::Job { id, outcome, again } => {
                 self.jobs -= 1;
-                self.slow -= usize::from(self.slow_ids.remove(&id));
+                let was_slow = self.slow_ids.remove(&id);
+                self.slow -= usize::from(was_slow);
                 self.shared.queue.lock().done(id, outcome, now, backoff::random());
                 if let Some(after) = self.again_after(id, again, now) {
-                    self.shared.queue.lock().push_at(now + after, id, Urgency::Change, now + after, None);
+                    // What nobody said to have changed is read again at the configured rate, as it was before.
+                    let is_slow = was_slow && matches!(again, Again::Hidden { .. });
+                    let urgency = if is_slow { Urgency::Slow } else { Urgency::Change };
+                    self.shared.queue.lock().push_at(now + after, id, urgency, now + after, None);
                 }
                 if outcome == Outcome::Done {
                     self.comparing.remove(&id);
