@@ -1,6 +1,7 @@
 //! `metadatad controller run`, between a real OpenStack, RabbitMQ and etcd on one side and a node's guests on the other.
 
 mod leaders;
+mod scale;
 mod takeover;
 mod trouble;
 

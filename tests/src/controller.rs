@@ -1,5 +1,7 @@
 //! `metadatad controller run` as a process in a namespace, and its commands.
 
+pub mod scale;
+
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
@@ -18,7 +20,7 @@ use crate::etcd::{Etcd, EtcdPlan};
 use crate::guest::Guest;
 use crate::netns::Namespace;
 use crate::node::{Node, NodePlan};
-use crate::openstack::{self, Cloud, Reach};
+use crate::openstack::{self, ApplicationCredential, Cloud, Reach};
 use crate::wait;
 
 /// How long a controller is waited for: an OpenStack on two cores that others use too may take seconds for each instance.
@@ -112,6 +114,23 @@ impl<'a> World<'a> {
     }
 }
 
+/// What a controller reads and writes, and where it runs.
+#[derive(Debug)]
+pub struct Site {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// etcd's endpoints.
+    pub etcd: Vec<String>,
+    /// Keystone's URL.
+    pub auth_url: String,
+    /// What it authenticates with.
+    pub credential: ApplicationCredential,
+    /// The URL of Nova's metadata API.
+    pub metadata_url: String,
+    /// RabbitMQ's URL.
+    pub rabbitmq_url: String,
+}
+
 /// A controller, running or not.
 #[derive(Debug)]
 pub struct Controller {
@@ -154,7 +173,24 @@ impl ControllerPlan {
     /// # Errors
     /// If a file cannot be written, or Keystone gives no credential.
     pub fn make(self, world: &World<'_>) -> Result<Controller> {
-        let (namespace, cloud, etcd) = (world.node.namespace(), world.cloud, &world.endpoints);
+        let cloud = world.cloud;
+        let site = Site {
+            namespace: Namespace::existing(world.node.namespace().name()),
+            etcd: world.endpoints.clone(),
+            auth_url: cloud.auth_url(),
+            credential: cloud.application_credential(&crate::netns::unique(&self.name))?,
+            metadata_url: cloud.metadata_url(),
+            rabbitmq_url: cloud.rabbitmq().url(),
+        };
+        self.make_at(&site)
+    }
+
+    /// Makes it, for this site. It is not started.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn make_at(self, site: &Site) -> Result<Controller> {
+        let (etcd, credential) = (&site.etcd, &site.credential);
         let directory =
             tempfile::Builder::new().prefix("metadatad-controller-").tempdir().context("making a directory")?;
         let secret = |name: &str, text: &str| -> Result<PathBuf> {
@@ -164,19 +200,16 @@ impl ControllerPlan {
             file.write_all(text.as_bytes())?;
             Ok(path)
         };
-        let credential = cloud.application_credential(&crate::netns::unique(&self.name))?;
         let application = secret("application", &credential.secret)?;
         let shared = secret("shared", openstack::SECRET)?;
-        let urls = secret("rabbitmq", &cloud.rabbitmq().url())?;
+        let urls = secret("rabbitmq", &site.rabbitmq_url)?;
         let (name, admin) = (&self.name, directory.path().join("admin.sock"));
         let mut text = format!(
             "[controller]\nname = {name:?}\nlease = \"3s\"\n[etcd]\nendpoints = {etcd:?}\nrequest_timeout = \"2s\"\n[keystone]\nauth_url = {:?}\n\
              application_credential_id = {:?}\napplication_credential_secret_file = {application:?}\ninterface = \"public\"\n\
              [metadata_api]\nendpoints = [{:?}]\nshared_secret_file = {shared:?}\n[admin]\nsocket = {admin:?}\n\
              [log]\nfilter = \"info,metadata_user::controller=debug\"\n",
-            cloud.auth_url(),
-            credential.id,
-            cloud.metadata_url(),
+            site.auth_url, credential.id, site.metadata_url,
         );
         if let Some(queue) = &self.queue {
             text += &format!("[rabbitmq]\nurls_file = {urls:?}\nqueue = {queue:?}\n");
@@ -186,7 +219,7 @@ impl ControllerPlan {
         }
         fs::write(directory.path().join("controller.toml"), text + &self.further)
             .context("writing the configuration")?;
-        Ok(Controller { namespace: Namespace::existing(namespace.name()), directory, child: None })
+        Ok(Controller { namespace: Namespace::existing(site.namespace.name()), directory, child: None })
     }
 }
 
@@ -209,6 +242,14 @@ impl Controller {
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Returns its process id.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("the controller does not run")?.id())
     }
 
     /// Returns the path of its configuration.
@@ -269,8 +310,21 @@ impl Controller {
     /// # Errors
     /// If it does not become so; the error holds the status and the log.
     pub fn wait(&self, what: &str, is: impl Fn(&ControllerStatus) -> bool) -> Result<ControllerStatus> {
+        self.wait_within(PATIENCE, what, is)
+    }
+
+    /// As [`Self::wait`], for so long.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn wait_within(
+        &self,
+        patience: Duration,
+        what: &str,
+        is: impl Fn(&ControllerStatus) -> bool,
+    ) -> Result<ControllerStatus> {
         let mut last = None;
-        let waited = wait::until_within(PATIENCE, what, || {
+        let waited = wait::until_within(patience, what, || {
             let client = ControllerClient::new(&self.directory.path().join("admin.sock"));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             // Its socket may not be there yet.

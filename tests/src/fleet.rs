@@ -27,10 +27,10 @@ pub use self::figures::Figures;
 pub use self::plan::Plan;
 pub use self::storm::Storm;
 
-use self::figures::{Usage, usage};
 use self::nodes::{Node, Seen};
 use crate::etcd::{Etcd, EtcdPlan};
 use crate::netns::Namespace;
+use crate::usage::{Usage, usage};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(300);

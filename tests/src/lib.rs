@@ -48,6 +48,7 @@ pub mod soak;
 pub mod stall;
 pub mod tap;
 pub mod tls;
+mod usage;
 pub mod vlan;
 pub mod vswitch;
 pub mod wait;

@@ -15,6 +15,7 @@ mod calls;
 mod configuration;
 mod recorder;
 mod schema;
+mod simulated;
 mod supervisor;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ pub use api::{PASSWORD, Token, USER};
 pub use rabbitmq::RabbitMq;
 pub use reach::Reach;
 pub use recorder::{Notification, Recorder};
+pub use simulated::{Counts, Kind, Simulation, SimulationPlan};
 pub use supervisor::Hang;
 
 /// `metadata_proxy_shared_secret` of every cloud here.

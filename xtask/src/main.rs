@@ -11,6 +11,7 @@ mod build;
 mod clients;
 mod cloud;
 mod command;
+mod controller;
 mod controllers;
 mod demo;
 mod fetch;
@@ -58,6 +59,8 @@ enum Verb {
     Run(demo::RunOptions),
     /// Measure a simulated fleet of nodes on one real etcd, in a release build; takes some minutes
     Fleet(fleet::Options),
+    /// Measure the controller between a simulated OpenStack, a real RabbitMQ and a real etcd, in a release build; takes some minutes
+    Controller(controller::Options),
     /// Run a node through ports, changes, outages, faults and restarts for half an hour, and check that memory, open files, maps, links and
     /// namespaces return to where they were
     Soak(soak::Options),
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::demo(&options),
         Verb::Run(options) => demo::run(&options),
         Verb::Fleet(options) => fleet::run(&options),
+        Verb::Controller(options) => controller::run(&options),
         Verb::Soak(options) => soak::run(&options),
         Verb::Fuzz(options) => setup::run(false).and_then(|()| fuzz::run(&options)),
         Verb::Golden(options) => golden::run(&options),

@@ -1,24 +1,12 @@
 //! What was measured of a fleet, and how it is printed.
 
 use std::fmt;
-use std::fs;
 use std::time::Duration;
-
-use anyhow::{Context as _, Result};
 
 use super::changes::Latencies;
 use super::plan::Plan;
 use super::storm::Storm;
-
-/// A process at a moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usage {
-    pub(super) resident: u64,
-    pub(super) anonymous: u64,
-    pub(super) peak: u64,
-    pub(super) files: usize,
-    pub(super) cpu: Duration,
-}
+use crate::usage::Usage;
 
 /// What was measured.
 #[derive(Clone, Debug)]
@@ -40,32 +28,6 @@ pub struct Figures {
     pub resumed: Storm,
     /// The same, compacted before: every node reads everything again.
     pub compacted: Storm,
-}
-
-/// Reads what a process uses.
-///
-/// # Errors
-/// If it does not run.
-pub(super) fn usage(process: u32) -> Result<Usage> {
-    let read =
-        |file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).with_context(|| format!("reading {file}"));
-    let status = read("status")?;
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1024
-    };
-    let stat = read("stat")?;
-    // The name may have blanks; after it come the state and the fields from the fourth on.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 = [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<u64>().ok()).sum();
-    Ok(Usage {
-        resident: field("VmRSS:"),
-        anonymous: field("RssAnon:"),
-        peak: field("VmHWM:"),
-        files: fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count),
-        // Linux counts hundredths of a second for user space on every machine.
-        cpu: Duration::from_millis(ticks * 10),
-    })
 }
 
 impl fmt::Display for Figures {
