@@ -42,6 +42,7 @@ pub mod readiness;
 pub mod record;
 pub mod secret;
 pub mod server;
+mod slowness;
 pub mod snapshot;
 pub mod sockets;
 pub mod source;

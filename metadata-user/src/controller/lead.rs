@@ -9,6 +9,7 @@
 mod comparison;
 mod heard;
 mod job;
+mod listing;
 mod password;
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,6 +31,7 @@ use crate::admin::wire::Resigned;
 use crate::backoff;
 use crate::record::InstanceId;
 use comparison::{ListError, Listed};
+use listing::{Compare, Listing};
 
 /// Notifications that may wait for this thread.
 const HEARD: usize = 1024;
@@ -37,8 +39,6 @@ const HEARD: usize = 1024;
 const REQUESTS_PER_INSTANCE: u32 = 45;
 /// How long to wait before etcd is asked again for passwords.
 const PASSWORDS_AGAIN: Duration = Duration::from_secs(1);
-/// How long to wait after a listing that failed.
-const LIST_AGAIN: Duration = Duration::from_secs(5);
 /// How long after a change, or the last read that found something new, an instance is read again because a change may be hidden: longer
 /// than Nova's cache lasts (15 s), so that at least one read is after its end.
 const LOOKED_FOR: Duration = Duration::from_secs(30);
@@ -80,17 +80,6 @@ enum Again {
     Hidden { after: Duration, is_news: bool },
 }
 
-/// Which instances a listing makes due, beside those that it shows to differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Compare {
-    /// None: all were read since a change may have been missed.
-    Known,
-    /// Those that neither this leader nor a former one has read: a term begins.
-    Unread,
-    /// All: changes may have been missed.
-    All,
-}
-
 type Work<'a> = Pin<Box<dyn Future<Output = Done> + 'a>>;
 
 /// A term, as it goes on.
@@ -105,11 +94,7 @@ struct Leader<'a> {
     slow_ids: BTreeSet<InstanceId>,
     /// Since when instances are read again without news, because a change may be hidden.
     looked_for: HashMap<InstanceId, Instant>,
-    is_listing: bool,
-    /// When all servers are listed next.
-    list_at: Instant,
-    /// What the next listing makes due.
-    compare: Compare,
+    listing: Listing,
     /// Instances that have to be read before everything is compared.
     comparing: BTreeSet<InstanceId>,
     /// Whether Nova answers for another cloud.
@@ -177,9 +162,7 @@ impl<'a> Leader<'a> {
             slow: 0,
             slow_ids: BTreeSet::new(),
             looked_for: HashMap::new(),
-            is_listing: false,
-            list_at: Instant::now(),
-            compare: Compare::Unread,
+            listing: Listing::new(Instant::now()),
             comparing: BTreeSet::new(),
             is_other_cloud: false,
         }
@@ -188,9 +171,9 @@ impl<'a> Leader<'a> {
     /// Starts whatever may run now.
     fn start(&mut self, work: &mut FuturesUnordered<Work<'a>>) {
         let now = Instant::now();
-        if !self.is_listing && self.list_at <= now {
-            self.is_listing = true;
+        if self.listing.begin(now) {
             work.push(Box::pin(comparison::list(self.shared, self.term)));
+            work.push(Box::pin(comparison::look_after(self.shared)));
         }
         if self.is_other_cloud {
             return;
@@ -215,12 +198,12 @@ impl<'a> Leader<'a> {
     /// Returns when something may be started that cannot be now.
     fn wake(&self) -> Instant {
         let far = Instant::now() + Duration::from_secs(3600);
-        let listing = if self.is_listing { far } else { self.list_at };
+        let listing = self.listing.wake();
         if self.is_other_cloud {
-            return listing;
+            return listing.unwrap_or(far);
         }
         let queue = self.shared.queue.lock().wake();
-        [Some(listing), self.round.wake(), queue].into_iter().flatten().min().unwrap_or(far)
+        [listing, self.round.wake(), queue].into_iter().flatten().min().unwrap_or(far)
     }
 
     fn done(&mut self, done: Done) {
@@ -260,12 +243,11 @@ impl<'a> Leader<'a> {
             }
             Done::Listed(Ok(listed)) => self.listed(&listed),
             Done::Listed(Err(error)) => {
-                self.is_listing = false;
-                self.list_at = now + LIST_AGAIN;
+                self.listing.failed(now);
                 self.is_other_cloud = error.is_other_cloud;
                 self.shared.trouble(Some(error.text));
             }
-            Done::Accepted => self.list_at = now,
+            Done::Accepted => self.listing.ask_at_once(now),
             Done::Nothing => {}
         }
     }
@@ -299,10 +281,7 @@ impl<'a> Leader<'a> {
 
     /// Lists all servers soon; `all`: and reads each again.
     fn list_soon(&mut self, all: bool, why: &str) {
-        self.list_at = self.list_at.min(Instant::now() + Duration::from_millis(500));
-        if all {
-            self.compare = Compare::All;
-        }
+        self.listing.ask(Instant::now(), if all { Compare::All } else { Compare::Known });
         let mut shown = self.shared.shown.lock();
         if shown.reason.is_none() {
             info!("everything is compared: {why}");
@@ -313,7 +292,7 @@ impl<'a> Leader<'a> {
     /// Notes that everything is in step, if nothing waits.
     fn settle(&self) {
         let is_idle = self.comparing.is_empty() && self.shared.queue.lock().is_empty();
-        if is_idle && !self.is_listing && self.compare == Compare::Known {
+        if is_idle && self.listing.is_settled() {
             let mut shown = self.shared.shown.lock();
             if shown.listed_at.is_some() {
                 shown.in_step_at = Some(SystemTime::now());

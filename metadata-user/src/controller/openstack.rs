@@ -289,6 +289,11 @@ impl OpenStack {
         Some(LOOKS.delay(*looks, backoff::random()))
     }
 
+    /// Asks Neutron and the metadata API whether they answer, where they did not when they were last asked.
+    pub async fn look_after(&self) {
+        tokio::join!(neutron::look_after(&self.session, &self.neutron), self.metadata.look_after());
+    }
+
     /// Returns the state of each service, in the order of [`Service::ALL`].
     #[must_use]
     pub fn states(&self) -> Vec<ServiceState> {

@@ -160,6 +160,11 @@ impl Table {
         self.0.get(&server.id).is_none_or(differs)
     }
 
+    /// Returns why the last attempt for one of those that failed did.
+    pub(super) fn an_error(&self) -> Option<&str> {
+        self.0.values().find_map(|entry| entry.error.as_deref())
+    }
+
     /// Returns how many there are in which state.
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts { known: self.0.len(), ..Counts::default() };

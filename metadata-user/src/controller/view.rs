@@ -85,11 +85,15 @@ impl View {
 
 fn status(shared: &Shared) -> ControllerStatus {
     let now = Instant::now();
-    let services: Vec<Service> = shared.openstack.states().iter().map(service).collect();
+    let states = shared.openstack.states();
+    let services: Vec<Service> = states.iter().map(service).collect();
     let etcd = etcd(shared);
     let notifications = notifications(shared);
     let backlog = shared.queue.lock().backlog();
-    let counts = shared.table.lock().counts();
+    let (counts, an_error) = {
+        let table = shared.table.lock();
+        (table.counts(), table.an_error().map(str::to_owned))
+    };
     let lag = {
         let (lag, reading) = (shared.lag.lock(), shared.reading.lock());
         let quantile = |of: &queue::Lag, hundredths| of.quantile(hundredths).map_or(0, milliseconds);
@@ -136,12 +140,15 @@ fn status(shared: &Shared) -> ControllerStatus {
     status.problems.extend(shown.metrics_error.iter().map(|error| format!("metrics: {error}")));
     let is_leading = shown.state == State::Leading;
     drop(shown);
-    problems(&mut status, is_leading);
+    let slow = states.iter().filter(|state| state.error.is_none());
+    let slow = slow.filter_map(|state| state.slow.map(|took| state.service.slow(took))).collect();
+    problems(&mut status, is_leading, slow, an_error);
     status
 }
 
-/// Adds what is wrong, in a line each, with the remedy.
-fn problems(status: &mut ControllerStatus, is_leading: bool) {
+/// Adds what is wrong, in a line each, with the remedy: also of services that answer, and are `slow`; and `an_error` of those instances
+/// that are not in step.
+fn problems(status: &mut ControllerStatus, is_leading: bool, slow: Vec<String>, an_error: Option<String>) {
     let mut found = std::mem::take(&mut status.problems);
     let mut add = |problem: &str| {
         if !found.iter().any(|known| known.contains(problem)) {
@@ -154,13 +161,23 @@ fn problems(status: &mut ControllerStatus, is_leading: bool) {
     // What another one reads is that one's to tell.
     if is_leading {
         status.services.iter().filter_map(|service| service.error.as_deref()).for_each(&mut add);
+        slow.iter().for_each(|line| add(line));
         if let Some(error) = status.notifications.as_ref().and_then(|heard| heard.error.as_deref()) {
             add(&format!("notifications from RabbitMQ: {error}"));
         }
-        match status.instances.failed {
-            0 => {}
-            1 => add("1 instance is not in step: `metadatad controller list` says why"),
-            failed => add(&format!("{failed} instances are not in step: `metadatad controller list` says why")),
+        let subject = match status.instances.failed {
+            0 => None,
+            1 => Some("1 instance is".to_owned()),
+            failed => Some(format!("{failed} instances are")),
+        };
+        // What is wrong with a service is said already.
+        let an_error = an_error.filter(|_| status.services.iter().all(|service| service.error.is_none()));
+        match (subject, an_error) {
+            (None, _) => {}
+            (Some(subject), None) => add(&format!("{subject} not in step: `metadatad controller list` says why")),
+            (Some(subject), Some(error)) => {
+                add(&format!("{subject} not in step (`metadatad controller list` says why): {error}"));
+            }
         }
     }
     status.problems = found;
@@ -223,6 +240,7 @@ fn notifications(shared: &Shared) -> Option<Notifications> {
         error = Some((text, connected_since.unwrap_or(SystemTime::now())));
     }
     let (error, since) = error.unzip();
+    let (last_gap, last_gap_at) = counts.last_gap.as_ref().map(|(why, at)| (why.to_string(), unix_of(*at))).unzip();
     let (ignored, malformed) = (counts.of(Kind::Ignored), counts.of(Kind::Malformed) + counts.of(Kind::TooLong));
     Some(Notifications {
         place: place.unwrap_or_default(),
@@ -232,6 +250,8 @@ fn notifications(shared: &Shared) -> Option<Notifications> {
         ignored,
         malformed,
         gaps: counts.gaps.iter().map(|(_, count)| count).sum(),
+        last_gap,
+        last_gap_at,
         failing_since: since.map(unix_of),
         error,
     })

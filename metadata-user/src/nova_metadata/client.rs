@@ -34,6 +34,7 @@ use crate::fetch;
 use crate::percent;
 use crate::record::{InstanceId, ProjectId};
 use crate::secret::sign::Signer;
+use crate::slowness::{Slowness, Timed};
 
 /// Most bytes of an answer: user data has at most 64 KiB, vendor data is the operator's.
 const BODY_LIMIT: usize = 16 << 20;
@@ -59,6 +60,7 @@ pub(crate) enum Urgency {
     /// Prefetch and refresh: at the configured rate, where there is one.
     Background,
     /// Something changed.
+    #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "the controller alone hears of changes"))]
     Change,
     /// A guest waits.
     Guest,
@@ -96,10 +98,11 @@ pub(crate) struct Counts {
     /// Those that failed because of the endpoint.
     pub(crate) failures: AtomicU64,
     pub(crate) in_flight: AtomicUsize,
+    pub(crate) slowness: Slowness,
 }
 
 /// A request in flight, until it is dropped.
-struct InFlight<'a>(&'a Counts);
+struct InFlight<'a>(&'a Counts, #[expect(dead_code, reason = "held for its drop")] Timed<'a>);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
@@ -111,7 +114,7 @@ impl Counts {
     fn begin(&self) -> InFlight<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self)
+        InFlight(self, self.slowness.begin())
     }
 }
 
@@ -137,10 +140,12 @@ impl Client {
     }
 
     /// Has background requests wait for their turn at this rate.
+    #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "the controller alone keeps a rate"))]
     pub(crate) fn paced(self, pace: Arc<Allowance>) -> Self {
         Self { pace: Some(pace), ..self }
     }
 
+    #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "the controller alone shows them"))]
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts
     }

@@ -38,6 +38,7 @@ pub(super) const LEVELS: &[Level] = &[
             "readiness",
             "record",
             "secret",
+            "slowness",
             "sockets",
             "state_view",
             "table",

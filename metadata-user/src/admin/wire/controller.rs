@@ -110,6 +110,10 @@ pub struct Notifications {
     pub malformed: u64,
     /// How often some may have been lost, so that everything is compared.
     pub gaps: u64,
+    /// Why some may have been lost the last time; absent: never since this controller leads.
+    pub last_gap: Option<String>,
+    /// When that was, in seconds of Unix time.
+    pub last_gap_at: Option<u64>,
     /// Since when there is no connection; absent: there is one, or none was tried.
     pub failing_since: Option<u64>,
     /// Why.

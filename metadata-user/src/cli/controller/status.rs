@@ -71,11 +71,9 @@ fn describe(status: &ControllerStatus, now: u64) -> String {
                 "rabbitmq",
                 &format!("{} {connected}, {}: {counts}", heard.place, last("heard", heard.last_at, now)),
             );
-            if heard.gaps > 0 {
-                lines.detail(
-                    "gaps",
-                    &format!("{}: notifications may have been lost, and everything was compared", heard.gaps),
-                );
+            if let Some(why) = &heard.last_gap {
+                let at = last("the last one", heard.last_gap_at, now);
+                lines.detail("gaps", &format!("{} in the notifications, {at}: {why}", heard.gaps));
             }
             failing(heard.failing_since, heard.error.as_ref(), now, &mut lines);
         }

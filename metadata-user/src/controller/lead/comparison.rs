@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use super::{Compare, Done, Ended, Leader};
+use super::listing::Compare;
+use super::{Done, Ended, Leader};
 use crate::admin::controller::ControllerProblem;
 use crate::controller::etcd::election::Term;
 use crate::controller::etcd::{Known, WriteError};
@@ -177,6 +178,12 @@ pub(super) async fn list(shared: &Shared, term: &Term) -> Done {
     Done::Listed(list_all(shared, term).await)
 }
 
+/// Asks the services that did not answer when they were last asked, so that the status is right where nothing else asks them.
+pub(super) async fn look_after(shared: &Shared) -> Done {
+    shared.openstack.look_after().await;
+    Done::Nothing
+}
+
 async fn list_all(shared: &Shared, term: &Term) -> Result<Listed, ListError> {
     shared.openstack.check_cloud().await?;
     let overwritten = shared.writer.compare(term).await?;
@@ -209,9 +216,8 @@ impl Leader<'_> {
     /// Has everything read that a listing shows to be out of step.
     pub(super) fn listed(&mut self, listed: &Listed) {
         let now = Instant::now();
-        self.is_listing = false;
+        let compare = self.listing.ended(now, self.shared.settings.reconcile.list_interval);
         self.is_other_cloud = false;
-        self.list_at = now + self.shared.settings.reconcile.list_interval;
         self.shared.trouble(None);
         {
             let mut shown = self.shared.shown.lock();
@@ -254,7 +260,7 @@ impl Leader<'_> {
         for id in &gone {
             self.round.forget(*id);
         }
-        match std::mem::replace(&mut self.compare, Compare::Known) {
+        match compare {
             Compare::Known => {}
             Compare::Unread => {
                 self.round.hasten(now, |id| unread.contains(&id));

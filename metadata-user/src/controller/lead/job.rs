@@ -19,6 +19,8 @@ use crate::controller::table::Entry;
 use crate::error_text;
 use crate::record::{InstanceId, InstanceRecord};
 
+/// Nova's status of a server that its metadata API may not know yet.
+const BUILDING: &str = "BUILD";
 /// How long after Nova has an instance its metadata API is asked again.
 const NOT_YET: Duration = Duration::from_secs(2);
 
@@ -34,6 +36,11 @@ enum Problem {
     Derive(#[from] DeriveError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    #[error(
+        "reading the pages of the server {0}: Nova's metadata API does not know the server, or not in its project; look at \
+         metadata_api.endpoints and metadata_api.cells: they may be those of another cloud, or a cell is missing"
+    )]
+    Unknown(InstanceId),
     /// Nova's cache hides a change; nothing is wrong.
     #[error("Nova's metadata API still answers from its cache: {what} changed")]
     Stale { what: &'static str, again_after: Duration },
@@ -43,9 +50,11 @@ impl Problem {
     /// Returns what it says about other instances.
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Ask(AskError { failure: Failure::NotUnderstood | Failure::TooLarge, .. }) | Self::Derive(_) => {
-                Outcome::Failed
-            }
+            Self::Ask(AskError {
+                failure: Failure::NotUnderstood | Failure::TooLarge | Failure::OneRequest, ..
+            })
+            | Self::Derive(_) => Outcome::Failed,
+            Self::Unknown(_) => Outcome::Failed,
             Self::Stale { again_after, .. } => Outcome::TooOld(*again_after),
             Self::Ask(_) => Outcome::Unavailable,
             Self::Write(WriteError::Etcd(_) | WriteError::OtherCloud { .. }) => Outcome::Unavailable,
@@ -115,11 +124,13 @@ async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency)
 
 /// Nova's metadata API does not know a server: it has no answers that could be written.
 async fn without_pages(shared: &Shared, term: &Term, server: &Server) -> Result<Again, Problem> {
-    let again = if server.host.is_some() {
-        Again::Unfinished(NOT_YET)
-    } else {
+    let again = if server.host.is_none() {
         shared.writer.remove(term, server.id).await?;
         Again::No
+    } else if server.status == BUILDING && shared.writer.known().nodes_of(server.id).is_empty() {
+        Again::Unfinished(NOT_YET)
+    } else {
+        return Err(Problem::Unknown(server.id));
     };
     note_without_document(shared, server);
     Ok(again)

@@ -59,7 +59,8 @@ impl Catalog {
     ) -> Result<TargetUrl, String> {
         let of_kind = || self.0.iter().filter(|entry| entry.kind == kind).flat_map(|entry| &entry.endpoints);
         if of_kind().next().is_none() {
-            return Err(format!("has no service `{kind}` in its catalogue for this project: write {kind}'s endpoint"));
+            let key = if kind == "network" { "neutron.endpoint" } else { "nova.endpoint" };
+            return Err(format!("has no service `{kind}` in its catalogue for this project: set {key}"));
         }
         let of_region = || of_kind().filter(|endpoint| region.is_none_or(|region| endpoint.region() == region));
         if of_region().next().is_none() {

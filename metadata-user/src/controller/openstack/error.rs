@@ -4,6 +4,7 @@
 //! four different failures; no message holds a credential or a token.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::fetch::tls::TlsError;
 use crate::nova_metadata::SetUpError;
@@ -34,6 +35,23 @@ impl Service {
             Self::Metadata => "metadata_api",
             Self::Neutron => "neutron",
         }
+    }
+}
+
+impl Service {
+    /// Returns the line for a service that takes so long for a request, with the remedy.
+    #[must_use]
+    pub fn slow(self, took: Duration) -> String {
+        let programs = match self {
+            Self::Keystone => "Keystone",
+            Self::Nova => "nova-api",
+            Self::Metadata => "nova-api-metadata, nova-conductor",
+            Self::Neutron => "neutron-server",
+        };
+        let took = took.as_secs_f64();
+        format!(
+            "{self} is slow: a request has taken {took:.1} s, so changes come late; look at the load of {programs} and its database"
+        )
     }
 }
 
@@ -76,7 +94,7 @@ pub struct AskError {
 /// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The service does not answer, or not as itself: nothing listens, it is slow, it fails (5xx), or a proxy answers for it.
+    /// The service does not answer, or not as itself: nothing listens, it is slow, it fails (502 to 504), or a proxy answers for it.
     Unavailable,
     /// It refuses the credential, the token, or what is asked for.
     Refused,
@@ -84,6 +102,8 @@ pub enum Failure {
     OtherCloud,
     /// It answers, and the answer is not what its API promises.
     NotUnderstood,
+    /// It fails at this request (500), or cannot answer for this server now: others may well be answered.
+    OneRequest,
     /// Its answer is longer than what is held of one.
     TooLarge,
     /// The server after which a list was to go on is no longer in Nova's database: begin the list again.
@@ -119,6 +139,13 @@ impl AskError {
             (Failure::OtherCloud, Service::Neutron) => "look at neutron.endpoint, and at the ports of this server",
             (Failure::OtherCloud, _) => {
                 "documents stay as they are; if Nova's database was replaced on purpose, run `metadatad controller accept`"
+            }
+            (Failure::OneRequest, Service::Metadata) => {
+                "look whether nova-api-metadata of its cell runs, and at its log; the document stays as it is"
+            }
+            (Failure::OneRequest, _) => "look at the service's log; the documents concerned stay as they are",
+            (Failure::NotUnderstood, Service::Keystone) => {
+                "look at keystone.auth_url, and at the catalogue (`openstack catalog list`)"
             }
             (Failure::NotUnderstood, _) => "look at the endpoint: something else may answer there",
             (Failure::TooLarge, _) => "lower reconcile.page",

@@ -19,6 +19,7 @@ use super::error::{AskError, Failure, Service};
 use crate::allowance::Allowance;
 use crate::backoff::{self, Backoff};
 use crate::nova_metadata::EndpointState;
+use crate::slowness::{Slowness, Timed};
 
 /// As the services' access logs name us.
 pub(super) const AGENT: &str = concat!("metadatad/", env!("CARGO_PKG_VERSION"));
@@ -50,6 +51,8 @@ pub struct ServiceState {
     pub in_flight: usize,
     /// The last error, and since when requests fail; `None`: the last one succeeded.
     pub error: Option<(SystemTime, String)>,
+    /// What a request takes, lists of all servers aside; `None`: not long.
+    pub slow: Option<Duration>,
 }
 
 /// What all requests to one service pass.
@@ -62,6 +65,7 @@ pub(super) struct Gate {
     requests: AtomicU64,
     failures: AtomicU64,
     in_flight: AtomicUsize,
+    slowness: Slowness,
     health: Mutex<Health>,
 }
 
@@ -88,6 +92,7 @@ struct Failing {
 pub(super) struct Places<'a> {
     gate: &'a Gate,
     is_probe: bool,
+    _timed: Option<Timed<'a>>,
     _background: Option<SemaphorePermit<'a>>,
     _all: Option<SemaphorePermit<'a>>,
 }
@@ -112,6 +117,7 @@ impl Gate {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            slowness: Slowness::default(),
             health: Mutex::default(),
         }
     }
@@ -121,7 +127,7 @@ impl Gate {
     /// # Errors
     /// The last error, if the service is being left alone.
     pub(super) async fn enter(&self, urgency: Urgency) -> Result<Places<'_>, AskError> {
-        self.resting()?;
+        rest(&self.health.lock())?;
         let background = match urgency {
             Urgency::Background => {
                 self.pace.turn().await;
@@ -134,23 +140,15 @@ impl Gate {
         let is_probe = self.probe()?;
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ok(Places { gate: self, is_probe, _background: background, _all: all })
-    }
-
-    fn resting(&self) -> Result<(), AskError> {
-        let health = self.health.lock();
-        match health.failing.as_ref() {
-            Some(Failing { until: Some(until), error, .. }) if health.is_probed || *until > Instant::now() => {
-                Err(error.clone())
-            }
-            _ => Ok(()),
-        }
+        // A page of all servers may well take its time.
+        let timed = (urgency == Urgency::Change).then(|| self.slowness.begin());
+        Ok(Places { gate: self, is_probe, _timed: timed, _background: background, _all: all })
     }
 
     /// Returns whether a request is the one that finds out whether the service answers again.
     fn probe(&self) -> Result<bool, AskError> {
-        self.resting()?;
         let mut health = self.health.lock();
+        rest(&health)?;
         let is_probe = health.failing.as_ref().is_some_and(|failing| failing.until.is_some());
         health.is_probed |= is_probe;
         Ok(is_probe)
@@ -199,6 +197,11 @@ impl Gate {
         error
     }
 
+    /// Returns whether the last request failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.health.lock().failing.is_some()
+    }
+
     /// Sets where it is.
     pub(super) fn set_endpoint(&self, endpoint: &str) {
         let mut health = self.health.lock();
@@ -229,6 +232,17 @@ impl Gate {
             failures: self.failures.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             error,
+            slow: self.slowness.slow(),
         }
+    }
+}
+
+/// Returns the last error, if the service is left alone now.
+fn rest(health: &Health) -> Result<(), AskError> {
+    match health.failing.as_ref() {
+        Some(Failing { until: Some(until), error, .. }) if health.is_probed || *until > Instant::now() => {
+            Err(error.clone())
+        }
+        _ => Ok(()),
     }
 }

@@ -116,7 +116,13 @@ impl Keystone {
         if let Some(token) = self.token.load_full().filter(is_fresh) {
             return Ok(token);
         }
-        let mut refusals = self.turn.lock().await;
+        let is_valid = |token: &Arc<Token>| token.expires_at > Instant::now();
+        let mut refusals = match (self.turn.try_lock(), self.token.load_full()) {
+            (Ok(refusals), _) => refusals,
+            // Somebody renews it, for as long as Keystone takes; it is still good.
+            (Err(_), Some(token)) if is_valid(&token) => return Ok(token),
+            (Err(_), _) => self.turn.lock().await,
+        };
         let kept = self.token.load_full();
         if let Some(token) = kept.clone().filter(is_fresh) {
             return Ok(token);
@@ -127,8 +133,15 @@ impl Keystone {
                 self.token.store(Some(Arc::clone(&token)));
                 Ok(token)
             }
-            Err(error) => kept.filter(|token| token.expires_at > Instant::now()).ok_or(error),
+            Err(error) => kept.filter(is_valid).ok_or(error),
         }
+    }
+
+    /// Makes the token one that is to be renewed, and is still valid.
+    #[cfg(test)]
+    pub(super) fn make_due(&self) {
+        let kept = self.token.swap(None).and_then(Arc::into_inner);
+        self.token.store(kept.map(|kept| Arc::new(Token { renewed_at: Instant::now(), ..kept })));
     }
 
     /// Forgets a token that a service refused.
@@ -247,5 +260,5 @@ fn read(answer: &Response<Bytes>, asked_at: Instant) -> Result<Token, String> {
 fn reason(body: &[u8]) -> String {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
     let message = parsed.as_ref().and_then(|parsed| parsed.pointer("/error/message")?.as_str());
-    message.map(|message| format!(": {}", error_text::one_line(message))).unwrap_or_default()
+    message.map(|message| format!(": {}", error_text::one_line(message).trim_end_matches('.'))).unwrap_or_default()
 }

@@ -240,7 +240,19 @@ impl Metadata {
                 Err(error) => drop(failed.get_or_insert_with(|| failure(group, doing, error))),
             }
         }
-        failed.map_or(Ok(None), Err)
+        // One cell says nothing of the others.
+        let of_cell = |error: AskError| match error.failure {
+            Failure::Unavailable if self.groups.len() > 1 => AskError { failure: Failure::OneRequest, ..error },
+            _ => error,
+        };
+        failed.map_or(Ok(None), |error| Err(of_cell(error)))
+    }
+
+    /// Asks the endpoints that did not answer when they were last asked.
+    pub(super) async fn look_after(&self) {
+        // They answer the same for each instance that they do not know.
+        let nobody = InstanceId(uuid::Uuid::nil());
+        futures_util::future::join_all(self.groups.iter().map(|group| group.look_after(nobody))).await;
     }
 
     /// Forgets which instances were read: somebody else may have read them meanwhile.
@@ -266,6 +278,7 @@ impl Metadata {
             failures: sum(|counts| counts.failures.load(Ordering::Relaxed)),
             in_flight,
             error,
+            slow: self.groups.iter().filter_map(|group| group.counts().slowness.slow()).max(),
         }
     }
 }
@@ -286,7 +299,7 @@ fn failure(group: &Client, doing: &str, error: NovaError) -> AskError {
         }
         (NovaError::Unavailable, None) => (Failure::Unavailable, "did not answer a moment ago".to_owned()),
         (NovaError::Unknown | NovaError::Crash | NovaError::Broken, _) => {
-            (Failure::Unavailable, "does not answer for this server".to_owned())
+            (Failure::OneRequest, "does not answer for this server".to_owned())
         }
     };
     AskError::new(Service::Metadata, doing, failure, problem)

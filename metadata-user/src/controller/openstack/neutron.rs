@@ -51,6 +51,16 @@ pub(super) async fn ports_of_group(session: &Session, api: &Api, group: &str) ->
     Ok(ports.into_iter().filter(Port::is_of_instance).collect())
 }
 
+/// Asks Neutron whether it answers, if it did not when it was last asked.
+pub(super) async fn look_after(session: &Session, api: &Api) {
+    if api.gate.is_failing() {
+        let doing = "asking whether Neutron answers";
+        let asked = Asked { doing, path: "/ports?limit=1&fields=id", urgency: Urgency::Background };
+        // The gate notes what comes of it.
+        let _ = session.get(api, asked).await;
+    }
+}
+
 /// Reads a port; `None`: it is gone.
 pub(super) async fn port(session: &Session, api: &Api, id: PortId) -> Result<Option<Port>, AskError> {
     let doing = format!("reading the port {id}");

@@ -186,7 +186,7 @@ pub(super) async fn server(
         Ok(server) => Ok(Some(server)),
         Err(Unusable::CellDown) => {
             let problem = "says that the server's cell is down";
-            Err(api.gate.count_failure(AskError::new(Service::Nova, &doing, Failure::Unavailable, problem)))
+            Err(api.gate.count_failure(AskError::new(Service::Nova, &doing, Failure::OneRequest, problem)))
         }
         Err(Unusable::HostHidden) => Err(hidden(api, &doing)),
     }

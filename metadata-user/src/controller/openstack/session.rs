@@ -1,7 +1,7 @@
 //! Requests to Nova's compute API and to Neutron, with a token.
 //!
-//! Promises: a refused token is renewed once, and one that may be the reason of another failure; what comes back is the service's own answer (JSON), or an error that says who answered
-//! what instead.
+//! Promises: a refused token is renewed once, and one that may be the reason of another failure; what comes back is the service's own
+//! answer (JSON), or an error that says who answered what instead.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -140,8 +140,11 @@ impl Session {
                     return Err(api.gate.failed(fail(Failure::Refused, problem), false));
                 }
                 code => {
-                    let is_down = code >= 500 || code == 429 || code == 413;
-                    let failure = if is_down { Failure::Unavailable } else { Failure::NotUnderstood };
+                    let failure = match code {
+                        413 | 429 | 501.. => Failure::Unavailable,
+                        500 => Failure::OneRequest,
+                        _ => Failure::NotUnderstood,
+                    };
                     let problem = format!("answered {status} at {url}{}", excerpt(answer.headers(), answer.body()));
                     // One server that Nova cannot show is no reason to leave Nova alone.
                     let rests = matches!(code, 429 | 502..=504);

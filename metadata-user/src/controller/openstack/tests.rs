@@ -164,6 +164,27 @@ async fn a_token_is_renewed_before_it_ends_and_stays_in_use_while_keystone_is_do
 }
 
 #[tokio::test]
+async fn while_a_token_is_renewed_the_one_that_is_valid_stays_in_use() {
+    let script = Script::start();
+    let openstack = script.openstack();
+    read(&openstack).await.expect("an answer");
+    openstack.session.keystone.make_due();
+    script.instead(|taken| taken.line.contains("/auth/tokens").then(|| (0, JSON, String::new())));
+    let mut renews = std::pin::pin!(read(&openstack));
+    let asks_keystone = || openstack.states()[0].in_flight == 1;
+    tokio::select! {
+        biased;
+        _ = &mut renews => panic!("Keystone does not answer"),
+        other = async {
+            while !asks_keystone() {
+                tokio::task::yield_now().await;
+            }
+            read(&openstack).await
+        } => assert!(other.expect("an answer").is_some() && asks_keystone()),
+    }
+}
+
+#[tokio::test]
 async fn a_refused_credential_is_not_sent_again_until_its_file_changes() {
     let script = Script::start();
     let openstack = script.openstack();
@@ -216,7 +237,7 @@ async fn every_other_failure_is_told_apart_and_removes_nothing() {
         ((200, "text/html", "<html>maintenance</html>".to_owned()), Failure::Unavailable),
         ((200, JSON, "{\"server\": 1}".to_owned()), Failure::NotUnderstood),
         ((403, JSON, "{}".to_owned()), Failure::Refused),
-        ((500, JSON, "{}".to_owned()), Failure::Unavailable),
+        ((500, JSON, "{}".to_owned()), Failure::OneRequest),
         ((302, "text/html", String::new()), Failure::NotUnderstood),
     ] {
         let said = answer.clone();
@@ -380,7 +401,24 @@ async fn an_instance_is_asked_for_in_the_cell_of_its_host() {
     assert!(matches!(openstack.read(id(), Urgency::Change).await, Ok(Found::WithoutPages(_))));
     other.instead(|_| Some((503, "text/html", String::new())));
     let error = openstack.read(id(), Urgency::Change).await.expect_err("a cell is down");
-    assert_eq!((error.service, error.failure), (Service::Metadata, Failure::Unavailable));
+    assert_eq!(
+        (error.service, error.failure),
+        (Service::Metadata, Failure::OneRequest),
+        "of other cells it says nothing"
+    );
+}
+
+#[tokio::test]
+async fn neutron_is_asked_whether_it_answers_again_though_nobody_needs_it() {
+    let script = Script::start();
+    let openstack = script.openstack();
+    openstack.look_after().await;
+    assert_eq!(script.take("").len(), 0, "nothing failed");
+    script.instead(|taken| taken.line.contains("/network/").then(|| (500, JSON, "{}".to_owned())));
+    openstack.ports_of(&[id()], Urgency::Change).await.expect_err("it fails");
+    script.instead(|_| None);
+    openstack.look_after().await;
+    assert_eq!(openstack.states()[3].error, None);
 }
 
 #[tokio::test]
