@@ -11,6 +11,8 @@
 //!
 //! Pages that a record keeps beside its facts are answered as they are (`beside`).
 //!
+//! What guests may ask beyond Nova's trees is in `extensions`.
+//!
 //! An instance of an unchanged OpenStack has no record: its answers are Nova's own ([`NovaPages`]). [`Content`] is either.
 //!
 //! Left out: who asks (`http`), whether there is an instance yet (`http`: 503), fetching of dynamic vendor data.
@@ -30,10 +32,12 @@ mod date;
 mod denial;
 mod ec2;
 mod error;
+mod extensions;
 mod found;
 mod json;
 mod nova_pages;
 mod openstack;
+mod own;
 mod password;
 mod rendered;
 mod route;
@@ -45,8 +49,10 @@ pub use config_drive::{DriveFile, DriveParts, Incomplete};
 pub use content::{Content, Reply};
 pub use date::Date;
 pub use denial::Denial;
+pub use extensions::{ETag, Known, Look, Query, QueryError, Wait};
 pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page};
 pub use openstack::vendor_data::{self, StaticVendordata};
+pub use own::Own;
 pub use password::{PASSWORD_LIMIT, Password, Write, Written};
 pub use rendered::RenderedInstance;
 pub use subject::{About, Subject, Tree, is_public};
@@ -145,12 +151,14 @@ impl Answer {
     }
 }
 
-/// The HTTP status of an answer. Nova has 200, 400, 404 and 409 in these trees; the others are of refusals by policy.
+/// The HTTP status of an answer. Nova has 200, 400, 404 and 409 in these trees; the others are of refusals by policy and of extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// 200.
     Ok = 200,
-    /// 400: a method that is none of the password's, or a password that is too long.
+    /// 304: the client has the document already.
+    NotModified = 304,
+    /// 400: a method that is none of the password's, a password that is too long, or a query that cannot be.
     BadRequest = 400,
     /// 401: a session token is missing, or not valid.
     Unauthorized = 401,

@@ -20,6 +20,7 @@ pub mod controller;
 mod error;
 pub mod etcd;
 pub mod facts;
+mod guests;
 mod http;
 mod https;
 mod key;
@@ -67,7 +68,7 @@ use snapshot::Snapshot;
 use written::Reader;
 
 use crate::error_text::visible;
-use crate::policy::{Access, Policy};
+use crate::policy::{Access, Extensions, Policy};
 
 /// Where the configuration is read from without `--config`.
 pub const CONFIG_PATH: &str = "/etc/metadatad/metadatad.toml";
@@ -96,6 +97,8 @@ pub struct Config {
     pub access: Access,
     /// `[http]`: time-outs and limits towards guests.
     pub http: Http,
+    /// `[guests]`: what guests have beyond Nova's trees.
+    pub guests: Extensions,
     /// `[audit]`: where the record of each request goes.
     pub audit: Audit,
     /// `[https]`: answering guests over TLS too; `None`: they are not.
@@ -121,6 +124,7 @@ static TABLES: &[&key::Table] = &[
     &cloud::TABLE,
     &access::TABLE,
     &http::TABLE,
+    &guests::TABLE,
     &audit::TABLE,
     &https::TABLE,
     &metrics::TABLE,
@@ -168,6 +172,7 @@ impl Config {
             connections_per_instance: self.http.connections_per_instance,
             requests: self.http.requests(),
             access: self.access,
+            extensions: self.guests,
         }
     }
 
@@ -187,6 +192,7 @@ impl Config {
             cloud: cloud::read(&open(&cloud::TABLE)?)?,
             access: access::read(&open(&access::TABLE)?)?,
             http: http::read(&open(&http::TABLE)?)?,
+            guests: guests::read(&open(&guests::TABLE)?)?,
             audit: audit::read(&open(&audit::TABLE)?)?,
             https: https::read(&https)?,
             metrics: metrics::read(&open(&metrics::TABLE)?)?,

@@ -18,6 +18,7 @@ mod body;
 pub mod connection;
 mod error;
 mod exchange;
+mod extended;
 #[doc(hidden)]
 pub mod fuzzing;
 mod limit;
@@ -41,6 +42,7 @@ mod turns;
 mod unusual;
 pub mod usage;
 mod wait;
+mod waits;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -64,6 +66,7 @@ use limit::Limits;
 use patience::Patience;
 use rate::Rates;
 use usage::Usages;
+use waits::Waits;
 
 /// Everything that guests' connections share.
 #[derive(Debug)]
@@ -73,6 +76,7 @@ pub struct Guests {
     limits: Arc<Limits>,
     policy: StateView<Policy>,
     rates: Arc<Rates>,
+    waits: Arc<Waits>,
     counters: Arc<Counters>,
     times: StateView<Times>,
     patience: StateView<Patience>,
@@ -147,6 +151,7 @@ impl Guests {
             limits: Arc::new(Limits::new(settings.http.connections)),
             policy: StateView::new(settings.policy()),
             rates: Arc::new(Rates::new(settings.policy())),
+            waits: Arc::default(),
             counters: Arc::new(counters),
             times: StateView::new(Times::of(&settings.http)),
             patience: StateView::new(Patience::new(&Times::of(&settings.http), &settings.http.patience)),
@@ -221,6 +226,12 @@ impl Guests {
     #[must_use]
     pub fn open(&self) -> usize {
         self.limits.open()
+    }
+
+    /// Returns the number of requests that wait for a change now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waits.open()
     }
 
     /// Returns the most connections that there can be.

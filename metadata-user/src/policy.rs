@@ -28,6 +28,19 @@ pub struct Policy {
     pub connections_per_instance: usize,
     /// Requests of all its ports together.
     pub requests: RequestRate,
+    /// What it has beyond Nova's trees. The same for all instances.
+    pub extensions: Extensions,
+}
+
+/// What instances have beyond Nova's trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extensions {
+    /// Whether they have any of it.
+    pub enabled: bool,
+    /// Requests of all ports of an instance that may wait for a change at a time; 0: none does.
+    pub waits_per_instance: usize,
+    /// Longest time that a request waits for a change.
+    pub longest_wait: Duration,
 }
 
 /// How fast an instance may ask.
@@ -84,6 +97,7 @@ impl Policy {
                 burst: request_burst.map_or(self.requests.burst, NonZeroU32::get),
             },
             access: self.access.with(&access),
+            extensions: self.extensions,
         }
     }
 }
@@ -267,6 +281,7 @@ mod tests {
             connections_per_instance: 1024,
             requests: RequestRate { per_second: 1000, burst: 4000 },
             access: Access::default(),
+            extensions: Extensions { enabled: true, waits_per_instance: 64, longest_wait: Duration::from_secs(300) },
         };
         assert_eq!(configured.with(&PolicyOverrides::default()), configured);
         let overrides = PolicyOverrides {
@@ -301,6 +316,7 @@ mod tests {
             connections_per_instance: 3000,
             requests: RequestRate { per_second: 0, burst: 5 },
             access,
+            extensions: configured.extensions,
         };
         assert_eq!(configured.with(&overrides), expected);
     }

@@ -102,7 +102,7 @@ pub struct Store {
     index: Mutex<Index>,
 }
 
-/// Somebody who waits for an instance's content.
+/// Somebody who waits for an instance's content, or for another one.
 #[derive(Debug)]
 pub struct Waiter<'a> {
     store: &'a Store,
@@ -124,6 +124,20 @@ impl Waiter<'_> {
                 Some(change) => change.await,
                 // The slot stays while this waits.
                 None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Waits until the instance's content is of another generation than this one, or gone; returns at once if it is. Cancel-safe.
+    pub async fn change(&self, generation: u64) {
+        loop {
+            let change = match self.store.slots.get(&self.id) {
+                Some(slot) if slot.content().is_some() && slot.generation() == generation => slot.next_change(),
+                _ => return,
+            };
+            match change {
+                Some(change) => change.await,
+                None => return,
             }
         }
     }

@@ -11,6 +11,7 @@ mod adversity;
 mod audit;
 mod boots;
 mod bystanders;
+mod change;
 mod connections;
 mod doctor;
 mod documented;

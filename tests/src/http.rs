@@ -233,8 +233,24 @@ impl Connection {
     /// # Errors
     /// If there is no whole answer in time.
     pub fn exchange(&mut self, request: &Request) -> Result<Response> {
-        self.stream.write_all(&request.bytes()).context("sending a request")?;
+        self.begin(request)?;
         self.read(request.method == "HEAD").with_context(|| format!("reading the answer to {}", request.path))
+    }
+
+    /// Sends a request, whose answer is read later.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn begin(&mut self, request: &Request) -> Result<()> {
+        self.stream.write_all(&request.bytes()).context("sending a request")
+    }
+
+    /// Reads the answer to a GET.
+    ///
+    /// # Errors
+    /// If there is no whole answer in time.
+    pub fn receive(&mut self) -> Result<Response> {
+        self.read(false).context("reading an answer")
     }
 
     /// Ends the sending side: nothing more will be asked.

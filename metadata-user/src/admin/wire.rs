@@ -444,6 +444,12 @@ pub struct Http {
     /// Requests that waited for their content.
     #[serde(default)]
     pub waited: u64,
+    /// Requests that wait for a change now.
+    #[serde(default)]
+    pub waiting: usize,
+    /// Requests that did not wait for a change, as too many of their instance did.
+    #[serde(default)]
+    pub waits_refused: u64,
     /// Requests that waited because their instance asks too much.
     #[serde(default)]
     pub limited: u64,

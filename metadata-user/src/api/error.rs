@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::accept::{self, Form};
-use super::{Denial, HTML, JSON, PLAIN, Status};
+use super::{Denial, HTML, JSON, PLAIN, QueryError, Status};
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub(super) enum Refusal {
     TargetTooLong,
     /// Too many requests. Nova has none of these: in webob's words.
     TooMany,
+    /// The query says something that cannot be.
+    Query(QueryError),
+    /// Too many requests of the instance wait for a change.
+    TooManyWaits,
 }
 
 /// The three forms of one error, put together when the program is built.
@@ -102,6 +106,22 @@ const TOO_MANY: Texts = texts!(
     "The client has sent too many requests in a given amount of time."
 );
 
+const TOO_MANY_WAITS: Texts = texts!(
+    TooManyRequests,
+    429,
+    "Too Many Requests",
+    "As many requests of this instance wait for a change as may. Ask again when one of them is answered."
+);
+const QUERY_TIMEOUT: Texts =
+    texts!(BadRequest, 400, "Bad Request", "timeout_sec must be a whole number of seconds, 0 or more.");
+const QUERY_FORMAT: Texts = texts!(BadRequest, 400, "Bad Request", "With recursive=true, alt must be json.");
+const QUERY_VERSION: Texts = texts!(
+    BadRequest,
+    400,
+    "Bad Request",
+    "With recursive=true, the path must name a version: /openstack/latest or /latest."
+);
+
 const TARGET_TOO_LONG: Texts =
     texts!(TargetTooLong, 414, "URI Too Long", "The request URI was too long for this server.");
 
@@ -123,6 +143,10 @@ impl Refusal {
             Self::Denied(Denial::TokenInvalid) => &TOKEN_INVALID,
             Self::TooMany => &TOO_MANY,
             Self::TargetTooLong => &TARGET_TOO_LONG,
+            Self::Query(QueryError::Timeout) => &QUERY_TIMEOUT,
+            Self::Query(QueryError::Format) => &QUERY_FORMAT,
+            Self::Query(QueryError::Version) => &QUERY_VERSION,
+            Self::TooManyWaits => &TOO_MANY_WAITS,
         }
     }
 

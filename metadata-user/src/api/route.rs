@@ -56,7 +56,7 @@ fn without_authority(target: &str) -> &str {
 
 /// Decodes percent signs as uWSGI does: an unfinished escape at the end vanishes, one that is not hexadecimal becomes
 /// a zero byte, `%%` is a percent sign.
-fn percent_decoded(raw: &[u8]) -> Vec<u8> {
+pub(super) fn percent_decoded(raw: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter().copied();
     while let Some(byte) = bytes.next() {

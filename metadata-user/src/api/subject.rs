@@ -3,6 +3,7 @@
 //! Promises: a path that both trees answer with user data, a password or an identity is recognised as that, by every spelling
 //! that leads there: the path is the one that the content is looked up by.
 
+use super::own::Own;
 use super::route;
 
 /// What is asked for.
@@ -12,6 +13,8 @@ pub struct About {
     pub tree: Tree,
     /// What it is about.
     pub subject: Subject,
+    /// Which of the service's own paths it is, where guests have such.
+    pub own: Option<Own>,
 }
 
 /// A tree of paths.
@@ -62,9 +65,11 @@ impl About {
         let path = route::path(target);
         let path = path.as_deref().unwrap_or_default();
         match path.strip_prefix("openstack").map(|rest| rest.strip_prefix('/').ok_or(rest)) {
-            Some(Ok(rest)) => About { tree: Tree::OpenStack, subject: openstack(rest) },
-            Some(Err("")) => About { tree: Tree::OpenStack, subject: Subject::Other },
-            Some(Err(_)) | None => About { tree: Tree::Ec2, subject: ec2(path.strip_prefix("ec2/").unwrap_or(path)) },
+            Some(Ok(rest)) => About { tree: Tree::OpenStack, subject: openstack(rest), own: Own::in_openstack(rest) },
+            Some(Err("")) => About { tree: Tree::OpenStack, subject: Subject::Other, own: None },
+            Some(Err(_)) | None => {
+                About { tree: Tree::Ec2, subject: ec2(path.strip_prefix("ec2/").unwrap_or(path)), own: None }
+            }
         }
     }
 }
@@ -179,7 +184,7 @@ mod tests {
             ("/openstack/content/user_data", OpenStack, Other),
             ("/openstack/latest/meta_data.json", OpenStack, Other),
         ] {
-            assert_eq!(About::of(target), About { tree, subject }, "{target}");
+            assert_eq!(About::of(target), About { tree, subject, own: None }, "{target}");
         }
     }
 }

@@ -126,7 +126,7 @@ mod tests {
     use crate::config::{Config, ConfigFile, Http, reference};
 
     /// Each live key with another value than its default.
-    const LIVE: [(&str, &str, &str); 28] = [
+    const LIVE: [(&str, &str, &str); 31] = [
         ("ports", "new_connections_per_second", "7"),
         ("ports", "new_connections_burst", "7"),
         ("ports", "packets_per_second", "7"),
@@ -154,6 +154,9 @@ mod tests {
         ("http", "target_bytes", "777"),
         ("http", "requests_per_second", "7"),
         ("http", "request_burst", "7"),
+        ("guests", "extensions", "false"),
+        ("guests", "waits_per_instance", "7"),
+        ("guests", "longest_wait", "\"7m\""),
         ("log", "filter", "\"debug\""),
     ];
 

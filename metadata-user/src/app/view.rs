@@ -401,6 +401,8 @@ fn http(guests: &Guests) -> Http {
         malformed: counters.malformed.get(),
         handshake_failed: counters.handshake_failed.get(),
         waited: counters.waited.get(),
+        waiting: guests.waiting(),
+        waits_refused: counters.waits_refused.get(),
         limited: counters.limited.get(),
         claimed_identity: counters.claimed_identity.get(),
         unanswered: counters.unanswered.get(),

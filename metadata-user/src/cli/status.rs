@@ -233,6 +233,8 @@ fn connections(http: &Http, lines: &mut Lines) {
         (http.binding_ended, "closed: port removed or rebound to another instance"),
         (http.timed_out, "closed: http.request_timeout or http.idle_timeout reached"),
         (http.waited, "requests waited for content"),
+        (http.waiting as u64, "requests wait for a change"),
+        (http.waits_refused, "requests did not wait for a change: guests.waits_per_instance reached"),
         (http.limited, "requests waited: requests_per_second reached (of [http], or of the document)"),
         (http.unanswered, "requests without an answer: their connection ended"),
         (http.malformed, "closed: not HTTP"),

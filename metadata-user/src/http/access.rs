@@ -1,6 +1,6 @@
 //! Who is asking, and what they may read.
 
-use std::future::{Future, ready};
+use std::future::{Future, pending, ready};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -31,6 +31,11 @@ pub trait Access: Send + Sync + 'static {
 
     /// Completes when what [`Self::resolve`] returns is not [`Resolution::NotReady`], or may not be. Cancel-safe.
     fn ready(&self) -> impl Future<Output = ()> + Send;
+
+    /// Completes when what [`Self::resolve`] returns is another content than it returned last, or may be. Cancel-safe.
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
 
     /// Keeps what the guest wrote, in the store or at the controller.
     fn keep(&self, instance: InstanceId, write: Write) -> impl Future<Output = Written> + Send;
@@ -222,6 +227,18 @@ impl Access for Guest {
                     }
                 }
             }
+        }
+    }
+
+    async fn changed(&self) {
+        let ends = self.lease.next_identity();
+        let Some(identity) = self.lease.identity() else { return };
+        // A port that is bound is bound to no other instance.
+        let Identity::Bound { instance, .. } = &*identity else { return };
+        let waiter = self.store.wait(*instance);
+        tokio::select! {
+            () = ends => {}
+            () = waiter.change(self.generation.load(Ordering::Relaxed)) => {}
         }
     }
 

@@ -27,6 +27,7 @@ use super::service::{Access, Service};
 pub use super::stream::Cut;
 use super::stream::Watched;
 use super::turns::Turn;
+use super::waits::Waits;
 use super::{Counters, Heads, Times};
 use crate::drain::Drain;
 use crate::https::Https;
@@ -44,6 +45,8 @@ pub(super) struct Place {
     pub(super) rates: Option<Arc<Rates>>,
     pub(super) heads: Heads,
     pub(super) patience: Arc<Patience>,
+    /// The requests that wait for a change, of all instances.
+    pub(super) waits: Arc<Waits>,
 }
 
 impl Place {
@@ -55,6 +58,7 @@ impl Place {
             rates: None,
             heads: Heads::default(),
             patience: Arc::new(Patience::new(&times, &[])),
+            waits: Arc::default(),
         }
     }
 }
@@ -93,7 +97,7 @@ where
     C: Access,
 {
     let content = Arc::new(content);
-    let Place { progress, turn, rates, heads, patience } = place;
+    let Place { progress, turn, rates, heads, patience, waits } = place;
     let service = Service::new(Shared {
         content: Arc::clone(&content),
         counters: Arc::clone(counters),
@@ -101,6 +105,7 @@ where
         rates,
         heads,
         patience,
+        waits,
         drain: drain.clone(),
     });
     let mut builder = http1::Builder::new();
@@ -162,12 +167,16 @@ where
             result = &mut connection => break match result {
                 Err(error) if is_of_ended_binding(&error) => End::BindingEnded,
                 Err(error) if error.is_parse() || error.is_parse_too_large() => End::Malformed,
-                _ if leaving && !draining => End::GaveWay,
+                // Its last answer may have ended it before this loop saw that it must leave.
+                _ if (leaving || progress.must_leave()) && !draining => End::GaveWay,
                 _ => End::Closed,
             },
             event = &mut limit => match event {
                 Limit::Time => break End::TimedOut,
-                Limit::Age => true,
+                Limit::Age => {
+                    progress.end_wait();
+                    true
+                }
                 Limit::Place => {
                     leaving = true;
                     false

@@ -3,11 +3,11 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use hyper::Method;
-use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONNECTION, ETAG, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::{Method, Response, Uri};
+use tokio::time::Instant;
 
 use super::access::Access;
 use super::body::{self, AnswerBody};
@@ -17,8 +17,9 @@ use super::progress::Progress;
 use super::rate::Rates;
 use super::record::Outcome;
 use super::session::TokenUse;
+use super::waits::Waits;
 use super::{Counters, Heads, record, respond, session, target};
-use crate::api::{About, Answer, Request as Asked};
+use crate::api::{About, Answer, ETag, Request as Asked};
 use crate::audit::TokenMode;
 use crate::clock;
 use crate::drain::Drain;
@@ -33,7 +34,19 @@ pub(super) struct Shared<C> {
     pub(super) rates: Option<Arc<Rates>>,
     pub(super) heads: Heads,
     pub(super) patience: Arc<Patience>,
+    pub(super) waits: Arc<Waits>,
     pub(super) drain: Drain,
+}
+
+/// A wait for a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    /// What the client has.
+    pub(super) known: ETag,
+    /// When the wait ends at the latest.
+    pub(super) until: Instant,
+    /// Whether it has ended: what is there now is the answer.
+    pub(super) is_over: bool,
 }
 
 /// A request. It is recorded when it is answered, or when this is dropped before that. Without `Debug`, as its body may be a
@@ -44,6 +57,9 @@ pub(super) struct Exchange<C: Access> {
     body: Vec<u8>,
     /// Beside those that every answer has.
     header: Option<(HeaderName, HeaderValue)>,
+    etag: Option<ETag>,
+    /// What is known of the wait for a change; `None`: it does not wait for one (yet).
+    pub(super) change: Option<Change>,
     token_use: Option<TokenUse>,
     about: OnceCell<About>,
     is_recorded: bool,
@@ -58,6 +74,8 @@ impl<C: Access> Exchange<C> {
             parts,
             body: Vec::new(),
             header: None,
+            etag: None,
+            change: None,
             token_use: None,
             about: OnceCell::new(),
             is_recorded: false,
@@ -69,6 +87,11 @@ impl<C: Access> Exchange<C> {
         &self.parts.method
     }
 
+    /// Returns the request target.
+    pub(super) fn uri(&self) -> &Uri {
+        &self.parts.uri
+    }
+
     /// Returns the headers.
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.parts.headers
@@ -77,6 +100,11 @@ impl<C: Access> Exchange<C> {
     /// Gives the answer one more header, instead of one that it was given before.
     pub(super) fn add_header(&mut self, name: HeaderName, value: HeaderValue) {
         self.header = Some((name, value));
+    }
+
+    /// The answer has this tag, or none.
+    pub(super) fn set_etag(&mut self, etag: Option<ETag>) {
+        self.etag = etag;
     }
 
     /// Returns what the request has to do with session tokens; `None`: that was not looked at.
@@ -148,7 +176,10 @@ impl<C: Access> Exchange<C> {
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }
-        if self.shared.drain.has_begun() {
+        if let Some(etag) = self.etag.take().and_then(|etag| HeaderValue::try_from(etag.to_string()).ok()) {
+            response.headers_mut().insert(ETAG, etag);
+        }
+        if self.shared.drain.has_begun() || self.shared.progress.must_leave() {
             // hyper ends the connection with it.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -120,7 +120,14 @@ impl Guests {
     /// Returns what an admitted connection shares with others.
     pub(super) fn place(&self, guest: &Guest, progress: Arc<Progress>, turns: &Arc<Turns>) -> Place {
         let (turn, rates) = (Some(turns.place(Tag(guest.tag))), Some(Arc::clone(&self.rates)));
-        Place { progress, turn, rates, heads: *self.heads.get(), patience: self.patience.get() }
+        Place {
+            progress,
+            turn,
+            rates,
+            heads: *self.heads.get(),
+            patience: self.patience.get(),
+            waits: Arc::clone(&self.waits),
+        }
     }
 
     /// Says who is behind an address, and takes a place for the connection.

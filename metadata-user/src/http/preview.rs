@@ -1,6 +1,6 @@
 //! What an instance's guest would read, asked by the operator: the service of guests, over a connection in memory.
 //!
-//! Promises: a request takes the same steps as a guest's ([`super::service`]) and gets the same bytes; it does not wait for content; it
+//! Promises: a request takes the same steps as a guest's ([`super::service`]) and gets the same bytes; it waits neither for content nor for a change; it
 //! is not counted: no counter, no rate, no audit record, no usage of the instance; a password is not kept, and user data stays
 //! unread.
 //!
@@ -20,6 +20,7 @@ use super::{Counters, Guests, Times};
 use crate::api::{Write, Written};
 use crate::drain::Drain;
 use crate::origin::{Origin, Want};
+use crate::policy::Policy;
 use crate::record::InstanceId;
 use crate::secret::token::TokenError;
 use crate::store::Store;
@@ -60,7 +61,7 @@ impl Guests {
             store: Arc::clone(&self.store),
             origin: self.origin.get().cloned(),
             caller: Caller {
-                policy: *self.policy.get(),
+                policy: policy_without_waits(*self.policy.get()),
                 over_ipv6: preview.over_ipv6,
                 source_port: if preview.unprivileged { PORTS.1 } else { PORTS.0 },
             },
@@ -94,6 +95,12 @@ impl Preview<'_> {
 /// Returns the address as clients write it.
 fn host(over_ipv6: bool) -> &'static str {
     if over_ipv6 { "[fe80::a9fe:a9fe]" } else { "169.254.169.254" }
+}
+
+/// A request for a change is answered at once.
+fn policy_without_waits(mut policy: Policy) -> Policy {
+    policy.extensions.longest_wait = Duration::ZERO;
+    policy
 }
 
 /// What the instance may read, without a binding.

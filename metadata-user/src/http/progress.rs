@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::Times;
 use super::request_line::Framing;
@@ -20,6 +20,8 @@ mod phase {
     pub(super) const ANSWERING: u8 = 2;
     /// Its answer is complete, and not yet all written.
     pub(super) const WRITING: u8 = 3;
+    /// A request is complete, and waits for a change: the connection may give way, which ends the wait.
+    pub(super) const WAITING: u8 = 4;
 }
 
 /// Bytes per second that a guest must take of its answers, once the kernel has no room for more of them: a thousandth of
@@ -60,11 +62,38 @@ pub(super) struct Progress {
     blocked: AtomicU64,
     /// Microseconds that the guest is behind [`LEAST_RATE`] with what it takes, without the time since `blocked`.
     behind: AtomicU64,
+    /// Microseconds from `start` to the end of the wait for a change, plus 1; 0: no request waits for one.
+    waits_until: AtomicU64,
+    /// The wait for a change is over.
+    wait_over: Notify,
+    /// Another time-out is next than a moment ago.
+    retimed: Notify,
 }
 
 /// A request that waits for its content.
 #[derive(Debug)]
 pub(super) struct Held<'a>(&'a Progress);
+
+/// A request that waits for a change.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a Progress);
+
+impl Drop for Waiting<'_> {
+    /// From here on, the request counts as if its last byte had just come.
+    fn drop(&mut self) {
+        let Self(progress) = self;
+        let now = progress.now();
+        progress.moved.store(now, Ordering::Relaxed);
+        progress.received.store(now, Ordering::Relaxed);
+        if progress.receiving.load(Ordering::Relaxed) > 0 {
+            // A next request came meanwhile.
+            progress.receiving.store(now + 1, Ordering::Relaxed);
+        }
+        progress.phase.store(phase::ANSWERING, Ordering::Relaxed);
+        progress.waits_until.store(0, Ordering::Relaxed);
+        progress.retimed.notify_one();
+    }
+}
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -91,6 +120,9 @@ impl Progress {
             half_closed: Notify::new(),
             blocked: AtomicU64::new(0),
             behind: AtomicU64::new(0),
+            waits_until: AtomicU64::new(0),
+            wait_over: Notify::new(),
+            retimed: Notify::new(),
         }
     }
 
@@ -143,9 +175,9 @@ impl Progress {
         }
     }
 
-    /// Returns since when the connection is idle; `None` while it has a request.
+    /// Returns since when the connection is idle; `None` while it has a request that does not wait for a change.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let is_idle = self.phase.load(Ordering::Relaxed) == phase::IDLE;
+        let is_idle = matches!(self.phase.load(Ordering::Relaxed), phase::IDLE | phase::WAITING);
         is_idle.then(|| self.at(self.moved.load(Ordering::Relaxed)))
     }
 
@@ -153,6 +185,7 @@ impl Progress {
     pub(super) fn make_leave(&self) {
         self.must_leave.store(true, Ordering::Relaxed);
         self.leave.notify_one();
+        self.end_wait();
     }
 
     /// Makes [`Self::has_unread`] valid from here on, as for a connection that must leave, without waking it.
@@ -194,6 +227,36 @@ impl Progress {
     /// Returns how long a complete request may wait for its answer.
     pub(super) fn patience(&self) -> Duration {
         self.times.request.min(self.times.idle)
+    }
+
+    /// Marks the request as waiting for a change until the value is dropped. The connection's own time-out ends the wait, so that it has
+    /// no timer of its own.
+    pub(super) fn wait(&self, until: Instant) -> Waiting<'_> {
+        let until = until.saturating_duration_since(self.start).as_micros();
+        let until = u64::try_from(until).unwrap_or(u64::MAX - 1).saturating_add(1);
+        self.waits_until.store(until, Ordering::Relaxed);
+        self.phase.store(phase::WAITING, Ordering::Relaxed);
+        self.retimed.notify_one();
+        Waiting(self)
+    }
+
+    /// Ends a wait for a change, if there is one.
+    pub(super) fn end_wait(&self) {
+        if self.waits_until.load(Ordering::Relaxed) > 0 {
+            // As if its time had always been over.
+            self.waits_until.store(1, Ordering::Relaxed);
+            self.wait_over.notify_one();
+        }
+    }
+
+    /// Tells whether the time of the wait for a change is over.
+    pub(super) fn is_wait_over(&self) -> bool {
+        self.waits_until.load(Ordering::Relaxed).checked_sub(1).is_none_or(|until| self.at(until) <= Instant::now())
+    }
+
+    /// Completes when a wait for a change may be over, as its time is, or the connection has to give way. Cancel-safe.
+    pub(super) async fn wait_may_be_over(&self) {
+        self.wait_over.notified().await;
     }
 
     /// Marks the request as waiting for its content until the value is dropped: meanwhile the stream checks whether its guest leaves.
@@ -257,6 +320,14 @@ impl Progress {
     pub(super) async fn expired(&self) {
         loop {
             let now = Instant::now();
+            if let Some(until) = self.waits_until.load(Ordering::Relaxed).checked_sub(1) {
+                if timeout_at(self.at(until), self.retimed.notified()).await.is_err() {
+                    self.end_wait();
+                    // Dropping what waits is the next thing that happens.
+                    self.retimed.notified().await;
+                }
+                continue;
+            }
             let mut deadline = match self.receiving.load(Ordering::Relaxed) {
                 0 => self.at(self.moved.load(Ordering::Relaxed)) + self.times.idle,
                 since => self.at(since - 1) + self.times.request,
@@ -269,7 +340,7 @@ impl Progress {
                 return;
             }
             // A request may begin while this sleeps, so it never sleeps longer than one may take.
-            sleep_until(deadline.min(now + self.times.request)).await;
+            let _ = timeout_at(deadline.min(now + self.times.request), self.retimed.notified()).await;
         }
     }
 
@@ -294,7 +365,7 @@ impl Progress {
         if self.receiving.load(Ordering::Relaxed) == 0 {
             self.receiving.store(now + 1, Ordering::Relaxed);
         }
-        if self.phase.load(Ordering::Relaxed) != phase::ANSWERING {
+        if !matches!(self.phase.load(Ordering::Relaxed), phase::ANSWERING | phase::WAITING) {
             self.phase.store(phase::RECEIVING, Ordering::Relaxed);
         }
     }

@@ -122,6 +122,55 @@ pub(super) fn waits(counters: &metrics::Http) {
     counters.waited.inc();
 }
 
+/// How a wait for a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitEnd {
+    /// What was waited for changed.
+    Changed,
+    /// Its time was over.
+    TimedOut,
+    /// The connection had to end: its place was needed, the daemon drains, or the guest sends nothing more.
+    Closed,
+    /// There was nobody to answer any more.
+    Lost,
+}
+
+/// A wait for a change, which is recorded when it ends.
+#[derive(Debug)]
+pub(super) struct Wait<'a> {
+    counters: &'a metrics::Http,
+    end: WaitEnd,
+}
+
+impl<'a> Wait<'a> {
+    pub(super) fn begin(counters: &'a metrics::Http) -> Self {
+        Self { counters, end: WaitEnd::Lost }
+    }
+
+    /// It ends this way.
+    pub(super) fn ends(&mut self, end: WaitEnd) {
+        self.end = end;
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let counters = self.counters;
+        let counter = match self.end {
+            WaitEnd::Changed => &counters.waits_changed,
+            WaitEnd::TimedOut => &counters.waits_timed_out,
+            WaitEnd::Closed => &counters.waits_closed,
+            WaitEnd::Lost => &counters.waits_lost,
+        };
+        counter.inc();
+    }
+}
+
+/// Records that a request does not wait for a change, as too many of its instance do.
+pub(super) fn wait_refused(counters: &metrics::Http) {
+    counters.waits_refused.inc();
+}
+
 /// Records that the policy of the instance refused a request.
 pub(super) fn denied(counters: &metrics::Http, denial: Denial, token: TokenUse) {
     counters.denied(match (denial, token) {

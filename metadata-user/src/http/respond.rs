@@ -47,7 +47,7 @@ fn build(
     if let Some(value) = value {
         headers.insert(CONTENT_TYPE, value);
     }
-    if head {
+    if head && status != StatusCode::NOT_MODIFIED {
         // Otherwise hyper writes it, from the body, without a detour.
         headers.insert(CONTENT_LENGTH, body.len().into());
     }

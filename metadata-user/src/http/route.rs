@@ -4,6 +4,7 @@ use super::access::{Access, Resolution};
 use super::admission;
 use super::error::Ended;
 use super::exchange::Exchange;
+use super::extended;
 use crate::api::{About, Answer, Content, Reply, Status, Subject, Write, Written};
 use crate::identity::Tag;
 use crate::record::InstanceId;
@@ -20,6 +21,8 @@ pub(super) enum Step {
     Wait,
     /// Wait a moment and count the request again: the instance asks too much.
     TooMany,
+    /// Wait until the content of this instance changes, then look again.
+    Change(InstanceId),
 }
 
 /// Asks the content of whoever owns the connection now, if their policy lets the request pass. Does not wait.
@@ -41,10 +44,21 @@ fn ask<C: Access>(exchange: &mut Exchange<C>, owner: Option<Content>) -> Step {
     if let Some(answer) = admission::check(exchange, &content) {
         return Step::Answer(answer);
     }
-    let asked = exchange.asked();
-    match content.reply(&asked) {
+    let asks = match extended::asks(exchange) {
+        Ok(None) => None,
+        Ok(Some(asks)) => Some(asks),
+        Err(error) => return Step::Answer(Some(Answer::bad_query(error, exchange.asked().accept))),
+    };
+    let reply = match asks {
+        None => content.reply(&exchange.asked()),
+        Some(asks) => match extended::look(exchange, &content, asks) {
+            Some(reply) => reply,
+            None => return Step::Change(content.uuid()),
+        },
+    };
+    match reply {
         Reply::Answer(answer) => {
-            if is_user_data(exchange.about(), asked.method, &answer) {
+            if is_user_data(exchange.about(), exchange.method().as_str(), &answer) {
                 exchange.shared.content.note_user_data_read(content.uuid());
             }
             Step::Answer(Some(answer))

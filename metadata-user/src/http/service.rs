@@ -3,8 +3,9 @@
 //! 1. receive: the head, and the body of a POST, at most as much as a password may have (`body`);
 //! 2. count: whether their instance asks too much (`rate`);
 //! 3. route: who owns the connection now, what their policy forbids (`admission`, which asks `switches`, `privileged` and
-//!    `session`), and what their content answers (`route`, `target`);
-//! 4. wait: for content that is not there yet, or for the controller (`wait`);
+//!    `session`), and what their content answers (`route`,
+//!    `target`; `extended` where more is asked than Nova answers);
+//! 4. wait: for content that is not there yet, for the controller, or for a change (`wait`);
 //! 5. respond: the answer as HTTP (`respond`);
 //! 6. record: what became of the request, however it ended (`record`).
 //!
@@ -99,7 +100,8 @@ async fn finish<C: Access>(mut exchange: Exchange<C>, mut step: Step) -> Answere
         step = match step {
             Step::TooMany => wait::for_rate(&mut exchange).await?,
             Step::Wait => wait::for_content(&mut exchange).await?,
-            step @ (Step::Fetch(..) | Step::Keep(..)) => Step::Answer(wait::for_controller(&mut exchange, step).await?),
+            Step::Change(instance) => wait::for_change(&mut exchange, instance).await?,
+            step @ (Step::Fetch(..) | Step::Keep(..)) => wait::for_controller(&mut exchange, step).await?,
             Step::Answer(answer) => return Ok(exchange.respond(answer)),
         };
     }

@@ -143,8 +143,8 @@ mod tests {
     use super::*;
     use crate::api::Tree;
 
-    const TOKEN_PATH: About = About { tree: Tree::Ec2, subject: Subject::Token };
-    const PATH: About = About { tree: Tree::OpenStack, subject: Subject::Other };
+    const TOKEN_PATH: About = About { tree: Tree::Ec2, subject: Subject::Token, own: None };
+    const PATH: About = About { tree: Tree::OpenStack, subject: Subject::Other, own: None };
 
     fn judged(mode: SessionMode, about: About, method: &str, headers: &[(&HeaderName, &str)]) -> Verdict {
         let mut map = HeaderMap::new();

@@ -45,9 +45,9 @@ mod tests {
 
     use super::*;
 
-    const OPENSTACK: About = About { tree: Tree::OpenStack, subject: Subject::Other };
-    const EC2: About = About { tree: Tree::Ec2, subject: Subject::Other };
-    const USER_DATA: About = About { tree: Tree::OpenStack, subject: Subject::UserData };
+    const OPENSTACK: About = About { tree: Tree::OpenStack, subject: Subject::Other, own: None };
+    const EC2: About = About { tree: Tree::Ec2, subject: Subject::Other, own: None };
+    const USER_DATA: About = About { tree: Tree::OpenStack, subject: Subject::UserData, own: None };
 
     fn refused(access: Access, over_ipv6: bool, about: About, read: Option<u64>) -> Option<Denial> {
         refuse(&access, &Caller { over_ipv6, ..Caller::default() }, about, || read, || 1000)
@@ -71,7 +71,7 @@ mod tests {
                 assert_eq!(never, (about == USER_DATA).then_some(Denial::Absent));
             }
             for (_, session) in SessionMode::NAMES {
-                let about = About { tree: Tree::Ec2, subject: Subject::Token };
+                let about = About { tree: Tree::Ec2, subject: Subject::Token, own: None };
                 let token = refused(Access { ec2: false, session, ..all }, over_ipv6, about, None);
                 assert_eq!(token, (session == SessionMode::Off).then_some(Denial::Absent));
             }

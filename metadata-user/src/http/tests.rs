@@ -21,6 +21,7 @@ use crate::state_view::StateView;
 use crate::store::tests::{id, record};
 
 mod binding;
+mod change;
 mod controller;
 mod large;
 mod pages;
@@ -42,6 +43,7 @@ struct Node {
     rates: Option<Arc<Rates>>,
     heads: Heads,
     connection: Duration,
+    waits: Arc<Waits>,
 }
 
 impl Node {
@@ -59,6 +61,7 @@ impl Node {
             rates: None,
             heads: Heads::default(),
             connection: Duration::ZERO,
+            waits: Arc::default(),
         }
     }
 
@@ -110,7 +113,8 @@ impl Node {
         let (counters, drain) = (Arc::clone(&self.counters), self.drain.clone());
         let times = Times { ready: self.ready, connection: self.connection, ..Times::default() };
         let rates = self.rates.as_ref().map(Arc::clone);
-        let place = connection::Place { rates, heads: self.heads, ..connection::Place::alone(times) };
+        let waits = Arc::clone(&self.waits);
+        let place = connection::Place { rates, heads: self.heads, waits, ..connection::Place::alone(times) };
         let progress = Arc::clone(&place.progress);
         let served =
             tokio::spawn(async move { connection::serve_placed(server, content, place, &counters, &drain).await });

@@ -51,6 +51,16 @@ pub struct Http {
     pub claimed_identity: Counter,
     /// Requests that waited for their content.
     pub waited: Counter,
+    /// Waits for a change that ended with one.
+    pub waits_changed: Counter,
+    /// Waits for a change whose time was over.
+    pub waits_timed_out: Counter,
+    /// Waits for a change that ended as their connection had to.
+    pub waits_closed: Counter,
+    /// Waits for a change whose guest or binding went.
+    pub waits_lost: Counter,
+    /// Requests that did not wait for a change, as too many of their instance did.
+    pub waits_refused: Counter,
     /// Requests that waited because their instance asks too much; what became of them is in the answers.
     pub limited: Counter,
     /// Requests that got no answer: the connection was cut or left meanwhile.
@@ -82,6 +92,7 @@ impl Http {
             "http_requests_by_token",
             "Requests of instances that have session tokens, by whether they had a valid one",
         );
+        let waits = labelled(registry, "http_waits", "Requests that waited for a change, by the outcome of the wait");
         let denied = labelled(registry, "http_requests_denied", "Requests that the policy of their instance refused");
         let with = |family: &Labelled, label, value| family.get_or_create_owned(&[(label, value)]);
         Self {
@@ -103,6 +114,15 @@ impl Http {
                 registry,
                 "http_requests_claimed_identity",
                 "Requests with an identity header of Neutron's agents, which is ignored",
+            ),
+            waits_changed: with(&waits, "outcome", "changed"),
+            waits_timed_out: with(&waits, "outcome", "timed_out"),
+            waits_closed: with(&waits, "outcome", "closed"),
+            waits_lost: with(&waits, "outcome", "lost"),
+            waits_refused: counter(
+                registry,
+                "http_waits_refused",
+                "Requests that did not wait for a change, as guests.waits_per_instance others of their instance did",
             ),
             waited: counter(registry, "http_requests_waited", "Requests that waited for their content"),
             limited: counter(

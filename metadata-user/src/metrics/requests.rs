@@ -16,11 +16,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Unit;
 
 /// Statuses that are counted one by one; others share one counter.
-const STATUSES: [u16; 14] = [200, 400, 401, 403, 404, 405, 409, 411, 413, 414, 429, 431, 500, 503];
+const STATUSES: [u16; 15] = [200, 304, 400, 401, 403, 404, 405, 409, 411, 413, 414, 429, 431, 500, 503];
 
 /// Those of [`STATUSES`], then any other, as labels.
 const CODES: [&str; STATUSES.len() + 1] =
-    ["200", "400", "401", "403", "404", "405", "409", "411", "413", "414", "429", "431", "500", "503", "other"];
+    ["200", "304", "400", "401", "403", "404", "405", "409", "411", "413", "414", "429", "431", "500", "503", "other"];
 
 /// Values of the label `family`.
 const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
@@ -112,7 +112,7 @@ impl Collector for Requests {
                 ConstCounter::new(count).encode(answers.encode_family(&[("code", code), ("family", name)])?)?;
             }
         }
-        let help = "Time from the last byte of a request until its answer is complete, waits included; not how long the \
+        let help = "Time from the last byte of a request until its answer is complete, waits included but for those for a change; not how long the \
                     guest takes to read it.";
         let unit = Some(&Unit::Seconds);
         let mut took = encoder.encode_descriptor("http_request_duration", help, unit, MetricType::Histogram)?;

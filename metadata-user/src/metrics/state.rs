@@ -144,6 +144,7 @@ declared! {
         "Ports by the outcome of their guest's last boot, as far as it is known now",
     ).by("outcome", &BOOT_OUTCOMES);
     CONNECTIONS = Declared::new("metadatad_http_connections", "Connections of guests now");
+    WAITING = Declared::new("metadatad_http_waiting", "Requests that wait for a change now");
     CONNECTIONS_LIMIT = Declared::new(
         "metadatad_http_connections_limit",
         "Most connections of guests at a time: http.connections, or what the process has files for",

@@ -20,15 +20,16 @@ use crate::input::Input;
 use crate::stream::{self, Answer, find};
 
 /// Statuses of the service, of Nova's stack and of hyper. 100: the guest asks whether to send a body.
-const STATUSES: [u16; 13] = [100, 200, 400, 401, 403, 404, 405, 409, 413, 414, 429, 431, 503];
+const STATUSES: [u16; 14] = [100, 200, 304, 400, 401, 403, 404, 405, 409, 413, 414, 429, 431, 503];
 
 /// Headers of answers.
-const HEADERS: [&str; 7] = [
+const HEADERS: [&str; 8] = [
     "content-type",
     "content-length",
     "connection",
     "retry-after",
     "allow",
+    "etag",
     "x-aws-ec2-metadata-token-ttl-seconds",
     // hyper's, of its own answers.
     "date",

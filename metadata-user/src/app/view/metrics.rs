@@ -31,6 +31,7 @@ pub(super) fn read(view: &View) -> State {
         state.set_for(&declared::LAST_BOOT, outcome, count(ports));
     }
     state.set(&declared::CONNECTIONS, count(view.guests.open()));
+    state.set(&declared::WAITING, count(view.guests.waiting()));
     state.set(&declared::CONNECTIONS_LIMIT, count(view.guests.most_open()));
     source(&view.source.get(), &mut state);
     if let Some(snapshot) = &view.snapshot {

@@ -1,0 +1,33 @@
+//! `/openstack/latest/capabilities`: what a guest may count on here, with the limits of its own instance.
+
+use serde_json::json;
+
+use crate::policy::Policy;
+
+/// Returns the document of an instance with this policy.
+pub(super) fn render(policy: &Policy) -> Vec<u8> {
+    let Policy { connections_per_port, connections_per_instance, requests, access, extensions } = policy;
+    let wait = (extensions.waits_per_instance > 0).then(|| {
+        json!({
+            "most_per_instance": extensions.waits_per_instance,
+            "longest_seconds": extensions.longest_wait.as_secs_f64(),
+        })
+    });
+    let document = json!({
+        "capabilities": {
+            "etag": {},
+            "recursive": { "alt": ["json"] },
+            "wait_for_change": wait,
+        },
+        "limits": {
+            "connections_per_instance": connections_per_instance,
+            "connections_per_port": connections_per_port,
+            "requests_per_second": requests.per_second,
+            "request_burst": requests.burst,
+        },
+        "session_tokens": access.session.name(),
+    });
+    let mut bytes = document.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes
+}
