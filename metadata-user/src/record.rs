@@ -18,11 +18,13 @@ use crate::policy::PolicyOverrides;
 
 mod address;
 mod device;
+mod notice;
 mod page;
 mod port;
 
 pub use address::Address;
 pub use device::{BlockDevice, Bus, Device, DeviceKind};
+pub use notice::{EventKind, EventRecord, EventState, Notices};
 pub use page::{PageAnswer, PageRecord};
 pub use port::{AddressPair, FixedIp, NetworkRecord, PortRecord, Route, SubnetRecord};
 
@@ -101,6 +103,8 @@ pub struct InstanceRecord {
     pub ports: Vec<PortRecord>,
     /// Answers that are given as they are, whatever would be rendered; ascending by path, each path once.
     pub pages: Vec<PageRecord>,
+    /// Its tags and events; `None`: it has neither.
+    pub notices: Option<Box<Notices>>,
 }
 
 impl fmt::Debug for InstanceRecord {

@@ -45,6 +45,13 @@ fn wait_waiting(node: &Node, count: u64) {
     wait::until(&format!("{count} requests wait"), || Ok((http(node, "waiting") == count).then_some(()))).unwrap();
 }
 
+/// Kilobytes of physical memory that the daemon has.
+fn resident(node: &Node) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.daemon_id().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// How many waits ended in this way.
 fn ended(node: &Node, outcome: &str) -> u64 {
     let line = format!("metadatad_http_waits_total{{outcome=\"{outcome}\"}} ");
@@ -62,9 +69,11 @@ fn a_thousand_requests_wait_on_one_node_and_each_is_answered_when_its_own_instan
     const EACH: usize = 100;
     let node = node("waits_per_instance = 100\n");
     let guests: Vec<_> = (0..GUESTS).map(|at| node.guest(&format!("g{at}")).boot().unwrap()).collect();
+    let before = resident(&node);
     let mut waiting: Vec<_> = guests.iter().map(|guest| waits(guest, EACH)).collect();
     let all = (GUESTS * EACH) as u64;
     wait_waiting(&node, all);
+    println!("{all} requests that wait take {} KB of memory", resident(&node).saturating_sub(before));
     assert_eq!((http(&node, "waited"), ended(&node, "changed")), (0, 0));
     for (at, role) in [(3, "first"), (7, "second")] {
         let begun = Instant::now();
@@ -168,4 +177,28 @@ fn the_documented_session_of_a_guest_is_what_it_gets() {
     assert!(subtree.starts_with("{\"availability-zone\": "), "{subtree}");
     let none = curl(&["-sS", &url("/openstack/latest/meta_data.json?wait_for_change=true&timeout_sec=1")]);
     assert!(none.contains(guest.uuid()), "{none}");
+}
+
+#[test]
+fn maintenance_that_an_operator_schedules_reaches_an_agent_that_waits_for_it() {
+    let node = node("");
+    let guest = node.guest("a").boot().unwrap();
+    let events = "/openstack/latest/events";
+    assert_eq!(guest.get(events).unwrap().json().unwrap(), json!({"events": []}));
+    let request = Request::get(&format!("{events}?wait_for_change=true")).patience(wait::PATIENCE);
+    let mut connection = guest.namespace().run(|| request.connect()).unwrap();
+    for (property, state) in [
+        (r#"events:=[{"id": "evt-1", "type": "migration", "time": "2026-12-01T02:00:00Z"}]"#, "scheduled"),
+        ("events.0.state=started", "started"),
+        ("events.0.state=completed", "completed"),
+    ] {
+        connection.begin(&request).unwrap();
+        wait_waiting(&node, 1);
+        node.ask(&["instance", "set", guest.uuid(), "--property", property]).unwrap();
+        let event = &connection.receive().unwrap().json().unwrap()["events"][0];
+        assert_eq!((&event["id"], &event["state"]), (&json!("evt-1"), &json!(state)), "{event}");
+    }
+    node.ask(&["instance", "set", guest.uuid(), "--property", "tags.team=web"]).unwrap();
+    let tag = || Ok(Some(guest.get("/latest/meta-data/tags/instance/team")?).filter(|answer| answer.status == 200));
+    assert_eq!(wait::until("the tag is there", tag).unwrap().text(), "web");
 }

@@ -17,6 +17,7 @@ pub(super) mod drive;
 mod own_metadata;
 mod tree;
 
+pub(super) use own_metadata::is_listed;
 use tree::{Leaf, Node};
 
 /// The versions, ascending.

@@ -10,6 +10,7 @@
 
 mod capabilities;
 mod etag;
+mod notices;
 mod query;
 mod subtree;
 
@@ -22,14 +23,24 @@ pub use etag::ETag;
 pub use query::{Known, Query, QueryError, Wait};
 
 use super::error::Refusal;
+use super::found::{self, Found};
 use super::own::Own;
-use super::{Answer, Content, JSON, Reply, Request, Status};
+use super::{Answer, Content, JSON, PLAIN, Reply, Request, Status};
 use crate::policy::Policy;
 
 /// Returns the answer to a GET of one of the service's own paths, of an instance with this policy.
-fn answer(own: Own, policy: &Policy) -> Answer {
+fn answer(own: Own, content: &Content, request: &Request<'_>, policy: &Policy) -> Answer {
+    let notices = || match content {
+        Content::Rendered(instance) => instance.record().notices.as_deref(),
+        Content::NovaPages(_) => None,
+    };
     match own {
         Own::Capabilities => json(capabilities::render(policy).into()),
+        Own::Events => json(notices::events(notices()).into()),
+        Own::Tags => {
+            let tag = notices::tag(notices(), request.target).map(|text| Found::new(PLAIN, text));
+            found::answer(tag.ok_or(Refusal::NotFound), request)
+        }
     }
 }
 
@@ -38,6 +49,7 @@ fn is_waited_for(own: Own) -> bool {
     match own {
         // The configuration's, which wakes nobody.
         Own::Capabilities => false,
+        Own::Events | Own::Tags => true,
     }
 }
 
@@ -57,8 +69,8 @@ impl Look {
     #[must_use]
     pub fn at(content: &Content, request: &Request<'_>, own: Option<Own>, query: &Query, policy: &Policy) -> Self {
         if let Some(own) = own {
-            let answer = answer(own, policy);
-            let etag = Some(ETag::of(&answer.body, false));
+            let answer = answer(own, content, request, policy);
+            let etag = (answer.status == Status::Ok).then(|| ETag::of(&answer.body, false));
             return Self { reply: Reply::Answer(answer), etag, is_waited_for: is_waited_for(own) };
         }
         let reply = |request: &Request<'_>| {

@@ -68,7 +68,8 @@ impl About {
             Some(Ok(rest)) => About { tree: Tree::OpenStack, subject: openstack(rest), own: Own::in_openstack(rest) },
             Some(Err("")) => About { tree: Tree::OpenStack, subject: Subject::Other, own: None },
             Some(Err(_)) | None => {
-                About { tree: Tree::Ec2, subject: ec2(path.strip_prefix("ec2/").unwrap_or(path)), own: None }
+                let path = path.strip_prefix("ec2/").unwrap_or(path);
+                About { tree: Tree::Ec2, subject: ec2(path), own: Own::in_ec2(path) }
             }
         }
     }

@@ -231,6 +231,7 @@ fn record(answers: &Answers<'_>, facts: &Facts<'_>, cloud: &Cloud) -> Result<Ins
         policy: Default::default(),
         ports,
         pages: Vec::new(),
+        notices: None,
     })
 }
 

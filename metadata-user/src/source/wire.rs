@@ -15,6 +15,7 @@ mod document;
 mod encoding;
 mod error;
 mod excerpt;
+mod notices;
 mod pages;
 mod place;
 mod policy;

@@ -24,6 +24,7 @@ pub(crate) fn record(number: u128, project: &str, devices: &[&str]) -> InstanceR
     });
     InstanceRecord {
         pages: Vec::new(),
+        notices: None,
         uuid: id(number),
         project_id: project.into(),
         display_name: None,

@@ -14,7 +14,7 @@ pub(super) fn has_path(key: &str) -> bool {
 ///
 /// A percent sign, `?` and `#` mean something else to a client that asks for the line as it is; a line break, or a blank at
 /// an end, is lost to a client that splits the listing into lines.
-pub(super) fn is_listed(key: &str) -> bool {
+pub(in crate::api) fn is_listed(key: &str) -> bool {
     let is_lost = |c: char| c.is_control() || matches!(c, '%' | '?' | '#' | '\u{2028}' | '\u{2029}');
     has_path(key) && !key.contains(is_lost) && key.trim() == key
 }

@@ -16,7 +16,9 @@ pub(super) fn render(policy: &Policy) -> Vec<u8> {
     let document = json!({
         "capabilities": {
             "etag": {},
+            "events": {},
             "recursive": { "alt": ["json"] },
+            "tags": {},
             "wait_for_change": wait,
         },
         "limits": {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::api::{Cloud, Date, NovaPages, PLAIN, Page, RenderedInstance};
 use crate::config::Config;
-use crate::record::InstanceRecord;
+use crate::record::{EventKind, EventRecord, EventState, InstanceRecord, Notices};
 use crate::store::tests::{id, record};
 
 fn rendered() -> Content {
@@ -129,4 +129,62 @@ fn what_there_is_is_said_and_is_in_no_listing() {
         let answer = look(&content, listing).reply.into_answer().expect("an answer");
         assert!(!String::from_utf8_lossy(&answer.body).contains("capabilities"), "{listing}");
     }
+}
+
+fn noticed() -> Content {
+    let tags = [("team", "web"), ("cost/center", "42"), ("a%b", "odd")];
+    let event = EventRecord {
+        id: "evt-1".into(),
+        kind: EventKind::Migration,
+        state: EventState::Scheduled,
+        time: "2026-12-01T02:00:00Z".into(),
+        description: None,
+    };
+    let notices = Notices {
+        tags: tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+        events: vec![event],
+    };
+    let record = InstanceRecord { notices: Some(Box::new(notices)), ..record(1, "p", &["tap1"]) };
+    Content::Rendered(Arc::new(RenderedInstance::new(Arc::new(record), Arc::new(Cloud::default()))))
+}
+
+#[test]
+fn tags_are_where_ec2_has_them_and_in_no_listing() {
+    let content = noticed();
+    for (path, expected) in [
+        ("/latest/meta-data/tags", Some("instance/")),
+        ("/ec2/latest//meta-data/tags/instance/", Some("cost/center\nteam")),
+        ("/latest/meta-data/tags/instance/team", Some("web")),
+        ("/latest/meta-data/tags/instance/cost/center", Some("42")),
+        ("/latest/meta-data/tags/instance/cost%2Fcenter?x", Some("42")),
+        ("/latest/meta-data/tags/instance/a%25b", Some("odd")),
+        ("/latest/meta-data/tags/instance/none", None),
+        ("/latest/meta-data/tags/none", None),
+        ("/2009-04-04/meta-data/tags/instance/team", None),
+    ] {
+        let answer = look(&content, path).reply.into_answer().expect("an answer");
+        let text = (answer.status == Status::Ok).then(|| String::from_utf8_lossy(&answer.body).into_owned());
+        assert_eq!(text.as_deref(), expected, "{path}");
+    }
+    let untagged = look(&rendered(), "/latest/meta-data/tags/instance");
+    assert_eq!(
+        (untagged.etag, untagged.reply.into_answer().map(|answer| answer.status)),
+        (None, Some(Status::NotFound))
+    );
+    let listing = look(&content, "/latest/meta-data/").reply.into_answer().expect("an answer");
+    assert!(!String::from_utf8_lossy(&listing.body).contains("tags"));
+}
+
+#[test]
+fn events_are_a_list_that_can_be_waited_for_while_it_is_empty() {
+    for content in [rendered(), pages()] {
+        let none = look(&content, "/openstack/latest/events");
+        assert!(none.is_waited_for && none.etag.is_some());
+        assert_eq!(body(none), serde_json::json!({"events": []}));
+    }
+    let events = body(look(&noticed(), "/openstack/latest/events"));
+    let expected = serde_json::json!({
+        "id": "evt-1", "type": "migration", "state": "scheduled", "time": "2026-12-01T02:00:00Z", "description": null,
+    });
+    assert_eq!(events["events"], serde_json::json!([expected]));
 }

@@ -7,6 +7,7 @@ use super::document::{
     KeyKindDocument, SourceType,
 };
 use super::error::Fault;
+use super::notices;
 use super::place::Step;
 use crate::record::{
     BlockDevice, Bus, Device, DeviceKind, InstanceId, InstanceRecord, KeyKind, KeyPair, PortRecord, ProjectId,
@@ -119,6 +120,7 @@ pub(super) fn record(document: Document, origin: Origin) -> Result<InstanceRecor
         policy: document.policy.overrides()?,
         ports,
         pages: document.pages.records()?,
+        notices: notices::record(document.tags, document.events)?,
     })
 }
 

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::notices::EventDocument;
 use super::pages::Pages;
 use super::policy::PolicyDocument;
 use super::value::{
@@ -167,6 +168,18 @@ pub(super) struct Document {
     #[serde(default, deserialize_with = "or_default")]
     #[schemars(with = "Option<Pages>")]
     pub(super) pages: Pages,
+
+    /// Keys and values for the guest, at `/latest/meta-data/tags/instance/`, where `guests.extensions` is on; their order is kept. Default:
+    /// none.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Metadata>")]
+    pub(super) tags: Metadata,
+
+    /// Scheduled maintenance, which the guest reads at `/openstack/latest/events`, where `guests.extensions` is on; their order is kept.
+    /// Default: none.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<EventDocument>>", length(max = 64))]
+    pub(super) events: Vec<EventDocument>,
 }
 
 /// Names in the EC2 tree.

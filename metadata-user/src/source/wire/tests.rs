@@ -9,6 +9,7 @@ use crate::policy::{AccessOverrides, PolicyOverrides, PortLimitsOverrides, Privi
 use crate::record::InstanceRecord;
 
 mod debug;
+mod notices;
 mod nulls;
 mod pages;
 mod size;

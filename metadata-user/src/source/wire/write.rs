@@ -11,6 +11,7 @@ use std::io;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+use super::notices::EventDocument;
 use super::policy::PolicyDocument;
 use crate::base64::Encoded;
 use crate::record::{
@@ -140,6 +141,10 @@ pub(super) struct InstanceText<'a> {
     ports: Vec<PortText<'a>>,
     #[serde(skip_serializing_if = "Pages::is_empty")]
     pages: Pages<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<Pairs<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    events: Vec<EventDocument>,
 }
 
 impl<'a> InstanceText<'a> {
@@ -174,7 +179,10 @@ impl<'a> InstanceText<'a> {
             policy,
             ports,
             pages,
+            notices,
         } = record;
+        let tags = notices.as_deref().map(|notices| &*notices.tags).filter(|tags| !tags.is_empty());
+        let events = notices.as_deref().into_iter().flat_map(|notices| &notices.events);
         let user_data = user_data.as_deref();
         let text = user_data.and_then(|data| std::str::from_utf8(data).ok());
         Self {
@@ -207,6 +215,8 @@ impl<'a> InstanceText<'a> {
             policy: PolicyDocument::of(policy),
             ports: ports.iter().map(PortText::of).collect(),
             pages: Pages(pages),
+            tags: tags.map(Pairs),
+            events: events.map(EventDocument::of).collect(),
         }
     }
 }

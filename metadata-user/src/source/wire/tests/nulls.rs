@@ -23,12 +23,13 @@ fn full() -> Value {
             "allowed_address_pairs": [{"ip_address": "10.0.0.9"}],
             "network": {"subnets": [{"cidr": "10.0.0.0/24", "host_routes": [{"destination": "10.1.0.0/16"}]}]}
         }],
-        "pages": {"a": {"text": "x"}, "b": {"base64": "eA=="}}
+        "pages": {"a": {"text": "x"}, "b": {"base64": "eA=="}},
+        "events": [{"id": "e", "type": "stop", "time": "2026-12-01T02:00:00Z"}]
     })
 }
 
 /// Where each kind of object is in it.
-const PLACES: [(&str, &str); 14] = [
+const PLACES: [(&str, &str); 15] = [
     ("", ""),
     ("Ec2IdsDocument", "/ec2_ids"),
     ("PolicyDocument", "/policy"),
@@ -42,6 +43,7 @@ const PLACES: [(&str, &str); 14] = [
     ("NetworkDocument", "/ports/0/network"),
     ("SubnetDocument", "/ports/0/network/subnets/0"),
     ("PageDocument", "/pages/a"),
+    ("EventDocument", "/events/0"),
     ("RouteDocument", "/ports/0/network/subnets/0/host_routes/0"),
 ];
 
