@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use metadata_user::admin::preview::{GuestAnswer, GuestRequest, PreviewError};
 use metadata_user::admin::wait::WaitFor;
 use metadata_user::admin::wire::{
-    Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Security, Source,
-    Status, UserData, Waited,
+    ConfigDrive, Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Security,
+    Source, Status, UserData, Waited,
 };
 use metadata_user::admin::{
-    Accepting, Inspect, NoInstance, PasswordError, Previewing, ReleaseError, Releasing, TraceError, Tracing, Waiting,
-    fuzzing,
+    Accepting, ConfigDriveError, Inspect, NoInstance, PasswordError, Previewing, ReleaseError, Releasing, TraceError,
+    Tracing, Waiting, fuzzing,
 };
 use metadata_user::metrics::Format;
 use tokio::sync::mpsc;
@@ -160,6 +160,15 @@ impl Inspect for Node {
     fn reset_user_data(&self, instance: &str) -> Result<UserData, NoInstance> {
         self.change();
         if instance.is_empty() { Err(NoInstance) } else { Ok(UserData::default()) }
+    }
+
+    fn config_drive(&self, instance: &str) -> Result<ConfigDrive, ConfigDriveError> {
+        self.read();
+        match instance.len() {
+            0..=9 => Err(PreviewError::NoInstance(instance.to_owned()).into()),
+            10..=19 => Err(ConfigDriveError::None { instance: instance.to_owned(), reason: "it is off".to_owned() }),
+            _ => Ok(ConfigDrive { bodies: vec![SECRET.to_owned()], ..ConfigDrive::default() }),
+        }
     }
 
     fn access(&self) -> Vec<InstanceAccess> {
