@@ -88,7 +88,12 @@ impl Entry {
 
 /// All instances.
 #[derive(Debug, Default)]
-pub(super) struct Table(BTreeMap<InstanceId, Entry>);
+pub(super) struct Table {
+    entries: BTreeMap<InstanceId, Entry>,
+    /// Whose each port and each address is.
+    ports: BTreeSet<(PortId, InstanceId)>,
+    addresses: BTreeSet<(IpAddr, InstanceId)>,
+}
 
 /// How many instances are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,34 +111,37 @@ pub(super) struct Counts {
 impl Table {
     /// Forgets everything: a term begins.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     /// Returns an instance.
     pub(super) fn get(&self, id: InstanceId) -> Option<&Entry> {
-        self.0.get(&id)
+        self.entries.get(&id)
     }
 
     /// Returns all, by id.
     pub(super) fn iter(&self) -> impl Iterator<Item = (InstanceId, &Entry)> {
-        self.0.iter().map(|(id, entry)| (*id, entry))
+        self.entries.iter().map(|(id, entry)| (*id, entry))
     }
 
     /// Notes that nodes have a document of an instance, which was not read yet.
     pub(super) fn found(&mut self, id: InstanceId, nodes: BTreeSet<String>) {
-        self.0.entry(id).or_default().nodes = nodes;
+        self.entries.entry(id).or_default().nodes = nodes;
     }
 
     /// Notes what was read and written. `noted`: whether the note for the next leader was written, and that the instance is to be read again.
     pub(super) fn read(&mut self, id: InstanceId, entry: Entry, noted: Option<bool>) {
-        let former = self.0.get(&id).and_then(|entry| entry.noted);
+        let former = self.entries.get(&id).and_then(|entry| entry.noted);
         let noted = noted.and_then(|is_open| Some((entry.read_at?, is_open))).or(former);
-        self.0.insert(id, Entry { noted, ..entry });
+        self.unlink(id);
+        self.ports.extend(entry.ports.iter().map(|port| (*port, id)));
+        self.addresses.extend(entry.addresses.iter().map(|address| (*address, id)));
+        self.entries.insert(id, Entry { noted, ..entry });
     }
 
     /// Notes that an attempt failed. Returns whether the last one did not, or did for another reason.
     pub(super) fn failed(&mut self, id: InstanceId, error: &str) -> bool {
-        let entry = self.0.entry(id).or_default();
+        let entry = self.entries.entry(id).or_default();
         let is_news = entry.error.as_deref() != Some(error);
         entry.error = Some(error.to_owned());
         is_news
@@ -141,23 +149,24 @@ impl Table {
 
     /// Returns the instances that had a port when they were read.
     pub(super) fn with_port(&self, port: PortId) -> Vec<InstanceId> {
-        self.iter().filter(|(_, entry)| entry.ports.contains(&port)).map(|(id, _)| id).collect()
+        of(&self.ports, port)
     }
 
     /// Returns the instances that had an address when they were read.
     pub(super) fn with_address(&self, address: IpAddr) -> Vec<InstanceId> {
-        self.iter().filter(|(_, entry)| entry.addresses.contains(&address)).map(|(id, _)| id).collect()
+        of(&self.addresses, address)
     }
 
     /// Forgets an instance that is gone.
     pub(super) fn gone(&mut self, id: InstanceId) {
-        self.0.remove(&id);
+        self.unlink(id);
+        self.entries.remove(&id);
     }
 
     /// Returns whether an instance has to be read, given what Nova's list says of it.
     pub(super) fn differs(&self, server: &Server) -> bool {
         let differs = |entry: &Entry| entry.error.is_some() || entry.seen.as_ref() != Some(&fingerprint(server));
-        self.0.get(&server.id).is_none_or(differs)
+        self.entries.get(&server.id).is_none_or(differs)
     }
 
     /// Returns why the last attempt for one of those that failed did.
@@ -167,8 +176,8 @@ impl Table {
 
     /// Returns how many there are in which state.
     pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts { known: self.0.len(), ..Counts::default() };
-        for entry in self.0.values() {
+        let mut counts = Counts { known: self.entries.len(), ..Counts::default() };
+        for entry in self.entries.values() {
             match &entry.beside {
                 Some(pages) if pages.is_empty() => counts.documents += 1,
                 Some(_) => counts.with_pages += 1,
@@ -178,6 +187,23 @@ impl Table {
         }
         counts
     }
+
+    /// Forgets which ports and addresses are an instance's.
+    fn unlink(&mut self, id: InstanceId) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        for port in &entry.ports {
+            self.ports.remove(&(*port, id));
+        }
+        for address in &entry.addresses {
+            self.addresses.remove(&(*address, id));
+        }
+    }
+}
+
+/// Returns the instances that have this one.
+fn of<T: Ord + Copy>(all: &BTreeSet<(T, InstanceId)>, one: T) -> Vec<InstanceId> {
+    let least = InstanceId(uuid::Uuid::nil());
+    all.range((one, least)..).take_while(|(other, _)| *other == one).map(|(_, id)| *id).collect()
 }
 
 /// Returns what tells that Nova's list says something else of a server.
@@ -261,5 +287,26 @@ mod tests {
         assert!(entry.is_news_after(Some(&recalled), true, hour), "it is to be read again");
         let later = Entry { read_at: entry.read_at.map(|at| at + 2 * hour), ..entry };
         assert!(later.is_news_after(Some(&recalled), false, hour));
+    }
+
+    #[test]
+    fn ports_and_addresses_lead_to_the_instances_that_have_them_now() {
+        let (mut table, mut server) = (Table::default(), sample_server());
+        let [first, second] = [1, 2].map(|number| PortId(uuid::Uuid::from_u128(number)));
+        let address = server.addresses[0].address;
+        let read = |table: &mut Table, server: &Server, ports: &[PortId]| {
+            table.read(server.id, Entry::of(server, ports.to_vec(), BTreeSet::new(), None), None);
+        };
+        let other = server.id;
+        read(&mut table, &server, &[first, second]);
+        server.id = InstanceId(uuid::Uuid::from_u128(3));
+        read(&mut table, &server, &[second]);
+        assert_eq!((table.with_port(first), table.with_port(second)), (vec![other], vec![server.id, other]));
+        assert_eq!(table.with_address(address), [server.id, other]);
+        server.addresses.clear();
+        read(&mut table, &server, &[first]);
+        table.gone(other);
+        assert_eq!((table.with_port(first), table.with_port(second)), (vec![server.id], Vec::new()));
+        assert_eq!(table.with_address(address), []);
     }
 }
