@@ -279,9 +279,9 @@ impl<'a> Leader<'a> {
         }
     }
 
-    /// Lists all servers soon; `all`: and reads each again.
+    /// Lists all servers soon; `all`: and reads each again that was last read before now.
     fn list_soon(&mut self, all: bool, why: &str) {
-        self.listing.ask(Instant::now(), if all { Compare::All } else { Compare::Known });
+        self.listing.ask(Instant::now(), if all { Compare::Before(SystemTime::now()) } else { Compare::Known });
         let mut shown = self.shared.shown.lock();
         if shown.reason.is_none() {
             info!("everything is compared: {why}");

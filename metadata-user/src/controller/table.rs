@@ -51,7 +51,8 @@ impl Entry {
             beside,
             ports,
             addresses: server.addresses.iter().map(|address| address.address).collect(),
-            read_at: Some(SystemTime::now()),
+            // When Nova was asked: what changes from then on may be missing.
+            read_at: SystemTime::now().checked_sub(server.read_at.elapsed()),
             seen: Some(fingerprint(server)),
             noted: None,
             error: None,
@@ -171,7 +172,7 @@ impl Table {
 
     /// Returns why the last attempt for one of those that failed did.
     pub(super) fn an_error(&self) -> Option<&str> {
-        self.0.values().find_map(|entry| entry.error.as_deref())
+        self.entries.values().find_map(|entry| entry.error.as_deref())
     }
 
     /// Returns how many there are in which state.

@@ -243,7 +243,7 @@ impl Leader<'_> {
             }
         }
         let all: Vec<InstanceId> = listed.all.iter().copied().collect();
-        let mut unread = BTreeSet::new();
+        let mut due = BTreeSet::new();
         {
             let table = self.shared.table.lock();
             for &id in &listed.all {
@@ -252,7 +252,15 @@ impl Leader<'_> {
                     Some(Ok(age)) => self.round.resume(id, age, now),
                     // Its clock was ahead.
                     Some(Err(_)) => self.round.resume(id, Duration::ZERO, now),
-                    None => drop(unread.insert(id)),
+                    None => {}
+                }
+                let is_due = match compare {
+                    Compare::Known => false,
+                    Compare::Unread => read_at.is_none(),
+                    Compare::Before(time) => read_at.is_none_or(|at| at < time),
+                };
+                if is_due {
+                    due.insert(id);
                 }
             }
         }
@@ -260,17 +268,10 @@ impl Leader<'_> {
         for id in &gone {
             self.round.forget(*id);
         }
-        match compare {
-            Compare::Known => {}
-            Compare::Unread => {
-                self.round.hasten(now, |id| unread.contains(&id));
-                self.comparing.extend(unread);
-                self.comparing.extend(listed.differing.iter().copied());
-            }
-            Compare::All => {
-                self.round.hasten(now, |_| true);
-                self.comparing.extend(all);
-            }
+        self.round.hasten(now, |id| due.contains(&id));
+        self.comparing.extend(due);
+        if compare != Compare::Known {
+            self.comparing.extend(listed.differing.iter().copied());
         }
         self.comparing.retain(|id| listed.all.contains(id));
         self.settle();

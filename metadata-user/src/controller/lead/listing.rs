@@ -3,7 +3,7 @@
 //! Promises: a listing that is asked for begins after that, also where one is under way: that one may have read its part of the list before
 //! what made another necessary.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long to wait for what else may be a reason to list.
 const SOON: Duration = Duration::from_millis(500);
@@ -17,8 +17,8 @@ pub(super) enum Compare {
     Known,
     /// Those that neither this leader nor a former one has read: a term begins.
     Unread,
-    /// All: changes may have been missed.
-    All,
+    /// Those too that were last read before this time, at which changes may have been missed.
+    Before(SystemTime),
 }
 
 /// The listings of a term.
@@ -92,18 +92,19 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
+    const GAP: Compare = Compare::Before(SystemTime::UNIX_EPOCH);
 
     #[test]
     fn what_is_asked_for_during_a_listing_is_listed_after_it() {
         let now = Instant::now();
         let mut listing = Listing::new(now);
         assert!(listing.begin(now) && !listing.begin(now) && listing.wake().is_none());
-        listing.ask(now, Compare::All);
+        listing.ask(now, GAP);
         assert_eq!(listing.ended(now, HOUR), Compare::Unread);
         assert!(!listing.is_settled());
         assert_eq!(listing.wake(), Some(now + SOON));
         assert!(listing.begin(now + SOON));
-        assert_eq!(listing.ended(now + SOON, HOUR), Compare::All);
+        assert_eq!(listing.ended(now + SOON, HOUR), GAP);
         assert!(listing.is_settled());
         assert_eq!(listing.wake(), Some(now + SOON + HOUR));
     }
@@ -113,10 +114,10 @@ mod tests {
         let now = Instant::now();
         let mut listing = Listing::new(now);
         assert!(listing.begin(now));
-        listing.ask(now, Compare::All);
+        listing.ask(now, GAP);
         listing.failed(now);
         assert!(!listing.begin(now) && listing.begin(now + AGAIN));
-        assert_eq!(listing.ended(now, HOUR), Compare::All, "what was asked for meanwhile");
+        assert_eq!(listing.ended(now, HOUR), GAP, "what was asked for meanwhile");
         listing.ask(now, Compare::Known);
         assert!(!listing.begin(now) && listing.begin(now + SOON));
         assert_eq!(listing.ended(now, HOUR), Compare::Known);
