@@ -43,6 +43,9 @@ const SELDOM: [&str; 6] = [
 /// Before the path of a file that Nova puts into a guest's network configuration, in `meta_data.json`.
 const CONTENT_PATH: &str = "\"content_path\": \"/content/";
 
+/// Documents of the OpenStack tree that Nova answers as `application/json`; everything else is text.
+const JSON: [&str; 3] = ["meta_data.json", "vendor_data.json", "vendor_data2.json"];
+
 /// The page that differs at every look, where an operator's service makes it so.
 const DYNAMIC: &str = "/vendor_data2.json";
 
@@ -127,6 +130,13 @@ pub(crate) fn is_listing(path: &str, listing: &[u8]) -> bool {
     above.ends_with("/public-keys") || lines(listing).any(|line| line.strip_suffix('/') == Some(name))
 }
 
+/// Returns whether a page is JSON or text as Nova has its path.
+pub(crate) fn has_its_type(path: &str, page: &Page) -> bool {
+    let is_json = page.content_type().is_some_and(|kind| kind.starts_with("application/json"));
+    let name = path.rsplit('/').next().unwrap_or_default();
+    !page.is_found() || is_json == (is_openstack(path) && JSON.contains(&name))
+}
+
 /// Returns whether a page may differ at every look, with nothing changed.
 pub(crate) fn is_dynamic(path: &str) -> bool {
     path.ends_with(DYNAMIC)
@@ -151,6 +161,21 @@ mod tests {
         let keys = listed("latest/meta-data/public-keys", b"0=my/key");
         assert_eq!(keys, ["latest/meta-data/public-keys/0"]);
         assert!(is_listing(&keys[0], b"0=my/key"));
+    }
+
+    #[test]
+    fn a_content_type_that_another_answer_had_is_noticed() {
+        let page = |kind| Page::found(Some(kind), bytes::Bytes::new());
+        let (json, text) = (page("application/json"), page("text/plain; charset=UTF-8"));
+        for path in ["openstack/latest/meta_data.json", "openstack/2016-10-06/vendor_data2.json"] {
+            assert!(has_its_type(path, &json) && !has_its_type(path, &text), "{path}");
+        }
+        for path in
+            ["openstack/latest/network_data.json", "openstack/latest", "latest/meta-data/hostname", "latest/user-data"]
+        {
+            assert!(has_its_type(path, &text) && !has_its_type(path, &json), "{path}");
+        }
+        assert!(has_its_type("openstack/latest/user_data", &Page::not_found()));
     }
 
     fn page(body: &'static str) -> Page {

@@ -1,7 +1,8 @@
 //! Reads everything of one instance, and finds out whether that is needed.
 //!
 //! Promises: what is returned is of one moment, as far as Nova's answers show: the page that every instance has is the
-//! same before and after. To find that nothing has changed costs three requests.
+//! same before and after. To find that nothing has changed costs three requests. A content type that Nova took from another
+//! answer is not believed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -187,6 +188,7 @@ impl Pass<'_> {
             (path, answer)
         });
         let mut answers = pin!(asked.buffered(self.manner.width.max(1)));
+        let mut mistyped = Vec::new();
         while let Some((path, answer)) = answers.next().await {
             let page = match answer {
                 Ok(page) => page,
@@ -200,7 +202,17 @@ impl Pass<'_> {
                 }
                 Err(error) => return Err(error),
             };
+            if !prefetch::has_its_type(&path, &page) {
+                mistyped.push(path.clone());
+            }
             self.pages.insert(path, page);
+        }
+        // Alone: Nova keeps the content type of an instance's answer where all its threads see it, so one of two at a time may have the
+        // other's. If it stays, this Nova means it.
+        for path in mistyped {
+            if let Ok(page) = client.page(who, &path, urgency).await {
+                self.pages.insert(path, page);
+            }
         }
         Ok(())
     }
