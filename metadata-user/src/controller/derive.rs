@@ -9,10 +9,11 @@
 //!   Neutron's where it has them, also where Nova's copy is behind;
 //! - what Nova answers may be anything: a page that makes no sense is kept beside the facts.
 //!
-//! Left out: dynamic vendor data where `[cloud]` has targets, which nodes ask themselves; the password, which is a fact and
-//! never a page. No I/O, no clock.
+//! Left out: dynamic vendor data where `[cloud]` has targets, which nodes ask themselves, without the `boot-roles` that no API of
+//! Nova's shows; the password, which is a fact and never a page. No I/O, no clock.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -45,7 +46,8 @@ pub struct Facts<'a> {
     pub pages: &'a NovaPages,
     /// Neutron's ports of the instance, in any order.
     pub ports: &'a [PortFacts],
-    /// The id of its image, as Nova's API says it. Guests do not see it; dynamic vendor data is asked with it.
+    /// The id of its image, as Nova's API says it; `None`: it boots from a volume. Guests do not see it; dynamic vendor data is asked
+    /// with it.
     pub image: Option<&'a str>,
 }
 
@@ -57,7 +59,7 @@ pub struct PortFacts {
     /// The guest's Ethernet address on it.
     pub mac_address: MacAddress,
     /// The guest's addresses, in any order.
-    pub fixed_ips: Vec<FixedIpFacts>,
+    pub fixed_ips: Vec<IpAddr>,
     /// Further addresses that the guest may use, in any order. A pair's MAC may be the port's own.
     pub allowed_address_pairs: Vec<AddressPair>,
     /// Neutron's port security.
@@ -66,15 +68,6 @@ pub struct PortFacts {
     pub network: Option<Uuid>,
     /// The name of its tap, where Neutron knows another than the usual one.
     pub tap: Option<Box<str>>,
-}
-
-/// An address of a port.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FixedIpFacts {
-    /// The address.
-    pub ip_address: Address,
-    /// Its subnet.
-    pub subnet: Option<Uuid>,
 }
 
 /// What an instance's facts become. `Debug` names the instance only.
@@ -211,7 +204,8 @@ fn record(answers: &Answers<'_>, facts: &Facts<'_>, cloud: &Cloud) -> Result<Ins
         launch_index: meta_data::launch_index(answers),
         reservation_id: ec2::reservation(answers),
         flavor: ec2::flavor(answers),
-        image_ref: facts.image.filter(|image| !image.is_empty()).map(Into::into),
+        // Where there is none, Nova has an empty text.
+        image_ref: Some(facts.image.unwrap_or_default().into()),
         ec2_ids: ec2::ids(answers, facts.image),
         key_name,
         key_data,

@@ -16,7 +16,7 @@ fn device(value: &Map<String, Value>) -> Option<Device> {
     let kind = match text("type")? {
         "nic" => DeviceKind::Nic {
             mac: text("mac")?.parse().ok()?,
-            vlan: value.get("vlan").map(|vlan| vlan.as_u64()?.try_into().ok()).and_then(|vlan| vlan),
+            vlan: value.get("vlan").and_then(|vlan| vlan.as_u64()?.try_into().ok()),
             vf_trusted: value.get("vf_trusted").and_then(Value::as_bool).unwrap_or(false),
         },
         "disk" => {

@@ -4,13 +4,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{FixedIpFacts, PortFacts};
+use super::PortFacts;
 use crate::controller::openstack::{AllowedPair, Port};
 use crate::record::AddressPair;
 
 impl From<&Port> for PortFacts {
     fn from(port: &Port) -> Self {
-        let fixed_ips = port.fixed_ips.iter().map(|ip| FixedIpFacts { ip_address: (*ip).into(), subnet: None });
         // Neutron has checked them.
         let pair = |pair: &AllowedPair| {
             let address = pair.address.parse::<IpNet>();
@@ -20,7 +19,7 @@ impl From<&Port> for PortFacts {
         Self {
             id: port.id,
             mac_address: port.mac,
-            fixed_ips: fixed_ips.collect(),
+            fixed_ips: port.fixed_ips.clone(),
             allowed_address_pairs: port.allowed_address_pairs.iter().filter_map(pair).collect(),
             // Without the extension, Neutron filters every port.
             port_security: port.port_security.unwrap_or(true),

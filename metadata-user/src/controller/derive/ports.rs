@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::answers::Answers;
 use super::injected::{self, Injected};
 use super::network_data::{self, Entry, Link, Mode, unspecified};
-use super::{FixedIpFacts, PortFacts, services};
+use super::{PortFacts, services};
 use crate::record::{Address, AddressPair, FixedIp, NetworkRecord, PortId, PortRecord, SubnetRecord};
 use crate::source::wire;
 
@@ -93,13 +93,13 @@ impl Interface<'_> {
                     subnet.cidr = IpNet::from(first.ip());
                 }
                 layout.push(subnet, addresses);
-            } else if left.iter().any(|ip| ip.ip_address.ip().is_ipv4() == is_ipv4) {
+            } else if left.iter().any(|ip| ip.is_ipv4() == is_ipv4) {
                 // Nova shows the first subnet only, and it has no address of the port's.
                 layout.push(blank(unspecified(is_ipv4)), Vec::new());
             }
         }
-        for addresses in by_subnet(left) {
-            layout.push(blank(addresses.first().map_or(unspecified(true), Address::ip)), addresses);
+        for ip in left {
+            layout.push(blank(ip), vec![ip.into()]);
         }
         if layout.subnets.is_empty() {
             // Without a subnet Nova would not show the interface.
@@ -132,7 +132,7 @@ impl Interface<'_> {
     }
 
     /// Returns the subnet that guests see, and the address in it that they see or ask a DHCP server for.
-    fn subnet(&self, entry: &Entry, servers: &[Address], left: &[&FixedIpFacts]) -> (SubnetRecord, Option<Address>) {
+    fn subnet(&self, entry: &Entry, servers: &[Address], left: &[IpAddr]) -> (SubnetRecord, Option<Address>) {
         let block = self.injected.blocks.get(&(self.number, entry.is_ipv4));
         let (cidr, gateway, routes, shown) = match (&entry.settings, block) {
             (Some(settings), _) => {
@@ -146,11 +146,11 @@ impl Interface<'_> {
             }
             (None, Some(block)) => (block.cidr, block.gateway.clone(), Vec::new(), Some(block.address.clone())),
             (None, None) => {
-                let of_family = || left.iter().filter(|ip| ip.ip_address.ip().is_ipv4() == entry.is_ipv4);
+                let of_family = || left.iter().filter(|ip| ip.is_ipv4() == entry.is_ipv4);
                 let local = self.local.as_ref().filter(|local| entry.is_ipv4 && local.ip().is_ipv4());
-                let is_local = |ip: &&&FixedIpFacts| local.is_some_and(|local| ip.ip_address.ip() == local.ip());
+                let is_local = |ip: &&IpAddr| local.is_some_and(|local| **ip == local.ip());
                 let found = of_family().find(is_local).or_else(|| of_family().next());
-                let shown = found.map(|ip| ip.ip_address.clone()).or_else(|| local.cloned());
+                let shown = found.map(|ip| Address::from(*ip)).or_else(|| local.cloned());
                 (IpNet::from(unspecified(entry.is_ipv4)), None, Vec::new(), shown)
             }
         };
@@ -173,29 +173,19 @@ impl Interface<'_> {
 
 /// Takes from Neutron's addresses those of a subnet: the one that guests see, in Nova's spelling, first. None if Neutron does not
 /// have it.
-fn take(left: &mut Vec<&FixedIpFacts>, shown: &Address, cidr: &IpNet) -> Vec<Address> {
-    let Some(place) = left.iter().position(|ip| ip.ip_address.ip() == shown.ip()) else { return Vec::new() };
-    let first = left.remove(place);
-    let mut taken = vec![shown.clone()];
-    left.retain(|ip| {
-        let is_of_subnet = match (ip.subnet, first.subnet) {
-            (Some(subnet), Some(first)) => subnet == first,
-            _ => cidr.contains(&ip.ip_address.ip()),
-        };
-        if is_of_subnet {
-            taken.push(ip.ip_address.clone());
-        }
-        !is_of_subnet
-    });
-    taken
+fn take(left: &mut Vec<IpAddr>, shown: &Address, cidr: &IpNet) -> Vec<Address> {
+    let Some(place) = left.iter().position(|ip| *ip == shown.ip()) else { return Vec::new() };
+    left.remove(place);
+    let others = left.extract_if(.., |ip| cidr.contains(&*ip)).map(Address::from);
+    std::iter::once(shown.clone()).chain(others).collect()
 }
 
 /// Returns a port of Neutron's that guests see nothing of.
 fn unseen(facts: &PortFacts, listed: bool) -> PortRecord {
     let mut layout = Layout::default();
     for is_ipv4 in [true, false] {
-        let of_family = sorted(facts).into_iter().map(|ip| ip.ip_address.clone());
-        let addresses: Vec<Address> = of_family.filter(|address| address.ip().is_ipv4() == is_ipv4).collect();
+        let of_family = sorted(facts).into_iter().filter(|ip| ip.is_ipv4() == is_ipv4);
+        let addresses: Vec<Address> = of_family.map(Address::from).collect();
         if let Some(first) = addresses.first() {
             layout.push(blank(first.ip()), addresses);
         }
@@ -252,24 +242,11 @@ fn blank(address: IpAddr) -> SubnetRecord {
 }
 
 /// Returns a port's addresses, ascending, each once.
-fn sorted(facts: &PortFacts) -> Vec<&FixedIpFacts> {
-    let mut addresses: Vec<&FixedIpFacts> = facts.fixed_ips.iter().collect();
-    addresses.sort_by_key(|ip| (ip.ip_address.ip(), ip.subnet));
-    addresses.dedup_by_key(|ip| ip.ip_address.ip());
+fn sorted(facts: &PortFacts) -> Vec<IpAddr> {
+    let mut addresses = facts.fixed_ips.clone();
+    addresses.sort_unstable();
+    addresses.dedup();
     addresses
-}
-
-/// Returns addresses by subnet; those of which none is known, each alone.
-fn by_subnet(addresses: Vec<&FixedIpFacts>) -> Vec<Vec<Address>> {
-    let mut subnets: Vec<(Option<Uuid>, Vec<Address>)> = Vec::new();
-    for ip in addresses {
-        let address = ip.ip_address.clone();
-        match subnets.iter_mut().find(|(subnet, _)| subnet.is_some() && *subnet == ip.subnet) {
-            Some((_, addresses)) => addresses.push(address),
-            None => subnets.push((ip.subnet, vec![address])),
-        }
-    }
-    subnets.into_iter().map(|(_, addresses)| addresses).collect()
 }
 
 /// Returns a port's address pairs, ascending, without MACs that are the port's own.
