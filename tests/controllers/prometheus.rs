@@ -20,7 +20,7 @@ const RATE: u32 = 20;
 
 const USER_DATA: &str = "/openstack/latest/user_data";
 
-fn deploy(path: &str) -> PathBuf {
+pub(crate) fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy").join(path)
 }
 
@@ -72,18 +72,19 @@ impl World {
     }
 }
 
-fn dashboard() -> Value {
-    serde_json::from_str(&fs::read_to_string(deploy("grafana/metadatad.json")).unwrap()).unwrap()
+/// One of the dashboards in `deploy/grafana`.
+fn dashboard(name: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(deploy(&format!("grafana/{name}.json"))).unwrap()).unwrap()
 }
 
 /// Returns a query of the dashboard as Grafana would send it, for a Prometheus that scrapes every second.
 fn sent(query: &str) -> String {
-    query.replace("$__rate_interval", "10s").replace("$node", ".*")
+    query.replace("$__rate_interval", "10s").replace("$node", ".*").replace("$controller", ".*")
 }
 
-/// Each query of the dashboard, with its panel.
-fn queries() -> Vec<(String, String)> {
-    let dashboard = dashboard();
+/// Each query of a dashboard, with its panel.
+pub(crate) fn queries(name: &str) -> Vec<(String, String)> {
+    let dashboard = dashboard(name);
     let panels = dashboard["panels"].as_array().unwrap();
     let queries = panels.iter().flat_map(|panel| {
         let title = panel["title"].as_str().unwrap().to_owned();
@@ -93,13 +94,23 @@ fn queries() -> Vec<(String, String)> {
     queries.collect()
 }
 
+/// Fails if there is a name in expressions that no metric has: an alert with it would never fire.
+pub(crate) fn check_names<'a>(texts: impl IntoIterator<Item = &'a str>) {
+    let page = fs::read_to_string(deploy("../docs/metrics.md")).unwrap();
+    for name in texts.into_iter().flat_map(names) {
+        let of_histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|part| name.strip_suffix(part));
+        let is_known = |name: &str| page.contains(&format!("| `{name}` |"));
+        assert!(is_known(&name) || of_histogram.is_some_and(is_known), "{name} is no metric");
+    }
+}
+
 /// The names of metrics in expressions.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
     words.filter(|word| word.starts_with("metadatad_") || word.starts_with("process_")).map(str::to_owned).collect()
 }
 
-fn is_number(sample: &Value) -> bool {
+pub(crate) fn is_number(sample: &Value) -> bool {
     sample["value"][1].as_str().is_some_and(|value| value != "NaN")
 }
 
@@ -113,14 +124,26 @@ fn promtool_finds_no_fault_with_the_metrics() {
 
 #[test]
 fn every_alert_fires_for_its_symptom_and_none_for_a_healthy_node() {
+    check_alerts("metadatad.rules.yml", "alerts.yml");
+}
+
+#[test]
+fn every_alert_of_the_controller_fires_for_its_symptom_and_none_for_a_healthy_one() {
+    check_alerts("metadatad-controller.rules.yml", "controller-alerts.yml");
+}
+
+/// Has promtool test the rules of `deploy/prometheus`.
+fn check_alerts(rules: &str, tests: &str) {
     let directory = tempfile::tempdir().unwrap();
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("controllers/prometheus/alerts.yml");
-    let rules = deploy("prometheus/metadatad.rules.yml");
+    let words = [["check", "rules", rules], ["test", "rules", tests]];
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("controllers/prometheus").join(tests);
+    let rules = deploy("prometheus").join(rules);
     for file in [&tests, &rules] {
         fs::copy(file, directory.path().join(file.file_name().unwrap())).unwrap();
     }
-    promtool(directory.path(), &["check", "rules", "metadatad.rules.yml"], "").unwrap();
-    promtool(directory.path(), &["test", "rules", "alerts.yml"], "").unwrap();
+    for words in words {
+        promtool(directory.path(), &words, "").unwrap();
+    }
     let (rules, tests) = (fs::read_to_string(rules).unwrap(), fs::read_to_string(tests).unwrap());
     let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(!alerts.is_empty());
@@ -131,6 +154,7 @@ fn every_alert_fires_for_its_symptom_and_none_for_a_healthy_node() {
         let count = rules.lines().filter(|found| found.trim().starts_with(line)).count();
         assert_eq!(count, alerts.len(), "each alert has its {line}");
     }
+    check_names([&*rules]);
 }
 
 #[test]
@@ -145,9 +169,9 @@ fn prometheus_scrapes_over_tls_and_every_query_of_the_dashboard_and_the_rules_ha
     });
     up.with_context(|| format!("its targets: {last:#}\nits log:\n{}", prometheus.log())).unwrap();
 
-    let mut used: BTreeSet<String> = BTreeSet::new();
-    for (panel, query) in queries() {
-        used.extend(names(&query));
+    let queries = queries("metadatad");
+    check_names(queries.iter().map(|(_, query)| &**query));
+    for (panel, query) in queries {
         if let Some((_, reason)) = EMPTY.iter().find(|(known, _)| *known == query) {
             assert!(prometheus.query(&query).unwrap().is_empty(), "{panel}: {query} has data, though {reason}");
             continue;
@@ -170,14 +194,6 @@ fn prometheus_scrapes_over_tls_and_every_query_of_the_dashboard_and_the_rules_ha
         Ok((!rules.is_empty() && rules.iter().all(|rule| rule["health"] == "ok")).then_some(()))
     })
     .unwrap();
-    used.extend(names(&fs::read_to_string(deploy("prometheus/metadatad.rules.yml")).unwrap()));
-    // A name that no metric has would be an alert that never fires.
-    let page = fs::read_to_string(deploy("../docs/metrics.md")).unwrap();
-    for name in used {
-        let of_histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|part| name.strip_suffix(part));
-        let is_known = |name: &str| page.contains(&format!("| `{name}` |"));
-        assert!(is_known(&name) || of_histogram.is_some_and(is_known), "{name} is no metric");
-    }
     let text = world.node.metrics().unwrap();
     let scraped = prometheus.query("scrape_samples_scraped{job=\"metadatad\"}").unwrap();
     let series = text.lines().filter(|line| !line.starts_with('#')).count();

@@ -245,6 +245,7 @@ impl<'a> Leader<'a> {
             Done::Listed(Err(error)) => {
                 self.listing.failed(now);
                 self.is_other_cloud = error.is_other_cloud;
+                self.shared.shown.lock().is_other_cloud = error.is_other_cloud;
                 self.shared.trouble(Some(error.text));
             }
             Done::Accepted => self.listing.ask_at_once(now),

@@ -12,6 +12,7 @@ pub(super) fn read(shared: &Shared, status: &ControllerStatus) -> State {
     state.say(&state::BUILD, &status.version);
     state.set(&declared::LEADING, flag(status.state == "leading"));
     state.set(&declared::PROBLEMS, size(status.problems.len()));
+    state.set(&declared::OTHER_CLOUD, flag(status.state == "leading" && shared.shown.lock().is_other_cloud));
     let instances = &status.instances;
     let unread = instances.known.saturating_sub(instances.documents + instances.with_pages);
     for (fidelity, count) in [("document", instances.documents), ("pages", instances.with_pages), ("unread", unread)] {

@@ -51,6 +51,8 @@ pub(super) struct Shown {
     pub(super) notifications: Option<View>,
     /// Why this controller cannot lead, or write, and since when.
     pub(super) trouble: Option<(String, SystemTime)>,
+    /// Whether Nova answers for another cloud than the documents in etcd are of.
+    pub(super) is_other_cloud: bool,
     /// Why metrics cannot be read over TCP.
     pub(super) metrics_error: Option<String>,
     pub(super) listed_at: Option<SystemTime>,

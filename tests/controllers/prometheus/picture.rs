@@ -52,7 +52,7 @@ pub(super) fn draw(prometheus: &Prometheus, seconds: u32) -> Result<String> {
     let (width, height) = (2 * CHART.0, rows * CHART.1);
     let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n");
     svg += "<title>The dashboard of metadatad, drawn from a run of its test</title>\n";
-    let dashboard = dashboard();
+    let dashboard = dashboard("metadatad");
     for (place, (title, label, factor)) in (0..).zip(PANELS) {
         let panels = dashboard["panels"].as_array().into_iter().flatten();
         let panel = panels.clone().find(|panel| panel["title"] == *title);

@@ -30,7 +30,7 @@ pub(super) struct Listed {
     overwritten: Vec<InstanceId>,
 }
 
-/// Why not all servers could be listed.
+/// Why OpenStack and etcd could not be compared.
 pub(super) struct ListError {
     /// In a line, with the remedy.
     pub(super) text: String,
@@ -38,16 +38,16 @@ pub(super) struct ListError {
     pub(super) is_other_cloud: bool,
 }
 
-impl From<AskError> for ListError {
-    fn from(error: AskError) -> Self {
-        Self { text: error.to_string(), is_other_cloud: error.failure == Failure::OtherCloud }
+impl ListError {
+    fn of_etcd(doing: &str, error: &WriteError) -> Self {
+        let is_other_cloud = matches!(error, WriteError::OtherCloud { .. });
+        Self { text: format!("{doing}{error}"), is_other_cloud }
     }
 }
 
-impl From<WriteError> for ListError {
-    fn from(error: WriteError) -> Self {
-        let is_other_cloud = matches!(error, WriteError::OtherCloud { .. });
-        Self { text: format!("comparing with etcd: {error}"), is_other_cloud }
+impl From<AskError> for ListError {
+    fn from(error: AskError) -> Self {
+        Self { text: error.to_string(), is_other_cloud: error.failure == Failure::OtherCloud }
     }
 }
 
@@ -61,6 +61,7 @@ pub(super) async fn begin(
     loop {
         match claim(shared, term, accepted.is_some()).await {
             Ok(()) => {
+                shared.shown.lock().is_other_cloud = false;
                 shared.trouble(None);
                 if let Some(answer) = accepted {
                     answer_accept(answer, Ok(()));
@@ -68,9 +69,10 @@ pub(super) async fn begin(
                 return Ok(());
             }
             Err(error) => {
-                shared.trouble(Some(error.clone()));
+                shared.shown.lock().is_other_cloud = error.is_other_cloud;
+                shared.trouble(Some(error.text.clone()));
                 if let Some(answer) = accepted.take() {
-                    answer_accept(answer, Err(ControllerProblem::Failed(error)));
+                    answer_accept(answer, Err(ControllerProblem::Failed(error.text)));
                 }
             }
         }
@@ -96,12 +98,15 @@ fn answer_accept(answer: oneshot::Sender<Result<(), ControllerProblem>>, result:
 }
 
 /// Makes sure that etcd's documents are of this cloud, and reads what every node has.
-async fn claim(shared: &Shared, term: &Term, is_accepted: bool) -> Result<(), String> {
-    let kept = shared.writer.cloud().await.map_err(|error| format!("reading etcd: {error}"))?;
+async fn claim(shared: &Shared, term: &Term, is_accepted: bool) -> Result<(), ListError> {
+    let kept = shared.writer.cloud().await.map_err(|error| {
+        let text = format!("reading etcd: {error}");
+        ListError { text, is_other_cloud: false }
+    })?;
     let now = shared.openstack.cloud_id().await;
     let cloud = match (kept, now) {
         // Nothing is written until Nova has said who it is.
-        (None, Err(error)) => return Err(error.to_string()),
+        (None, Err(error)) => return Err(error.into()),
         (None, Ok(now)) => now,
         (Some(kept), now) => match (kept.parse::<CloudId>(), now) {
             // It is asked again before anything follows from its answers.
@@ -121,8 +126,11 @@ async fn claim(shared: &Shared, term: &Term, is_accepted: bool) -> Result<(), St
                 replace(shared, term, &now).await?;
                 now
             }
-            (_, Ok(now)) => return Err(WriteError::OtherCloud { found: kept, own: now.to_string() }.to_string()),
-            (Err(_), Err(error)) => return Err(error.to_string()),
+            (_, Ok(now)) => {
+                let error = WriteError::OtherCloud { found: kept, own: now.to_string() };
+                return Err(ListError::of_etcd("", &error));
+            }
+            (Err(_), Err(error)) => return Err(error.into()),
         },
     };
     load(shared, term, &cloud).await?;
@@ -130,18 +138,20 @@ async fn claim(shared: &Shared, term: &Term, is_accepted: bool) -> Result<(), St
     Ok(())
 }
 
-async fn replace(shared: &Shared, term: &Term, cloud: &CloudId) -> Result<(), String> {
-    shared.writer.accept(term, &cloud.to_string()).await.map(drop).map_err(|error| error.to_string())
+async fn replace(shared: &Shared, term: &Term, cloud: &CloudId) -> Result<(), ListError> {
+    let accepted = shared.writer.accept(term, &cloud.to_string()).await;
+    accepted.map(drop).map_err(|error| ListError::of_etcd("", &error))
 }
 
 /// Reads what every node has, and what former leaders have left of each instance.
-async fn load(shared: &Shared, term: &Term, cloud: &CloudId) -> Result<(), String> {
+async fn load(shared: &Shared, term: &Term, cloud: &CloudId) -> Result<(), ListError> {
     let mut recalled = Vec::new();
     let note = |known: &Known, id: InstanceId, note: &[u8]| {
         let document = known.fingerprint_of(id).unwrap_or_default();
         recalled.extend(Entry::recalled(note, &shared.maker, &document, known.nodes_of(id)).map(|entry| (id, entry)));
     };
-    let known = shared.writer.load(term, &cloud.to_string(), note).await.map_err(|error| error.to_string())?;
+    let loaded = shared.writer.load(term, &cloud.to_string(), note).await;
+    let known = loaded.map_err(|error| ListError::of_etcd("", &error))?;
     let open: Vec<_> = recalled.iter().filter(|(_, entry)| entry.is_open()).map(|&(id, _)| id).collect();
     info!(instances = known.len(), read = recalled.len(), open = open.len(), "a former leader's work is taken over");
     {
@@ -164,8 +174,9 @@ pub(super) async fn accept(
     term: &Term,
     answer: oneshot::Sender<Result<(), ControllerProblem>>,
 ) -> Done {
-    let result = claim(shared, term, true).await.map_err(ControllerProblem::Failed);
+    let result = claim(shared, term, true).await.map_err(|error| ControllerProblem::Failed(error.text));
     if result.is_ok() {
+        shared.shown.lock().is_other_cloud = false;
         info!("the cloud that answers now is written, as the operator asked");
         shared.trouble(None);
     }
@@ -186,7 +197,8 @@ pub(super) async fn look_after(shared: &Shared) -> Done {
 
 async fn list_all(shared: &Shared, term: &Term) -> Result<Listed, ListError> {
     shared.openstack.check_cloud().await?;
-    let overwritten = shared.writer.compare(term).await?;
+    let compared = shared.writer.compare(term).await;
+    let overwritten = compared.map_err(|error| ListError::of_etcd("comparing with etcd: ", &error))?;
     let mut listed = Listed { all: BTreeSet::new(), differing: Vec::new(), overwritten };
     let mut marker = Some(Marker::start());
     while let Some(from) = marker {
@@ -223,6 +235,7 @@ impl Leader<'_> {
             let mut shown = self.shared.shown.lock();
             shown.listed_at = Some(SystemTime::now());
             shown.servers = listed.all.len();
+            shown.is_other_cloud = false;
         }
         let known = self.shared.writer.known();
         let mut gone: BTreeSet<InstanceId> = known.ids().into_iter().filter(|id| !listed.all.contains(id)).collect();

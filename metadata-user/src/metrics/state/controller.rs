@@ -35,6 +35,10 @@ declared! {
         "metadatad_controller_problems",
         "What is wrong now; `metadatad controller status` has each with its remedy",
     );
+    OTHER_CLOUD = Declared::new(
+        "metadatad_controller_other_cloud",
+        "Whether Nova answers for another cloud than the documents in etcd are of, so that nothing is read or written: 1, else 0",
+    );
     KNOWN = Declared::new(
         "metadatad_controller_instances",
         "Instances that this leader keeps, by whether the document alone gives Nova's answers",
