@@ -1,8 +1,12 @@
 //! `metadatad controller run`, between a real OpenStack, RabbitMQ and etcd on one side and a node's guests on the other.
 
+mod cells;
+mod golden;
 mod leaders;
+mod metrics;
 mod scale;
 mod takeover;
+mod tls;
 mod trouble;
 
 use std::io::{Read as _, Write as _};
@@ -10,16 +14,15 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use lab::Guest;
 use lab::controller::{ControllerPlan, HOST, PATIENCE, World};
 use lab::http::Response;
-use lab::openstack::{Cloud, Plan, SECRET};
-use lab::{Guest, Shared};
+use lab::openstack::{Cloud, SECRET};
 use metadata_user::secret::Secret;
 use metadata_user::secret::sign::Signer;
 use serde_json::Value;
 
-/// The cloud of all tests that do not stop its services.
-static CLOUD: Shared<Cloud> = Shared::new(|| Cloud::start(Plan::default()));
+use crate::openstack::CLOUD;
 
 /// As [`lab::wait::until`], as long as a controller may take.
 fn patiently<T>(what: &str, ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {

@@ -39,7 +39,7 @@ pub struct World<'a> {
     /// etcd.
     pub etcd: Etcd,
     endpoints: Vec<String>,
-    _reach: Reach,
+    _reaches: [Reach; 2],
 }
 
 impl<'a> World<'a> {
@@ -56,6 +56,14 @@ impl<'a> World<'a> {
     /// # Errors
     /// As [`Self::new`].
     pub fn with(cloud: &'a Cloud, further: &str) -> Result<Self> {
+        Self::reaching(cloud, further, &[])
+    }
+
+    /// As [`Self::with`], and these ports of 127.0.0.1 can be reached from it beside the cloud's.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn reaching(cloud: &'a Cloud, further: &str, ports: &[u16]) -> Result<Self> {
         let plan = EtcdPlan::default();
         let endpoints = plan.endpoints();
         let source = format!(
@@ -63,8 +71,8 @@ impl<'a> World<'a> {
         );
         let node = NodePlan::default().source(&source).further(further).make()?;
         let etcd = plan.start(node.namespace())?;
-        let reach = cloud.reach_from(node.namespace())?;
-        Ok(Self { cloud, node, etcd, endpoints, _reach: reach })
+        let reaches = [cloud.reach_from(node.namespace())?, Reach::open(node.namespace(), ports)?];
+        Ok(Self { cloud, node, etcd, endpoints, _reaches: reaches })
     }
 
     /// Boots the guest of a server: its tap, MAC and address are those of the server's port.
@@ -143,6 +151,8 @@ pub struct Controller {
 #[derive(Clone, Debug)]
 pub struct ControllerPlan {
     name: String,
+    keystone: Option<String>,
+    metadata: Option<String>,
     further: String,
     queue: Option<String>,
 }
@@ -151,7 +161,21 @@ impl ControllerPlan {
     /// One of this name.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), further: String::new(), queue: None }
+        Self { name: name.to_owned(), keystone: None, metadata: None, further: String::new(), queue: None }
+    }
+
+    /// These keys of `[keystone]` say where Keystone is, instead of the cloud's `auth_url`.
+    #[must_use]
+    pub fn keystone(mut self, keys: &str) -> Self {
+        self.keystone = Some(keys.to_owned());
+        self
+    }
+
+    /// These keys of `[metadata_api]` say where Nova's metadata API is, instead of the cloud's `endpoints`.
+    #[must_use]
+    pub fn metadata(mut self, keys: &str) -> Self {
+        self.metadata = Some(keys.to_owned());
+        self
     }
 
     /// Adds tables to its configuration.
@@ -204,12 +228,14 @@ impl ControllerPlan {
         let shared = secret("shared", openstack::SECRET)?;
         let urls = secret("rabbitmq", &site.rabbitmq_url)?;
         let (name, admin) = (&self.name, directory.path().join("admin.sock"));
+        let keystone = self.keystone.unwrap_or_else(|| format!("auth_url = {:?}", site.auth_url));
+        let metadata = self.metadata.unwrap_or_else(|| format!("endpoints = [{:?}]", site.metadata_url));
         let mut text = format!(
-            "[controller]\nname = {name:?}\nlease = \"3s\"\n[etcd]\nendpoints = {etcd:?}\nrequest_timeout = \"2s\"\n[keystone]\nauth_url = {:?}\n\
+            "[controller]\nname = {name:?}\nlease = \"3s\"\n[etcd]\nendpoints = {etcd:?}\nrequest_timeout = \"2s\"\n[keystone]\n{keystone}\n\
              application_credential_id = {:?}\napplication_credential_secret_file = {application:?}\ninterface = \"public\"\n\
-             [metadata_api]\nendpoints = [{:?}]\nshared_secret_file = {shared:?}\n[admin]\nsocket = {admin:?}\n\
+             [metadata_api]\n{metadata}\nshared_secret_file = {shared:?}\n[admin]\nsocket = {admin:?}\n\
              [log]\nfilter = \"info,metadata_user::controller=debug\"\n",
-            site.auth_url, credential.id, site.metadata_url,
+            credential.id,
         );
         if let Some(queue) = &self.queue {
             text += &format!("[rabbitmq]\nurls_file = {urls:?}\nqueue = {queue:?}\n");

@@ -1,18 +1,20 @@
-//! Nova's own metadata application, on a database of its own, under uWSGI on 127.0.0.1.
+//! Nova's own metadata application, and its compute API where asked for, on databases of their own, under uWSGI on 127.0.0.1.
 //!
 //! Promises: the schema is made once by `nova-manage` and copied for each Nova; instances are put there with Nova's own
 //! objects, from facts as `tests/golden` has them; everything ends and goes with the value.
 //!
-//! Stand-ins, each a file in `tests/controllers/nova`: `neutron.py` for the two reads that Nova makes of Neutron, `front.py`
-//! for a slow network and for TLS in front of Nova.
+//! Stand-ins, each a file in `tests/controllers/nova`: `neutron.py` for what Nova and a controller read of Neutron, `targets.py`
+//! for services that give dynamic vendor data, `front.py` for a slow network and for TLS in front of an API.
 
+mod application;
+mod front;
+
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -23,11 +25,11 @@ use crate::command;
 use crate::shared::Shared;
 use crate::wait;
 
+pub use application::{Application, Configured};
+pub use front::Front;
+
 /// `metadata_proxy_shared_secret` of every Nova here.
 pub const SECRET: &str = "lab-shared-secret-91c2";
-
-/// uWSGI loads Nova in a few seconds, on two cores that others use too.
-const START: Duration = Duration::from_secs(60);
 
 fn tool(name: &str) -> Result<PathBuf> {
     let path = root().join("target/controllers/venv/bin").join(name);
@@ -92,14 +94,33 @@ impl Drop for Process {
     }
 }
 
+/// One of the scripts that stand in for something. It ends with the value.
+#[derive(Debug)]
+struct StandIn {
+    port: u16,
+    _process: Process,
+}
+
+impl StandIn {
+    /// Starts it with these words behind the file that it writes its port into, and waits until it listens.
+    fn start(name: &str, directory: &Path, words: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<Self> {
+        let port_file = directory.join(format!("{name}.port"));
+        let mut command = Command::new(tool("python3")?);
+        command.arg(script(&format!("{name}.py"))).arg(&port_file).args(words);
+        let process = Process::start(&mut command, &directory.join(format!("{name}.log")))?;
+        let text = wait::until("a stand-in listens", || Ok(fs::read_to_string(&port_file).ok()))?;
+        Ok(Self { port: text.trim().parse().context("reading a port")?, _process: process })
+    }
+}
+
 /// A Nova.
 #[derive(Debug)]
 pub struct Nova {
     port: u16,
-    neutron_port: u16,
+    cache: u32,
     directory: tempfile::TempDir,
     process: Mutex<Option<Process>>,
-    _neutron: Process,
+    neutron: StandIn,
 }
 
 impl Nova {
@@ -116,34 +137,65 @@ impl Nova {
     /// # Errors
     /// As [`Self::start`].
     pub fn with_cache(instances: &[Value], seconds: u32) -> Result<Self> {
+        Self::make(&[instances], seconds)
+    }
+
+    /// As [`Self::start`], with the instances of several cells, which are named `cell1`, `cell2` and so on.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_cells(cells: &[&[Value]]) -> Result<Self> {
+        Self::make(cells, 1)
+    }
+
+    fn make(cells: &[&[Value]], cache: u32) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("metadatad-nova-").tempdir().context("making a directory")?;
-        let mut names = Vec::new();
-        for (number, facts) in instances.iter().enumerate() {
-            let path = directory.path().join(format!("{number}.json"));
-            fs::write(&path, facts.to_string()).context("writing facts")?;
-            names.push(path);
+        let (mut seeds, mut files) = (Vec::new(), Vec::new());
+        for (instances, cell) in cells.iter().zip(1..) {
+            seeds.push(PathBuf::from(format!("cell{cell}")));
+            for facts in *instances {
+                let path = directory.path().join(format!("{}.json", files.len()));
+                fs::write(&path, facts.to_string()).context("writing facts")?;
+                seeds.push(path.clone());
+                files.push(path);
+            }
         }
-        let port_file = directory.path().join("neutron.port");
-        let mut neutron = Command::new(tool("python3")?);
-        neutron.arg(script("neutron.py")).arg(&port_file).args(&names);
-        let neutron = Process::start(&mut neutron, &directory.path().join("neutron.log"))?;
-        let neutron_port = read_port(&port_file)?;
-        let nova = Self { port: free_port()?, neutron_port, directory, process: Mutex::default(), _neutron: neutron };
+        let neutron = StandIn::start("neutron", directory.path(), &files)?;
+        let nova = Self { port: application::free_port()?, cache, directory, process: Mutex::default(), neutron };
         let schema = SCHEMA.get().context("making Nova's databases")?;
-        for name in ["api", "cell0", "cell1"] {
-            fs::copy(schema.path().join(format!("{name}.sqlite")), nova.path(&format!("{name}.sqlite")))?;
+        let copy = |from: &str, to: &str| fs::copy(schema.path().join(format!("{from}.sqlite")), nova.path(to));
+        copy("api", "api.sqlite")?;
+        copy("cell0", "cell0.sqlite")?;
+        for cell in 1..=cells.len() {
+            copy("cell1", &format!("cell{cell}.sqlite"))?;
         }
-        configure(nova.directory.path(), nova.neutron_port, seconds)?;
-        let cells = "import sqlite3, sys\ndirectory = sys.argv[1]\ndb = sqlite3.connect(directory + '/api.sqlite')\n\
-                     for name in ('cell0', 'cell1'):\n    url = 'sqlite:///' + directory + '/' + name + '.sqlite'\n    \
-                     db.execute('update cell_mappings set database_connection = ? where name = ?', (url, name))\n\
-                     db.commit()\n";
-        command::run(Command::new(tool("python3")?).args(["-c", cells]).arg(nova.directory.path()), "")?;
+        configure(nova.directory.path(), nova.directory.path(), &nova.options(""))?;
         nova.seed(|command| {
-            command.arg("create").args(&names);
+            command.arg("create").args(&seeds);
         })?;
         nova.resume()?;
         Ok(nova)
+    }
+
+    /// Returns what its configurations have beside the directories.
+    fn options(&self, further: &str) -> String {
+        format!(
+            "[api]\nmetadata_cache_expiration = {}\n[neutron]\nendpoint_override = {}\n{further}",
+            self.cache,
+            self.neutron_url()
+        )
+    }
+
+    /// Returns the URL of the stand-in for Neutron.
+    #[must_use]
+    pub fn neutron_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.neutron.port)
+    }
+
+    /// Returns the TCP port of the stand-in for Neutron.
+    #[must_use]
+    pub fn neutron_port(&self) -> u16 {
+        self.neutron.port
     }
 
     /// Returns its URL.
@@ -203,6 +255,19 @@ impl Nova {
         })
     }
 
+    /// Moves an instance to another cell, as a resize across cells leaves it: it is there as these facts say, and no more where it
+    /// was.
+    ///
+    /// # Errors
+    /// If Nova's objects refuse.
+    pub fn move_to_cell(&self, cell: &str, facts: &Value) -> Result<()> {
+        let path = self.path("moved.json");
+        fs::write(&path, facts.to_string()).context("writing facts")?;
+        self.seed(|command| {
+            command.args(["move", cell]).arg(&path);
+        })
+    }
+
     /// Returns the process id of its server's master, which has the workers as children.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
@@ -235,41 +300,9 @@ impl Nova {
     /// # Errors
     /// If it does not.
     pub fn resume(&self) -> Result<()> {
-        let mut command = Command::new(tool("uwsgi")?);
-        command.env("OS_NOVA_CONFIG_DIR", self.directory.path()).args([
-            "--http-socket",
-            &format!("127.0.0.1:{}", self.port),
-            "--module",
-            "nova.wsgi.metadata:application",
-            "--master",
-            "--processes",
-            "2",
-            "--enable-threads",
-            "--lazy-apps",
-            "--thunder-lock",
-            "--die-on-term",
-            "--need-app",
-            "--listen",
-            "100",
-            "--buffer-size",
-            "65535",
-            "--disable-logging",
-        ]);
-        let process = Process::start(&mut command, &self.path("uwsgi.log"))?;
+        let process = application::serve(self.directory.path(), application::METADATA, self.port, ["2", "1"])?;
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        wait::until_within(START, "Nova answers", || {
-            let mut stream = match TcpStream::connect_timeout(&address, START) {
-                Ok(stream) => stream,
-                Err(_) => return Ok(None),
-            };
-            stream.set_read_timeout(Some(START))?;
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
-            let mut answer = Vec::new();
-            let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
-            Ok(answer.starts_with(b"HTTP/1.1 200").then_some(()))
-        })
-        .with_context(|| fs::read_to_string(self.path("uwsgi.log")).unwrap_or_default())
+        Ok(())
     }
 
     /// Returns a path in its directory.
@@ -336,59 +369,12 @@ impl Setter {
     }
 }
 
-/// The mock of what is between metadatad and Nova.
-#[derive(Debug)]
-pub struct Front {
-    port: u16,
-    directory: tempfile::TempDir,
-    _process: Process,
-}
-
-impl Front {
-    /// Starts it; with TLS if these files are given: its certificate and key, and the CA of the clients' certificates.
-    ///
-    /// # Errors
-    /// If it does not start.
-    pub fn start(nova: &Nova, tls: Option<[&Path; 3]>) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("metadatad-front-").tempdir().context("making a directory")?;
-        let (port_file, delay) = (directory.path().join("port"), directory.path().join("delay"));
-        fs::write(&delay, "0")?;
-        let mut command = Command::new(tool("python3")?);
-        command.arg(script("front.py")).arg(&port_file).arg(nova.port.to_string()).arg(&delay);
-        command.args(tls.into_iter().flatten());
-        let process = Process::start(&mut command, &directory.path().join("log"))?;
-        Ok(Self { port: read_port(&port_file)?, directory, _process: process })
-    }
-
-    /// Returns its URL, without TLS.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// Returns its TCP port.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// From here on, each request is passed on after this many seconds.
-    ///
-    /// # Errors
-    /// If its directory cannot be written.
-    pub fn delay(&self, seconds: f64) -> Result<()> {
-        let (new, path) = (self.directory.path().join("delay.new"), self.directory.path().join("delay"));
-        fs::write(&new, seconds.to_string())?;
-        fs::rename(new, path).context("setting a delay")
-    }
-}
-
 /// The directory with Nova's empty databases.
 static SCHEMA: Shared<tempfile::TempDir> = Shared::new(make_schema);
 
 fn make_schema() -> Result<tempfile::TempDir> {
     let directory = tempfile::Builder::new().prefix("metadatad-nova-schema-").tempdir()?;
-    configure(directory.path(), 1, 1)?;
+    configure(directory.path(), directory.path(), "")?;
     let database = |name: &str| format!("sqlite:///{}/{name}.sqlite", directory.path().display());
     let (cell0, cell1) = (database("cell0"), database("cell1"));
     for words in [
@@ -404,28 +390,19 @@ fn make_schema() -> Result<tempfile::TempDir> {
     Ok(directory)
 }
 
-fn configure(directory: &Path, neutron_port: u16, cache: u32) -> Result<()> {
-    let path = directory.display();
+/// Writes the configuration of one of Nova's programs into a directory, given the one with the databases. Of an option that comes
+/// again in `further`, the last value counts.
+fn configure(databases: &Path, directory: &Path, further: &str) -> Result<()> {
+    let (databases, own) = (databases.display(), directory.display());
     let text = format!(
-        "[DEFAULT]\nhost = node\nmy_ip = 127.0.0.1\nstate_path = {path}\nlog_file = {path}/nova.log\n\
-         transport_url = fake://\n[api]\nmetadata_cache_expiration = {cache}\n[database]\n\
-         connection = sqlite:///{path}/cell1.sqlite\n[api_database]\nconnection = sqlite:///{path}/api.sqlite\n[neutron]\n\
+        "[DEFAULT]\nhost = node\nmy_ip = 127.0.0.1\nstate_path = {own}\nlog_file = {own}/nova.log\n\
+         transport_url = fake://\n[database]\n\
+         connection = sqlite:///{databases}/cell1.sqlite\n[api_database]\nconnection = sqlite:///{databases}/api.sqlite\n[neutron]\n\
          service_metadata_proxy = true\nmetadata_proxy_shared_secret = {SECRET}\nauth_type = none\n\
-         endpoint_override = http://127.0.0.1:{neutron_port}\n[oslo_concurrency]\nlock_path = {path}\n"
+         [oslo_concurrency]\nlock_path = {own}\n{further}"
     );
     fs::write(directory.join("nova.conf"), text).context("writing nova.conf")?;
-    let venv = root().join("target/controllers/venv");
-    let paste = ["etc/nova/api-paste.ini"].map(|name| venv.join(name)).into_iter().find(|path| path.exists());
-    fs::copy(paste.context("looking for Nova's api-paste.ini")?, directory.join("api-paste.ini"))?;
+    let paste = root().join("target/controllers/venv/etc/nova/api-paste.ini");
+    fs::copy(&paste, directory.join("api-paste.ini")).with_context(|| format!("copying {}", paste.display()))?;
     Ok(())
-}
-
-fn read_port(path: &Path) -> Result<u16> {
-    let text = wait::until("a stand-in listens", || Ok(fs::read_to_string(path).ok()))?;
-    text.trim().parse().context("reading a port")
-}
-
-/// Returns a port without a listener.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

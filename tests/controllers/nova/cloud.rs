@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab::nova::{Nova, SECRET};
+use lab::nova::SECRET;
 use lab::{Response, wait};
 use metadata_user::api::{Cloud, Write, Written};
 use metadata_user::config::{Config, Source};
@@ -43,7 +43,7 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let answer = Response::whole(bytes).ok()?;
         Some(Self {
             status: answer.status,
@@ -84,7 +84,7 @@ impl Ask {
         Self { method: "POST".to_owned(), body: body.into(), ..Self::get(target) }
     }
 
-    fn bytes(&self, further: &[(&str, String)]) -> Vec<u8> {
+    pub(crate) fn bytes(&self, further: &[(&str, String)]) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\nHost: 169.254.169.254\r\n", self.method, self.target);
         for (name, value) in self
             .headers
@@ -100,8 +100,8 @@ impl Ask {
         [text.as_bytes(), b"Connection: close\r\n\r\n", &self.body].concat()
     }
 
-    /// Asks Nova itself, as Neutron's agents do. `None`: it closed the connection without an answer.
-    pub(crate) fn of_nova(&self, nova: &Nova, facts: &Value) -> Option<Answer> {
+    /// Asks Nova itself, at this port, as Neutron's agents do. `None`: it closed the connection without an answer.
+    pub(crate) fn of_nova(&self, port: u16, facts: &Value) -> Option<Answer> {
         let id = uuid(facts);
         let signature = Signer::new(&Secret::new(SECRET.into())).sign(&id);
         let address = addresses(facts).first().map(ToString::to_string);
@@ -111,7 +111,7 @@ impl Ask {
             ("X-Instance-ID-Signature", signature),
         ];
         further.extend(address.map(|address| ("X-Forwarded-For", address)));
-        let mut stream = TcpStream::connect(("127.0.0.1", nova.port())).expect("Nova");
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("Nova");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.write_all(&self.bytes(&further)).expect("sent");
         let mut answer = Vec::new();
@@ -124,7 +124,7 @@ pub(crate) fn uuid(facts: &Value) -> String {
     facts["instance"]["uuid"].as_str().expect("a UUID").to_owned()
 }
 
-fn addresses(facts: &Value) -> Vec<std::net::IpAddr> {
+pub(crate) fn addresses(facts: &Value) -> Vec<std::net::IpAddr> {
     let networks = facts["network_info"].as_array().into_iter().flatten();
     let subnets = networks.flat_map(|vif| vif["network"]["subnets"].as_array().into_iter().flatten());
     let addresses = subnets.flat_map(|subnet| subnet["ips"].as_array().into_iter().flatten());

@@ -1,7 +1,8 @@
-"""A stand-in for Neutron: the two reads that Nova makes for an instance's metadata, answered from memory.
+"""A stand-in for Neutron: what Nova and a controller read of an instance's ports, answered from memory.
 
 usage: neutron.py PORT_FILE facts.json...
-Writes the port that it listens on into PORT_FILE.
+Writes the port that it listens on into PORT_FILE. Facts are as tests/golden has them: of a port, its security groups; everything else
+is as the instance's network info says.
 """
 
 import http.server
@@ -11,19 +12,45 @@ import sys
 import urllib.parse
 
 
+def port(facts, given):
+    vif = next((vif for vif in facts["network_info"] if vif["id"] == given["id"]), None)
+    if vif is None:
+        return given
+    ips = [ip for subnet in vif["network"]["subnets"] for ip in subnet["ips"]]
+    whole = {
+        "device_owner": "compute:nova",
+        "mac_address": vif["address"],
+        "network_id": vif["network"]["id"],
+        "fixed_ips": [{"ip_address": ip["address"]} for ip in ips],
+        "allowed_address_pairs": [],
+        "port_security_enabled": True,
+        "binding:host_id": facts.get("host", "node"),
+        "binding:vnic_type": vif["vnic_type"],
+        "binding:vif_type": vif["type"],
+    }
+    return {**whole, **given}
+
+
+def floating(facts):
+    vifs = ((vif["id"], subnet) for vif in facts["network_info"] for subnet in vif["network"]["subnets"])
+    ips = ((port, ip) for port, subnet in vifs for ip in subnet["ips"])
+    return [{"port_id": port, "floating_ip_address": found["address"]} for port, ip in ips for found in ip["floating_ips"]]
+
+
 def load(names):
-    ports, groups = [], {}
+    ports, groups, floating_ips = [], {}, []
     for name in names:
         with open(name, encoding="utf-8") as file:
             facts = json.load(file)
-        ports += facts["neutron_ports"]
+        ports += [port(facts, given) for given in facts["neutron_ports"]]
         groups.update({group["id"]: group for group in facts["neutron_security_groups"]})
-    return ports, groups
+        floating_ips += floating(facts)
+    return ports, groups, floating_ips
 
 
 class Neutron(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    ports, groups = load(sys.argv[2:])
+    ports, groups, floating_ips = load(sys.argv[2:])
 
     def log_message(self, *_):
         pass
@@ -34,6 +61,9 @@ class Neutron(http.server.BaseHTTPRequestHandler):
         if url.path.startswith("/v2.0/ports"):
             wanted = query.get("device_id", [])
             answer = {"ports": [port for port in self.ports if port["device_id"] in wanted]}
+        elif url.path.startswith("/v2.0/floatingips"):
+            wanted = query.get("port_id", [])
+            answer = {"floatingips": [found for found in self.floating_ips if found["port_id"] in wanted]}
         else:
             found = [self.groups[group] for group in query.get("id", []) if group in self.groups]
             answer = {"security_groups": found}

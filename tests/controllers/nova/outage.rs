@@ -85,7 +85,7 @@ fn while_nova_hangs_known_absence_is_404_without_waiting() {
         .chain(absent.map(|path| (Ask::get(path), 404)))
         .chain(present.map(|path| (Ask::get(path), 200)))
         .collect();
-    let expected: Vec<_> = asks.iter().map(|(ask, _)| ask.of_nova(&nova, &facts)).collect();
+    let expected: Vec<_> = asks.iter().map(|(ask, _)| ask.of_nova(nova.port(), &facts)).collect();
 
     let hang = nova.hang().unwrap();
     // Before the source has noticed it, and after: `error` is set once Nova has been waited for in vain.

@@ -25,7 +25,7 @@ fn a_password_is_written_through_and_read_back() {
     assert_eq!(node.get(&id, "/openstack/2013-04-04/password").text(), "cipher", "in one that is read through");
     assert_eq!(node.ask(&id, &Ask::post(PATH, "other")).status, 409);
     lab::wait::until("Nova has it", || {
-        let answer = Ask::get(PATH).of_nova(&nova, &facts).expect("an answer");
+        let answer = Ask::get(PATH).of_nova(nova.port(), &facts).expect("an answer");
         Ok((answer.text() == "cipher").then_some(()))
     })
     .unwrap();

@@ -1,19 +1,25 @@
 """Puts instances into Nova's own database, with Nova's own objects.
 
-usage: seed.py NOVA_CONF create facts.json...
+usage: seed.py NOVA_CONF create CELL facts.json... [CELL facts.json...]...
        seed.py NOVA_CONF set UUID KEY VALUE       (one key of its metadata)
        seed.py NOVA_CONF follow                   (the same for each line UUID KEY VALUE that it reads, and says so)
+       seed.py NOVA_CONF move CELL facts.json     (from the cell that it is in)
        seed.py NOVA_CONF delete UUID
-Facts are as tests/golden has them.
+Facts are as tests/golden has them; `host` in them is where the instance is. Each cell is a database beside NOVA_CONF, and each host has
+a compute service, as far as Nova's compute API lists it.
 """
 
 import json
+import os
+import sqlite3
 import sys
+import uuid
 
 from nova import config, context, objects
 from nova.db.main import api as db
 from nova.db.main import models
 from nova.network import model as network
+from nova.objects import service as services
 from nova.objects import virt_device_metadata as devices
 from oslo_utils import timeutils
 
@@ -37,6 +43,11 @@ def add(ctxt, row):
     ctxt.session.add(row)
 
 
+@db.pick_context_manager_reader
+def images_of(ctxt):
+    return {row.uuid for row in ctxt.session.query(models.S3Image)}
+
+
 def device(facts):
     fields = {key: facts[key] for key in DEVICE_KEYS if key in facts}
     if "bus" in facts:
@@ -44,8 +55,29 @@ def device(facts):
     return KINDS[facts["kind"]](**fields)
 
 
-def create(ctxt, cctxt, cell, facts, images):
-    instance, numbers = facts["instance"], facts["ec2_ints"]
+def place(directory, cells):
+    """Makes the copied databases this Nova's, with these cells beside `cell0`."""
+    database = sqlite3.connect(f"{directory}/api.sqlite")
+    known = {name for name, in database.execute("select name from cell_mappings")}
+    for name in cells:
+        if name not in known:
+            database.execute("insert into cell_mappings (created_at, uuid, name, transport_url, database_connection, disabled) "
+                             "values (datetime('now'), ?, ?, 'fake://', '', 0)", (str(uuid.uuid4()), name))
+    for name in ["cell0", *cells]:
+        database.execute("update cell_mappings set database_connection = ? where name = ?",
+                         (f"sqlite:///{directory}/{name}.sqlite", name))
+    database.commit()
+
+
+def serve(cctxt, host):
+    row = models.Service()
+    row.uuid, row.host, row.binary, row.topic = str(uuid.uuid4()), host, "nova-compute", "compute"
+    row.report_count, row.disabled, row.forced_down, row.version = 1, False, False, services.SERVICE_VERSION
+    add(cctxt, row)
+
+
+def create(cctxt, facts):
+    instance, numbers, images = facts["instance"], facts["ec2_ints"], images_of(cctxt)
     for kind, ref in (("image", "image_ref"), ("kernel", "kernel_id"), ("ramdisk", "ramdisk_id")):
         if instance[ref] and numbers[kind] and instance[ref] not in images:
             images.add(instance[ref])
@@ -61,7 +93,7 @@ def create(ctxt, cctxt, cell, facts, images):
         setattr(made, key, instance[key])
     made.launched_at = timeutils.parse_isotime(instance["launched_at"])
     made.user_data = instance["user_data_b64"]
-    made.vm_state, made.power_state, made.host = "active", 1, "node"
+    made.vm_state, made.power_state, made.host = "building", 1, facts.get("host", "node")
     flavor = instance["flavor"]
     for key in ("memory_mb", "vcpus", "root_gb", "ephemeral_gb"):
         setattr(made, key, flavor[key])
@@ -86,9 +118,11 @@ def create(ctxt, cctxt, cell, facts, images):
             for node in instance["numa_topology"]["cells"]
         ])
     made.create()
+    # As every instance that was built, it has been updated; of another one, Nova's API says that it is updated now.
+    made.vm_state = "active"
     if instance["device_metadata"] is not None:
         made.device_metadata = objects.InstanceDeviceMetadata(devices=[device(d) for d in instance["device_metadata"]])
-        made.save()
+    made.save()
     cache = objects.InstanceInfoCache.get_by_instance_uuid(cctxt, instance["uuid"])
     cache.network_info = network.NetworkInfo.hydrate(facts["network_info"])
     cache.save()
@@ -97,10 +131,18 @@ def create(ctxt, cctxt, cell, facts, images):
         objects.BlockDeviceMapping(
             cctxt, instance_uuid=instance["uuid"], no_device=False, delete_on_termination=False, **fields
         ).create()
+
+
+def map_to(ctxt, cell, instance):
     objects.InstanceMapping(
         ctxt, instance_uuid=instance["uuid"], cell_mapping=cell, project_id=instance["project_id"],
         user_id=instance["user_id"], queued_for_delete=False,
     ).create()
+
+
+def read(name):
+    with open(name, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def change(cctxt, uuid, key, value):
@@ -109,19 +151,55 @@ def change(cctxt, uuid, key, value):
     instance.save()
 
 
+def create_all(ctxt, cells, seeds):
+    facts = {name: [read(file) for file in files] for name, files in seeds.items()}
+    for name, all_facts in facts.items():
+        with context.target_cell(ctxt, cells[name]) as cctxt:
+            for host in sorted({facts.get("host", "node") for facts in all_facts}):
+                serve(cctxt, host)
+            for facts in all_facts:
+                create(cctxt, facts)
+                map_to(ctxt, cells[name], facts["instance"])
+
+
+def move(ctxt, cell, facts):
+    mapping = objects.InstanceMapping.get_by_instance_uuid(ctxt, facts["instance"]["uuid"])
+    former = mapping.cell_mapping
+    with context.target_cell(ctxt, cell) as cctxt:
+        create(cctxt, facts)
+    mapping.cell_mapping = cell
+    mapping.save()
+    with context.target_cell(ctxt, former) as cctxt:
+        objects.Instance.get_by_uuid(cctxt, mapping.instance_uuid).destroy()
+
+
+def by_cell(words):
+    seeds = {}
+    for word in words:
+        if word.endswith(".json"):
+            seeds[name].append(word)
+        else:
+            name = word
+            seeds[name] = []
+    return seeds
+
+
 def main():
     config.parse_args(["seed", "--config-file", sys.argv[1]])
+    verb, rest = sys.argv[2], sys.argv[3:]
+    if verb == "create":
+        place(os.path.dirname(sys.argv[1]), list(by_cell(rest)))
     objects.register_all()
     ctxt = context.get_admin_context()
-    [cell] = [cell for cell in objects.CellMappingList.get_all(ctxt) if cell.name == "cell1"]
-    verb, rest = sys.argv[2], sys.argv[3:]
-    with context.target_cell(ctxt, cell) as cctxt:
-        if verb == "create":
-            images = set()
-            for name in rest:
-                with open(name, encoding="utf-8") as file:
-                    create(ctxt, cctxt, cell, json.load(file), images)
-        elif verb == "set":
+    cells = {cell.name: cell for cell in objects.CellMappingList.get_all(ctxt)}
+    if verb == "create":
+        create_all(ctxt, cells, by_cell(rest))
+        return
+    if verb == "move":
+        move(ctxt, cells[rest[0]], read(rest[1]))
+        return
+    with context.target_cell(ctxt, cells["cell1"]) as cctxt:
+        if verb == "set":
             change(cctxt, *rest)
         elif verb == "follow":
             print("ready", flush=True)

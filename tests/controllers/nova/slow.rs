@@ -17,7 +17,7 @@ fn with_nova_slow_no_request_waits_for_anothers() {
     let mut all = vec![plain.clone()];
     all.extend(new.iter().cloned());
     let nova = NOVA.get().unwrap();
-    let front = Front::start(&nova, None).unwrap();
+    let front = Front::start(nova.port(), None).unwrap();
     let node = Node::start(&[front.url()], "");
     node.boot(&plain);
     node.wait_current();

@@ -10,7 +10,7 @@ use super::cloud::{Node, uuid};
 fn an_endpoint_that_fails_is_replaced_by_the_next() {
     let facts = facts("plain").unwrap();
     let nova = NOVA.get().unwrap();
-    let mut fronts = [(); 2].map(|()| Some(Front::start(&nova, None).unwrap()));
+    let mut fronts = [(); 2].map(|()| Some(Front::start(nova.port(), None).unwrap()));
     let [one, two] = [0, 1].map(|front: usize| {
         let port = fronts[front].as_ref().map(Front::port).unwrap();
         format!("http://127.0.0.1:{port}")
@@ -37,8 +37,8 @@ fn https_wants_certificates_on_both_sides() {
     let Tls { ca, cert, key, client_cert, client_key } = Tls::make(directory.path()).unwrap();
     let facts = facts("plain").unwrap();
     let nova = NOVA.get().unwrap();
-    let front = Front::start(&nova, Some([&cert, &key, &ca])).unwrap();
-    let url = [format!("https://127.0.0.1:{}", front.port())];
+    let front = Front::start(nova.port(), Some([&cert, &key, &ca])).unwrap();
+    let url = [front.tls_url()];
     let trusting = format!("ca_file = '{}'\n", ca.display());
     let node = Node::start(&url, &trusting);
     node.boot(&facts);

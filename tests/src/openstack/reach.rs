@@ -1,4 +1,4 @@
-//! A cloud's ports in a namespace: what connects to 127.0.0.1 there is passed on to the cloud, which listens elsewhere.
+//! Ports in a namespace: what connects to 127.0.0.1 there is passed on to what listens at the same port here, such as a cloud.
 //!
 //! Left out: a refused connection. While a service is stopped, a connection is accepted here and closed at once.
 
@@ -21,7 +21,11 @@ pub struct Reach {
 }
 
 impl Reach {
-    pub(super) fn open(namespace: &Namespace, ports: &[u16]) -> Result<Self> {
+    /// Opens these ports of 127.0.0.1 in a namespace, for what listens at the same ones here.
+    ///
+    /// # Errors
+    /// If one of them is in use there.
+    pub fn open(namespace: &Namespace, ports: &[u16]) -> Result<Self> {
         let listeners = namespace.run(|| {
             let bind = |port: &u16| {
                 TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).with_context(|| format!("listening on port {port}"))
