@@ -1,10 +1,11 @@
 //! A guest that asks the same thing again and again, at a fixed rate, and knows which answers are right.
 //!
 //! Promises: each request is on a connection of its own and has a bounded time; an answer counts as wrong unless it has
-//! status 200 and one of the bodies allowed at the moment at which it was asked or came; the rate is kept in the long
-//! run: a request that took long is followed by others at once.
+//! status 200 and is what it may be at the moment at which it was asked or came ([`Bodies`], [`Values`]); the rate is kept in the
+//! long run: a request that took long is followed by others at once.
 
-use std::collections::BTreeSet;
+mod right;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -12,9 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 
+pub use right::{Bodies, Right, Values};
+
 use crate::guest::Guest;
 use crate::http::Request;
 use crate::netns::Namespace;
+use crate::wait;
 
 /// Longest time that one request may take.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,13 +26,10 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Number of faults that are described; the others are only counted.
 const TOLD: usize = 5;
 
-/// The bodies that are correct now.
-type Allowed = Arc<Mutex<BTreeSet<Vec<u8>>>>;
-
 /// A guest that sends requests until it is stopped.
 #[derive(Debug)]
-pub struct Asker {
-    allowed: Allowed,
+pub struct Asker<R = Bodies> {
+    right: Arc<Mutex<R>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Report>>>,
 }
@@ -61,6 +62,14 @@ impl Report {
         }
         Ok(())
     }
+
+    /// Returns the requests per second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a count of requests, for people")]
+        let asked = self.asked as f64;
+        asked / self.lasted.as_secs_f64().max(0.001)
+    }
 }
 
 impl Asker {
@@ -69,30 +78,64 @@ impl Asker {
     /// # Errors
     /// If there is no thread.
     pub fn start(guest: &Guest, path: &str, rate: u32, body: &[u8]) -> Result<Self> {
-        let allowed: Allowed = Arc::new(Mutex::new(BTreeSet::from([body.to_vec()])));
-        let stop = Arc::new(AtomicBool::new(false));
-        let namespace = Namespace::existing(guest.namespace().name());
-        let request = Request::get(path).patience(PATIENCE);
-        let thread = std::thread::Builder::new().name(format!("asker {}", guest.name())).spawn({
-            let (allowed, stop) = (Arc::clone(&allowed), Arc::clone(&stop));
-            move || {
-                namespace.enter()?;
-                Ok(ask(&request, Duration::from_secs(1) / rate, &allowed, &stop))
-            }
-        })?;
-        Ok(Self { allowed, stop, thread: Some(thread) })
+        Self::judge(guest, path, rate, Bodies::new(body))
     }
 
     /// From here on, this body is right too. Call it before the change that brings it.
     pub fn allow(&self, body: &[u8]) {
-        lock(&self.allowed).insert(body.to_vec());
+        lock(&self.right).allow(body);
     }
 
     /// From here on, only this body is right. Call it after the change was seen.
     pub fn only(&self, body: &[u8]) {
-        *lock(&self.allowed) = BTreeSet::from([body.to_vec()]);
+        lock(&self.right).only(body);
+    }
+}
+
+impl Asker<Values> {
+    /// Starts to ask from the guest of an instance for its properties, this often in a second. Its property `value` has this value.
+    ///
+    /// # Errors
+    /// If there is no thread.
+    pub fn follow(guest: &Guest, instance: &str, rate: u32, value: u64) -> Result<Self> {
+        Self::judge(guest, Values::PATH, rate, Values::new(instance, value))
     }
 
+    /// From here on, this value and those before it are right too, down to the one that was read last. Call it before it is set.
+    pub fn allow(&self, value: u64) {
+        lock(&self.right).allow(value);
+    }
+
+    /// Waits until the guest has read the last value that was allowed: from then on, only that one is right.
+    ///
+    /// # Errors
+    /// If it does not come within this time.
+    pub fn wait_newest(&self, patience: Duration) -> Result<()> {
+        wait::until_within(patience, "the guest reads the newest value", || {
+            Ok(lock(&self.right).has_newest().then_some(()))
+        })
+    }
+}
+
+impl<R: Right> Asker<R> {
+    /// Starts to ask from the guest for a path, this often in a second.
+    fn judge(guest: &Guest, path: &str, rate: u32, right: R) -> Result<Self> {
+        let right = Arc::new(Mutex::new(right));
+        let stop = Arc::new(AtomicBool::new(false));
+        let namespace = Namespace::existing(guest.namespace().name());
+        let request = Request::get(path).patience(PATIENCE);
+        let thread = std::thread::Builder::new().name(format!("asker {}", guest.name())).spawn({
+            let (right, stop) = (Arc::clone(&right), Arc::clone(&stop));
+            move || {
+                namespace.enter()?;
+                Ok(ask(&request, Duration::from_secs(1) / rate, &right, &stop))
+            }
+        })?;
+        Ok(Self { right, stop, thread: Some(thread) })
+    }
+}
+
+impl<R> Asker<R> {
     /// Stops, and returns the results.
     ///
     /// # Errors
@@ -104,45 +147,38 @@ impl Asker {
     }
 }
 
-impl Drop for Asker {
+impl<R> Drop for Asker<R> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-fn lock(allowed: &Allowed) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
-    allowed.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<R>(right: &Mutex<R>) -> MutexGuard<'_, R> {
+    right.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ask(request: &Request, pace: Duration, allowed: &Allowed, stop: &AtomicBool) -> Report {
+fn ask<R: Right>(request: &Request, pace: Duration, right: &Mutex<R>, stop: &AtomicBool) -> Report {
     let mut report = Report::default();
     let start = Instant::now();
     let mut due = start;
     while !stop.load(Ordering::Relaxed) {
-        let before = lock(allowed).clone();
+        let before = lock(right).now();
         let asked = Instant::now();
         let answer = request.send();
         report.asked += 1;
         report.slowest = report.slowest.max(asked.elapsed());
         let fault = match answer {
-            Ok(answer) if answer.status == 200 => {
-                let is_right = before.contains(&answer.body) || lock(allowed).contains(&answer.body);
-                (!is_right).then(|| {
-                    report.wrong += 1;
-                    format!("body {:.200}", answer.text())
-                })
-            }
-            Ok(answer) => {
-                report.wrong += 1;
-                Some(format!("status {}, body {:.200}", answer.status, answer.text()))
-            }
+            Ok(answer) if answer.status == 200 => lock(right).fault(&before, &answer),
+            Ok(answer) => Some(format!("status {}, body {:.200}", answer.status, answer.text())),
             Err(error) => {
                 report.failed += 1;
-                Some(format!("{error:#}"))
+                note(&mut report, asked.duration_since(start), &format!("{error:#}"));
+                None
             }
         };
-        if let Some(fault) = fault.filter(|_| report.faults.len() < TOLD) {
-            report.faults.push(format!("after {:?}: {fault}", asked.duration_since(start)));
+        if let Some(fault) = fault {
+            report.wrong += 1;
+            note(&mut report, asked.duration_since(start), &fault);
         }
         due += pace;
         // Paces the load; nothing is waited for.
@@ -150,4 +186,10 @@ fn ask(request: &Request, pace: Duration, allowed: &Allowed, stop: &AtomicBool) 
     }
     report.lasted = start.elapsed();
     report
+}
+
+fn note(report: &mut Report, after: Duration, fault: &str) {
+    if report.faults.len() < TOLD {
+        report.faults.push(format!("after {after:?}: {fault}"));
+    }
 }

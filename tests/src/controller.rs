@@ -2,6 +2,8 @@
 
 pub mod scale;
 
+mod history;
+
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ use crate::node::{Node, NodePlan};
 use crate::openstack::{self, ApplicationCredential, Cloud, Reach};
 use crate::wait;
 
+pub use history::History;
+
 /// How long a controller is waited for: an OpenStack on two cores that others use too may take seconds for each instance.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -38,8 +42,10 @@ pub struct World<'a> {
     pub node: Node,
     /// etcd.
     pub etcd: Etcd,
+    /// The way from the node, where controllers run too, to the cloud.
+    pub reach: Reach,
     endpoints: Vec<String>,
-    _reaches: [Reach; 2],
+    _further: Reach,
 }
 
 impl<'a> World<'a> {
@@ -48,7 +54,7 @@ impl<'a> World<'a> {
     /// # Errors
     /// If a part cannot be made.
     pub fn new(cloud: &'a Cloud) -> Result<Self> {
-        Self::with(cloud, "")
+        Self::make(cloud, EtcdPlan::default(), "", &[])
     }
 
     /// Makes one whose node has further tables in its configuration.
@@ -56,7 +62,7 @@ impl<'a> World<'a> {
     /// # Errors
     /// As [`Self::new`].
     pub fn with(cloud: &'a Cloud, further: &str) -> Result<Self> {
-        Self::reaching(cloud, further, &[])
+        Self::make(cloud, EtcdPlan::default(), further, &[])
     }
 
     /// As [`Self::with`], and these ports of 127.0.0.1 can be reached from it beside the cloud's.
@@ -64,15 +70,27 @@ impl<'a> World<'a> {
     /// # Errors
     /// As [`Self::new`].
     pub fn reaching(cloud: &'a Cloud, further: &str, ports: &[u16]) -> Result<Self> {
-        let plan = EtcdPlan::default();
+        Self::make(cloud, EtcdPlan::default(), further, ports)
+    }
+
+    /// As [`Self::new`], with such an etcd.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_etcd(cloud: &'a Cloud, plan: EtcdPlan) -> Result<Self> {
+        Self::make(cloud, plan, "", &[])
+    }
+
+    fn make(cloud: &'a Cloud, plan: EtcdPlan, further: &str, ports: &[u16]) -> Result<Self> {
         let endpoints = plan.endpoints();
         let source = format!(
             "kind = \"etcd\"\n[source.etcd]\nendpoints = {endpoints:?}\nnode = \"{HOST}\"\nrequest_timeout = \"2s\"\n"
         );
         let node = NodePlan::default().source(&source).further(further).make()?;
         let etcd = plan.start(node.namespace())?;
-        let reaches = [cloud.reach_from(node.namespace())?, Reach::open(node.namespace(), ports)?];
-        Ok(Self { cloud, node, etcd, endpoints, _reaches: reaches })
+        let reach = cloud.reach_from(node.namespace())?;
+        let further = Reach::open(node.namespace(), ports)?;
+        Ok(Self { cloud, node, etcd, reach, endpoints, _further: further })
     }
 
     /// Boots the guest of a server: its tap, MAC and address are those of the server's port.
@@ -155,13 +173,25 @@ pub struct ControllerPlan {
     metadata: Option<String>,
     further: String,
     queue: Option<String>,
+    queue_limit: u32,
+    lease: &'static str,
+    patience: &'static str,
 }
 
 impl ControllerPlan {
     /// One of this name.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), keystone: None, metadata: None, further: String::new(), queue: None }
+        Self {
+            name: name.to_owned(),
+            keystone: None,
+            metadata: None,
+            further: String::new(),
+            queue: None,
+            queue_limit: 100_000,
+            lease: "3s",
+            patience: "60s",
+        }
     }
 
     /// These keys of `[keystone]` say where Keystone is, instead of the cloud's `auth_url`.
@@ -178,6 +208,20 @@ impl ControllerPlan {
         self
     }
 
+    /// It is the leader for this long after it hangs; 3 s by default here, 6 s in the program.
+    #[must_use]
+    pub fn lease(mut self, lease: &'static str) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// It waits this long for an answer of OpenStack's; 60 s by default here.
+    #[must_use]
+    pub fn patience(mut self, patience: &'static str) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Adds tables to its configuration.
     #[must_use]
     pub fn further(mut self, tables: &str) -> Self {
@@ -189,6 +233,13 @@ impl ControllerPlan {
     #[must_use]
     pub fn queue(mut self, queue: &str) -> Self {
         self.queue = Some(queue.to_owned());
+        self
+    }
+
+    /// At most so many messages wait in its queue.
+    #[must_use]
+    pub fn queue_limit(mut self, messages: u32) -> Self {
+        self.queue_limit = messages;
         self
     }
 
@@ -228,17 +279,20 @@ impl ControllerPlan {
         let shared = secret("shared", openstack::SECRET)?;
         let urls = secret("rabbitmq", &site.rabbitmq_url)?;
         let (name, admin) = (&self.name, directory.path().join("admin.sock"));
+        let (lease, patience) = (self.lease, self.patience);
         let keystone = self.keystone.unwrap_or_else(|| format!("auth_url = {:?}", site.auth_url));
         let metadata = self.metadata.unwrap_or_else(|| format!("endpoints = [{:?}]", site.metadata_url));
         let mut text = format!(
-            "[controller]\nname = {name:?}\nlease = \"3s\"\n[etcd]\nendpoints = {etcd:?}\nrequest_timeout = \"2s\"\n[keystone]\n{keystone}\n\
+            "[controller]\nname = {name:?}\nlease = {lease:?}\n[etcd]\nendpoints = {etcd:?}\nrequest_timeout = \"2s\"\n[keystone]\n{keystone}\n\
              application_credential_id = {:?}\napplication_credential_secret_file = {application:?}\ninterface = \"public\"\n\
-             [metadata_api]\n{metadata}\nshared_secret_file = {shared:?}\n[admin]\nsocket = {admin:?}\n\
+             read_timeout = {patience:?}\n[metadata_api]\n{metadata}\nshared_secret_file = {shared:?}\n\
+             read_timeout = {patience:?}\n[admin]\nsocket = {admin:?}\n\
              [log]\nfilter = \"info,metadata_user::controller=debug\"\n",
             credential.id,
         );
         if let Some(queue) = &self.queue {
-            text += &format!("[rabbitmq]\nurls_file = {urls:?}\nqueue = {queue:?}\n");
+            let limit = self.queue_limit;
+            text += &format!("[rabbitmq]\nurls_file = {urls:?}\nqueue = {queue:?}\nlength_limit = {limit}\n");
         }
         if !self.further.contains("[reconcile]") {
             text += "[reconcile]\nrequests_per_second = 2000\n";
@@ -282,6 +336,17 @@ impl Controller {
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.directory.path().join("controller.toml")
+    }
+
+    /// Writes the secret of its application credential anew. Returns what it was.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_credential(&self, secret: &str) -> Result<String> {
+        let path = self.directory.path().join("application");
+        let before = fs::read_to_string(&path).context("reading the credential")?;
+        fs::write(&path, secret).context("writing the credential")?;
+        Ok(before)
     }
 
     fn log_path(&self) -> PathBuf {

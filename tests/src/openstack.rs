@@ -13,6 +13,7 @@ pub mod reach;
 mod api;
 mod calls;
 mod configuration;
+mod free_ports;
 mod recorder;
 mod schema;
 mod simulated;
@@ -20,7 +21,6 @@ mod supervisor;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -31,6 +31,7 @@ use serde_json::json;
 
 use self::api::Api;
 use self::configuration::Values;
+use self::free_ports::free_ports;
 use self::supervisor::{Running, Supervisor, script, tool};
 use crate::command;
 use crate::netns::Namespace;
@@ -38,13 +39,16 @@ use crate::wait;
 
 pub use api::{PASSWORD, Token, USER};
 pub use rabbitmq::RabbitMq;
-pub use reach::Reach;
+pub use reach::{Reach, Way};
 pub use recorder::{Notification, Recorder};
 pub use simulated::{Counts, Kind, Simulation, SimulationPlan};
 pub use supervisor::Hang;
 
 /// `metadata_proxy_shared_secret` of every cloud here.
 pub const SECRET: &str = "lab-shared-secret-91c2";
+
+/// How long Keystone's tokens last, in seconds.
+const TOKEN: u32 = 86_400;
 
 /// All of them start in about 20 s on two cores that are idle.
 const START: Duration = Duration::from_secs(300);
@@ -55,7 +59,7 @@ pub struct Plan {
     hosts: usize,
     cache: u32,
     events: u32,
-    token: u32,
+    token_cache: u32,
     format: &'static str,
     state_changes: Option<&'static str>,
 }
@@ -66,7 +70,7 @@ impl Default for Plan {
             hosts: 2,
             cache: 1,
             events: 2,
-            token: 86400,
+            token_cache: 300,
             format: "versioned",
             state_changes: Some("vm_and_task_state"),
         }
@@ -95,10 +99,10 @@ impl Plan {
         self
     }
 
-    /// Keystone's tokens end after this many seconds; a day by default.
+    /// Nova and Neutron believe for this many seconds that a token is valid; 300 by default, as in both.
     #[must_use]
-    pub fn token(mut self, seconds: u32) -> Self {
-        self.token = seconds;
+    pub fn token_cache(mut self, seconds: u32) -> Self {
+        self.token_cache = seconds;
         self
     }
 
@@ -378,22 +382,29 @@ impl Cloud {
     }
 
     fn configure(&self) -> Result<()> {
+        let values = self.values();
+        for program in schema::PROGRAMS {
+            configuration::write(program, &self.path(program), &values)?;
+        }
+        self.migrations_take(Duration::ZERO)
+    }
+
+    /// Returns the values of the programs' configuration.
+    fn values(&self) -> Values {
         let mut values = Values::default();
         values.set("KEYSTONE", self.ports.keystone);
         values.set("IMAGE", self.ports.image);
         values.set("RABBITMQ", self.rabbitmq.transport_url());
         values.set("SECRET", SECRET);
-        values.set("TOKEN_SECONDS", self.plan.token);
+        values.set("TOKEN_SECONDS", TOKEN);
         values.set("CACHE_SECONDS", self.plan.cache);
         values.set("EVENTS_SECONDS", self.plan.events);
+        values.set("TOKEN_CACHE_SECONDS", self.plan.token_cache);
         values.set("NOTIFICATION_FORMAT", self.plan.format);
         values.set("NOTIFICATION_DRIVER", "messagingv2");
         let state_changes = self.plan.state_changes.map(|value| format!("notify_on_state_change = {value}"));
         values.set("NOTIFY_ON_STATE_CHANGE", state_changes.unwrap_or_default());
-        for program in schema::PROGRAMS {
-            configuration::write(program, &self.path(program), &values)?;
-        }
-        self.migrations_take(Duration::ZERO)
+        values
     }
 
     fn spawn(&self, service: &Service) -> Result<()> {
@@ -481,18 +492,4 @@ impl Cloud {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Service, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns ports without a listener.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    // All are open at once, so that they differ.
-    let listeners: Vec<_> = (0..N)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<Result<_, _>>()
-        .context("binding a port")?;
-    let mut ports = [0; N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
 }

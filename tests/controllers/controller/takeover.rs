@@ -1,10 +1,11 @@
 //! What a leader leaves for the next one: instances that have not changed are not read again.
 
 use lab::controller::{ControllerPlan, HOST, World};
+use lab::openstack::{Cloud, Plan};
 use metadata_user::admin::wire::ControllerStatus;
 use serde_json::Value;
 
-use super::{CLOUD, patiently};
+use super::patiently;
 
 /// Requests to Nova's metadata API so far.
 fn requests(status: &ControllerStatus) -> u64 {
@@ -13,7 +14,8 @@ fn requests(status: &ControllerStatus) -> u64 {
 
 #[test]
 fn the_next_leader_reads_only_what_has_changed_or_was_to_be_read_again() {
-    let cloud = CLOUD.get().unwrap();
+    // Its own, in which no other test changes anything.
+    let cloud = Cloud::start(Plan::default().hosts(1)).unwrap();
     let world = World::new(&cloud).unwrap();
     let servers: Vec<String> =
         (0..3).map(|number| cloud.create_server(&format!("left-{number}"), HOST).unwrap()).collect();

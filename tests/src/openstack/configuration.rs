@@ -17,9 +17,17 @@ impl Values {
     /// Some of every name, with which nothing is reached.
     pub(super) fn none() -> Self {
         let mut values = Self::default();
-        for name in
-            ["KEYSTONE", "NOVA", "PLACEMENT", "NEUTRON", "IMAGE", "TOKEN_SECONDS", "CACHE_SECONDS", "EVENTS_SECONDS"]
-        {
+        for name in [
+            "KEYSTONE",
+            "NOVA",
+            "PLACEMENT",
+            "NEUTRON",
+            "IMAGE",
+            "TOKEN_SECONDS",
+            "CACHE_SECONDS",
+            "EVENTS_SECONDS",
+            "TOKEN_CACHE_SECONDS",
+        ] {
             values.set(name, 1);
         }
         values.set("RABBITMQ", "fake://");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::free_ports;
+use super::free_ports::free_ports;
 use super::supervisor::{Hang, Running, Supervisor};
 use crate::command;
 use crate::fetched;
