@@ -173,7 +173,7 @@ fn the_documented_session_of_a_guest_is_what_it_gets() {
     let tag = head.lines().find_map(|line| line.strip_prefix("Etag: ")).unwrap().trim();
     let same = curl(&["-sS", "-i", "-H", &format!("If-None-Match:{tag}"), &url("/latest/meta-data/instance-id")]);
     assert!(same.starts_with("HTTP/1.1 304 Not Modified\r\n"), "{same}");
-    let subtree = curl(&["-sS", &url("/latest/meta-data/placement/?recursive=true")]);
+    let subtree = curl(&["-sS", &url("/latest/meta-data/placement/?recursive=true&alt=json")]);
     assert!(subtree.starts_with("{\"availability-zone\": "), "{subtree}");
     let none = curl(&["-sS", &url("/openstack/latest/meta_data.json?wait_for_change=true&timeout_sec=1")]);
     assert!(none.contains(guest.uuid()), "{none}");

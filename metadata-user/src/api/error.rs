@@ -114,7 +114,6 @@ const TOO_MANY_WAITS: Texts = texts!(
 );
 const QUERY_TIMEOUT: Texts =
     texts!(BadRequest, 400, "Bad Request", "timeout_sec must be a whole number of seconds, 0 or more.");
-const QUERY_FORMAT: Texts = texts!(BadRequest, 400, "Bad Request", "With recursive=true, alt must be json.");
 const QUERY_VERSION: Texts = texts!(
     BadRequest,
     400,
@@ -144,7 +143,6 @@ impl Refusal {
             Self::TooMany => &TOO_MANY,
             Self::TargetTooLong => &TARGET_TOO_LONG,
             Self::Query(QueryError::Timeout) => &QUERY_TIMEOUT,
-            Self::Query(QueryError::Format) => &QUERY_FORMAT,
             Self::Query(QueryError::Version) => &QUERY_VERSION,
             Self::TooManyWaits => &TOO_MANY_WAITS,
         }

@@ -42,8 +42,6 @@ pub enum Known {
 pub enum QueryError {
     /// `timeout_sec` is not a number.
     Timeout,
-    /// `alt` names another format than JSON.
-    Format,
     /// The path of a subtree names no version.
     Version,
 }
@@ -55,7 +53,7 @@ impl Query {
     /// [`QueryError`], for a query that waits or wants a subtree.
     pub fn of(target: &str) -> Result<Self, QueryError> {
         let Some((path, query)) = target.split_once('?') else { return Ok(Self::default()) };
-        let (mut waits, mut recursive, mut known, mut time, mut format) = (false, false, Known::Current, None, None);
+        let (mut waits, mut recursive, mut is_json, mut known, mut time) = (false, false, false, Known::Current, None);
         for pair in query.split('#').next().unwrap_or_default().split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
@@ -63,7 +61,7 @@ impl Query {
                 "recursive" => recursive = is_true(value),
                 "last_etag" => known = known_by(value),
                 "timeout_sec" => time = Some(value),
-                "alt" => format = Some(value),
+                "alt" => is_json = value.eq_ignore_ascii_case("json"),
                 _ => {}
             }
         }
@@ -74,13 +72,10 @@ impl Query {
                 Some(Wait { known, time: time.transpose()? })
             }
         };
-        if recursive {
-            if format.is_some_and(|format| !format.eq_ignore_ascii_case("json")) {
-                return Err(QueryError::Format);
-            }
-            if route::path(path).is_some_and(|path| matches!(&*path, "" | "ec2" | "openstack")) {
-                return Err(QueryError::Version);
-            }
+        // Without a format, or with another one, it is the query of a client of another cloud, which Nova does not look at.
+        let recursive = recursive && is_json;
+        if recursive && route::path(path).is_some_and(|path| matches!(&*path, "" | "ec2" | "openstack")) {
+            return Err(QueryError::Version);
         }
         Ok(Self { wait, recursive })
     }
@@ -118,6 +113,9 @@ mod tests {
             "/latest?wait_for_change=false&recursive=0",
             "/latest?wait_for_change=true&wait_for_change=1",
             "/latest?wait%5ffor_change=true",
+            "/openstack?recursive=true",
+            "/latest?recursive=true&alt=text",
+            "/latest?recursive=true&alt=json&alt=",
             "/latest#?wait_for_change=x",
             "*",
         ] {
@@ -150,8 +148,7 @@ mod tests {
             ("/latest?wait_for_change=true&timeout_sec=1.5", QueryError::Timeout),
             ("/latest?wait_for_change=true&timeout_sec=-1", QueryError::Timeout),
             ("/latest?wait_for_change=true&timeout_sec=99999999999999999999", QueryError::Timeout),
-            ("/latest?recursive=true&alt=text", QueryError::Format),
-            ("/?recursive=true", QueryError::Version),
+            ("/?recursive=true&alt=json", QueryError::Version),
             ("/ec2/?recursive=true&alt=json", QueryError::Version),
             ("/openstack?recursive=true&alt=JSON", QueryError::Version),
         ] {

@@ -62,15 +62,15 @@ fn a_subtree_has_what_its_listings_name_and_nothing_that_policies_tell_apart() {
         let all = body(look(&content, &format!("/{version}/?recursive=true&alt=json")));
         assert_eq!(all["meta-data"]["public-keys"]["0"]["openssh-key"], "ssh-ed25519 AAAA");
         assert_eq!(all["meta-data"]["placement"]["availability-zone"], "nova");
-        let part = body(look(&content, &format!("/{version}/meta-data?recursive=true")));
+        let part = body(look(&content, &format!("/{version}/meta-data?recursive=true&alt=json")));
         assert_eq!(part, all["meta-data"]);
     }
-    let own = body(look(&content, "/latest/meta-data/meta-data?recursive=true"));
+    let own = body(look(&content, "/latest/meta-data/meta-data?recursive=true&alt=json"));
     assert_eq!(own["role"], "web");
-    let documents = body(look(&content, "/openstack/latest?recursive=true"));
+    let documents = body(look(&content, "/openstack/latest?recursive=true&alt=json"));
     assert_eq!(documents["meta_data.json"]["uuid"], id(1).to_string());
     assert!(documents["network_data.json"]["links"].is_array());
-    let text = documents.to_string() + &body(look(&content, "/latest?recursive=true")).to_string();
+    let text = documents.to_string() + &body(look(&content, "/latest?recursive=true&alt=json")).to_string();
     assert!(!text.contains("of-this-guest") && !text.contains("vendor_data2"), "{text}");
 }
 
@@ -78,23 +78,23 @@ fn a_subtree_has_what_its_listings_name_and_nothing_that_policies_tell_apart() {
 fn a_leaf_and_what_is_not_there_are_answered_as_without_recursion() {
     let content = rendered();
     for path in ["/latest/meta-data/hostname", "/latest/user-data", "/latest/nonsense", "/openstack/latest/user_data"] {
-        let [with, without] = ["?recursive=true", "?x"].map(|query| look(&content, &format!("{path}{query}")));
+        let [with, without] = ["?recursive=true&alt=json", "?x"].map(|query| look(&content, &format!("{path}{query}")));
         assert_eq!((with.reply, with.etag), (without.reply, without.etag), "{path}");
     }
-    assert_eq!(look(&content, "/latest/nonsense?recursive=true").etag, None);
+    assert_eq!(look(&content, "/latest/nonsense?recursive=true&alt=json").etag, None);
 }
 
 #[test]
 fn an_unchanged_openstack_has_subtrees_too_and_its_missing_pages_are_fetched() {
     let content = pages();
     let expected = serde_json::json!({"hostname": "h", "public-keys": {"0": {"openssh-key": "k"}}});
-    assert_eq!(body(look(&content, "/latest/meta-data?recursive=true")), expected);
-    let missing = look(&content, "/openstack/latest?recursive=true");
+    assert_eq!(body(look(&content, "/latest/meta-data?recursive=true&alt=json")), expected);
+    let missing = look(&content, "/openstack/latest?recursive=true&alt=json");
     assert_eq!(missing.reply.into_answer().map(|answer| answer.status), Some(Status::NotFound));
     let page = |path: &str, text: &str| (path.to_owned(), Page::found(Some(PLAIN), text.to_owned().into()));
     let pages = [page("openstack", "latest"), page("openstack/latest", "vendor_data.json")];
     let content = Content::NovaPages(Arc::new(NovaPages::new(id(1), pages)));
-    let missing = look(&content, "/openstack/latest?recursive=true");
+    let missing = look(&content, "/openstack/latest?recursive=true&alt=json");
     assert_eq!(missing.reply, Reply::Fetch("openstack/latest/vendor_data.json".to_owned()));
 }
 
@@ -102,7 +102,8 @@ fn an_unchanged_openstack_has_subtrees_too_and_its_missing_pages_are_fetched() {
 fn equal_documents_have_equal_tags_whatever_the_seed() {
     let content = rendered();
     let paths = ["/latest/meta-data/", "/openstack/latest/network_data.json", "/openstack/latest/meta_data.json"];
-    for path in paths.into_iter().chain(["/openstack/latest?recursive=true", "/openstack/latest/capabilities"]) {
+    for path in paths.into_iter().chain(["/openstack/latest?recursive=true&alt=json", "/openstack/latest/capabilities"])
+    {
         let [first, second] = [&content, &rendered()].map(|content| look(content, path));
         let tag = first.etag.expect("a tag");
         assert_eq!(Some(tag), second.etag, "{path}");
