@@ -191,7 +191,9 @@ impl<'a> Leader<'a> {
                 self.slow += 1;
                 self.slow_ids.insert(job.id);
             }
-            work.push(Box::pin(job::run(self.shared, self.term, job)));
+            let was_looked_for = |since: &Instant| now.duration_since(*since) >= LOOKED_FOR;
+            let is_last_look = self.looked_for.get(&job.id).is_some_and(was_looked_for);
+            work.push(Box::pin(job::run(self.shared, self.term, job, is_last_look)));
         }
     }
 
@@ -262,7 +264,7 @@ impl<'a> Leader<'a> {
                 if is_news {
                     *since = now;
                 }
-                (now.duration_since(*since) < LOOKED_FOR).then_some(after)
+                Some(after)
             }
             Again::No => {
                 self.looked_for.remove(&id);

@@ -36,7 +36,9 @@ impl Trial<'_> {
         self.value += 1;
         for (server, asker) in self.servers.iter().zip(&self.askers) {
             asker.allow(self.value);
-            self.world.cloud.set_property(server, "value", &self.value.to_string()).unwrap();
+            // Nova may not know yet that a service is back.
+            let set = || Ok(self.world.cloud.set_property(server, "value", &self.value.to_string()).ok());
+            lab::wait::until_within(PATIENCE, "Nova sets a property", set).unwrap();
         }
     }
 

@@ -63,10 +63,10 @@ impl Problem {
     }
 }
 
-/// Runs a job to its end.
-pub(super) async fn run(shared: &Shared, term: &Term, job: Job) -> Done {
+/// Runs a job to its end. `is_last_look`: the instance was read again for long enough, because a change may have been hidden.
+pub(super) async fn run(shared: &Shared, term: &Term, job: Job, is_last_look: bool) -> Done {
     let (id, urgency) = (job.id, job.urgency);
-    match attempt(shared, term, id, urgency).await {
+    match attempt(shared, term, id, urgency, is_last_look).await {
         Ok(Attempt { again, reading }) => {
             if urgency == Urgency::Change {
                 shared.lag.lock().add(Instant::now().saturating_duration_since(job.since));
@@ -102,7 +102,13 @@ struct Attempt {
 }
 
 /// Brings an instance into step.
-async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency) -> Result<Attempt, Problem> {
+async fn attempt(
+    shared: &Shared,
+    term: &Term,
+    id: InstanceId,
+    urgency: Urgency,
+    is_last_look: bool,
+) -> Result<Attempt, Problem> {
     let start = Instant::now();
     let found = shared.openstack.read(id, asked(urgency)).await?;
     let reading = start.elapsed();
@@ -117,7 +123,7 @@ async fn attempt(shared: &Shared, term: &Term, id: InstanceId, urgency: Urgency)
         }
         Found::Stale { what, again_after } => return Err(Problem::Stale { what, again_after }),
         Found::WithoutPages(server) => without_pages(shared, term, &server).await?,
-        Found::Instance(instance) => write(shared, term, &instance).await?,
+        Found::Instance(instance) => write(shared, term, &instance, is_last_look).await?,
     };
     Ok(Attempt { again, reading })
 }
@@ -142,14 +148,14 @@ fn note_without_document(shared: &Shared, server: &Server) {
     shared.table.lock().read(server.id, Entry::of(server, Vec::new(), nodes, None), None);
 }
 
-async fn write(shared: &Shared, term: &Term, instance: &Instance) -> Result<Again, Problem> {
+async fn write(shared: &Shared, term: &Term, instance: &Instance, is_last_look: bool) -> Result<Again, Problem> {
     let Instance { server, moves, ports, pages, again_after } = instance;
     let nodes = placement::nodes(server, moves);
     let port_ids = ports.iter().map(|port| port.id).collect();
     if nodes.is_empty() {
         let written = shared.writer.remove(term, server.id).await?;
         shared.table.lock().read(server.id, Entry::of(server, port_ids, nodes, None), None);
-        return Ok(again(instance, written));
+        return Ok(again(instance, again_after.filter(|_| !is_last_look), written));
     }
     let facts: Vec<PortFacts> = ports.iter().map(PortFacts::from).collect();
     let facts = Facts { pages, ports: &facts, image: server.image.as_deref() };
@@ -164,7 +170,10 @@ async fn write(shared: &Shared, term: &Term, instance: &Instance) -> Result<Agai
     };
     let beside = derived.beside.into_iter().map(|page| (page.path.into(), page.reason)).collect();
     let entry = Entry::of(server, port_ids, nodes, Some(beside));
-    let is_open = again_after.is_some() || !moves.is_empty();
+    // Nova's cache was over at least once since the last news: what is still the same stays so.
+    let is_same = shared.writer.known().has(server.id, &derived.document);
+    let hidden = again_after.filter(|_| !(is_last_look && is_same));
+    let is_open = hidden.is_some() || !moves.is_empty();
     let note = entry.note(is_open, &shared.maker, &etcd::fingerprint(&derived.document));
     let renewal = shared.settings.reconcile.reread_interval / NOTES;
     let is_news = entry.is_news_after(shared.table.lock().get(server.id), is_open, renewal);
@@ -174,13 +183,13 @@ async fn write(shared: &Shared, term: &Term, instance: &Instance) -> Result<Agai
         debug!(instance = %server.id, written = written.written, removed = written.removed, "instance is in step");
     }
     shared.table.lock().read(server.id, entry, written.noted.then_some(is_open));
-    Ok(again(instance, written))
+    Ok(again(instance, hidden, written))
 }
 
-/// Returns when an instance is to be read again, given what was written.
-fn again(instance: &Instance, written: Written) -> Again {
+/// Returns when an instance is to be read again, given after which time a change may have been hidden, and what was written.
+fn again(instance: &Instance, hidden: Option<Duration>, written: Written) -> Again {
     let is_news = written.written + written.removed > 0;
-    match instance.again_after {
+    match hidden {
         _ if !instance.moves.is_empty() && instance.server.task_state.is_some() => Again::Unfinished(MOVING),
         Some(after) => Again::Hidden { after, is_news },
         None => Again::No,
