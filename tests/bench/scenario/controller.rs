@@ -7,6 +7,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -101,15 +102,27 @@ impl Bench<'_> {
         for change in first..first + CHANGES {
             let guest = &self.guests[change % SERVERS];
             let before = self.read_so_far()?;
-            let took = guest.namespace().run(|| {
-                let request = Request::get(DOCUMENT);
-                let mut connection = request.connect()?;
-                connection.exchange(&request)?;
-                let start = self.change(change)?;
-                let wanted = change.to_string();
-                until(GUEST_ASKS, || Ok(connection.exchange(&request)?.json()?["meta"][KEY] == wanted.as_str()))
-                    .with_context(|| format!("change {change}: the controller's log:\n{}", self.controller.log()))?;
-                Ok(start.elapsed())
+            let (asks, asked) = mpsc::channel();
+            let took = std::thread::scope(|scope| {
+                let seeing = scope.spawn(move || {
+                    guest.namespace().run(|| {
+                        let request = Request::get(DOCUMENT);
+                        let mut connection = request.connect()?;
+                        connection.exchange(&request)?;
+                        // Its receiver waits for this.
+                        let _ = asks.send(());
+                        let wanted = change.to_string();
+                        until(GUEST_ASKS, || {
+                            Ok(connection.exchange(&request)?.json()?["meta"][KEY] == wanted.as_str())
+                        })?;
+                        Ok(Instant::now())
+                    })
+                });
+                // An error is the thread's.
+                let start = asked.recv().ok().map(|()| self.change(change)).transpose()?;
+                let seen = seeing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let seen = seen.with_context(|| format!("change {change}: the log:\n{}", self.controller.log()))?;
+                anyhow::Ok(seen.saturating_duration_since(start.context("the guest asks")?))
             })?;
             seen.saturating_record(nanoseconds(took));
             // Where an instance was read more than once meanwhile, nobody can say whose time it was.
