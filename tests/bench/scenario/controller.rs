@@ -19,7 +19,7 @@ use metadata_user::secret::Secret;
 use metadata_user::secret::sign::Signer;
 use serde_json::Value;
 
-use super::sync::{PATIENCE, Seen};
+use super::sync::{PATIENCE, Seen, until};
 use crate::Effort;
 use crate::load::histogram;
 use crate::progress;
@@ -203,14 +203,4 @@ struct Reading {
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Asks again after a pause, until it is so.
-fn until(pause: Duration, mut is: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !is()? {
-        ensure!(start.elapsed() < PATIENCE, "not seen within {PATIENCE:?}");
-        std::thread::sleep(pause);
-    }
-    Ok(())
 }

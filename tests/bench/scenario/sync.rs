@@ -180,3 +180,13 @@ fn in_turns(
     writer.finish()?;
     Ok(seen)
 }
+
+/// Asks again after a pause, until it is so.
+pub(super) fn until(pause: Duration, mut is: impl FnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    while !is()? {
+        ensure!(start.elapsed() < PATIENCE, "not seen within {PATIENCE:?}");
+        std::thread::sleep(pause);
+    }
+    Ok(())
+}

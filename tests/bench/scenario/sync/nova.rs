@@ -20,7 +20,7 @@ use metadata_user::secret::Secret;
 use metadata_user::secret::sign::Signer;
 use serde_json::Value;
 
-use super::{PATIENCE, Seen};
+use super::{PATIENCE, Seen, until};
 use crate::Effort;
 use crate::load::histogram;
 use crate::result::Case;
@@ -177,16 +177,6 @@ fn of(plain: &Value, guest: &Guest, number: u32) -> Value {
         port["device_id"] = guest.uuid().into();
     }
     facts
-}
-
-/// Asks again after a pause, until it is so.
-fn until(pause: Duration, mut is: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !is()? {
-        ensure!(start.elapsed() < PATIENCE, "not seen within {PATIENCE:?}");
-        std::thread::sleep(pause);
-    }
-    Ok(())
 }
 
 /// Returns fractions that are spread evenly whatever number of them is taken.
