@@ -9,18 +9,15 @@ mod takeover;
 mod tls;
 mod trouble;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lab::Guest;
+use lab::agent;
 use lab::controller::{ControllerPlan, HOST, PATIENCE, World};
 use lab::http::Response;
-use lab::openstack::{Cloud, SECRET};
+use lab::openstack::Cloud;
 use metadata_user::admin::wire::ControllerStatus;
-use metadata_user::secret::Secret;
-use metadata_user::secret::sign::Signer;
 use serde_json::Value;
 
 use crate::openstack::CLOUD;
@@ -44,19 +41,9 @@ fn wait_property(guest: &Guest, key: &str, value: Option<&str>) -> Result<()> {
 
 /// Asks Nova's metadata API itself, as Neutron's agents do.
 fn of_nova(cloud: &Cloud, server: &Value, address: &str, path: &str) -> Result<Response> {
-    let id = server["id"].as_str().context("an id")?;
-    let signature = Signer::new(&Secret::new(SECRET.into())).sign(id);
-    let mut stream = TcpStream::connect(("127.0.0.1", cloud.ports().metadata))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let instance = server["id"].as_str().context("an id")?;
     let project = server["tenant_id"].as_str().context("a project")?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: x\r\nX-Instance-ID: {id}\r\nX-Tenant-ID: {project}\r\nX-Instance-ID-Signature: {signature}\r\n\
-         X-Forwarded-For: {address}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Response::whole(&answer)
+    agent::For { instance, project, address: Some(address) }.get(cloud.ports().metadata, path)
 }
 
 /// Masks the seed, which is fresh in every answer.

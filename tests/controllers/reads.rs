@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use lab::agent::{self, SECRET};
 use lab::http::Response;
-use lab::openstack::{Cloud, SECRET, Service};
+use lab::openstack::{Cloud, Service};
 use metadata_user::api::{NovaPages, Page, Password, Written};
 use metadata_user::config::controller::Controller;
 use metadata_user::controller::openstack::{Failure, Found, Instance, Marker, OpenStack, Urgency};
 use metadata_user::record::InstanceId;
-use metadata_user::secret::Secret;
-use metadata_user::secret::sign::Signer;
 use serde_json::json;
 
 use crate::openstack::CLOUD;
@@ -87,19 +84,10 @@ fn id(text: &str) -> InstanceId {
 
 /// Asks Nova's metadata API for a page, as an agent does.
 fn page(cloud: &Cloud, instance: &Instance, path: &str) -> Result<Response> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, cloud.ports().metadata))?;
-    let id = instance.server.id.to_string();
-    let signature = Signer::new(&Secret::new(SECRET.as_bytes().to_vec())).sign(&id);
-    let address = instance.server.requester_address().context("no address")?;
-    write!(
-        stream,
-        "GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Instance-ID: {id}\r\nX-Tenant-ID: {}\r\n\
-         X-Instance-ID-Signature: {signature}\r\nX-Forwarded-For: {address}\r\n\r\n",
-        instance.server.project
-    )?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Response::whole(&answer)
+    let (id, project) = (instance.server.id.to_string(), instance.server.project.to_string());
+    let address = instance.server.requester_address().context("no address")?.to_string();
+    let guest = agent::For { instance: &id, project: &project, address: Some(&address) };
+    guest.get(cloud.ports().metadata, &format!("/{path}"))
 }
 
 /// Compares all pages with what Nova answers to each. Returns their number.

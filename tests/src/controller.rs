@@ -17,12 +17,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::agent::SECRET;
 use crate::daemon::program;
 use crate::etcd::{Etcd, EtcdPlan};
 use crate::guest::Guest;
 use crate::netns::Namespace;
 use crate::node::{Node, NodePlan};
-use crate::openstack::{self, ApplicationCredential, Cloud, Reach};
+use crate::openstack::{ApplicationCredential, Cloud, Reach};
 use crate::wait;
 
 pub use history::History;
@@ -276,7 +277,7 @@ impl ControllerPlan {
             Ok(path)
         };
         let application = secret("application", &credential.secret)?;
-        let shared = secret("shared", openstack::SECRET)?;
+        let shared = secret("shared", SECRET)?;
         let urls = secret("rabbitmq", &site.rabbitmq_url)?;
         let (name, admin) = (&self.name, directory.path().join("admin.sock"));
         let (lease, patience) = (self.lease, self.patience);

@@ -12,6 +12,7 @@
 //! # anyhow::Ok(())
 //! ```
 
+pub mod agent;
 pub mod asker;
 pub mod bpf;
 pub mod command;

@@ -21,15 +21,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::agent::SECRET;
 use crate::command;
 use crate::shared::Shared;
 use crate::wait;
 
 pub use application::{Application, Configured};
 pub use front::Front;
-
-/// `metadata_proxy_shared_secret` of every Nova here.
-pub const SECRET: &str = "lab-shared-secret-91c2";
 
 fn tool(name: &str) -> Result<PathBuf> {
     let path = root().join("target/controllers/venv/bin").join(name);

@@ -33,6 +33,7 @@ use self::api::Api;
 use self::configuration::Values;
 use self::free_ports::free_ports;
 use self::supervisor::{Running, Supervisor, script, tool};
+use crate::agent::SECRET;
 use crate::command;
 use crate::netns::Namespace;
 use crate::wait;
@@ -43,9 +44,6 @@ pub use reach::{Reach, Way};
 pub use recorder::{Notification, Recorder};
 pub use simulated::{Counts, Kind, Simulation, SimulationPlan};
 pub use supervisor::Hang;
-
-/// `metadata_proxy_shared_secret` of every cloud here.
-pub const SECRET: &str = "lab-shared-secret-91c2";
 
 /// How long Keystone's tokens last, in seconds.
 const TOKEN: u32 = 86_400;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
 use crate::cloud::CLOUD;
-use crate::command::{cargo, quiet_output, root, show, show_and_run, target_directory};
+use crate::command::{quiet_output, root, show};
 use crate::controllers::CONTROLLERS;
 use crate::openstack::OPENSTACK;
 use crate::peers::PEERS;
@@ -32,12 +32,7 @@ pub(crate) struct Options {
 /// Builds everything and becomes the benchmark. For `--help` and wrong arguments it ends at once, as clap does.
 pub(crate) fn run(options: &Options) -> Result<()> {
     arguments::Arguments::parse_from([OsString::from("cargo xtask bench")].iter().chain(&options.words));
-    crate::setup::run(false)?;
-    crate::build::object()?;
-    let mut build = cargo();
-    build.args(["build", "--release", "--package", "metadata-user", "--package", "metadatad-tests"]);
-    show_and_run(build.args(["--bin", "metadatad", "--bin", "bench"]))?;
-    let program = target_directory().join("release/bench");
+    let program = crate::build::measuring("bench")?;
     // The program knows what its scenarios take.
     let needs = quiet_output(Command::new(&program).args(&options.words).arg("--needs")).unwrap_or_default();
     for collection in [CLOUD, CONTROLLERS, OPENSTACK, PEERS] {

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{COMPILER_SETTINGS, cargo, path_with_cargo_bin, root, show_and_run};
+use crate::command::{COMPILER_SETTINGS, cargo, path_with_cargo_bin, root, show_and_run, target_directory};
 use crate::setup::{self, Toolchain};
 
 /// Options of `build`.
@@ -32,6 +32,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         command.arg("--release");
     }
     show_and_run(&mut command)
+}
+
+/// Sets up, and builds the object, the daemon and a program that measures it, with optimisations. Returns the program's path.
+pub(crate) fn measuring(program: &str) -> Result<PathBuf> {
+    setup::run(false)?;
+    object()?;
+    let mut command = cargo();
+    // Both packages at once: each alone has other features, and the daemon's library would be built twice.
+    command.args(["build", "--release", "--package", "metadata-user", "--package", "metadatad-tests"]);
+    show_and_run(command.args(["--bin", "metadatad", "--bin", program]))?;
+    Ok(target_directory().join("release").join(program))
 }
 
 /// Builds the eBPF object and puts it where the daemon's build embeds it from.

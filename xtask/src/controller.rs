@@ -2,9 +2,11 @@
 //!
 //! The work is done by the program `controller` of the package in `tests`, in a release build, with the daemon's beside it.
 
+use std::process::Command;
+
 use anyhow::Result;
 
-use crate::command::{cargo, show_and_run};
+use crate::command::show_and_run;
 
 /// Options of `controller`.
 #[derive(Debug, clap::Args)]
@@ -31,13 +33,10 @@ pub(crate) struct Options {
 
 /// Fetches etcd and RabbitMQ, builds and measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    crate::setup::run(false)?;
+    let program = crate::build::measuring("controller")?;
     crate::cloud::CLOUD.setup()?;
     crate::controllers::CONTROLLERS.setup()?;
-    crate::build::object()?;
-    show_and_run(cargo().args(["build", "--release", "--package", "metadata-user", "--bin", "metadatad"]))?;
-    let mut command = cargo();
-    command.args(["run", "--release", "--quiet", "--package", "metadatad-tests", "--bin", "controller", "--"]);
+    let mut command = Command::new(program);
     for (name, number) in [
         ("--instances", options.instances),
         ("--nodes", options.nodes),

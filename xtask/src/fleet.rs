@@ -2,9 +2,11 @@
 //!
 //! The work is done by the program `fleet` of the package in `tests`, in a release build.
 
+use std::process::Command;
+
 use anyhow::Result;
 
-use crate::command::{cargo, show_and_run};
+use crate::command::show_and_run;
 
 /// Options of `fleet`.
 #[derive(Debug, clap::Args)]
@@ -22,11 +24,9 @@ pub(crate) struct Options {
 
 /// Fetches etcd, builds and measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    crate::setup::run(false)?;
+    let program = crate::build::measuring("fleet")?;
     crate::controllers::CONTROLLERS.setup()?;
-    crate::build::object()?;
-    let mut command = cargo();
-    command.args(["run", "--release", "--quiet", "--package", "metadatad-tests", "--bin", "fleet", "--"]);
+    let mut command = Command::new(program);
     for (name, number) in
         [("--nodes", options.nodes), ("--instances", options.instances), ("--changes", options.changes)]
     {

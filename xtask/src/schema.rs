@@ -3,10 +3,11 @@
 //! The daemon prints them; tests fail while a file is not what it prints.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::command::{cargo, root, show};
+use crate::command::{cargo, root, show, show_and_run, target_directory};
 
 /// What `metadatad schema` prints, and where it is published.
 const FILES: [(&str, &str); 8] = [
@@ -20,13 +21,14 @@ const FILES: [(&str, &str); 8] = [
     ("controller-reference", "docs/controller-configuration.md"),
 ];
 
-/// Writes all of them.
+/// Builds the daemon, and writes all of them.
 pub(crate) fn run() -> Result<()> {
+    show_and_run(cargo().args(["build", "--workspace", "--bin", "metadatad"]))?;
     for (what, path) in FILES {
-        let mut command = cargo();
-        command.args(["run", "--quiet", "--package", "metadata-user", "--bin", "metadatad", "--", "schema", what]);
+        let mut command = Command::new(target_directory().join("debug/metadatad"));
+        command.args(["schema", what]);
         show(&command);
-        let output = command.stderr(std::process::Stdio::inherit()).output().context("starting cargo")?;
+        let output = command.stderr(Stdio::inherit()).output().context("starting metadatad")?;
         ensure!(output.status.success(), "metadatad schema {what} failed: {}", output.status);
         let path = root().join(path);
         fs::write(&path, &output.stdout).with_context(|| format!("writing {}", path.display()))?;

@@ -289,9 +289,21 @@ impl OpenStack {
         Some(LOOKS.delay(*looks, backoff::random()))
     }
 
-    /// Asks Neutron and the metadata API whether they answer, where they did not when they were last asked.
+    /// Asks Neutron and the metadata API whether they answer, where they did not when they were last asked; and Keystone, where any of
+    /// those did not that ask it, too.
     pub async fn look_after(&self) {
-        tokio::join!(neutron::look_after(&self.session, &self.neutron), self.metadata.look_after());
+        let keystone = &self.session.keystone;
+        let gates = [&keystone.gate, &self.nova.gate, &self.neutron.gate];
+        let look_after_keystone = async {
+            if gates.iter().any(|gate| gate.is_failing()) {
+                keystone.look_after(&self.session.http).await;
+            }
+        };
+        tokio::join!(
+            look_after_keystone,
+            neutron::look_after(&self.session, &self.neutron),
+            self.metadata.look_after()
+        );
     }
 
     /// Returns the state of each service, in the order of [`Service::ALL`].

@@ -66,6 +66,8 @@ pub struct Job {
     pub urgency: Urgency,
     /// Since when the oldest of what was pushed waits.
     pub since: Instant,
+    /// Whether a notification was among it: one with a receipt.
+    pub is_notified: bool,
     /// Attempts that have failed since the last one that did not.
     pub failures: u32,
 }
@@ -119,6 +121,7 @@ struct Entry<R> {
 struct Read<R> {
     urgency: Urgency,
     since: Instant,
+    is_notified: bool,
     receipts: Vec<R>,
 }
 
@@ -156,10 +159,15 @@ impl<R> Default for Queue<R> {
 }
 
 impl<R> Read<R> {
+    fn new(urgency: Urgency, since: Instant, receipt: Option<R>) -> Self {
+        Self { urgency, since, is_notified: receipt.is_some(), receipts: receipt.into_iter().collect() }
+    }
+
     /// Takes over what another one is for.
     fn join(&mut self, other: Self) {
         self.urgency = self.urgency.max(other.urgency);
         self.since = self.since.min(other.since);
+        self.is_notified |= other.is_notified;
         self.receipts.extend(other.receipts);
     }
 }
@@ -174,13 +182,12 @@ impl<R> Queue<R> {
     /// Adds an instance to read, because of something that waits since `since`. The receipt is dropped when a job that started after this
     /// has ended well.
     pub fn push(&mut self, id: InstanceId, urgency: Urgency, since: Instant, receipt: Option<R>) {
-        let read = Read { urgency, since, receipts: receipt.into_iter().collect() };
-        self.add(id, read);
+        self.add(id, Read::new(urgency, since, receipt));
     }
 
     /// As [`Self::push`], for a time to come. Of several, the latest counts.
     pub fn push_at(&mut self, due: Instant, id: InstanceId, urgency: Urgency, since: Instant, receipt: Option<R>) {
-        let mut read = Read { urgency, since, receipts: receipt.into_iter().collect() };
+        let mut read = Read::new(urgency, since, receipt);
         let mut due = due;
         if let Some((before, earlier)) = self.later.remove(&id) {
             self.later_due.remove(&(before, id));
@@ -216,7 +223,8 @@ impl<R> Queue<R> {
         self.unplace(id);
         let entry = self.entries.get_mut(&id)?;
         let read = entry.waiting.take()?;
-        let job = Job { id, urgency: read.urgency, since: read.since, failures: entry.failures };
+        let Read { urgency, since, is_notified, .. } = read;
+        let job = Job { id, urgency, since, is_notified, failures: entry.failures };
         entry.running = Some(read);
         self.running += 1;
         if let Some(outage) = &mut self.outage {

@@ -5,21 +5,18 @@
 //! and a node. Both sides never stop asking, and the time counts from the moment when Nova has answered the call that sets the property.
 //! Whose time it is: the controller says how long OpenStack took to answer it, and the rest is this project's, from RabbitMQ to the guest.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
+use lab::agent;
 use lab::controller::{Controller, ControllerPlan, HOST, World};
-use lab::openstack::{Cloud, Plan, SECRET};
+use lab::openstack::{Cloud, Plan};
 use lab::{Guest, Request};
-use metadata_user::secret::Secret;
-use metadata_user::secret::sign::Signer;
 use serde_json::Value;
 
-use super::sync::{PATIENCE, Seen, until};
+use super::sync::{Seen, until};
 use crate::Effort;
 use crate::load::histogram;
 use crate::progress;
@@ -161,24 +158,11 @@ impl Bench<'_> {
 
     /// Asks Nova as Neutron's agent does.
     fn ask_nova(&self, number: usize) -> Result<Value> {
-        let id = &self.servers[number];
-        let signature = Signer::new(&Secret::new(SECRET.into())).sign(id);
-        let mut stream =
-            TcpStream::connect(("127.0.0.1", self.cloud.ports().metadata)).context("connecting to Nova")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let address = self.guests[number].ipv4().context("an address")?;
-        write!(
-            stream,
-            "GET {DOCUMENT} HTTP/1.1\r\nHost: nova\r\nConnection: close\r\nX-Instance-ID: {id}\r\nX-Tenant-ID: {}\r\n\
-             X-Instance-ID-Signature: {signature}\r\nX-Forwarded-For: {address}\r\n\r\n",
-            self.project
-        )
-        .context("asking Nova")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).context("reading Nova's answer")?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no whole answer of Nova")?;
-        ensure!(head.contains(" 200 "), "Nova answered {head:?}");
-        serde_json::from_str(body).context("reading Nova's JSON")
+        let address = self.guests[number].ipv4().context("an address")?.to_string();
+        let guest = agent::For { instance: &self.servers[number], project: &self.project, address: Some(&address) };
+        let answer = guest.get(self.cloud.ports().metadata, DOCUMENT)?;
+        ensure!(answer.status == 200, "Nova answered {}", answer.status);
+        answer.json()
     }
 
     /// Returns what the controller says of the changes so far.

@@ -188,7 +188,7 @@ fn publish(url: &str, server: &str, count: u32) -> Result<()> {
     })
 }
 
-/// Keystone: a token that is revoked, a credential that is refused, and Keystone stopped.
+/// Keystone: a token that is revoked, a credential that is refused, and Keystone stopped and hanging.
 fn keystone(trial: &mut Trial<'_>) {
     let (cloud, reach) = (trial.world.cloud, &trial.world.reach);
     let token = || reach.token(cloud.ports().nova).unwrap();
@@ -209,6 +209,12 @@ fn keystone(trial: &mut Trial<'_>) {
     trial.wrong(&["Keystone"]);
     cloud.resume(&Service::Keystone).unwrap();
     trial.well("a stopped Keystone");
+    // Nova and Neutron hang with it.
+    let hang = cloud.hang(&Service::Keystone).unwrap();
+    trial.reread();
+    trial.wrong(&["Keystone", "whether Keystone runs"]);
+    drop(hang);
+    trial.well("a hang of Keystone");
 }
 
 /// etcd: without a quorum, and hanging.
@@ -217,7 +223,7 @@ fn etcd(trial: &mut Trial<'_>) {
     for member in 1..MEMBERS {
         etcd.kill(member).unwrap();
     }
-    trial.wait_named(&["etcd"]);
+    trial.wait_named(&["etcd", "no quorum"]);
     etcd.start_all().unwrap();
     trial.well("an etcd without quorum");
     for member in 0..MEMBERS {

@@ -1,12 +1,10 @@
 //! A node in this process: facts, source, store, and guests that ask.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab::nova::SECRET;
+use lab::agent::{self, SECRET};
 use lab::{Response, wait};
 use metadata_user::api::{Cloud, Write, Written};
 use metadata_user::config::{Config, Source};
@@ -18,8 +16,6 @@ use metadata_user::http::{Counters, Times};
 use metadata_user::origin::{Origin, Outcome, Want};
 use metadata_user::readiness::Readiness;
 use metadata_user::record::InstanceId;
-use metadata_user::secret::Secret;
-use metadata_user::secret::sign::Signer;
 use metadata_user::source::{SourceState, nova};
 use metadata_user::store::Store;
 use serde_json::Value;
@@ -102,20 +98,11 @@ impl Ask {
 
     /// Asks Nova itself, at this port, as Neutron's agents do. `None`: it closed the connection without an answer.
     pub(crate) fn of_nova(&self, port: u16, facts: &Value) -> Option<Answer> {
-        let id = uuid(facts);
-        let signature = Signer::new(&Secret::new(SECRET.into())).sign(&id);
-        let address = addresses(facts).first().map(ToString::to_string);
-        let mut further = vec![
-            ("X-Instance-ID", id),
-            ("X-Tenant-ID", facts["instance"]["project_id"].as_str().expect("a project").to_owned()),
-            ("X-Instance-ID-Signature", signature),
-        ];
-        further.extend(address.map(|address| ("X-Forwarded-For", address)));
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("Nova");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        stream.write_all(&self.bytes(&further)).expect("sent");
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
+        let (id, address) = (uuid(facts), addresses(facts).first().map(ToString::to_string));
+        let project = facts["instance"]["project_id"].as_str().expect("a project");
+        let guest = agent::For { instance: &id, project, address: address.as_deref() };
+        // It may close the connection without an answer.
+        let answer = agent::exchange(port, &self.bytes(&guest.headers())).unwrap_or_default();
         Answer::parse(&answer)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use lab::nova::{Nova, SECRET, facts};
+use lab::agent::SECRET;
+use lab::nova::{Nova, facts};
 use lab::{Asker, NodePlan, wait};
 
 const HOSTNAME: &str = "/latest/meta-data/hostname";

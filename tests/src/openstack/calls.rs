@@ -137,10 +137,26 @@ impl Cloud {
         wait::until_within(START, &format!("instance {id} becomes {status}"), || {
             let server = self.server(id)?;
             if server["status"] == "ERROR" && status != "ERROR" {
-                bail!("instance {id} failed: {}", server["fault"]);
+                bail!("instance {id} failed: {}\n{}", server["fault"], self.complaints()?);
             }
             Ok((server["status"] == status && server["OS-EXT-STS:task_state"].is_null()).then_some(server))
         })
+    }
+
+    /// Returns the last warnings and errors in the logs of Nova's services.
+    fn complaints(&self) -> Result<String> {
+        let mut found = String::new();
+        for file in std::fs::read_dir(self.path("nova"))? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
+                let lines = log.lines().filter(|line| line.contains(" WARNING ") || line.contains(" ERROR "));
+                let last: Vec<&str> = lines.collect();
+                let last = last[last.len().saturating_sub(40)..].join("\n");
+                found.push_str(&format!("--- {}\n{last}\n", path.display()));
+            }
+        }
+        Ok(found)
     }
 
     /// Sets a property, as `openstack server set --property` does.

@@ -41,7 +41,8 @@ use self::notices::Notices;
 use self::page::Metadata;
 use self::server::Server;
 use self::shape::Shapes;
-use super::{ApplicationCredential, SECRET};
+use super::ApplicationCredential;
+use crate::agent::SECRET;
 
 /// What a simulated OpenStack is to be.
 #[derive(Clone, Debug)]

@@ -68,7 +68,7 @@ pub(super) async fn run(shared: &Shared, term: &Term, job: Job, is_last_look: bo
     let (id, urgency) = (job.id, job.urgency);
     match attempt(shared, term, id, urgency, is_last_look).await {
         Ok(Attempt { again, reading }) => {
-            if urgency == Urgency::Change {
+            if job.is_notified {
                 shared.lag.lock().add(Instant::now().saturating_duration_since(job.since));
                 shared.reading.lock().add(reading);
             }

@@ -160,6 +160,11 @@ impl Gate {
         self.well(|failing| failing.error.failure != Failure::OtherCloud);
     }
 
+    /// Records that the service answers, which says nothing about what it would answer to a request that needs more.
+    pub(super) fn reached(&self) {
+        self.well(|failing| failing.error.failure == Failure::Unavailable);
+    }
+
     /// Records that the service is that of the expected cloud.
     pub(super) fn confirmed(&self) {
         self.well(|_| true);
@@ -244,5 +249,60 @@ fn rest(health: &Health) -> Result<(), AskError> {
             Err(error.clone())
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_no_change_causes_waits_for_its_turn() {
+        let gate = Gate::new(Service::Nova, 4, Arc::new(Allowance::new(NonZeroU32::MIN, Duration::from_millis(100))));
+        let begun = tokio::time::Instant::now();
+        for _ in 0..11 {
+            drop(gate.enter(Urgency::Background).await.expect("a place"));
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(1));
+        let before = begun.elapsed();
+        for _ in 0..100 {
+            drop(gate.enter(Urgency::Change).await.expect("a place"));
+        }
+        assert_eq!(begun.elapsed(), before, "changes do not wait");
+        let passed = AtomicUsize::new(0);
+        let held: Vec<_> = futures_util::future::join_all((0..3).map(|_| gate.enter(Urgency::Background))).await;
+        tokio::select! {
+            biased;
+            _ = gate.enter(Urgency::Background) => { passed.fetch_add(1, Ordering::Relaxed); }
+            () = tokio::time::sleep(Duration::from_secs(60)) => {}
+        }
+        assert_eq!(passed.load(Ordering::Relaxed), 0, "a place is kept for changes");
+        assert!(gate.enter(Urgency::Change).await.is_ok());
+        drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whether_a_service_answers_again_is_found_out_by_one_request_at_a_time() {
+        let gate = Gate::new(Service::Nova, 4, Arc::new(Allowance::new(NonZeroU32::MIN, Duration::from_millis(1))));
+        let fail =
+            |gate: &Gate, rests| drop(gate.failed(AskError::new(Service::Nova, "x", Failure::Unavailable, "y"), rests));
+        fail(&gate, false);
+        assert!(gate.enter(Urgency::Change).await.is_ok(), "one answer says nothing about the service");
+        fail(&gate, true);
+        assert!(gate.enter(Urgency::Change).await.is_err());
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(6)).await;
+            let probe = gate.enter(Urgency::Change).await.expect("a probe");
+            assert!(gate.enter(Urgency::Change).await.is_err() && gate.enter(Urgency::Background).await.is_err());
+            drop(probe);
+            fail(&gate, true);
+        }
+        tokio::time::advance(Duration::from_secs(6)).await;
+        drop(gate.enter(Urgency::Change).await.expect("a probe"));
+        gate.answered();
+        let all = futures_util::future::join_all((0..4).map(|_| gate.enter(Urgency::Change))).await;
+        assert!(all.iter().all(Result::is_ok));
     }
 }

@@ -164,6 +164,24 @@ impl Keystone {
         true
     }
 
+    /// Asks Keystone whether it answers, while it or another service does not: those hang with it.
+    pub(super) async fn look_after(&self, http: &fetch::Client) {
+        let Ok(places) = self.gate.enter(Urgency::Background).await else { return };
+        let request = Request::get(&self.url.path)
+            .header(HOST, &self.url.authority)
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, AGENT);
+        let answer = http.send(&self.url, request.body(Full::default()), true).await;
+        drop(places);
+        let problem = match answer {
+            Ok(answer) if !answer.status().is_server_error() => return self.gate.reached(),
+            Ok(answer) => format!("answered {}{}", answer.status(), reason(answer.body())),
+            Err(error) => format!("cannot be asked: {}", error_text::chain(&error)),
+        };
+        let doing = format!("asking whether {} answers", self.url);
+        self.gate.failed(AskError::new(Service::Keystone, &doing, Failure::Unavailable, problem), true);
+    }
+
     async fn authenticate(&self, http: &fetch::Client, refusals: &mut Refusals) -> Result<Token, AskError> {
         let doing = format!("authenticating at {}", self.url);
         let fail = |failure, problem: String| AskError::new(Service::Keystone, &doing, failure, problem);

@@ -1,10 +1,6 @@
 //! What becomes of tokens that end, services that fail in each of their ways, another cloud, and Nova's cache.
 
 mod script;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use serde_json::json;
 
 use super::*;
@@ -422,6 +418,32 @@ async fn neutron_is_asked_whether_it_answers_again_though_nobody_needs_it() {
 }
 
 #[tokio::test]
+async fn a_keystone_that_fails_with_those_that_ask_it_is_named_and_a_refused_credential_stays() {
+    let script = Script::start();
+    let openstack = script.openstack();
+    let keystone = |openstack: &OpenStack| openstack.states()[0].error.clone().map(|(_, error)| error);
+    script.instead(|_| Some((503, JSON, "{}".to_owned())));
+    openstack.ports_of(&[id()], Urgency::Change).await.expect_err("it fails");
+    assert!(keystone(&openstack).expect("it failed").contains("whether Keystone runs"));
+    script.instead(|_| None);
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while keystone(&openstack).is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            openstack.look_after().await;
+        }
+    })
+    .await
+    .expect("it answers again");
+    openstack.ports_of(&[id()], Urgency::Change).await.expect("ports");
+    // With a token that is still valid.
+    script.instead(|taken| (!taken.line.contains("/md")).then(|| (503, JSON, "{}".to_owned())));
+    openstack.ports_of(&[id()], Urgency::Change).await.expect_err("it fails");
+    assert_eq!(keystone(&openstack), None, "nobody asked it");
+    openstack.look_after().await;
+    assert!(keystone(&openstack).expect("it failed").contains("asking whether"));
+}
+
+#[tokio::test]
 async fn a_password_is_posted_where_the_instance_is_known() {
     let script = Script::start();
     let openstack = script.openstack();
@@ -436,52 +458,4 @@ async fn a_password_is_posted_where_the_instance_is_known() {
     let error = openstack.post_password(&server, path, &password).await.expect_err("the wrong secret");
     assert_eq!(error.failure, Failure::Refused);
     assert!(error.to_string().contains("metadata_api.shared_secret_file"), "{error}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_no_change_causes_waits_for_its_turn() {
-    let gate = Gate::new(Service::Nova, 4, Arc::new(Allowance::new(NonZeroU32::MIN, Duration::from_millis(100))));
-    let begun = tokio::time::Instant::now();
-    for _ in 0..11 {
-        drop(gate.enter(Urgency::Background).await.expect("a place"));
-    }
-    assert!(begun.elapsed() >= Duration::from_secs(1));
-    let before = begun.elapsed();
-    for _ in 0..100 {
-        drop(gate.enter(Urgency::Change).await.expect("a place"));
-    }
-    assert_eq!(begun.elapsed(), before, "changes do not wait");
-    let passed = AtomicUsize::new(0);
-    let held: Vec<_> = futures_util::future::join_all((0..3).map(|_| gate.enter(Urgency::Background))).await;
-    tokio::select! {
-        biased;
-        _ = gate.enter(Urgency::Background) => { passed.fetch_add(1, Ordering::Relaxed); }
-        () = tokio::time::sleep(Duration::from_secs(60)) => {}
-    }
-    assert_eq!(passed.load(Ordering::Relaxed), 0, "a place is kept for changes");
-    assert!(gate.enter(Urgency::Change).await.is_ok());
-    drop(held);
-}
-
-#[tokio::test(start_paused = true)]
-async fn whether_a_service_answers_again_is_found_out_by_one_request_at_a_time() {
-    let gate = Gate::new(Service::Nova, 4, Arc::new(Allowance::new(NonZeroU32::MIN, Duration::from_millis(1))));
-    let fail =
-        |gate: &Gate, rests| drop(gate.failed(AskError::new(Service::Nova, "x", Failure::Unavailable, "y"), rests));
-    fail(&gate, false);
-    assert!(gate.enter(Urgency::Change).await.is_ok(), "one answer says nothing about the service");
-    fail(&gate, true);
-    assert!(gate.enter(Urgency::Change).await.is_err());
-    for _ in 0..5 {
-        tokio::time::advance(Duration::from_secs(6)).await;
-        let probe = gate.enter(Urgency::Change).await.expect("a probe");
-        assert!(gate.enter(Urgency::Change).await.is_err() && gate.enter(Urgency::Background).await.is_err());
-        drop(probe);
-        fail(&gate, true);
-    }
-    tokio::time::advance(Duration::from_secs(6)).await;
-    drop(gate.enter(Urgency::Change).await.expect("a probe"));
-    gate.answered();
-    let all = futures_util::future::join_all((0..4).map(|_| gate.enter(Urgency::Change))).await;
-    assert!(all.iter().all(Result::is_ok));
 }

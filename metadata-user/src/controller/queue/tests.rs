@@ -48,17 +48,20 @@ fn what_is_slow_waits_where_only_changes_are_wanted() {
 fn pushes_are_one_job_and_what_comes_meanwhile_is_another() {
     let mut queue: Queue = Queue::new();
     let now = Instant::now();
-    queue.push(id(1), Urgency::Change, now + MS, None);
+    queue.push(id(1), Urgency::Change, now + MS, Some(()));
     queue.push(id(1), Urgency::Change, now, None);
     let job = queue.next(Urgency::Slow, now + 5 * MS);
-    assert_eq!(job, Some(Job { id: id(1), urgency: Urgency::Change, since: now, failures: 0 }));
+    assert_eq!(job, Some(Job { id: id(1), urgency: Urgency::Change, since: now, is_notified: true, failures: 0 }));
     queue.push(id(1), Urgency::Slow, now + 6 * MS, None);
     assert_eq!(queue.next(Urgency::Slow, now + 6 * MS), None, "its job runs");
     let backlog = queue.backlog();
     assert_eq!((backlog.changed, backlog.slow, backlog.oldest_change), (1, 0, Some(now)));
     queue.done(id(1), Outcome::Done, now + 7 * MS, 0);
     let job = queue.next(Urgency::Slow, now + 7 * MS);
-    assert_eq!(job, Some(Job { id: id(1), urgency: Urgency::Slow, since: now + 6 * MS, failures: 0 }));
+    assert_eq!(
+        job,
+        Some(Job { id: id(1), urgency: Urgency::Slow, since: now + 6 * MS, is_notified: false, failures: 0 })
+    );
     queue.done(id(1), Outcome::Done, now + 7 * MS, 0);
     assert!(queue.is_empty());
     queue.done(id(1), Outcome::Done, now + 7 * MS, 0);

@@ -7,6 +7,7 @@
 //!
 //! Left out: following changes (`follow`); repeating what is not safe to repeat: [`Cluster::attempt`] is one attempt.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,6 +35,8 @@ struct Shared {
     /// How often a member was left.
     left: watch::Sender<u64>,
     state: Mutex<ClusterState>,
+    /// Endpoints that have not answered since one last did.
+    silent: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +68,8 @@ pub struct ClusterState {
 #[error("etcd: {text}")]
 pub struct ClusterError {
     text: String,
+    /// Who is at fault.
+    endpoint: Option<String>,
     trouble: Option<EtcdError>,
     was_sent: bool,
 }
@@ -77,20 +82,20 @@ impl ClusterError {
             }
             trouble => format!("{endpoint}: {trouble}"),
         };
-        Self { text, trouble: Some(trouble), was_sent: true }
+        Self { text, endpoint: Some(endpoint.to_owned()), trouble: Some(trouble), was_sent: true }
     }
 
     fn of_connection(error: &ConnectError) -> Self {
-        let trouble = match error {
-            ConnectError::Endpoint { trouble, .. } => Some(trouble.clone()),
-            _ => None,
+        let (endpoint, trouble) = match error {
+            ConnectError::Endpoint { endpoint, trouble } => (Some(endpoint.clone()), Some(trouble.clone())),
+            _ => (None, None),
         };
-        Self { text: error_text::chain(error), trouble, was_sent: false }
+        Self { text: error_text::chain(error), endpoint, trouble, was_sent: false }
     }
 
     /// The wait for an answer was ended.
     pub(crate) fn interrupted(why: &str) -> Self {
-        Self { text: why.to_owned(), trouble: None, was_sent: true }
+        Self { text: why.to_owned(), endpoint: None, trouble: None, was_sent: true }
     }
 
     /// Returns whether the request, or its answer, is too large for etcd.
@@ -143,6 +148,7 @@ impl Cluster {
             connection: AsyncMutex::default(),
             left: watch::Sender::new(0),
             state: Mutex::default(),
+            silent: Mutex::default(),
         }))
     }
 
@@ -208,12 +214,7 @@ impl Cluster {
             Ok(Err(error)) => EtcdError::of(&error, self.0.settings.table, &self.0.settings.prefix),
             Err(_) => EtcdError::Silent,
         };
-        let error = ClusterError::of(&endpoint, trouble);
-        if error.is_of_member() {
-            self.leave(generation).await;
-            self.failed(&error);
-        }
-        Err(error)
+        Err(self.at_fault(ClusterError::of(&endpoint, trouble), generation).await)
     }
 
     /// Connects to the member in use once more, for requests that wait for as long as it takes. The connection is to be
@@ -224,10 +225,8 @@ impl Cluster {
         match connect::connect_patiently(&self.0.settings, &endpoint, &credentials).await {
             Ok(client) => Ok((client, generation)),
             Err(error) => {
-                let error = ClusterError::of_connection(&error);
                 self.leave(generation).await;
-                self.failed(&error);
-                Err(error)
+                Err(self.failed(ClusterError::of_connection(&error)))
             }
         }
     }
@@ -243,20 +242,22 @@ impl Cluster {
     pub(crate) async fn note(&self, error: &ClientError, generation: Generation) -> ClusterError {
         let trouble = EtcdError::of(error, self.0.settings.table, &self.0.settings.prefix);
         let endpoint = self.state().endpoint.unwrap_or_default();
-        let error = ClusterError::of(&endpoint, trouble);
-        if error.is_of_member() {
-            self.leave(generation).await;
-            self.failed(&error);
+        self.at_fault(ClusterError::of(&endpoint, trouble), generation).await
+    }
+
+    /// Leaves the member of a connection, if an error is its fault.
+    async fn at_fault(&self, error: ClusterError, generation: Generation) -> ClusterError {
+        if !error.is_of_member() {
+            return error;
         }
-        error
+        self.leave(generation).await;
+        self.failed(error)
     }
 
     async fn ended(&self, generation: Generation) -> ClusterError {
         let trouble = EtcdError::Unreachable("the member ended the watch".to_owned());
-        let error = ClusterError::of(&self.state().endpoint.unwrap_or_default(), trouble);
         self.leave(generation).await;
-        self.failed(&error);
-        error
+        self.failed(ClusterError::of(&self.state().endpoint.unwrap_or_default(), trouble))
     }
 
     /// Watches the keys from `start` up to `end`, from a revision on.
@@ -274,11 +275,7 @@ impl Cluster {
     }
 
     fn credentials(&self) -> Result<Credentials, ClusterError> {
-        Credentials::read(&self.0.settings).map_err(|error| {
-            let error = ClusterError::of_connection(&error);
-            self.failed(&error);
-            error
-        })
+        Credentials::read(&self.0.settings).map_err(|error| self.failed(ClusterError::of_connection(&error)))
     }
 
     async fn client(&self, limit: Duration) -> Result<(Client, String, Generation), ClusterError> {
@@ -301,11 +298,9 @@ impl Cluster {
                 Ok((client, endpoint, generation))
             }
             Err(error) => {
-                let error = ClusterError::of_connection(&error);
                 self.next(&mut connection);
                 drop(connection);
-                self.failed(&error);
-                Err(error)
+                Err(self.failed(ClusterError::of_connection(&error)))
             }
         }
     }
@@ -325,6 +320,7 @@ impl Cluster {
     }
 
     fn answered(&self, endpoint: &str) {
+        self.0.silent.lock().clear();
         let mut state = self.0.state.lock();
         if state.endpoint.as_deref() != Some(endpoint) {
             state.endpoint = Some(endpoint.to_owned());
@@ -332,14 +328,35 @@ impl Cluster {
         state.error = None;
     }
 
-    fn failed(&self, error: &ClusterError) {
+    /// Notes an error, and says in it if the members that do not answer are too many for a quorum.
+    fn failed(&self, mut error: ClusterError) -> ClusterError {
+        let all = self.0.settings.endpoints.len();
+        let mut silent = self.0.silent.lock();
+        let had_quorum = is_quorum(all, silent.len());
+        if let (Some(endpoint), Some(EtcdError::Unreachable(_) | EtcdError::Silent)) = (&error.endpoint, &error.trouble)
+        {
+            silent.insert(endpoint.clone());
+        }
+        let has_quorum = is_quorum(all, silent.len());
+        if all > 1 && !has_quorum {
+            let silent = silent.len();
+            error.text = format!("{silent} of {all} members do not answer, so there is no quorum; {}", error.text);
+        }
+        drop(silent);
         let mut state = self.0.state.lock();
         let since = state.error.as_ref().map_or_else(SystemTime::now, |(since, _)| *since);
-        if state.error.as_ref().is_none_or(|(_, text)| *text != error.text) {
+        let is_new = state.error.as_ref().is_none_or(|(_, text)| *text != error.text);
+        if is_new && (had_quorum || has_quorum) {
             warn!("{error}");
         }
         state.error = Some((since, error.text.clone()));
+        error
     }
+}
+
+/// Returns whether the members that are left may be a majority.
+fn is_quorum(all: usize, silent: usize) -> bool {
+    all - silent > all / 2
 }
 
 /// Changes of some keys, as they happen.

@@ -12,8 +12,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use lab::agent::SECRET;
 use lab::fetched::collection;
-use lab::nova::{Nova, SECRET, facts};
+use lab::nova::{Nova, facts};
 use lab::{Guest, Namespace, Node, NodePlan, command, wait};
 use serde_json::json;
 

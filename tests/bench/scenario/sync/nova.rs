@@ -6,21 +6,18 @@
 //! over the interval, to several guests at a time.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
-use lab::nova::{Nova, SECRET, Setter, another, facts};
+use lab::agent::{self, SECRET};
+use lab::nova::{Nova, Setter, another, facts};
 use lab::{Domain, Guest, Node, NodePlan, Request};
-use metadata_user::secret::Secret;
-use metadata_user::secret::sign::Signer;
 use serde_json::Value;
 
-use super::{PATIENCE, Seen, until};
+use super::{Seen, until};
 use crate::Effort;
 use crate::load::histogram;
 use crate::result::Case;
@@ -145,24 +142,13 @@ impl World {
 
     /// Asks Nova as Neutron's agent does.
     fn seen_in_nova(&self, guest: &Guest, change: u32) -> Result<()> {
-        let signature = Signer::new(&Secret::new(SECRET.into())).sign(guest.uuid());
-        let text = format!(
-            "GET {DOCUMENT} HTTP/1.1\r\nHost: nova\r\nConnection: close\r\nX-Instance-ID: {}\r\nX-Tenant-ID: {PROJECT}\r\n\
-             X-Instance-ID-Signature: {signature}\r\nX-Forwarded-For: 10.0.0.5\r\n\r\n",
-            guest.uuid()
-        );
+        let asks_for = agent::For { instance: guest.uuid(), project: PROJECT, address: Some("10.0.0.5") };
         let wanted = change.to_string();
         self.node.namespace().run(|| {
             until(BARE_ASKS, || {
-                let mut stream = TcpStream::connect(("127.0.0.1", self.nova.port())).context("connecting to Nova")?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.write_all(text.as_bytes()).context("asking Nova")?;
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer).context("reading Nova's answer")?;
-                let (head, body) = answer.split_once("\r\n\r\n").context("no whole answer of Nova")?;
-                ensure!(head.contains(" 200 "), "Nova answered {head:?}");
-                let body: Value = serde_json::from_str(body).context("reading Nova's JSON")?;
-                Ok(body["meta"][KEY] == wanted.as_str())
+                let answer = asks_for.get(self.nova.port(), DOCUMENT)?;
+                ensure!(answer.status == 200, "Nova answered {}", answer.status);
+                Ok(answer.json()?["meta"][KEY] == wanted.as_str())
             })
         })
     }
