@@ -89,9 +89,8 @@ struct Leader<'a> {
     round: Round,
     /// Jobs that run.
     jobs: usize,
-    /// Those of them that nothing urgent asked for.
-    slow: usize,
-    slow_ids: BTreeSet<InstanceId>,
+    /// Those of them that no change asked for.
+    unhurried: HashMap<InstanceId, Urgency>,
     /// Since when instances are read again without news, because a change may be hidden.
     looked_for: HashMap<InstanceId, Instant>,
     listing: Listing,
@@ -159,8 +158,7 @@ impl<'a> Leader<'a> {
             term,
             round: Round::new(reconcile.reread_interval, spacing),
             jobs: 0,
-            slow: 0,
-            slow_ids: BTreeSet::new(),
+            unhurried: HashMap::new(),
             looked_for: HashMap::new(),
             listing: Listing::new(Instant::now()),
             comparing: BTreeSet::new(),
@@ -183,13 +181,12 @@ impl<'a> Leader<'a> {
         }
         let most = self.shared.settings.reconcile.requests;
         while self.jobs < most {
-            // The comparison leaves places to changes.
-            let least = if self.slow < (most / 2).max(1) { Urgency::Slow } else { Urgency::Change };
+            // Whatever is not urgent leaves places to changes.
+            let least = if self.unhurried.len() < (most / 2).max(1) { Urgency::Slow } else { Urgency::Change };
             let Some(job) = self.shared.queue.lock().next(least, now) else { break };
             self.jobs += 1;
-            if job.urgency == Urgency::Slow {
-                self.slow += 1;
-                self.slow_ids.insert(job.id);
+            if job.urgency < Urgency::Change {
+                self.unhurried.insert(job.id, job.urgency);
             }
             let was_looked_for = |since: &Instant| now.duration_since(*since) >= LOOKED_FOR;
             let is_last_look = self.looked_for.get(&job.id).is_some_and(was_looked_for);
@@ -217,13 +214,15 @@ impl<'a> Leader<'a> {
         match done {
             Done::Job { id, outcome, again } => {
                 self.jobs -= 1;
-                let was_slow = self.slow_ids.remove(&id);
-                self.slow -= usize::from(was_slow);
+                let unhurried = self.unhurried.remove(&id);
                 self.shared.queue.lock().done(id, outcome, now, backoff::random());
                 if let Some(after) = self.again_after(id, again, now) {
-                    // What nobody said to have changed is read again at the configured rate, as it was before.
-                    let is_slow = was_slow && matches!(again, Again::Hidden { .. });
-                    let urgency = if is_slow { Urgency::Slow } else { Urgency::Change };
+                    let urgency = match again {
+                        // What nobody said to have changed is read again at the configured rate, as it was before.
+                        Again::Hidden { .. } if unhurried == Some(Urgency::Slow) => Urgency::Slow,
+                        Again::Hidden { .. } => Urgency::Again,
+                        Again::Unfinished(_) | Again::No => Urgency::Change,
+                    };
                     self.shared.queue.lock().push_at(now + after, id, urgency, now + after, None);
                 }
                 if outcome == Outcome::Done {

@@ -4,7 +4,7 @@
 //! - every push is followed by a job that starts after it, and whose end drops the push's receipt. Pushes of an instance that waits are one
 //!   job; what is pushed while its job runs is another, which starts when that ends;
 //! - never two jobs of one instance at once;
-//! - changes before what is read slowly, each in the order of their pushes;
+//! - the more urgent first, and of the same urgency in the order of their pushes;
 //! - an instance whose job fails waits with a back-off, up to [`LONGEST_DELAY`], and then joins the end, so it delays no other. A new change
 //!   of it is tried at once;
 //! - a push for a later time is followed by a job that starts at that time or after it: Nova learns of what Neutron has changed some
@@ -19,7 +19,8 @@
 mod lag;
 mod round;
 
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 pub use lag::Lag;
@@ -40,6 +41,8 @@ const SERVICE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Durati
 pub enum Urgency {
     /// Nothing is known to have changed.
     Slow,
+    /// A change was written, and there may be more that could not be read yet.
+    Again,
     /// Something has changed.
     Change,
 }
@@ -77,7 +80,7 @@ pub struct Job {
 pub struct Backlog {
     /// Instances with a change that is not written: waiting, running, or delayed by a failure.
     pub changed: usize,
-    /// Instances that wait to be read slowly, or are.
+    /// Instances without one that wait to be read, or are.
     pub slow: usize,
     /// Instances that are to be read at a later time.
     pub later: usize,
@@ -96,8 +99,7 @@ pub struct Backlog {
 pub struct Queue<R = ()> {
     entries: HashMap<InstanceId, Entry<R>>,
     /// What may run now, in order. The number grows from push to push.
-    changed: BTreeSet<(u64, InstanceId)>,
-    slow: BTreeSet<(u64, InstanceId)>,
+    ready: BTreeMap<Reverse<Urgency>, BTreeSet<(u64, InstanceId)>>,
     /// What waits after an attempt that came to nothing, and until when.
     delayed: BTreeSet<(Instant, InstanceId)>,
     /// What was pushed for a later time, one for each instance.
@@ -146,8 +148,7 @@ impl<R> Default for Queue<R> {
     fn default() -> Self {
         Self {
             entries: HashMap::new(),
-            changed: BTreeSet::new(),
-            slow: BTreeSet::new(),
+            ready: BTreeMap::new(),
             delayed: BTreeSet::new(),
             later: HashMap::new(),
             later_due: BTreeSet::new(),
@@ -218,8 +219,8 @@ impl<R> Queue<R> {
         {
             return None;
         }
-        let slow = if least == Urgency::Slow { self.slow.first() } else { None };
-        let &(_, id) = self.changed.first().or(slow)?;
+        let mut ready = self.ready.range(..=Reverse(least));
+        let &(_, id) = ready.find_map(|(_, waiting)| waiting.first())?;
         self.unplace(id);
         let entry = self.entries.get_mut(&id)?;
         let read = entry.waiting.take()?;
@@ -265,7 +266,7 @@ impl<R> Queue<R> {
         let due = self.delayed.first().into_iter().chain(self.later_due.first()).map(|&(due, _)| due).min();
         match self.outage {
             Some(Outage { trying: Some(_), .. }) => None,
-            Some(outage) if self.changed.is_empty() && self.slow.is_empty() => due.map(|due| due.max(outage.until)),
+            Some(outage) if self.ready.values().all(BTreeSet::is_empty) => due.map(|due| due.max(outage.until)),
             Some(outage) => Some(outage.until),
             None => due,
         }
@@ -341,14 +342,14 @@ impl<R> Queue<R> {
         let (urgency, place) = (waiting.urgency, entry.place);
         // What waits already keeps its turn.
         let serial = match place {
-            Place::Ready(serial) if self.set(urgency).contains(&(serial, id)) => return,
+            Place::Ready(serial) if self.ready(urgency).contains(&(serial, id)) => return,
             _ => {
                 self.serial += 1;
                 self.serial
             }
         };
         self.unplace(id);
-        self.set(urgency).insert((serial, id));
+        self.ready(urgency).insert((serial, id));
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.place = Place::Ready(serial);
         }
@@ -367,8 +368,9 @@ impl<R> Queue<R> {
         match std::mem::replace(&mut entry.place, Place::None) {
             Place::None => {}
             Place::Ready(serial) => {
-                self.changed.remove(&(serial, id));
-                self.slow.remove(&(serial, id));
+                for waiting in self.ready.values_mut() {
+                    waiting.remove(&(serial, id));
+                }
             }
             Place::Delayed(until) => {
                 self.delayed.remove(&(until, id));
@@ -376,11 +378,8 @@ impl<R> Queue<R> {
         }
     }
 
-    fn set(&mut self, urgency: Urgency) -> &mut BTreeSet<(u64, InstanceId)> {
-        match urgency {
-            Urgency::Change => &mut self.changed,
-            Urgency::Slow => &mut self.slow,
-        }
+    fn ready(&mut self, urgency: Urgency) -> &mut BTreeSet<(u64, InstanceId)> {
+        self.ready.entry(Reverse(urgency)).or_default()
     }
 
     /// Notes whether the services answer. Jobs that were running when the outage began end it as well, if they were answered.

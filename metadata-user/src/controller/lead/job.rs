@@ -199,7 +199,7 @@ fn again(instance: &Instance, hidden: Option<Duration>, written: Written) -> Aga
 fn asked(urgency: Urgency) -> openstack::Urgency {
     match urgency {
         Urgency::Slow => openstack::Urgency::Background,
-        Urgency::Change => openstack::Urgency::Change,
+        Urgency::Again | Urgency::Change => openstack::Urgency::Change,
     }
 }
 

@@ -45,6 +45,19 @@ fn what_is_slow_waits_where_only_changes_are_wanted() {
 }
 
 #[test]
+fn the_more_urgent_is_first_and_of_the_same_urgency_what_was_pushed_before() {
+    let mut queue: Queue = Queue::new();
+    let now = Instant::now();
+    let pushed = [Urgency::Slow, Urgency::Again, Urgency::Change, Urgency::Again, Urgency::Change];
+    for (number, urgency) in (0..).zip(pushed) {
+        queue.push(id(number), urgency, now, None);
+    }
+    let order: Vec<InstanceId> = std::iter::from_fn(|| queue.next(Urgency::Again, now)).map(|job| job.id).collect();
+    assert_eq!(order, [2, 4, 1, 3].map(id));
+    assert_eq!(queue.next(Urgency::Slow, now).map(|job| job.id), Some(id(0)));
+}
+
+#[test]
 fn pushes_are_one_job_and_what_comes_meanwhile_is_another() {
     let mut queue: Queue = Queue::new();
     let now = Instant::now();
