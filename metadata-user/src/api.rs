@@ -23,6 +23,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::config;
+use crate::on_demand::Member;
 
 mod accept;
 mod beside;
@@ -73,7 +74,7 @@ pub struct Cloud {
     pub vendordata_providers: Vec<VendordataProvider>,
     /// The content of Nova's `vendordata_jsonfile_path`; the default when there is no such file.
     pub vendordata_static: StaticVendordata,
-    /// Nova's `vendordata_dynamic_targets`, in order, each `name@url`.
+    /// Nova's `vendordata_dynamic_targets`, in order, each `name@url`; but for those that are asked when a guest reads.
     pub vendordata_dynamic_targets: Vec<String>,
 }
 
@@ -85,7 +86,7 @@ impl Cloud {
             dhcp_domain: settings.dhcp_domain.clone(),
             vendordata_providers: settings.vendordata_providers.clone(),
             vendordata_static,
-            vendordata_dynamic_targets: settings.vendordata_dynamic.targets.clone(),
+            vendordata_dynamic_targets: settings.targets_ahead(),
         }
     }
 }
@@ -124,6 +125,14 @@ pub struct Answer {
     pub content_type: Option<Cow<'static, str>>,
     /// The body. `http` leaves it out for HEAD, and sends its length.
     pub body: Bytes,
+}
+
+impl Answer {
+    /// Returns an answer that is a `vendor_data2.json` with what services answered for it.
+    #[must_use]
+    pub fn with_members(self, members: &[Member]) -> Self {
+        Self { body: vendor_data::with_members(self.body, members), ..self }
+    }
 }
 
 impl fmt::Debug for Answer {

@@ -90,7 +90,7 @@ use crate::store::Store;
 use crate::telemetry::LogFilter;
 use crate::worker::Worker;
 use answering::Sockets;
-use content::Content;
+use content::{Content, Fetching};
 use drops::LastDrops;
 use hand_over::HandOver;
 use kernel::Kernel;
@@ -281,7 +281,7 @@ async fn control_thread(
             Err(AppError::Guests(ended.map_err(io::Error::other).and_then(|ended| ended).err()))
         }
         ended = &mut admin => Err(AppError::Admin(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
-        _ = ended(content.fetching.as_mut()) => Err(AppError::VendordataEnded),
+        () = ended(content.fetching.as_mut()) => Err(AppError::VendordataEnded),
         () = stay_ready(&shared.readiness, watchdog) => Ok(None),
     };
     let successor = if matches!(ended, Ok(Some(_))) { Successor::Accepts } else { Successor::Later };
@@ -426,9 +426,10 @@ async fn drain(drain: &Drain, timeout: Duration, successor: Successor) {
 }
 
 /// Completes when the task has ended; never, if there is no task.
-async fn ended<T>(task: Option<&mut JoinHandle<T>>) -> Option<T> {
-    match task {
-        Some(task) => task.await.ok(),
+async fn ended(fetching: Option<&mut Fetching>) {
+    match fetching {
+        // Nothing is ever sent: its end is what counts.
+        Some(fetching) => drop((&mut fetching.ended).await),
         None => std::future::pending().await,
     }
 }

@@ -51,6 +51,7 @@ use crate::audit::Audit;
 use crate::boots::Boots;
 use crate::config::{self, Config};
 use crate::identity::Identities;
+use crate::on_demand::OnDemand;
 use crate::origin::Origin;
 use crate::policy::{Policy, PolicyOverrides};
 use crate::secret::token::TokenKey;
@@ -82,6 +83,7 @@ pub struct Guests {
     patience: StateView<Patience>,
     heads: StateView<Heads>,
     origin: OnceLock<Origin>,
+    on_demand: OnceLock<OnDemand>,
     audit: OnceLock<Arc<Audit>>,
     usages: Arc<Usages>,
     tokens: OnceLock<Arc<TokenKey>>,
@@ -157,6 +159,7 @@ impl Guests {
             patience: StateView::new(Patience::new(&Times::of(&settings.http), &settings.http.patience)),
             heads: StateView::new(Heads::of(&settings.http)),
             origin: OnceLock::new(),
+            on_demand: OnceLock::new(),
             audit: OnceLock::new(),
             usages: Arc::default(),
             tokens: OnceLock::new(),
@@ -173,6 +176,12 @@ impl Guests {
         self.patience.publish(Patience::new(&Times::of(&settings.http), &settings.http.patience));
         self.heads.publish(Heads::of(&settings.http));
         self.limits.set_total(connections);
+    }
+
+    /// From here on, connections ask there for what services answer when a guest reads.
+    pub fn ask_services_at(&self, on_demand: OnDemand) {
+        // There is one set of services in a daemon's life.
+        let _ = self.on_demand.set(on_demand);
     }
 
     /// From here on, connections ask there for what an instance of an unchanged OpenStack lacks.

@@ -31,6 +31,7 @@ pub mod identity;
 mod links;
 pub mod metrics;
 pub mod nova_metadata;
+pub mod on_demand;
 pub mod open_files;
 pub mod origin;
 mod percent;

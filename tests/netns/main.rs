@@ -8,6 +8,7 @@ mod access;
 mod addressing;
 mod admin;
 mod adversity;
+mod attestation;
 mod audit;
 mod boots;
 mod bystanders;

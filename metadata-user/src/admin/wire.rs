@@ -358,9 +358,13 @@ pub struct VendordataTarget {
     pub name: String,
     /// Where it is, without a query.
     pub url: String,
-    /// Instances that it is asked for.
+    /// Whether it is asked when a guest reads, and not ahead of time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
+    /// Instances that it is asked for ahead of time.
     pub instances: usize,
-    /// Those for which it gave no good answer when it was last asked; guests read the last good one, or `{}`.
+    /// Those for which it gave no good answer when it was last asked; guests read the last good one, or `{}`. On demand, 1 if it gave
+    /// none when it was last asked at all.
     pub failing: usize,
     /// Since when there are any, in seconds of Unix time.
     #[serde(skip_serializing_if = "Option::is_none")]

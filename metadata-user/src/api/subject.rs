@@ -59,6 +59,12 @@ impl Subject {
 }
 
 impl About {
+    /// Returns whether it is a `vendor_data2.json`.
+    #[must_use]
+    pub fn is_dynamic_vendor_data(self) -> bool {
+        self.tree == Tree::OpenStack && self.subject == Subject::Identity && self.own.is_none()
+    }
+
     /// Returns what a request with this target is about.
     #[must_use]
     pub fn of(target: &str) -> Self {

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{AppError, Shared, cloud};
 use crate::config::Config;
 use crate::facts::observers::Observers;
+use crate::on_demand;
 use crate::readiness::{Blocker, Readiness};
 use crate::secret::token::TokenKey;
 use crate::snapshot::{Holder, Keeper, Snapshot, SnapshotState};
 use crate::source::vendordata::{Vendordata, VendordataState};
 use crate::source::{Restored, Source};
 use crate::state_view::StateView;
+use crate::worker::{Stop, Worker};
 
 /// How long start waits for the first scan of the source. Ten thousand documents take about a second; a directory that
 /// hangs must not keep guests from getting at least a 503.
@@ -33,7 +35,7 @@ pub(super) struct Content {
     pub(super) source: Source,
     pub(super) observers: Observers,
     /// Fetches dynamic vendor data, if there is any.
-    pub(super) fetching: Option<JoinHandle<()>>,
+    pub(super) fetching: Option<Fetching>,
     pub(super) snapshot: Option<StateView<SnapshotState>>,
     pub(super) vendordata: Option<StateView<VendordataState>>,
 }
@@ -52,7 +54,7 @@ impl Content {
         let store = &shared.store;
         let vendordata = cloud::vendordata(&config.cloud)?;
         let vendordata_state = vendordata.as_ref().map(Vendordata::state);
-        let fetching = vendordata.map(|vendordata| tokio::spawn(vendordata.run(Arc::clone(store), store.subscribe())));
+        let fetching = vendordata.map(|vendordata| Fetching::start(vendordata, shared)).transpose()?;
         let observers = Observers::start(&config.facts, &config.ports, &shared.facts, facts_reported);
         let observers = observers.map_err(AppError::Runtime)?;
         let snapshot = Snapshot::open(&config.snapshot, &config.source, store);
@@ -89,6 +91,33 @@ impl Content {
             warn!("{warning}");
         }
         Ok(Self { keeper, source, observers, fetching, snapshot: snapshot_state, vendordata: vendordata_state })
+    }
+}
+
+/// The thread that asks services for vendor data. It reads their certificates again, which the main thread's user may not be allowed to.
+pub(super) struct Fetching {
+    /// Resolves when it has ended.
+    pub(super) ended: oneshot::Receiver<()>,
+    _worker: Worker,
+}
+
+impl Fetching {
+    fn start(vendordata: Vendordata, shared: &Shared) -> Result<Self, AppError> {
+        let (store, changes) = (Arc::clone(&shared.store), shared.store.subscribe());
+        let (on_demand, asks) = on_demand::channel();
+        if vendordata.has_on_demand() {
+            shared.guests.ask_services_at(on_demand.clone());
+        }
+        let (sender, ended) = oneshot::channel::<()>();
+        let worker = Worker::spawn("vendordata", move |mut stop: Stop| async move {
+            // Kept, so that the end of asking is that of the store alone; dropped at the end, which tells.
+            let _kept = (on_demand, sender);
+            tokio::select! {
+                () = vendordata.run(store, changes, asks) => {}
+                () = stop.requested() => {}
+            }
+        });
+        Ok(Self { ended, _worker: worker.map_err(AppError::Runtime)? })
     }
 }
 

@@ -330,6 +330,7 @@ fn vendordata(state: &VendordataState) -> Vendordata {
         .map(|target| VendordataTarget {
             name: target.name.clone(),
             url: target.url.clone(),
+            on_demand: target.is_on_demand,
             instances: target.instances,
             failing: target.failing,
             failing_since: target.failing_since.map(unix_of),

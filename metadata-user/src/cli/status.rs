@@ -151,9 +151,14 @@ fn snapshot(snapshot: &Snapshot, now: u64, lines: &mut Lines) {
 }
 
 fn vendordata(target: &VendordataTarget, now: u64, lines: &mut Lines) {
-    let VendordataTarget { name, url, instances, failing, .. } = target;
+    let VendordataTarget { name, url, on_demand, instances, failing, .. } = target;
     let answered = last("answered", target.answered_at, now);
-    lines.line("vendor data", &format!("{name} {url}, {instances} instances, {failing} failing, {answered}"));
+    let asked = match (on_demand, failing) {
+        (false, failing) => format!("{instances} instances, {failing} failing"),
+        (true, 0) => "asked on demand".to_owned(),
+        (true, _) => "asked on demand, failing".to_owned(),
+    };
+    lines.line("vendor data", &format!("{name} {url}, {asked}, {answered}"));
     lines::failing(target.failing_since, target.error.as_ref(), now, lines);
 }
 

@@ -39,6 +39,8 @@ pub struct VendordataDynamic {
     pub read_timeout: Duration,
     /// Nova's `vendordata_dynamic_ssl_certfile`: authorities that are trusted for https instead of the system's.
     pub ssl_certfile: Option<PathBuf>,
+    /// The certificate with which this node authenticates to services over https, and its private key.
+    pub client: Option<(PathBuf, PathBuf)>,
     /// Age at which an answer is asked for again; `None`: until the instance's document changes.
     pub refresh: Option<Duration>,
     /// Most bytes of an answer.
@@ -57,6 +59,17 @@ pub enum VendordataProvider {
 }
 
 impl Cloud {
+    /// Returns the targets as written that are asked ahead of time, or skipped.
+    #[must_use]
+    pub fn targets_ahead(&self) -> Vec<String> {
+        let dynamic = &self.vendordata_dynamic;
+        let on_demand = |written: &String| {
+            let named = |target: &&Target| written.split_once('@').is_some_and(|(name, _)| *name == target.name);
+            dynamic.asked.iter().find(named).is_some_and(|target| target.is_on_demand)
+        };
+        dynamic.targets.iter().filter(|written| !on_demand(written)).cloned().collect()
+    }
+
     /// Returns the targets that are asked: none unless `DynamicJSON` is among the providers.
     #[must_use]
     pub fn asked_targets(&self) -> &[Target] {
@@ -94,9 +107,12 @@ pub(super) static TABLE: Table = Table {
         &VENDORDATA_PROVIDERS,
         &VENDORDATA_JSONFILE_PATH,
         &VENDORDATA_DYNAMIC_TARGETS,
+        &VENDORDATA_DYNAMIC_ON_DEMAND,
         &VENDORDATA_DYNAMIC_CONNECT_TIMEOUT,
         &VENDORDATA_DYNAMIC_READ_TIMEOUT,
         &VENDORDATA_DYNAMIC_SSL_CERTFILE,
+        &VENDORDATA_DYNAMIC_CLIENT_CERTFILE,
+        &VENDORDATA_DYNAMIC_CLIENT_KEYFILE,
         &VENDORDATA_DYNAMIC_REFRESH_INTERVAL,
         &VENDORDATA_DYNAMIC_BODY_LIMIT,
         &VENDORDATA_DYNAMIC_REQUESTS,
@@ -152,6 +168,16 @@ static VENDORDATA_DYNAMIC_TARGETS: Key<List<Text<String>>> = Key {
     reason: "Nova's default.",
 };
 
+static VENDORDATA_DYNAMIC_ON_DEMAND: Key<List<Text<String>>> = Key {
+    name: "vendordata_dynamic_on_demand",
+    kind: List(Text { what: "the name of a target", check: |text| Ok(text.to_owned()) }),
+    default: "[]",
+    about: "Targets that are asked each time a guest reads `vendor_data2.json`, by name: for answers that may be used once, or \
+            not for long, such as attestation tokens. Each answer is given to one request, is kept nowhere, and is no part of a \
+            snapshot or a config drive. Where there is none in time, guests read `{}` under that name.",
+    reason: "A guest that reads such a target waits for a service.",
+};
+
 static VENDORDATA_DYNAMIC_CONNECT_TIMEOUT: Key<Seconds> = Key {
     name: "vendordata_dynamic_connect_timeout",
     kind: Seconds(Number { least: 1, most: LONGEST_TARGET_TIMEOUT }),
@@ -173,7 +199,24 @@ static VENDORDATA_DYNAMIC_SSL_CERTFILE: OptionalKey<AbsolutePath> = OptionalKey 
     kind: AbsolutePath::Any,
     unset: "the system's certificate authorities",
     example: "\"/etc/metadatad/ca.pem\"",
-    about: "Certificates (PEM) of the authorities that are trusted for https.",
+    about: "Certificates (PEM) of the authorities that are trusted for https. Read again when the file changes.",
+};
+
+static VENDORDATA_DYNAMIC_CLIENT_CERTFILE: OptionalKey<AbsolutePath> = OptionalKey {
+    name: "vendordata_dynamic_client_certfile",
+    kind: AbsolutePath::Any,
+    unset: "no client certificate",
+    example: "\"/var/lib/spire/svid.pem\"",
+    about: "Certificate (PEM, with its chain) with which this node authenticates to services over https. Needs \
+            `vendordata_dynamic_client_keyfile`. Read again when the file changes.",
+};
+
+static VENDORDATA_DYNAMIC_CLIENT_KEYFILE: OptionalKey<AbsolutePath> = OptionalKey {
+    name: "vendordata_dynamic_client_keyfile",
+    kind: AbsolutePath::Any,
+    unset: "no client certificate",
+    example: "\"/var/lib/spire/svid-key.pem\"",
+    about: "Private key (PEM) of that certificate. Needs `vendordata_dynamic_client_certfile`.",
 };
 
 static VENDORDATA_DYNAMIC_REFRESH_INTERVAL: Key<Seconds> = Key {
@@ -203,7 +246,9 @@ static VENDORDATA_DYNAMIC_REQUESTS: Key<Number<usize>> = Key {
 pub(super) fn read(table: &Reader<'_>) -> Result<Cloud, Refusal> {
     let providers = table.value(&VENDORDATA_PROVIDERS)?.into_inner();
     let targets = table.value(&VENDORDATA_DYNAMIC_TARGETS)?.into_inner();
-    let (asked, skipped) = select(&targets)?;
+    let on_demand = table.value(&VENDORDATA_DYNAMIC_ON_DEMAND)?.into_inner();
+    let (asked, skipped) = select(&targets, &on_demand)?;
+    let client = table.both(&VENDORDATA_DYNAMIC_CLIENT_CERTFILE, &VENDORDATA_DYNAMIC_CLIENT_KEYFILE)?;
     let refresh = table.value(&VENDORDATA_DYNAMIC_REFRESH_INTERVAL)?;
     Ok(Cloud {
         dhcp_domain: table.value(&DHCP_DOMAIN)?,
@@ -216,6 +261,7 @@ pub(super) fn read(table: &Reader<'_>) -> Result<Cloud, Refusal> {
             connect_timeout: table.value(&VENDORDATA_DYNAMIC_CONNECT_TIMEOUT)?,
             read_timeout: table.value(&VENDORDATA_DYNAMIC_READ_TIMEOUT)?,
             ssl_certfile: table.optional(&VENDORDATA_DYNAMIC_SSL_CERTFILE)?,
+            client,
             refresh: (!refresh.is_zero()).then_some(refresh),
             body_limit: table.value(&VENDORDATA_DYNAMIC_BODY_LIMIT)?,
             requests: table.value(&VENDORDATA_DYNAMIC_REQUESTS)?,
@@ -224,7 +270,7 @@ pub(super) fn read(table: &Reader<'_>) -> Result<Cloud, Refusal> {
 }
 
 /// Returns the targets that are asked, and those that are skipped.
-fn select(written: &[Spanned<String>]) -> Result<(Vec<Target>, Vec<String>), Refusal> {
+fn select(written: &[Spanned<String>], on_demand: &[Spanned<String>]) -> Result<(Vec<Target>, Vec<String>), Refusal> {
     let mut targets = Targets::default();
     let (mut asked, mut skipped) = (Vec::new(), Vec::new());
     for target in written {
@@ -234,10 +280,17 @@ fn select(written: &[Spanned<String>]) -> Result<(Vec<Target>, Vec<String>), Ref
                     let problem = format!("`{}` cannot be asked: {problem}", target.get_ref());
                     Fault::new(problem, "write it as \"name@http://host:port/path\"").at(target.span())
                 })?;
-                asked.push(Target { name: name.to_owned(), url });
+                let is_on_demand = on_demand.iter().any(|named| named.get_ref() == name);
+                asked.push(Target { name: name.to_owned(), url, is_on_demand });
             }
             None => skipped.push(target.get_ref().clone()),
         }
+    }
+    let is_asked = |name: &str| asked.iter().any(|target| target.name == name);
+    if let Some(unknown) = on_demand.iter().find(|name| !is_asked(name.get_ref())) {
+        let problem = format!("no target has the name `{}`", unknown.get_ref());
+        let remedy = "name one of cloud.vendordata_dynamic_targets, without @ and URL";
+        return Err(Fault::new(problem, remedy).at(unknown.span()));
     }
     Ok((asked, skipped))
 }
@@ -290,6 +343,16 @@ mod tests {
     }
 
     #[test]
+    fn targets_on_demand_are_not_asked_ahead() {
+        let text = "[cloud]\nvendordata_dynamic_targets = ['a@http://x', 'nameless', 'b@http://y', 'b@http://z']
+                    vendordata_dynamic_on_demand = ['b']\n";
+        let cloud = read(text).expect("a configuration").cloud;
+        let asked = cloud.vendordata_dynamic.asked.iter().map(|target| (&*target.name, target.is_on_demand));
+        assert_eq!(asked.collect::<Vec<_>>(), [("a", false), ("b", true)]);
+        assert_eq!(cloud.targets_ahead(), ["a@http://x", "nameless"]);
+    }
+
+    #[test]
     fn refusals_name_place_and_remedy() {
         refuses(&[
             ("[cloud]\ndhcp_domain = '.x'", "m.toml:2:15", "not a domain", "novalocal"),
@@ -300,6 +363,18 @@ mod tests {
             ("[cloud]\nvendordata_dynamic_body_limit = 0", "m.toml:2:33", "0 is out", "use 1 to"),
             ("[cloud]\nvendordata_dynamic_requests = 0", "m.toml:2:31", "0 is out", "use 1 to"),
             ("[cloud]\nvendordata_dynamic_ssl_certfile = 'x'", "m.toml:2:35", "not an absolute", "from `/`"),
+            (
+                "[cloud]\nvendordata_dynamic_targets = ['a@http://x']\nvendordata_dynamic_on_demand = ['a', 'b']",
+                "m.toml:3:38",
+                "no target has the name `b`",
+                "name one of",
+            ),
+            (
+                "[cloud]\nvendordata_dynamic_client_certfile = '/c'",
+                "m.toml:2:38",
+                "without vendordata_dynamic_client_keyfile",
+                "write vendordata_dynamic_client_keyfile too",
+            ),
         ]);
     }
 }

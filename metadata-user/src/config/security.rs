@@ -28,7 +28,7 @@ static USER: Key<Name> = Key {
     name: "user",
     kind: Name { longest: LONGEST_USER },
     default: "\"metadatad\"",
-    about: "The threads that answer guests, and the main thread (admin API, dynamic vendor data), become this user after \
+    about: "The threads that answer guests, and the main thread (admin API) become this user after \
             set-up. Without a user of this name, or with \"root\", they stay root's, without capabilities. The threads of \
             ports, source, observers and snapshot stay root's, as the files that they use are.",
     reason: "A user of its own: it owns no file and runs nothing else. No system has it until an operator creates it.",

@@ -13,6 +13,8 @@ pub struct Target {
     pub name: String,
     /// Where it is.
     pub url: TargetUrl,
+    /// Whether it is asked when a guest reads, and not ahead of time.
+    pub is_on_demand: bool,
 }
 
 /// Takes targets apart as Nova does: `name@url`, split at the first `@`. One without a name, or with a name that came before,

@@ -14,6 +14,7 @@ use crate::boots::History;
 use crate::clock;
 use crate::config::Config;
 use crate::identity::{Identity, Lease};
+use crate::on_demand::{Member, OnDemand};
 use crate::origin::{Origin, Outcome, Want};
 use crate::policy::{Policy, PolicyOverrides};
 use crate::record::InstanceId;
@@ -43,6 +44,17 @@ pub trait Access: Send + Sync + 'static {
     /// Lets the controller read a path, and waits until it is in the store or cannot be read.
     fn fetch(&self, _: InstanceId, _: String) -> impl Future<Output = ()> + Send {
         ready(())
+    }
+
+    /// Asks the services that are asked when this instance's guest reads, and waits for their answers; `None`: there are no such services,
+    /// or nobody asks them. Cancel-safe.
+    fn on_demand(&self, _: InstanceId) -> impl Future<Output = Option<Vec<Member>>> + Send {
+        ready(None)
+    }
+
+    /// Returns whether [`Self::on_demand`] asks anybody.
+    fn asks_on_demand(&self) -> bool {
+        false
     }
 
     /// Returns who is at the other end, as far as it does not change.
@@ -141,6 +153,7 @@ pub(super) struct Guest {
     pub(super) lease: Lease,
     pub(super) store: Arc<Store>,
     pub(super) origin: Option<Origin>,
+    pub(super) on_demand: Option<OnDemand>,
     pub(super) caller: Caller,
     /// Of the configuration, as it is now.
     pub(super) policy: StateView<Policy>,
@@ -266,6 +279,14 @@ impl Access for Guest {
         if let Some(origin) = &self.origin {
             origin.ask(instance, Want::Page(path)).await;
         }
+    }
+
+    async fn on_demand(&self, instance: InstanceId) -> Option<Vec<Member>> {
+        self.on_demand.as_ref()?.ask(instance).await
+    }
+
+    fn asks_on_demand(&self) -> bool {
+        self.on_demand.is_some()
     }
 
     fn caller(&self) -> Caller {

@@ -143,6 +143,7 @@ impl Guests {
             lease,
             store: Arc::clone(&self.store),
             origin: self.origin.get().cloned(),
+            on_demand: self.on_demand.get().cloned(),
             caller: Caller {
                 policy: *self.policy.get(),
                 over_ipv6: address.family == Family::Ipv6,

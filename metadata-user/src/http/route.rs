@@ -1,5 +1,7 @@
 //! Who asks, what their policy lets them read, and what that answers.
 
+use hyper::Method;
+
 use super::access::{Access, Resolution};
 use super::admission;
 use super::error::Ended;
@@ -7,6 +9,7 @@ use super::exchange::Exchange;
 use super::extended;
 use crate::api::{About, Answer, Content, Reply, Status, Subject, Write, Written};
 use crate::identity::Tag;
+use crate::on_demand::Member;
 use crate::record::InstanceId;
 
 /// What to do next about a request.
@@ -17,6 +20,8 @@ pub(super) enum Step {
     Keep(InstanceId, Write),
     /// Let the controller read this path, then look again.
     Fetch(InstanceId, String),
+    /// Ask the services that are asked when a guest reads, then answer with this and with what they answer.
+    Ask(InstanceId, Answer),
     /// Wait for the content, or answer that it is not there.
     Wait,
     /// Wait a moment and count the request again: the instance asks too much.
@@ -61,6 +66,11 @@ fn ask<C: Access>(exchange: &mut Exchange<C>, owner: Option<Content>) -> Step {
             if is_user_data(exchange.about(), exchange.method().as_str(), &answer) {
                 exchange.shared.content.note_user_data_read(content.uuid());
             }
+            if is_asked_for(exchange, &answer) {
+                // Each answer is another one.
+                exchange.set_etag(None);
+                return Step::Ask(content.uuid(), answer);
+            }
             Step::Answer(Some(answer))
         }
         Reply::Keep(write) => Step::Keep(content.uuid(), write),
@@ -71,6 +81,23 @@ fn ask<C: Access>(exchange: &mut Exchange<C>, owner: Option<Content>) -> Step {
 /// Tells whether an answer holds the instance's user data.
 fn is_user_data(about: About, method: &str, answer: &Answer) -> bool {
     about.subject == Subject::UserData && answer.status == Status::Ok && method != "HEAD"
+}
+
+/// Tells whether an answer is dynamic vendor data, of which some is asked for when a guest reads it.
+fn is_asked_for<C: Access>(exchange: &Exchange<C>, answer: &Answer) -> bool {
+    let is_read = answer.status == Status::Ok && exchange.method() == Method::GET;
+    is_read && exchange.shared.content.asks_on_demand() && exchange.about().is_dynamic_vendor_data()
+}
+
+/// Returns an answer with what the services answered for this instance, if it still asks.
+pub(super) fn asked<C: Access>(
+    exchange: &Exchange<C>,
+    instance: InstanceId,
+    answer: Answer,
+    members: &[Member],
+) -> Result<Option<Answer>, Ended> {
+    let is_same = owner(exchange)?.is_some_and(|content| content.uuid() == instance);
+    Ok(is_same.then(|| answer.with_members(members)))
 }
 
 /// Returns the answer to what a guest wrote, by what became of that.

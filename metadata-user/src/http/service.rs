@@ -101,6 +101,7 @@ async fn finish<C: Access>(mut exchange: Exchange<C>, mut step: Step) -> Answere
             Step::TooMany => wait::for_rate(&mut exchange).await?,
             Step::Wait => wait::for_content(&mut exchange).await?,
             Step::Change(instance) => wait::for_change(&mut exchange, instance).await?,
+            Step::Ask(instance, answer) => wait::for_services(&mut exchange, instance, answer).await?,
             step @ (Step::Fetch(..) | Step::Keep(..)) => wait::for_controller(&mut exchange, step).await?,
             Step::Answer(answer) => return Ok(exchange.respond(answer)),
         };

@@ -15,6 +15,7 @@ use super::*;
 use crate::api::{Cloud, NovaPages, Page, Password, Write, Written};
 use crate::drain::Drain;
 use crate::identity::{Identity, Tag};
+use crate::on_demand::OnDemand;
 use crate::origin::{self, Outcome, Want};
 use crate::record::{InstanceId, PortId};
 use crate::state_view::StateView;
@@ -24,6 +25,7 @@ mod binding;
 mod change;
 mod controller;
 mod large;
+mod on_demand;
 mod pages;
 mod rate;
 mod session;
@@ -36,6 +38,7 @@ struct Node {
     counters: Arc<Counters>,
     drain: Drain,
     origin: Option<Origin>,
+    on_demand: Option<OnDemand>,
     ready: Duration,
     caller: Caller,
     tokens: Arc<TokenKey>,
@@ -54,6 +57,7 @@ impl Node {
             counters: Arc::default(),
             drain: Drain::new(),
             origin: None,
+            on_demand: None,
             ready: Duration::ZERO,
             caller: Caller::default(),
             tokens: Arc::new(TokenKey::random().expect("a key")),
@@ -86,6 +90,7 @@ impl Node {
             lease,
             store: Arc::clone(&self.store),
             origin: self.origin.clone(),
+            on_demand: self.on_demand.clone(),
             caller: self.caller,
             policy: StateView::new(self.caller.policy),
             tokens: Some(Arc::clone(&self.tokens)),

@@ -3,7 +3,7 @@
 //!
 //! Promises: a request before its content waits as long as its client can ([`super::patience`]), and is woken by nothing but its own
 //! instance's content; one for a path that was not prefetched, or for the POST of a password, waits no longer than a request may take.
-//! Both are 503 then. One beyond its instance's rate waits [`super::rate::HOLD`]. One that asks to wait for a change
+//! Both are 503 then. One for what services answer on demand waits as long, and is answered without that then. One beyond its instance's rate waits [`super::rate::HOLD`]. One that asks to wait for a change
 //! is woken by its own instance's changes, and answered with what there is when its time is over, the daemon ends, its connection's place
 //! is needed, or its guest sends nothing more; it has neither a thread nor a timer of its own. Nothing else waits. If a guest leaves while its
 //! request waits for content, its place is free at once: a reset ends the connection; after a half-close the answer is 503, which a guest
@@ -18,7 +18,7 @@ use super::error::Ended;
 use super::exchange::Exchange;
 use super::rate::HOLD;
 use super::record::{self, WaitEnd};
-use super::route::{Step, count_and_route, route, written};
+use super::route::{Step, asked, count_and_route, route, written};
 use crate::api::{Answer, Written};
 use crate::record::InstanceId;
 
@@ -104,6 +104,19 @@ pub(super) async fn for_rate<C: Access>(exchange: &mut Exchange<C>) -> Result<St
     })
 }
 
+/// Asks the services that are asked when a guest reads, and returns the answer: without theirs, if there are none in the time that a request
+/// may take.
+pub(super) async fn for_services<C: Access>(
+    exchange: &mut Exchange<C>,
+    instance: InstanceId,
+    answer: Answer,
+) -> Result<Step, Ended> {
+    let shared = Arc::clone(&exchange.shared);
+    let deadline = Instant::now() + shared.progress.patience();
+    let members = timeout_at(deadline, shared.content.on_demand(instance)).await.ok().flatten();
+    Ok(Step::Answer(asked(exchange, instance, answer, &members.unwrap_or_default())?))
+}
+
 /// Does what must be done at the controller or in the store before the answer, each thing once. Who is asking is looked at
 /// again after each.
 pub(super) async fn for_controller<C: Access>(exchange: &mut Exchange<C>, mut step: Step) -> Result<Step, Ended> {
@@ -120,6 +133,7 @@ pub(super) async fn for_controller<C: Access>(exchange: &mut Exchange<C>, mut st
             let kept = timeout_at(deadline, shared.content.keep(instance, write)).await;
             Ok(Step::Answer(written(exchange, instance, kept.unwrap_or(Written::Unavailable))?))
         }
+        Step::Ask(..) => Ok(step),
         Step::Fetch(..) | Step::Wait | Step::TooMany => Ok(Step::Answer(None)),
     }
 }

@@ -1,8 +1,9 @@
 //! Dynamic vendor data: what the operator's services answer for each instance, prefetched.
 //!
 //! Promises:
-//! - no guest waits for a service: guests read what the store holds;
-//! - every target is queried for every instance when its document is added or changes, and when the answer expires;
+//! - no guest waits for a service: guests read what the store holds; but for the targets that the configuration has asked on demand
+//!   (`desk`);
+//! - every other target is queried for every instance when its document is added or changes, and when the answer expires;
 //! - after a failure the last good answer stays; without one, guests read `{}`, as from Nova;
 //! - requests in flight, their time and the size of their answers are bounded, and no target can occupy all slots;
 //!   back-offs and refreshes have random jitter;
@@ -11,6 +12,7 @@
 //! Left out: keeping answers across a restart; `snapshot` does that, with the rest of the content.
 
 pub mod cloud;
+mod desk;
 mod fetch;
 mod queue;
 
@@ -20,6 +22,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -29,9 +32,11 @@ use crate::config;
 use crate::config::target::TargetUrl;
 use crate::error_text;
 pub use crate::fetch::tls::TlsError;
+use crate::on_demand::Ask;
 use crate::record::InstanceId;
 use crate::state_view::StateView;
 use crate::store::{Changes, Store};
+use desk::Desk;
 use fetch::{Client, FetchError};
 use queue::{Outcome, Queue, Ticket};
 
@@ -49,9 +54,11 @@ pub struct TargetState {
     pub name: String,
     /// Its URL, without a query.
     pub url: String,
-    /// Number of instances that it is queried for.
+    /// Whether it is asked when a guest reads.
+    pub is_on_demand: bool,
+    /// Number of instances that it is queried for ahead of time.
     pub instances: usize,
-    /// Those for which the last request gave no good answer.
+    /// Those for which the last request gave no good answer; on demand, 1 if the last request of all did not.
     pub failing: usize,
     /// Since when there are failing instances; `None`: there are none.
     pub failing_since: Option<SystemTime>,
@@ -72,6 +79,8 @@ pub struct Vendordata {
     turn: usize,
     in_flight: HashMap<task::Id, (usize, Ticket)>,
     requests: JoinSet<Result<Value, FetchError>>,
+    /// Those that are asked on demand.
+    desk: Desk,
     state: StateView<VendordataState>,
 }
 
@@ -91,24 +100,19 @@ impl Vendordata {
         if asked.is_empty() {
             return Ok(None);
         }
+        let client = Arc::new(Client::new(cloud)?);
+        let (on_demand, ahead): (Vec<_>, Vec<_>) = asked.iter().partition(|target| target.is_on_demand);
         let target = |target: &config::target::Target| Target {
             url: Arc::new(target.url.clone()),
             queue: Queue::new(dynamic.refresh),
-            state: TargetState {
-                name: target.name.clone(),
-                url: target.url.to_string(),
-                instances: 0,
-                failing: 0,
-                failing_since: None,
-                answered_at: None,
-                error: None,
-            },
+            state: TargetState::of(target),
         };
         // One slot is kept for each of the others, so that a slow target cannot occupy all.
-        let most_of_one = dynamic.requests.saturating_sub(asked.len() - 1).max(1);
+        let most_of_one = dynamic.requests.saturating_sub(ahead.len().saturating_sub(1)).max(1);
         let new = Self {
-            client: Arc::new(Client::new(cloud)?),
-            targets: asked.iter().map(target).collect(),
+            desk: Desk::new(Arc::clone(&client), on_demand.into_iter(), dynamic.requests),
+            client,
+            targets: ahead.into_iter().map(target).collect(),
             most: (dynamic.requests, most_of_one),
             turn: 0,
             in_flight: HashMap::new(),
@@ -125,8 +129,18 @@ impl Vendordata {
         self.state.clone()
     }
 
-    /// Follows the store's changes and writes answers into it, until the store is gone.
-    pub async fn run(mut self, store: Arc<Store>, mut changes: Changes) {
+    /// Returns whether some targets are asked on demand.
+    #[must_use]
+    pub fn has_on_demand(&self) -> bool {
+        !self.desk.is_empty()
+    }
+
+    /// Follows the store's changes and writes answers into it, until the store is gone; and answers those who ask.
+    pub async fn run(mut self, store: Arc<Store>, mut changes: Changes, mut asks: mpsc::Receiver<Ask>) {
+        let body = |instance| {
+            let instance = store.get(instance)?;
+            Some(Bytes::from(vendor_data::request_body(instance.record())))
+        };
         loop {
             let wake = self.start_due(&store);
             self.publish();
@@ -138,6 +152,8 @@ impl Vendordata {
                     }
                 }
                 Some(done) = self.requests.join_next_with_id() => self.done(&store, done),
+                Some(ask) = asks.recv() => self.desk.ask(ask, body),
+                Some(done) = self.desk.next() => self.desk.done(done, body),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
@@ -219,29 +235,46 @@ impl Vendordata {
     fn publish(&self) {
         let targets =
             self.targets.iter().map(|target| TargetState { instances: target.queue.len(), ..target.state.clone() });
-        self.state.publish(VendordataState { targets: targets.collect() });
+        self.state.publish(VendordataState { targets: targets.chain(self.desk.states()).collect() });
     }
 }
 
 impl Target {
-    /// Counts failing instances again, and logs when a target starts to fail and when it recovers.
+    /// Counts failing instances again.
     fn count(&mut self) {
-        let state = &mut self.state;
-        state.failing = self.queue.failing();
-        match (state.failing_since, state.failing) {
+        self.state.note_failing(
+            self.queue.failing(),
+            "a dynamic vendor data target fails: its last good answers stay served",
+        );
+    }
+}
+
+impl TargetState {
+    fn of(target: &config::target::Target) -> Self {
+        Self {
+            name: target.name.clone(),
+            url: target.url.to_string(),
+            is_on_demand: target.is_on_demand,
+            instances: 0,
+            failing: 0,
+            failing_since: None,
+            answered_at: None,
+            error: None,
+        }
+    }
+
+    /// Notes how many instances are failing. Logs when a target starts to fail, with what that means, and when it recovers.
+    fn note_failing(&mut self, failing: usize, consequence: &str) {
+        self.failing = failing;
+        match (self.failing_since, failing) {
             (None, 1..) => {
-                state.failing_since = Some(SystemTime::now());
-                let error = state.error.as_ref().map_or("", |(_, error)| error);
-                warn!(
-                    name = state.name,
-                    url = state.url,
-                    error,
-                    "a dynamic vendor data target fails: its last good answers stay served"
-                );
+                self.failing_since = Some(SystemTime::now());
+                let error = self.error.as_ref().map_or("", |(_, error)| error);
+                warn!(name = self.name, url = self.url, error, "{consequence}");
             }
             (Some(_), 0) => {
-                state.failing_since = None;
-                info!(name = state.name, url = state.url, "a dynamic vendor data target has recovered");
+                self.failing_since = None;
+                info!(name = self.name, url = self.url, "a dynamic vendor data target has recovered");
             }
             _ => {}
         }

@@ -18,7 +18,10 @@ pub(super) const LEVELS: &[Level] = &[
         name: "Answers, observers and identity",
         modules: &["api", "audit", "facts", "fetch", "https", "identity", "server", "telemetry"],
     },
-    Level { name: "Configuration, watched directories", modules: &["config", "watched_directory"] },
+    Level {
+        name: "Configuration, watched directories, what is asked of services",
+        modules: &["config", "on_demand", "watched_directory"],
+    },
     Level {
         name: "Leaves: they use nothing above",
         modules: &[

@@ -67,6 +67,7 @@ impl Inspect for Sample {
                 targets: vec![wire::VendordataTarget {
                     name: "join".to_owned(),
                     url: "http://x/".to_owned(),
+                    on_demand: false,
                     instances: 2,
                     failing: 1,
                     failing_since: Some(1_700_000_031),

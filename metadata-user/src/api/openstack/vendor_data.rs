@@ -12,6 +12,7 @@ use super::meta_data::Pairs;
 use crate::api::{Cloud, VendordataProvider, json};
 use crate::base64;
 use crate::config::target::Targets;
+use crate::on_demand::Member;
 use crate::record::InstanceRecord;
 
 /// What dynamic targets answered for an instance, by target name. A missing one reads as `{}`.
@@ -91,6 +92,38 @@ pub fn read(status: u16, body: &[u8]) -> Result<Value, Unusable> {
 #[must_use]
 pub fn result(status: u16, body: &[u8]) -> Value {
     read(status, body).unwrap_or_else(|_| Value::Object(Map::new()))
+}
+
+/// Returns a target's answer as text, written as Nova writes JSON.
+#[must_use]
+pub fn text(answer: &Value) -> Bytes {
+    json::to_vec(answer).into()
+}
+
+/// Adds members to a `vendor_data2.json`, in place of those that it has under their names. One that is no object stays as it is.
+#[must_use]
+pub fn with_members(document: Bytes, added: &[Member]) -> Bytes {
+    let Ok(Value::Object(mut map)) = serde_json::from_slice(&document) else { return document };
+    let is_other = added.iter().all(|member| !map.contains_key(&member.name));
+    let document = if is_other {
+        document
+    } else {
+        map.retain(|name, _| added.iter().all(|member| *name != member.name));
+        json::to_vec(&map).into()
+    };
+    let text = document.trim_ascii_end();
+    let Some(before) = text.strip_suffix(b"}") else { return document };
+    let mut out = before.to_vec();
+    for Member { name, value } in added {
+        if !out.trim_ascii_end().ends_with(b"{") {
+            out.extend_from_slice(b", ");
+        }
+        json::append(&mut out, name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+    }
+    out.push(b'}');
+    out.into()
 }
 
 /// The operator's vendor data, the same for all instances of a cloud, rendered.
@@ -203,6 +236,23 @@ mod tests {
         };
         let dynamic = HashMap::from([("a".to_owned(), json!([1])), ("static".to_owned(), json!("d"))]);
         String::from_utf8(render2(&cloud, &dynamic).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn members_are_added_to_what_there_is() {
+        for (document, expected) in [
+            ("{}", r#"{"a": 1, "b": {"x": []}}"#),
+            (r#"{"static": {"s":1}}"#, r#"{"static": {"s":1}, "a": 1, "b": {"x": []}}"#),
+            ("{\"z\": \"{\"}\n", r#"{"z": "{", "a": 1, "b": {"x": []}}"#),
+            (r#"{"a":  2, "z": 0.5}"#, r#"{"z": 0.5, "a": 1, "b": {"x": []}}"#),
+            ("[1]", "[1]"),
+            ("no JSON }", "no JSON }"),
+        ] {
+            let added = [("a", json!(1)), ("b", json!({"x": []}))];
+            let added = added.map(|(name, value)| Member { name: name.to_owned(), value: text(&value) });
+            assert_eq!(with_members(document.into(), &added), expected, "{document}");
+        }
+        assert_eq!(with_members("{ }".into(), &[]), "{ }");
     }
 
     #[test]

@@ -1,17 +1,28 @@
 //! One request to one target.
 //!
+//! Promises: certificates are read again when a file has changed; one that cannot be used is told once, and the one before stays.
+//!
 //! Left out, compared with Nova: redirects (refused with a message), proxies, Keystone credentials, and persistent
 //! connections.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
+use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
+use tracing::{info, warn};
 
 use crate::api::vendor_data::{self, Unusable};
 use crate::config;
 use crate::config::target::TargetUrl;
+use crate::error_text;
 use crate::fetch;
 use crate::fetch::tls::{self, Named, TlsError};
 
@@ -24,6 +35,8 @@ pub(super) enum FetchError {
     TooBig(usize),
     #[error("answered with a redirect, which is not followed: configure the final URL")]
     Redirect,
+    #[error("answered with what had expired at {0}: look at its clock and at this node's")]
+    Expired(Timestamp),
     #[error(transparent)]
     Unusable(#[from] Unusable),
 }
@@ -45,16 +58,46 @@ impl From<fetch::FetchError> for FetchError {
 }
 
 /// The client for requests to targets.
-pub(super) struct Client(fetch::Client);
+pub(super) struct Client {
+    cloud: config::Cloud,
+    used: Mutex<Used>,
+}
+
+/// The client in use, and the state of the files that it was made of.
+struct Used {
+    client: Arc<fetch::Client>,
+    files: Vec<Option<FileState>>,
+}
+
+/// What tells that a file is another one, or was written.
+type FileState = (u64, u64, Option<SystemTime>);
 
 impl Client {
+    /// Reads the certificates that are needed.
     pub(super) fn new(cloud: &config::Cloud) -> Result<Self, TlsError> {
-        let dynamic = &cloud.vendordata_dynamic;
-        let ca = Named { key: "cloud.vendordata_dynamic_ssl_certfile", path: dynamic.ssl_certfile.as_deref() };
-        let none = Named { key: "", path: None };
-        let is_needed = cloud.asked_targets().iter().any(|target| target.url.tls);
-        let tls = is_needed.then(|| tls::connector(ca, none, none)).transpose()?;
-        Ok(Self(fetch::Client::new(dynamic.connect_timeout, dynamic.read_timeout, dynamic.body_limit, tls)))
+        let files = files(cloud);
+        let used = Used { client: Arc::new(client(cloud)?), files };
+        Ok(Self { cloud: cloud.clone(), used: Mutex::new(used) })
+    }
+
+    /// Returns the client, with certificates as they are now; with those before, if they cannot be used.
+    fn current(&self) -> Arc<fetch::Client> {
+        let mut used = self.used.lock();
+        let now = files(&self.cloud);
+        if now != used.files {
+            used.files = now;
+            match client(&self.cloud) {
+                Ok(client) => {
+                    used.client = Arc::new(client);
+                    info!("certificates for dynamic vendor data have changed, and are in use");
+                }
+                Err(error) => warn!(
+                    error = error_text::chain(&error),
+                    "certificates for dynamic vendor data have changed and cannot be used: those before stay in use"
+                ),
+            }
+        }
+        Arc::clone(&used.client)
     }
 
     /// Posts a body to a target and returns its answer.
@@ -65,10 +108,33 @@ impl Client {
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, "openstack-nova-vendordata")
             .body(Full::new(body));
-        let answer = self.0.send(url, request, false).await?;
+        let answer = self.current().send(url, request, false).await?;
         if answer.status().is_redirection() && answer.headers().contains_key(LOCATION) {
             return Err(FetchError::Redirect);
         }
         Ok(vendor_data::read(answer.status().as_u16(), answer.body())?)
     }
+}
+
+/// Makes a client with certificates as they are now.
+fn client(cloud: &config::Cloud) -> Result<fetch::Client, TlsError> {
+    let dynamic = &cloud.vendordata_dynamic;
+    let ca = Named { key: "cloud.vendordata_dynamic_ssl_certfile", path: dynamic.ssl_certfile.as_deref() };
+    let (certificate, key) = dynamic.client.as_ref().map(|(certificate, key)| (&**certificate, &**key)).unzip();
+    let certificate = Named { key: "cloud.vendordata_dynamic_client_certfile", path: certificate };
+    let key = Named { key: "cloud.vendordata_dynamic_client_keyfile", path: key };
+    let is_needed = cloud.asked_targets().iter().any(|target| target.url.tls);
+    let tls = is_needed.then(|| tls::connector(ca, certificate, key)).transpose()?;
+    Ok(fetch::Client::new(dynamic.connect_timeout, dynamic.read_timeout, dynamic.body_limit, tls))
+}
+
+/// Returns the state of the files that certificates are read from.
+fn files(cloud: &config::Cloud) -> Vec<Option<FileState>> {
+    let dynamic = &cloud.vendordata_dynamic;
+    let client = dynamic.client.iter().flat_map(|(certificate, key)| [certificate, key]);
+    let state = |path: &PathBuf| {
+        let file = std::fs::metadata(path).ok()?;
+        Some((file.ino(), file.len(), file.modified().ok()))
+    };
+    dynamic.ssl_certfile.iter().chain(client).map(state).collect()
 }

@@ -1,5 +1,7 @@
 //! Tests of `source::vendordata`.
 
+mod demanded;
+
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
@@ -12,6 +14,7 @@ use super::*;
 use crate::api::{self, StaticVendordata};
 use crate::config::target::Target as Configured;
 use crate::config::{Config, VendordataProvider};
+use crate::on_demand::{self, OnDemand};
 use crate::record::InstanceRecord;
 use crate::store::tests::{id, record};
 
@@ -136,6 +139,7 @@ fn cloud(targets: &[(&str, &str)]) -> config::Cloud {
     let parse = |(name, url): &(&str, &str)| Configured {
         name: (*name).to_owned(),
         url: TargetUrl::parse(url).expect("a URL"),
+        is_on_demand: false,
     };
     dynamic.asked = targets.iter().map(parse).collect();
     dynamic.targets = targets.iter().map(|(name, url)| format!("{name}@{url}")).collect();
@@ -146,6 +150,7 @@ fn cloud(targets: &[(&str, &str)]) -> config::Cloud {
 struct Running {
     store: Arc<Store>,
     state: StateView<VendordataState>,
+    on_demand: OnDemand,
     task: task::JoinHandle<()>,
 }
 
@@ -154,13 +159,14 @@ impl Running {
         let store = Arc::new(Store::new(api::Cloud {
             vendordata_providers: vec![api::VendordataProvider::StaticJson, api::VendordataProvider::DynamicJson],
             vendordata_static: StaticVendordata::from(&json!({"s": 1})),
-            vendordata_dynamic_targets: cloud.vendordata_dynamic.targets.clone(),
+            vendordata_dynamic_targets: cloud.targets_ahead(),
             ..api::Cloud::default()
         }));
         let vendordata = Vendordata::new(cloud).expect("prepared").expect("targets");
         let state = vendordata.state();
-        let task = tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe()));
-        Self { store, state, task }
+        let (on_demand, asks) = on_demand::channel();
+        let task = tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe(), asks));
+        Self { store, state, on_demand, task }
     }
 
     /// What the guest of instance 1 reads at this moment.
