@@ -50,6 +50,7 @@ pub use config_drive::{DriveFile, DriveParts, Incomplete};
 pub use content::{Content, Reply};
 pub use date::Date;
 pub use denial::Denial;
+pub use extensions::proof::{self, InDynamic, Signed, TokenRequest};
 pub use extensions::{ETag, Known, Look, Query, QueryError, Wait};
 pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page};
 pub use openstack::vendor_data::{self, StaticVendordata};
@@ -183,6 +184,8 @@ pub enum Status {
     TargetTooLong = 414,
     /// 429: the instance asks too much.
     TooManyRequests = 429,
+    /// 503: nothing can be signed now.
+    ServiceUnavailable = 503,
 }
 
 impl Status {

@@ -24,7 +24,7 @@
 //!
 //! Threads: guests are answered by `http.threads` threads that do nothing else, so no scan, netlink dump or admin
 //! request can delay an answer. The ports have a thread (their system calls block), the source has one (files block),
-//! one is inside the responder's namespace and restores what others change there, the snapshot, the audit log, each certificate and
+//! one is inside the responder's namespace and restores what others change there, the snapshot, the audit log, each certificate, the keys of identity tokens and
 //! the readers of metrics have one each, the observers of Open vSwitch and libvirt share one, and the main thread runs the admin API,
 //! dynamic vendor data, the log of drops and signal handling, and writes metrics.
 
@@ -85,6 +85,7 @@ use crate::privilege;
 use crate::pulse::Pulse;
 use crate::readiness::{Blocker, Readiness};
 use crate::secret;
+use crate::signing::Signing;
 use crate::sockets;
 use crate::store::Store;
 use crate::telemetry::LogFilter;
@@ -122,6 +123,7 @@ struct Shared {
     /// Writes what is recorded; it ends last, when no request is in flight any more.
     _audit_writer: Option<Writer>,
     https: Option<Arc<Https>>,
+    signing: Option<Arc<Signing>>,
     kernel: Kernel,
 }
 
@@ -138,6 +140,10 @@ impl Shared {
             Audit::start(&config.audit, &metrics.audit, &metrics.anomalies).map_err(AppError::Runtime)?;
         let audit = Arc::new(audit);
         guests.record_at(Arc::clone(&audit));
+        let signing = config.identity.signer.as_ref().map(|signer| Arc::new(Signing::open(signer)));
+        if let Some(signing) = &signing {
+            guests.sign_with(config, Arc::clone(signing));
+        }
         Ok(Self {
             readiness: Readiness::new(),
             drain: Drain::new(),
@@ -150,6 +156,7 @@ impl Shared {
             drops: LastDrops::default(),
             _audit_writer: writer,
             https: config.https.as_ref().map(|https| Arc::new(Https::open(https))),
+            signing,
             kernel,
         })
     }
@@ -231,7 +238,9 @@ async fn control_thread(
 
     let (socket, taking_over) = open_admin_socket(config, taking_over)?;
     let mut content = Content::start(config, &shared, source_read, facts_reported)?;
-    let mut exporter = config.metrics.as_ref().map(|metrics| open_exporter(metrics, &mut listeners));
+    let jwks = shared.signing.as_ref().map(|signing| signing.state());
+    let exporter = config.metrics.as_ref().map(|metrics| open_exporter(metrics, &mut listeners));
+    let mut exporter = exporter.map(|exporter| exporter.with_keys(jwks));
     let (successors, requests) = mpsc::channel(1);
     let view = view(&shared, &content, exporter.as_ref(), &reloader, successors);
     let exporting = exporter
@@ -253,6 +262,7 @@ async fn control_thread(
     info!(instances = shared.store.len(), "source read");
     let (sockets, kept, kernel) = load_programs(config, listeners)?;
     let https = shared.https.clone().map(Https::keep).transpose().map_err(AppError::Runtime)?;
+    let keys = shared.signing.clone().map(Signing::keep).transpose().map_err(AppError::Runtime)?;
     let refused = tokio::spawn(refused::log(shared.metrics.refused_calls.clone()));
     let mut watchdog = Watchdog::of_service_manager();
     let mut answering = answering::start(sockets, &shared, &mut watchdog).map_err(AppError::Runtime)?;
@@ -295,7 +305,7 @@ async fn control_thread(
         other => other.map(drop),
     };
     refused.abort();
-    drop((content, https, exporting));
+    drop((content, https, keys, exporting));
     ended
 }
 
@@ -333,6 +343,7 @@ fn view(
         audit: Arc::clone(&shared.audit),
         drops: shared.drops.clone(),
         https: shared.https.as_ref().map(|https| https.state()),
+        signing: shared.signing.as_ref().map(|signing| signing.state()),
         kernel: shared.kernel.clone(),
         metrics: Arc::clone(&shared.metrics),
         exporter: exporter.map(Into::into),

@@ -19,6 +19,7 @@ mod error;
 pub mod exit;
 mod get;
 mod instance;
+mod jwks;
 mod lines;
 mod ports;
 mod prepare;
@@ -95,6 +96,8 @@ enum Verb {
     Trace(trace::Verb),
     /// Print what a guest reads at a path, through the service that answers guests; it does not count as the guest's request
     Get(get::Verb),
+    /// Print the public keys that the node signs with, for whoever verifies what instances prove: a JSON Web Key set
+    Jwks,
     /// Write an instance's config drive, as an image or a directory: the files that Nova puts there, from what the daemon answers the guest,
     /// or from a document
     ConfigDrive(config_drive::Verb),
@@ -211,6 +214,7 @@ fn execute(
         Verb::Top(verb) => verb.execute(&client(notes)?, out),
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Get(verb) => verb.execute(&client(notes)?, out, notes),
+        Verb::Jwks => jwks::execute(&client(notes)?, out),
         Verb::ConfigDrive(verb) => verb.execute(cli.config.as_deref(), || client(notes)),
         Verb::Wait(verb) => verb.execute(&client(notes)?, out),
         Verb::Doctor(verb) => verb.execute(config, cli.socket, out),

@@ -23,6 +23,7 @@ pub mod facts;
 mod guests;
 mod http;
 mod https;
+mod identity;
 mod key;
 mod kind;
 mod log;
@@ -55,6 +56,7 @@ pub use cloud::{Cloud, VendordataDynamic, VendordataProvider};
 pub use error::ConfigError;
 pub use http::Http;
 pub use https::Https;
+pub use identity::{Identity, Signer};
 pub use log::{Log, LogFormat};
 pub use metrics::{Metrics, MetricsTls};
 pub use ports::{Guard, Ports, Unbound};
@@ -99,6 +101,8 @@ pub struct Config {
     pub http: Http,
     /// `[guests]`: what guests have beyond Nova's trees.
     pub guests: Extensions,
+    /// `[identity]`: signed proof of what an instance is.
+    pub identity: Identity,
     /// `[audit]`: where the record of each request goes.
     pub audit: Audit,
     /// `[https]`: answering guests over TLS too; `None`: they are not.
@@ -125,6 +129,7 @@ static TABLES: &[&key::Table] = &[
     &access::TABLE,
     &http::TABLE,
     &guests::TABLE,
+    &identity::TABLE,
     &audit::TABLE,
     &https::TABLE,
     &metrics::TABLE,
@@ -173,6 +178,7 @@ impl Config {
             requests: self.http.requests(),
             access: self.access,
             extensions: self.guests,
+            identity: self.identity.tokens,
         }
     }
 
@@ -193,6 +199,7 @@ impl Config {
             access: access::read(&open(&access::TABLE)?)?,
             http: http::read(&open(&http::TABLE)?)?,
             guests: guests::read(&open(&guests::TABLE)?)?,
+            identity: identity::read(&open(&identity::TABLE)?)?,
             audit: audit::read(&open(&audit::TABLE)?)?,
             https: https::read(&https)?,
             metrics: metrics::read(&open(&metrics::TABLE)?)?,

@@ -1,4 +1,5 @@
-//! Metrics for Prometheus over TCP: `GET /metrics`, in plain HTTP or over TLS.
+//! Metrics for Prometheus over TCP: `GET /metrics`, in plain HTTP or over TLS; and, for whoever verifies what guests are, the public
+//! keys that the node signs with: `GET` [`JWKS_PATH`].
 //!
 //! Promises: off unless configured; a connection carries one request and ends within [`TIMEOUT`], there are at most
 //! [`CONNECTIONS`] at a time, and silent ones give way; a request's head is bounded in bytes and fields; metrics are written at most once
@@ -18,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -36,6 +37,8 @@ use crate::metrics::Format;
 use crate::privilege;
 use crate::server::places::{Place, Places, Room};
 use crate::server::{self, Handler};
+use crate::signing::SigningState;
+use crate::state_view::StateView;
 use crate::worker::{Stop, Worker};
 
 /// Most connections at a time: a pair of Prometheus servers has two.
@@ -55,6 +58,12 @@ const HEAD_FIELDS: usize = 32;
 
 /// For how long written metrics are given to others who ask: well below every usual interval.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// Where the public keys are.
+pub const JWKS_PATH: &str = "/.well-known/jwks.json";
+
+/// For how long whoever verifies may keep them: short beside the time that a new key is published before it signs.
+const JWKS_CACHE: &str = "max-age=300";
 
 /// Readers that wait for the main thread: all that there can be.
 const WAITING: usize = CONNECTIONS;
@@ -99,6 +108,8 @@ pub struct Exporter {
     pub error: Option<String>,
     /// The certificate; `None`: plain HTTP.
     pub https: Option<Arc<Https>>,
+    /// The keys that the node signs with; `None`: it signs nothing.
+    jwks: Option<StateView<SigningState>>,
     socket: Option<std::net::TcpListener>,
 }
 
@@ -125,7 +136,13 @@ impl Exporter {
             }
         };
         let https = settings.tls.as_ref().map(|tls| Arc::new(Https::open_for_metrics(tls)));
-        Self { listen, error, https, socket }
+        Self { listen, error, https, jwks: None, socket }
+    }
+
+    /// Lets these public keys be read too.
+    #[must_use]
+    pub fn with_keys(self, jwks: Option<StateView<SigningState>>) -> Self {
+        Self { jwks, ..self }
     }
 
     /// Starts to answer, where there is a socket. What is returned besides is to run on the main thread. When the drain refuses
@@ -137,7 +154,8 @@ impl Exporter {
         let Some(socket) = self.socket.take() else { return Ok(None) };
         let certificate = self.https.clone().map(Https::keep).transpose()?;
         let (texts, asked) = mpsc::channel(WAITING);
-        let readers = Readers { texts: Texts(texts), https: self.https.clone(), places: Places::new(CONNECTIONS) };
+        let pages = Pages { texts: Texts(texts), jwks: self.jwks.clone() };
+        let readers = Readers { pages, https: self.https.clone(), places: Places::new(CONNECTIONS) };
         let answering = Worker::spawn_as(&privilege::METRICS, "metrics", async move |mut stop: Stop| {
             let served = async {
                 let listener = TcpListener::from_std(socket)?;
@@ -157,9 +175,16 @@ impl Exporter {
     }
 }
 
+/// What can be read.
+#[derive(Clone)]
+struct Pages {
+    texts: Texts,
+    jwks: Option<StateView<SigningState>>,
+}
+
 /// What connections share.
 struct Readers {
-    texts: Texts,
+    pages: Pages,
     https: Option<Arc<Https>>,
     places: Places,
 }
@@ -174,13 +199,13 @@ impl Handler<TcpListener> for Readers {
     }
 
     fn handle(&self, stream: TcpStream, peer: SocketAddr, room: Room) {
-        let (texts, https, place) = (self.texts.clone(), self.https.clone(), self.places.take(room));
+        let (pages, https, place) = (self.pages.clone(), self.https.clone(), self.places.take(room));
         tokio::spawn(async move {
             let conversation = async {
                 match https {
-                    None => converse(stream, &texts, &place).await,
+                    None => converse(stream, &pages, &place).await,
                     Some(https) => match https.accept(stream).await {
-                        Ok(stream) => converse(stream, &texts, &place).await,
+                        Ok(stream) => converse(stream, &pages, &place).await,
                         Err(error) => debug!(%peer, %error, "no handshake with a reader of metrics"),
                     },
                 }
@@ -196,10 +221,10 @@ impl Handler<TcpListener> for Readers {
 }
 
 /// Answers one request.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, texts: &Texts, place: &Place) {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, pages: &Pages, place: &Place) {
     let service = service_fn(async |request: Request<Incoming>| {
         place.spoke();
-        Ok::<_, Infallible>(answer(&request, texts).await)
+        Ok::<_, Infallible>(answer(&request, pages).await)
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
@@ -213,9 +238,10 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, texts: &Texts, p
     }
 }
 
-async fn answer(request: &Request<Incoming>, texts: &Texts) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     const PLAIN: &str = "text/plain; charset=utf-8";
-    if request.uri().path() != "/metrics" {
+    let jwks = pages.jwks.as_ref().filter(|_| request.uri().path() == JWKS_PATH);
+    if jwks.is_none() && request.uri().path() != "/metrics" {
         return respond(StatusCode::NOT_FOUND, PLAIN, "metrics are at /metrics\n".into());
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -223,9 +249,14 @@ async fn answer(request: &Request<Incoming>, texts: &Texts) -> Response<Full<Byt
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
+    if let Some(jwks) = jwks {
+        let mut response = respond(StatusCode::OK, "application/jwk-set+json", jwks.get().jwks.clone().into());
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(JWKS_CACHE));
+        return response;
+    }
     let format = Format::accepted(request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()));
     let (sender, answer) = oneshot::channel();
-    let text = match texts.0.send((format, sender)).await {
+    let text = match pages.texts.0.send((format, sender)).await {
         Ok(()) => answer.await.ok(),
         Err(_) => None,
     };
@@ -249,11 +280,11 @@ mod tests {
     use super::*;
 
     /// Sends this, and returns what comes back until the end.
-    async fn ask(texts: &Texts, request: &str) -> String {
+    async fn ask(pages: &Pages, request: &str) -> String {
         let (mut client, server) = duplex(1 << 16);
         let places = Places::new(1);
         let place = places.take(places.room().await);
-        let served = converse(server, texts, &place);
+        let served = converse(server, pages, &place);
         let asked = async {
             client.write_all(request.as_bytes()).await.expect("sent");
             let mut answer = String::new();
@@ -271,7 +302,8 @@ mod tests {
             written.set(written.get() + 1);
             format!("{format:?} {}\n", written.get())
         });
-        let texts = Texts(sender);
+        let keys = SigningState { jwks: "{\"keys\":[]}\n".to_owned(), ..SigningState::default() };
+        let texts = Pages { texts: Texts(sender), jwks: Some(StateView::new(keys)) };
         let questions = async {
             let get = "GET /metrics HTTP/1.1\r\nHost: x\r\n";
             for (request, status, end) in [
@@ -285,6 +317,8 @@ mod tests {
                     "use GET\n",
                 ),
                 ("GET / HTTP/1.1\r\n\r\n".to_owned(), "404 Not Found", "at /metrics\n"),
+                (format!("GET {JWKS_PATH} HTTP/1.1\r\n\r\n"), "200 OK", "\r\n\r\n{\"keys\":[]}\n"),
+                (format!("PUT {JWKS_PATH} HTTP/1.1\r\n\r\n"), "405 Method Not Allowed", "use GET\n"),
                 (format!("{get}X: {}\r\n\r\n", "x".repeat(HEAD_BYTES)), "431 Request Header Fields Too Large", ""),
                 (format!("{get}{}\r\n", "X: y\r\n".repeat(HEAD_FIELDS)), "431 Request Header Fields Too Large", ""),
                 ("nonsense\r\n\r\n".to_owned(), "400 Bad Request", ""),

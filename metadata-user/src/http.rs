@@ -21,6 +21,7 @@ mod exchange;
 mod extended;
 #[doc(hidden)]
 pub mod fuzzing;
+mod issuer;
 mod limit;
 mod listener;
 mod on_wake;
@@ -35,6 +36,7 @@ mod respond;
 mod route;
 pub mod service;
 mod session;
+mod signed;
 mod stream;
 mod switches;
 mod target;
@@ -55,6 +57,7 @@ use crate::on_demand::OnDemand;
 use crate::origin::Origin;
 use crate::policy::{Policy, PolicyOverrides};
 use crate::secret::token::TokenKey;
+use crate::signing::Signing;
 use crate::state_view::StateView;
 use crate::store::Store;
 
@@ -63,6 +66,7 @@ pub use error::Refusal;
 pub use listener::{Listeners, run};
 pub use preview::Preview;
 
+use issuer::Issuer;
 use limit::Limits;
 use patience::Patience;
 use rate::Rates;
@@ -87,6 +91,7 @@ pub struct Guests {
     audit: OnceLock<Arc<Audit>>,
     usages: Arc<Usages>,
     tokens: OnceLock<Arc<TokenKey>>,
+    issuer: OnceLock<Arc<Issuer>>,
     boots: Arc<Boots>,
 }
 
@@ -151,7 +156,7 @@ impl Guests {
             identities,
             store,
             limits: Arc::new(Limits::new(settings.http.connections)),
-            policy: StateView::new(settings.policy()),
+            policy: StateView::new(without_signatures(settings.policy())),
             rates: Arc::new(Rates::new(settings.policy())),
             waits: Arc::default(),
             counters: Arc::new(counters),
@@ -163,6 +168,7 @@ impl Guests {
             audit: OnceLock::new(),
             usages: Arc::default(),
             tokens: OnceLock::new(),
+            issuer: OnceLock::new(),
             boots: Arc::default(),
         }
     }
@@ -170,8 +176,16 @@ impl Guests {
     /// Applies these settings: policies also to open connections, time-outs and sizes to new ones. `connections`: most connections in
     /// all.
     pub fn reconfigure(&self, settings: &Config, connections: usize) {
-        self.policy.publish(settings.policy());
-        self.rates.configure(settings.policy());
+        let policy = settings.policy();
+        self.rates.configure(policy);
+        match self.issuer.get() {
+            Some(issuer) => {
+                issuer.configure(&policy);
+                self.policy.publish(policy);
+            }
+            // Keys that are configured now are read by the next daemon.
+            None => self.policy.publish(without_signatures(policy)),
+        }
         self.times.publish(Times::of(&settings.http));
         self.patience.publish(Patience::new(&Times::of(&settings.http), &settings.http.patience));
         self.heads.publish(Heads::of(&settings.http));
@@ -205,6 +219,14 @@ impl Guests {
     pub fn seal_tokens_with(&self, key: TokenKey) {
         // There is one key in a daemon's life.
         let _ = self.tokens.set(Arc::new(key));
+    }
+
+    /// From here on, guests get proofs of what they are that are signed with these keys. Before there is a connection.
+    pub fn sign_with(&self, settings: &Config, signing: Arc<Signing>) {
+        let policy = settings.policy();
+        // There is one file of keys in a daemon's life.
+        let _ = self.issuer.set(Arc::new(Issuer::new(signing, &policy)));
+        self.policy.publish(policy);
     }
 
     /// Returns what an instance with these overrides may do.
@@ -248,6 +270,12 @@ impl Guests {
     pub fn most_open(&self) -> usize {
         self.limits.total()
     }
+}
+
+/// Where nothing signs.
+fn without_signatures(mut policy: Policy) -> Policy {
+    policy.identity.enabled = false;
+    policy
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ pub mod readiness;
 pub mod record;
 pub mod secret;
 pub mod server;
+pub mod signing;
 mod slowness;
 pub mod snapshot;
 pub mod sockets;

@@ -22,7 +22,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-pub use http::{DENIALS, Http};
+pub use http::{DENIALS, Http, UNSIGNED};
 pub use repairs::{Fault, Repair, Repairs};
 pub use state::State;
 
@@ -340,7 +340,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }
-        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 22, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 24, "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
             let family = ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| name.strip_suffix(suffix));

@@ -30,6 +30,8 @@ pub struct Policy {
     pub requests: RequestRate,
     /// What it has beyond Nova's trees. The same for all instances.
     pub extensions: Extensions,
+    /// What it gets signed. The same for all instances.
+    pub identity: IdentityPolicy,
 }
 
 /// What instances have beyond Nova's trees.
@@ -41,6 +43,17 @@ pub struct Extensions {
     pub waits_per_instance: usize,
     /// Longest time that a request waits for a change.
     pub longest_wait: Duration,
+}
+
+/// What instances get signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdentityPolicy {
+    /// Whether they get anything.
+    pub enabled: bool,
+    /// How long a token is valid.
+    pub lifetime: Duration,
+    /// Tokens and signatures of an instance per second, and at once after a pause; 1 or more.
+    pub per_second: u32,
 }
 
 /// How fast an instance may ask.
@@ -98,6 +111,7 @@ impl Policy {
             },
             access: self.access.with(&access),
             extensions: self.extensions,
+            identity: self.identity,
         }
     }
 }
@@ -214,7 +228,7 @@ impl PrivilegedPaths {
     pub const USER_DATA: Self = Self(1 << 1);
     /// The password, read or posted.
     pub const PASSWORD: Self = Self(1 << 2);
-    /// Dynamic vendor data, in which services put tokens, and `dynamic/` of the EC2 tree.
+    /// Dynamic vendor data, in which services put tokens, identity tokens, and `dynamic/` of the EC2 tree.
     pub const IDENTITY: Self = Self(1 << 3);
     /// The request for a session token.
     pub const TOKEN: Self = Self(1 << 4);
@@ -282,6 +296,7 @@ mod tests {
             requests: RequestRate { per_second: 1000, burst: 4000 },
             access: Access::default(),
             extensions: Extensions { enabled: true, waits_per_instance: 64, longest_wait: Duration::from_secs(300) },
+            identity: IdentityPolicy { enabled: true, lifetime: Duration::from_secs(300), per_second: 20 },
         };
         assert_eq!(configured.with(&PolicyOverrides::default()), configured);
         let overrides = PolicyOverrides {
@@ -317,6 +332,7 @@ mod tests {
             requests: RequestRate { per_second: 0, burst: 5 },
             access,
             extensions: configured.extensions,
+            identity: configured.identity,
         };
         assert_eq!(configured.with(&overrides), expected);
     }

@@ -7,6 +7,7 @@
 
 pub mod digest;
 pub mod heap;
+pub mod jwt;
 pub mod process;
 pub mod seal;
 pub mod sign;

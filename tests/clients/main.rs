@@ -10,6 +10,7 @@ mod client;
 mod cloud_init;
 mod cloudbase_init;
 mod ec2_readers;
+mod identity;
 mod imdsd;
 mod readiness;
 mod restarted;

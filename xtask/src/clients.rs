@@ -26,7 +26,7 @@ pub(crate) fn setup() -> Result<()> {
 /// The clients of Debian's stable release, and of PyPI.
 const CLIENTS: Collection = Collection {
     name: "clients",
-    what: "cloud-init, cloudbase-init, botocore and ec2-metadata",
+    what: "cloud-init, cloudbase-init, botocore, ec2-metadata and PyJWT",
     debian: DEBIAN,
     pypi: PYPI,
     needed: NEEDED,
@@ -55,7 +55,7 @@ const DEBIAN: &[&str] = &[
     "python3-urllib3",
     "python3-yaml",
 ];
-const PYPI: &[&str] = &["botocore==1.44.5", "cloudbase-init==1.1.9", "ec2-metadata==3.0.0"];
+const PYPI: &[&str] = &["botocore==1.44.5", "cloudbase-init==1.1.9", "ec2-metadata==3.0.0", "PyJWT[crypto]==2.15.1"];
 /// Packages that fetching and running them takes.
 const NEEDED: &[&str] = &["python3", "python3-venv", "debian-archive-keyring"];
 

@@ -126,6 +126,14 @@ impl Client {
         self.get("/v1/ports").await
     }
 
+    /// Asks for the public keys that the node signs with, as a JWK set.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn jwks(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/v1/jwks").await
+    }
+
     /// Asks for the ports' counters.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod boots;
 mod config_drive;
 mod controller;
 mod evidence;
+mod identity;
 mod late;
 mod ports;
 mod release;
@@ -26,6 +27,7 @@ pub use self::controller::{
     Passwords, Reconcile, Reread, Resigned, Service, Written,
 };
 pub use self::evidence::{ContentEvidence, Evidence, LastDrop, TapClaim};
+pub use self::identity::Identity;
 pub use self::late::Late;
 pub use self::ports::{Allowed, PortCounters, PortStatus, State};
 pub use self::release::{NotReleased, Released};
@@ -96,6 +98,9 @@ pub struct Status {
     /// The certificate that guests see; absent if they are not answered over TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub https: Option<Https>,
+    /// What is signed for guests; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// Metrics over TCP; absent if they are read at the admin socket alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
@@ -107,7 +112,7 @@ pub struct Status {
 impl Status {
     /// Tells whether there is nothing to repair: the source is read, no document is broken, snapshot and audit log can be
     /// written, a reloaded configuration is accepted, no target of vendor data fails, metrics can be read over TCP where they should,
-    /// certificates and every observer that is present can be read, no port is refused or failed, and nothing is missing that the daemon
+    /// certificates, signing keys and every observer that is present can be read, no port is refused or failed, and nothing is missing that the daemon
     /// depends on.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
@@ -119,6 +124,7 @@ impl Status {
             && self.reload.as_ref().is_none_or(|reload| reload.error.is_none())
             && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)
             && self.https.as_ref().is_none_or(|https| https.error.is_none())
+            && self.identity.as_ref().is_none_or(|identity| identity.error.is_none())
             && self.metrics.as_ref().is_none_or(Metrics::is_healthy)
             && self.facts.iter().all(|observer| observer.error.is_none() && observer.unreadable.is_empty())
             && self.faults.is_empty()

@@ -26,6 +26,12 @@ pub(super) enum Refusal {
     Query(QueryError),
     /// Too many requests of the instance wait for a change.
     TooManyWaits,
+    /// The instance has got as many signatures as it may, lately.
+    TooManySignatures,
+    /// There is nothing to sign with now.
+    NoKey,
+    /// A proxy asks for a signature.
+    ForwardedSignature,
 }
 
 /// The three forms of one error, put together when the program is built.
@@ -120,6 +126,28 @@ const QUERY_VERSION: Texts = texts!(
     "Bad Request",
     "With recursive=true, the path must name a version: /openstack/latest or /latest."
 );
+const QUERY_AUDIENCE: Texts = texts!(
+    BadRequest,
+    400,
+    "Bad Request",
+    "Name the verifier that the token is for: audience=, once, of 1 to 256 printable characters (ASCII, no spaces)."
+);
+const QUERY_NONCE: Texts = texts!(
+    BadRequest,
+    400,
+    "Bad Request",
+    "nonce= may be there once, and has 1 to 128 printable characters (ASCII, no spaces)."
+);
+const TOO_MANY_SIGNATURES: Texts = texts!(
+    TooManyRequests,
+    429,
+    "Too Many Requests",
+    "This instance has got as many identity tokens as it may per second. Keep one until it expires."
+);
+const NO_KEY: Texts =
+    texts!(ServiceUnavailable, 503, "Service Unavailable", "Nothing can be signed here now. Ask again in a second.");
+const FORWARDED_SIGNATURE: Texts =
+    texts!(Forbidden, 403, "Forbidden", "A request with X-Forwarded-For gets no proof of identity.");
 
 const TARGET_TOO_LONG: Texts =
     texts!(TargetTooLong, 414, "URI Too Long", "The request URI was too long for this server.");
@@ -145,6 +173,11 @@ impl Refusal {
             Self::Query(QueryError::Timeout) => &QUERY_TIMEOUT,
             Self::Query(QueryError::Version) => &QUERY_VERSION,
             Self::TooManyWaits => &TOO_MANY_WAITS,
+            Self::Query(QueryError::Audience) => &QUERY_AUDIENCE,
+            Self::Query(QueryError::Nonce) => &QUERY_NONCE,
+            Self::TooManySignatures => &TOO_MANY_SIGNATURES,
+            Self::NoKey => &NO_KEY,
+            Self::ForwardedSignature => &FORWARDED_SIGNATURE,
         }
     }
 

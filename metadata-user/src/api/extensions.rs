@@ -11,6 +11,7 @@
 mod capabilities;
 mod etag;
 mod notices;
+pub mod proof;
 mod query;
 mod subtree;
 
@@ -41,6 +42,8 @@ fn answer(own: Own, content: &Content, request: &Request<'_>, policy: &Policy) -
             let tag = notices::tag(notices(), request.target).map(|text| Found::new(PLAIN, text));
             found::answer(tag.ok_or(Refusal::NotFound), request)
         }
+        // Where nothing is signed.
+        Own::Token | Own::Dynamic => found::answer(Err(Refusal::NotFound), request),
     }
 }
 
@@ -49,6 +52,8 @@ fn is_waited_for(own: Own) -> bool {
     match own {
         // The configuration's, which wakes nobody.
         Own::Capabilities => false,
+        // Of proofs each is another.
+        Own::Token | Own::Dynamic => false,
         Own::Events | Own::Tags => true,
     }
 }
@@ -104,6 +109,30 @@ impl Answer {
     #[must_use]
     pub fn too_many_waits(accept: Option<&str>) -> Self {
         Self::refusal(Refusal::TooManyWaits, accept)
+    }
+
+    /// Returns the answer to a request for a signature, where the instance has got as many as it may.
+    #[must_use]
+    pub fn too_many_signatures(accept: Option<&str>) -> Self {
+        Self::refusal(Refusal::TooManySignatures, accept)
+    }
+
+    /// Returns the answer to a request for a signature, where there is no key.
+    #[must_use]
+    pub fn no_key(accept: Option<&str>) -> Self {
+        Self::refusal(Refusal::NoKey, accept)
+    }
+
+    /// Returns the answer to a request for a signature that a proxy forwards.
+    #[must_use]
+    pub fn forwarded_signature(accept: Option<&str>) -> Self {
+        Self::refusal(Refusal::ForwardedSignature, accept)
+    }
+
+    /// Returns the answer to a request for what is not there.
+    #[must_use]
+    pub fn not_found(accept: Option<&str>) -> Self {
+        Self::refusal(Refusal::NotFound, accept)
     }
 
     /// Returns the answer that says that the client has the document already.

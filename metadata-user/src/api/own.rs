@@ -9,10 +9,19 @@ pub enum Own {
     Events,
     /// `/latest/meta-data/tags` and what is below: the instance's tags.
     Tags,
+    /// `/openstack/latest/identity`: a token that says what the instance is, signed.
+    Token,
+    /// `dynamic` of a version of the EC2 tree, and what is below: the instance identity document.
+    Dynamic,
 }
 
 /// Where the tags are. EC2 has them in its newest version.
 pub(super) const TAGS: &str = "latest/meta-data/tags";
+
+/// Where EC2's instance identity document is, below a version.
+pub(super) const DYNAMIC: &str = "dynamic";
+/// The directory below [`DYNAMIC`].
+pub(super) const INSTANCE_IDENTITY: &str = "instance-identity";
 
 impl Own {
     /// Returns what is at a path below `openstack/`.
@@ -20,13 +29,29 @@ impl Own {
         match path {
             "latest/capabilities" => Some(Self::Capabilities),
             "latest/events" => Some(Self::Events),
+            "latest/identity" => Some(Self::Token),
             _ => None,
         }
     }
 
     /// Returns what is at a path of the EC2 tree.
     pub(super) fn in_ec2(path: &str) -> Option<Self> {
-        let rest = path.strip_prefix(TAGS)?;
-        (rest.is_empty() || rest.starts_with('/')).then_some(Self::Tags)
+        let is_at = |path: &str, place: &str| {
+            path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if is_at(path, TAGS) {
+            return Some(Self::Tags);
+        }
+        let is_dynamic = path.split_once('/').is_some_and(|(_, rest)| is_at(rest, DYNAMIC));
+        is_dynamic.then_some(Self::Dynamic)
+    }
+
+    /// Tells whether what is there is signed, which `http` does.
+    #[must_use]
+    pub fn is_signed(self) -> bool {
+        match self {
+            Self::Capabilities | Self::Events | Self::Tags => false,
+            Self::Token | Self::Dynamic => true,
+        }
     }
 }

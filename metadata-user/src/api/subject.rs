@@ -33,7 +33,8 @@ pub enum Subject {
     UserData,
     /// Its password, read or posted.
     Password,
-    /// What proves who the instance is: dynamic vendor data, in which services put tokens, and `dynamic/` of the EC2 tree.
+    /// What proves who the instance is: dynamic vendor data, in which services put tokens, identity tokens, and `dynamic/` of the
+    /// EC2 tree.
     Identity,
     /// A session token, at the path that EC2 has for it. In Nova's trees it is nothing.
     Token,
@@ -102,6 +103,7 @@ pub fn is_public(target: &str) -> bool {
 fn openstack(path: &str) -> Subject {
     match path.split_once('/').unwrap_or_default() {
         ("content", _) => Subject::Other,
+        ("latest", "identity") => Subject::Identity,
         (_, "user_data") => Subject::UserData,
         (_, "password") => Subject::Password,
         (_, "vendor_data2.json") => Subject::Identity,
@@ -150,6 +152,7 @@ mod tests {
             "/openstack/latest/network_data.json/x",
             "/openstack/latest/vendor_data.json",
             "/openstack/latest/vendor_data2.json",
+            "/openstack/latest/identity?audience=x",
             "/openstack/latest/user_data",
             "/openstack/latest/password",
             "/openstack/content/0000",
@@ -181,7 +184,7 @@ mod tests {
             ("/2009-04-04/api/token", Ec2, Other),
             ("/latest/api", Ec2, Other),
             ("/latest/user-data2", Ec2, Other),
-            ("/latest/dynamic/instance-identity/document", Ec2, Identity),
+            ("/latest/dynamics", Ec2, Other),
             ("/openstack", OpenStack, Other),
             ("/openstackish/latest/user_data", Ec2, Other),
             ("/openstack/latest/user_data", OpenStack, UserData),
@@ -192,6 +195,14 @@ mod tests {
             ("/openstack/latest/meta_data.json", OpenStack, Other),
         ] {
             assert_eq!(About::of(target), About { tree, subject, own: None }, "{target}");
+        }
+        for (target, tree, own) in [
+            ("/latest/dynamic/instance-identity/document", Ec2, Own::Dynamic),
+            ("/2009-04-04//%64ynamic", Ec2, Own::Dynamic),
+            ("/openstack/latest/identity?audience=x", OpenStack, Own::Token),
+            ("/openstack/x/../latest//%69dentity/", OpenStack, Own::Token),
+        ] {
+            assert_eq!(About::of(target), About { tree, subject: Identity, own: Some(own) }, "{target}");
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::dataplane::responder::NetnsError;
 use crate::https::HttpsError;
 use crate::port::PortsError;
 use crate::privilege::PrivilegeError;
+use crate::signing::SigningKeysError;
 use crate::source::StartError;
 use crate::source::vendordata::TlsError;
 use crate::source::vendordata::cloud::CloudError;
@@ -46,6 +47,9 @@ pub enum AppError {
     /// The certificate that guests would see cannot be used.
     #[error(transparent)]
     Https(#[from] HttpsError),
+    /// The keys of identity tokens cannot be used.
+    #[error(transparent)]
+    SigningKeys(#[from] SigningKeysError),
     /// The admin socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),

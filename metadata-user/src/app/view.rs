@@ -42,6 +42,7 @@ use crate::metrics::{Fault, Format, Metrics};
 use crate::port::{GuardState, PortState};
 use crate::readiness::Readiness;
 use crate::record::InstanceId;
+use crate::signing::SigningState;
 use crate::snapshot::SnapshotState;
 use crate::source::vendordata::VendordataState;
 use crate::source::{Accepts, EndpointState, SourceState, SourceView};
@@ -67,6 +68,7 @@ pub(super) struct View {
     pub(super) audit: Arc<Audit>,
     pub(super) drops: LastDrops,
     pub(super) https: Option<StateView<HttpsState>>,
+    pub(super) signing: Option<StateView<SigningState>>,
     pub(super) kernel: Kernel,
     pub(super) metrics: Arc<Metrics>,
     pub(super) exporter: Option<ExporterView>,
@@ -138,6 +140,7 @@ impl Inspect for View {
             audit: audit(&self.audit),
             anomalies: self.audit.watch().totals().map(|(anomaly, count)| (anomaly.name().to_owned(), count)).collect(),
             https: self.https.as_ref().map(|state| https(&state.get())),
+            identity: self.signing.as_ref().map(|state| identity(&state.get(), &self.guests)),
             reload: reload(&self.reload.get()),
             metrics: self.exporter.as_ref().map(|exporter| wire::Metrics {
                 listen: exporter.listen.to_string(),
@@ -229,6 +232,10 @@ impl Inspect for View {
 
     fn preview(&self, asked: GuestRequest) -> Previewing<'_> {
         Box::pin(self.read_as_guest(asked))
+    }
+
+    fn jwks(&self) -> Option<String> {
+        self.signing.as_ref().map(|state| state.get().jwks.clone())
     }
 
     fn config_drive(&self, instance: &str) -> Result<wire::ConfigDrive, ConfigDriveError> {
@@ -432,6 +439,18 @@ fn reload(state: &ReloadState) -> Option<wire::Reload> {
         applied: state.applied.clone(),
         restart_needed: state.restart_needed.clone(),
     })
+}
+
+fn identity(state: &SigningState, guests: &Guests) -> wire::Identity {
+    let counters = guests.counters();
+    wire::Identity {
+        key_ids: state.key_ids.clone(),
+        loaded_at: state.loaded_at.map(unix_of),
+        error: state.error.as_deref().map(error_text::one_line),
+        tokens: counters.identity_tokens.get(),
+        documents: counters.identity_documents.get(),
+        refused: counters.signatures_refused().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+    }
 }
 
 fn https(state: &HttpsState) -> Https {

@@ -9,7 +9,7 @@
 //! | `audit` | the directory of `audit.path`, if the log is a file | the log, and those that it was rotated to |
 //! | `main` | the directory of `admin.socket` | the socket is removed at the end |
 //! | `take-over` | the directory of `admin.socket` | the socket replaces that of the other daemon |
-//! | all others | nothing | `source`, `https` and `metrics-tls` read files again that have changed; `facts` reads and connects |
+//! | all others | nothing | `source`, `https`, `metrics-tls` and `identity-keys` read files again that have changed; `facts` reads and connects |
 //!
 //! A thread that changes another file needs an entry here. Landlock is about the directory itself and not its path: if it is removed and
 //! created again, or something is mounted over it, the thread can change nothing there until the daemon is restarted.

@@ -154,6 +154,7 @@ pub(super) mod tests {
             status: Some(200),
             bytes: 12,
             token: TokenMode::None,
+            token_id: Some(uuid::Uuid::from_u128(3)),
             user_agent: Some(Text::escaped(b"curl/8\r\nX: \"y\"")),
             anomalies: [Anomaly::OddHost, Anomaly::ForwardedHeader].into_iter().collect(),
             left_out: 0,
@@ -170,7 +171,7 @@ pub(super) mod tests {
              \"instance\":\"00000000-0000-0000-0000-000000000001\",\"project\":\"p\\\"\\\\x0a\",\
              \"port\":\"00000000-0000-0000-0000-000000000002\",\"tag\":7,\"family\":\"ipv4\",\"address\":\"10.0.0.5\",\
              \"source_port\":40000,\"method\":\"GET\",\"path\":\"/a\\\"b\\\\x0a\",\"query\":\"left_out\",\"status\":200,\
-             \"bytes\":12,\"token\":\"none\",\"generation\":3,\"user_agent\":\"curl/8\\\\x0d\\\\x0aX: \\\"y\\\"\",\
+             \"bytes\":12,\"token\":\"none\",\"token_id\":\"00000000-0000-0000-0000-000000000003\",\"generation\":3,\"user_agent\":\"curl/8\\\\x0d\\\\x0aX: \\\"y\\\"\",\
              \"anomalies\":[\"forwarded_header\",\"odd_host\"]}\n"
         );
     }
@@ -238,6 +239,7 @@ pub(super) mod tests {
                 "METADATAD_STATUS=200",
                 "METADATAD_BYTES=12",
                 "METADATAD_TOKEN=none",
+                "METADATAD_TOKEN_ID=00000000-0000-0000-0000-000000000003",
                 "METADATAD_GENERATION=3",
                 "METADATAD_USER_AGENT=curl/8\\x0d\\x0aX: \"y\"",
                 "METADATAD_ANOMALIES=forwarded_header",

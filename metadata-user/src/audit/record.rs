@@ -75,6 +75,8 @@ pub struct Request {
     pub bytes: u64,
     /// Whether it came with a session token.
     pub token: TokenMode,
+    /// The name of the identity token that is the answer: its claim `jti`.
+    pub token_id: Option<uuid::Uuid>,
     /// The `User-Agent` header.
     pub user_agent: Option<Text<128>>,
     /// What was unusual about it.
@@ -185,6 +187,10 @@ impl Record {
                 }
                 out.number("bytes", request.bytes);
                 out.text("token", request.token.name());
+                if let Some(id) = request.token_id {
+                    let mut buffer = uuid::Uuid::encode_buffer();
+                    out.text("token_id", id.as_hyphenated().encode_lower(&mut buffer));
+                }
                 if let Some(generation) = request.subject.generation {
                     out.number("generation", generation);
                 }

@@ -10,6 +10,7 @@ use crate::config::{self, Config};
 use crate::dataplane::kernel;
 use crate::https::Https;
 use crate::open_files::OpenFiles;
+use crate::signing::Signing;
 use crate::source;
 
 pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Result<u8, CliError> {
@@ -21,6 +22,9 @@ pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Resu
     }
     if let Some(tls) = config.metrics.as_ref().and_then(|metrics| metrics.tls.as_ref()) {
         Https::check_for_metrics(tls).map_err(AppError::from)?;
+    }
+    if let Some(signer) = &config.identity.signer {
+        Signing::check(signer).map_err(AppError::from)?;
     }
     for warning in config.warnings() {
         writeln!(out, "{}: warning: {warning}", path.display())?;

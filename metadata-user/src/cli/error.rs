@@ -125,6 +125,7 @@ impl CliError {
             | Self::App(
                 AppError::Kernel(_)
                 | AppError::Https(_)
+                | AppError::SigningKeys(_)
                 | AppError::Cloud(CloudError::Read { .. })
                 | AppError::Tls(TlsError::Read { .. } | TlsError::NoCertificate { .. })
                 | AppError::Source(StartError::Nova(NovaStartError::SetUp(_))),

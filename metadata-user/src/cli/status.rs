@@ -9,8 +9,8 @@ use super::lines::{self, Lines, ago, counted, last};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
 use crate::admin::wire::{
-    Audit, Fault, Http, Https, Observer, Released, Reload, Restored, Snapshot, Source, Status, UnreachablePort,
-    VendordataTarget,
+    Audit, Fault, Http, Https, Identity, Observer, Released, Reload, Restored, Snapshot, Source, Status,
+    UnreachablePort, VendordataTarget,
 };
 
 #[derive(Debug, clap::Args)]
@@ -78,6 +78,9 @@ fn describe(status: &Status, now: u64) -> String {
         if let Some(certificate) = &metrics.tls {
             https("metrics tls", certificate, now, &mut lines);
         }
+    }
+    if let Some(signed) = &status.identity {
+        identity(signed, &mut lines);
     }
     connections(&status.http, &mut lines);
     if let Some(log) = &status.audit {
@@ -223,6 +226,25 @@ fn https(name: &'static str, https: &Https, now: u64, lines: &mut Lines) {
     };
     lines.line(name, &state);
     if let Some(error) = &https.error {
+        lines.more(&format!("error: {error}"));
+    }
+}
+
+fn identity(identity: &Identity, lines: &mut Lines) {
+    match &*identity.key_ids {
+        [] => lines.line("identity", "no key: nothing is signed"),
+        [signs, others @ ..] => {
+            let published =
+                if others.is_empty() { String::new() } else { format!(", {} more published", others.len()) };
+            let signed = format!("{} tokens and {} documents signed", identity.tokens, identity.documents);
+            lines.line("identity", &format!("key {signs}{published}; {signed}"));
+        }
+    }
+    if !identity.refused.is_empty() {
+        let refused: Vec<_> = identity.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        lines.more(&format!("refused: {}", refused.join(", ")));
+    }
+    if let Some(error) = &identity.error {
         lines.more(&format!("error: {error}"));
     }
 }

@@ -64,7 +64,7 @@ static PRIVILEGED: Key<List<Choice<PrivilegedPaths>>> = Key {
     kind: List(Choice(&PrivilegedPaths::NAMES)),
     default: "[]",
     about: "What is answered to source ports below 1024 alone, which only root has in a Linux guest; other ports get 403. \
-            \"identity\": dynamic vendor data and `dynamic/`; \"token\": the request for a session token. `metadatad access` \
+            \"identity\": dynamic vendor data, identity tokens and `dynamic/`; \"token\": the request for a session token. `metadatad access` \
             counts what would be refused.",
     reason: "Most clients use any port: of those known, systemd-imdsd alone uses one below 1024, but not for tokens.",
 };

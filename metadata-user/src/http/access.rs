@@ -17,7 +17,7 @@ use crate::identity::{Identity, Lease};
 use crate::on_demand::{Member, OnDemand};
 use crate::origin::{Origin, Outcome, Want};
 use crate::policy::{Policy, PolicyOverrides};
-use crate::record::InstanceId;
+use crate::record::{InstanceId, PortId};
 use crate::secret::token::{TokenError, TokenKey};
 use crate::state_view::StateView;
 use crate::store::Store;
@@ -72,6 +72,11 @@ pub trait Access: Send + Sync + 'static {
 
     /// Issues a session token to whoever owns the connection now, until a time in seconds of Unix time; `None`: it cannot.
     fn issue_token(&self, _: u64) -> Option<Zeroizing<Vec<u8>>> {
+        None
+    }
+
+    /// Returns the port that the connection is from; `None`: it is not known.
+    fn port(&self) -> Option<PortId> {
         None
     }
 
@@ -291,6 +296,13 @@ impl Access for Guest {
 
     fn caller(&self) -> Caller {
         Caller { policy: *self.policy.get(), ..self.caller }
+    }
+
+    fn port(&self) -> Option<PortId> {
+        match &*self.lease.identity()? {
+            Identity::Bound { port, .. } => *port,
+            Identity::Held => None,
+        }
     }
 
     fn issue_token(&self, expires: u64) -> Option<Zeroizing<Vec<u8>>> {

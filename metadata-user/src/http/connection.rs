@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::Ended;
 use super::exchange::Shared;
+use super::issuer::Issuer;
 use super::on_wake::OnWake;
 use super::patience::Patience;
 use super::progress::Progress;
@@ -47,6 +48,8 @@ pub(super) struct Place {
     pub(super) patience: Arc<Patience>,
     /// The requests that wait for a change, of all instances.
     pub(super) waits: Arc<Waits>,
+    /// What signs for guests; `None`: nothing does.
+    pub(super) issuer: Option<Arc<Issuer>>,
 }
 
 impl Place {
@@ -59,6 +62,7 @@ impl Place {
             heads: Heads::default(),
             patience: Arc::new(Patience::new(&times, &[])),
             waits: Arc::default(),
+            issuer: None,
         }
     }
 }
@@ -97,7 +101,7 @@ where
     C: Access,
 {
     let content = Arc::new(content);
-    let Place { progress, turn, rates, heads, patience, waits } = place;
+    let Place { progress, turn, rates, heads, patience, waits, issuer } = place;
     let service = Service::new(Shared {
         content: Arc::clone(&content),
         counters: Arc::clone(counters),
@@ -106,6 +110,7 @@ where
         heads,
         patience,
         waits,
+        issuer,
         drain: drain.clone(),
     });
     let mut builder = http1::Builder::new();

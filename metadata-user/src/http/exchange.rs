@@ -8,10 +8,12 @@ use hyper::header::{ACCEPT, CONNECTION, ETAG, HeaderMap, HeaderName, HeaderValue
 use hyper::http::request::Parts;
 use hyper::{Method, Response, Uri};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::access::Access;
 use super::body::{self, AnswerBody};
 use super::error::Ended;
+use super::issuer::Issuer;
 use super::patience::Patience;
 use super::progress::Progress;
 use super::rate::Rates;
@@ -35,6 +37,8 @@ pub(super) struct Shared<C> {
     pub(super) heads: Heads,
     pub(super) patience: Arc<Patience>,
     pub(super) waits: Arc<Waits>,
+    /// What signs for guests; `None`: nothing does.
+    pub(super) issuer: Option<Arc<Issuer>>,
     pub(super) drain: Drain,
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Exchange<C: Access> {
     /// What is known of the wait for a change; `None`: it does not wait for one (yet).
     pub(super) change: Option<Change>,
     token_use: Option<TokenUse>,
+    /// The name of the identity token that is the answer.
+    token_id: Option<Uuid>,
     about: OnceCell<About>,
     is_recorded: bool,
 }
@@ -77,6 +83,7 @@ impl<C: Access> Exchange<C> {
             etag: None,
             change: None,
             token_use: None,
+            token_id: None,
             about: OnceCell::new(),
             is_recorded: false,
         }
@@ -115,6 +122,11 @@ impl<C: Access> Exchange<C> {
     /// Keeps what the request has to do with session tokens.
     pub(super) fn set_token_use(&mut self, token_use: TokenUse) {
         self.token_use = Some(token_use);
+    }
+
+    /// The answer is the identity token of this name.
+    pub(super) fn set_token_id(&mut self, id: Uuid) {
+        self.token_id = Some(id);
     }
 
     /// Tells whether the body has to be read before there can be an answer.
@@ -188,8 +200,8 @@ impl<C: Access> Exchange<C> {
 
     fn record(&mut self, outcome: Option<Outcome>) {
         self.is_recorded = true;
-        let token = self.token_use.map_or(TokenMode::None, TokenUse::mode);
-        record::answered(&self.shared.counters, &*self.shared.content, &self.parts, token, outcome);
+        let tokens = record::Tokens { mode: self.token_use.map_or(TokenMode::None, TokenUse::mode), id: self.token_id };
+        record::answered(&self.shared.counters, &*self.shared.content, &self.parts, tokens, outcome);
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::exchange::{Change, Exchange};
-use super::target;
+use super::{signed, target};
 use crate::api::{Answer, Content, Known, Look, Own, Query, QueryError, Reply};
 
 /// What a request asks for.
@@ -34,9 +34,11 @@ pub(super) fn asks<C: Access>(exchange: &Exchange<C>) -> Result<Option<Asks>, Qu
     if !may_ask || !matches!(*method, Method::GET | Method::HEAD) {
         return Ok(None);
     }
-    if !exchange.shared.content.caller().policy.extensions.enabled {
+    let policy = exchange.shared.content.caller().policy;
+    if !policy.extensions.enabled {
         return Ok(None);
     }
+    let own = own.filter(|own| signed::is_there(*own, target, &policy));
     let query = Query::of(target)?;
     let asks_something = own.is_some() || is_conditional || !query.is_empty();
     Ok(asks_something.then_some(Asks { own, query, is_conditional }))
@@ -44,6 +46,9 @@ pub(super) fn asks<C: Access>(exchange: &Exchange<C>) -> Result<Option<Asks>, Qu
 
 /// Looks at the content. Returns what becomes of the request; `None`: it waits for a change.
 pub(super) fn look<C: Access>(exchange: &mut Exchange<C>, content: &Content, asks: Asks) -> Option<Reply> {
+    if let Some(own) = asks.own.filter(|own| own.is_signed()) {
+        return Some(Reply::Answer(signed::answer(exchange, content, own)));
+    }
     let policy = exchange.shared.content.caller().policy.with(&content.policy());
     let Look { reply, etag, is_waited_for } = Look::at(content, &exchange.asked(), asks.own, &asks.query, &policy);
     exchange.set_etag(etag);

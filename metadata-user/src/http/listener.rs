@@ -127,6 +127,7 @@ impl Guests {
             heads: *self.heads.get(),
             patience: self.patience.get(),
             waits: Arc::clone(&self.waits),
+            issuer: self.issuer.get().cloned(),
         }
     }
 

@@ -85,6 +85,13 @@ impl Rates {
         }
     }
 
+    /// Counts a request of an instance at the configured rate, whatever its document allows. `false`: it is one too many, and not
+    /// counted.
+    pub(super) fn count_instance(&self, instance: InstanceId) -> bool {
+        let configured = self.configured.get();
+        self.allows(&configured, Owner::Instance(instance), configured.policy.requests)
+    }
+
     fn allows(&self, configured: &Configured, owner: Owner, rate: RequestRate) -> bool {
         if rate.per_second == 0 {
             return true;

@@ -10,6 +10,7 @@ use hyper::header::USER_AGENT;
 use hyper::http::request::Parts;
 use metadata_ebpf::addr::{Family, IdentityAddress};
 use tracing::debug;
+use uuid::Uuid;
 
 use super::access::Access;
 use super::error::Refusal;
@@ -200,6 +201,21 @@ pub(super) fn issued(counters: &metrics::Http) {
     counters.tokens_issued.inc();
 }
 
+/// Records that an identity token was signed.
+pub(super) fn token_signed(counters: &metrics::Http) {
+    counters.identity_tokens.inc();
+}
+
+/// Records that an instance identity document was signed.
+pub(super) fn document_signed(counters: &metrics::Http) {
+    counters.identity_documents.inc();
+}
+
+/// Records that nothing was signed, for this reason.
+pub(super) fn signature_refused(counters: &metrics::Http, reason: &str) {
+    counters.signature_refused(reason);
+}
+
 /// Records that a request waits because its instance asks too much.
 pub(super) fn limited(counters: &metrics::Http) {
     counters.limited.inc();
@@ -215,12 +231,21 @@ pub(super) struct Outcome {
     pub(super) took: Duration,
 }
 
+/// What a request has to do with tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tokens {
+    /// A session token.
+    pub(super) mode: TokenMode,
+    /// The name of the identity token that it got.
+    pub(super) id: Option<Uuid>,
+}
+
 /// Records the end of a request: how it was answered, or `None` if it gets no answer.
 pub(super) fn answered(
     counters: &metrics::Http,
     content: &impl Access,
     parts: &Parts,
-    token: TokenMode,
+    tokens: Tokens,
     outcome: Option<Outcome>,
 ) {
     let status = outcome.map(|outcome| outcome.status);
@@ -265,7 +290,8 @@ pub(super) fn answered(
         has_query: query.is_some(),
         status,
         bytes: outcome.map_or(0, |outcome| outcome.bytes),
-        token,
+        token: tokens.mode,
+        token_id: tokens.id,
         user_agent: parts.headers.get(USER_AGENT).map(|value| Text::escaped(value.as_bytes())),
         anomalies,
         left_out,

@@ -17,7 +17,7 @@ pub(super) const NOT_READY: &str = "The metadata of this instance is not ready y
 pub(super) fn respond(headers: HeaderMap, answer: Answer, head: bool) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(answer.status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = build(headers, status, answer.content_type, answer.body, head);
-    if status == StatusCode::TOO_MANY_REQUESTS {
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

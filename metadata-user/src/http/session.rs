@@ -26,7 +26,7 @@ pub(super) const TTL: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-t
 /// Has the token.
 pub(super) const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
 /// Whom a proxy forwards for.
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Longest life of a token, in seconds, as with EC2: six hours.
 const LONGEST: u64 = 21_600;

@@ -29,6 +29,7 @@ mod on_demand;
 mod pages;
 mod rate;
 mod session;
+mod signed;
 mod slow;
 
 /// A node with one binding, and a client connected through it.
@@ -47,6 +48,7 @@ struct Node {
     heads: Heads,
     connection: Duration,
     waits: Arc<Waits>,
+    issuer: Option<Arc<Issuer>>,
 }
 
 impl Node {
@@ -66,6 +68,7 @@ impl Node {
             heads: Heads::default(),
             connection: Duration::ZERO,
             waits: Arc::default(),
+            issuer: None,
         }
     }
 
@@ -119,7 +122,8 @@ impl Node {
         let times = Times { ready: self.ready, connection: self.connection, ..Times::default() };
         let rates = self.rates.as_ref().map(Arc::clone);
         let waits = Arc::clone(&self.waits);
-        let place = connection::Place { rates, heads: self.heads, waits, ..connection::Place::alone(times) };
+        let issuer = self.issuer.clone();
+        let place = connection::Place { rates, heads: self.heads, waits, issuer, ..connection::Place::alone(times) };
         let progress = Arc::clone(&place.progress);
         let served =
             tokio::spawn(async move { connection::serve_placed(server, content, place, &counters, &drain).await });

@@ -24,6 +24,9 @@ pub const DENIALS: [&str; 9] = [
     "token_method",
 ];
 
+/// Why nothing was signed for a guest, as labels.
+pub const UNSIGNED: [&str; 5] = ["audience", "nonce", "forwarded", "limit", "no_key"];
+
 /// Counters of guests' connections and requests. Cheap to clone; clones are the same counters.
 #[derive(Clone, Debug)]
 pub struct Http {
@@ -73,6 +76,12 @@ pub struct Http {
     pub without_token: Counter,
     /// Requests that the instance's policy refused, for each of [`DENIALS`].
     denied: [Counter; DENIALS.len()],
+    /// Identity tokens that were signed.
+    pub identity_tokens: Counter,
+    /// Instance identity documents that were signed.
+    pub identity_documents: Counter,
+    /// Requests for a signature that got none, for each of [`UNSIGNED`].
+    unsigned: [Counter; UNSIGNED.len()],
     /// Answers, and how long they took.
     requests: Arc<Requests>,
 }
@@ -94,11 +103,20 @@ impl Http {
         );
         let waits = labelled(registry, "http_waits", "Requests that waited for a change, by the outcome of the wait");
         let denied = labelled(registry, "http_requests_denied", "Requests that the policy of their instance refused");
+        let signed = labelled(registry, "http_identity_signed", "Proofs of identity that were signed for guests");
+        let unsigned = labelled(
+            registry,
+            "http_identity_refused",
+            "Requests for a proof of identity that were refused, beside those that the policy of their instance refused",
+        );
         let with = |family: &Labelled, label, value| family.get_or_create_owned(&[(label, value)]);
         Self {
             tokens_issued: counter(registry, "http_tokens_issued", "Session tokens that were issued"),
             with_token: with(&by_token, "token", "valid"),
             without_token: with(&by_token, "token", "absent"),
+            identity_tokens: with(&signed, "kind", "token"),
+            identity_documents: with(&signed, "kind", "document"),
+            unsigned: UNSIGNED.map(|reason| with(&unsigned, "reason", reason)),
             denied: DENIALS.map(|reason| with(&denied, "reason", reason)),
             accepted: counter(registry, "http_connections_accepted", "Guests' connections that were accepted"),
             refused_unknown: with(&refused, "reason", "unknown"),
@@ -144,6 +162,18 @@ impl Http {
         if let Some(place) = DENIALS.iter().position(|known| *known == reason) {
             self.denied[place].inc();
         }
+    }
+
+    /// Counts a request for a signature that got none, for one of [`UNSIGNED`].
+    pub fn signature_refused(&self, reason: &str) {
+        if let Some(place) = UNSIGNED.iter().position(|known| *known == reason) {
+            self.unsigned[place].inc();
+        }
+    }
+
+    /// Returns the requests for a signature that got none, by reason, where there are any.
+    pub fn signatures_refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        UNSIGNED.into_iter().zip(self.unsigned.iter().map(Counter::get)).filter(|(_, count)| *count > 0)
     }
 
     /// Returns the requests that policies refused, by reason, where there are any.

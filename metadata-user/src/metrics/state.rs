@@ -221,6 +221,14 @@ declared! {
         "metadatad_certificate_not_after_timestamp",
         "When the certificate in use ends; absent where there is none",
     ).seconds().by("table", CERTIFICATES);
+    IDENTITY_UP = Declared::new(
+        "metadatad_identity_up",
+        "Whether the keys that are signed with for guests can be used: 1, else 0; absent where nothing is signed",
+    );
+    IDENTITY_KEYS = Declared::new(
+        "metadatad_identity_keys",
+        "Keys that are published for whoever verifies; 0: nothing can be signed; absent where nothing is signed",
+    );
     THREADS = Declared::new(
         "metadatad_threads",
         "Threads by what they may do (`metadatad status --security`); other: they help one of these, and may do what \

@@ -106,6 +106,11 @@ impl Inspect for Node {
         Vec::new()
     }
 
+    fn jwks(&self) -> Option<String> {
+        self.read();
+        None
+    }
+
     fn anomalies(&self) -> Vec<InstanceAnomalies> {
         self.read();
         Vec::new()

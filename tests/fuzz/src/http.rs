@@ -3,7 +3,7 @@
 //! An input is the policy of the instance and who connects, how the bytes come, and the bytes. `@TOKEN@` in them stands for a
 //! session token of this guest, `@OTHER@` for one of another guest.
 //!
-//! Checked: each answer has one of the statuses and headers that the service has; none holds anything of another instance; what
+//! Checked: an identity token is about this guest's instance, and has nothing of the guest's but audience and nonce, of their lengths; each answer has one of the statuses and headers that the service has; none holds anything of another instance; what
 //! the instance's policy forbids is in none; where tokens are required, only a token of this guest's leads to content; once the
 //! binding has ended, nothing more is sent; each record of the audit log is one line of JSON, with the right instance.
 
@@ -12,6 +12,8 @@ mod world;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use metadata_user::drain::Drain;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -126,6 +128,11 @@ fn check(world: &World, has_token: bool, ended: bool, bytes: &[u8]) {
         let has = |name: &str| headers.iter().any(|(other, _)| other == name);
         assert_eq!(has("retry-after"), matches!(status, 429 | 503), "{}", shown());
         assert_eq!(has("allow"), status == 405, "{}", shown());
+        if headers.iter().any(|(name, value)| name == "content-type" && *value == b"application/jwt")
+            && !body.is_empty()
+        {
+            check_claims(world, body);
+        }
         if status == 200 {
             assert!(world.port == Port::Bound, "content of a port without an instance: {}", shown());
             let is_token = body.len() == world::TOKEN_LENGTH || (body.is_empty() && !has("content-type"));
@@ -135,6 +142,25 @@ fn check(world: &World, has_token: bool, ended: bool, bytes: &[u8]) {
         }
     }
     check_records(world);
+}
+
+fn check_claims(world: &World, token: &[u8]) {
+    let parts: Vec<_> = token.split(|byte| *byte == b'.').collect();
+    let claims = URL_SAFE_NO_PAD.decode(parts[1]).expect("base64");
+    let claims: serde_json::Value = serde_json::from_slice(&claims).expect("JSON");
+    let facts = &claims["openstack"];
+    assert_eq!((parts.len(), facts["instance_id"].as_str()), (3, world.instance().as_deref()), "{claims}");
+    assert_eq!(
+        (&claims["iss"], &facts["node"], &facts["project_id"]),
+        (&"issuer".into(), &"node".into(), &"p1".into())
+    );
+    let is_printable =
+        |text: &str, longest| (1..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    assert!(claims["aud"].as_str().is_some_and(|text| is_printable(text, 256)), "{claims}");
+    assert!(
+        claims["nonce"].is_null() || claims["nonce"].as_str().is_some_and(|text| is_printable(text, 128)),
+        "{claims}"
+    );
 }
 
 fn check_records(world: &World) {

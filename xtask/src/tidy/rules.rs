@@ -16,7 +16,7 @@ pub(super) const LEVELS: &[Level] = &[
     },
     Level {
         name: "Answers, observers and identity",
-        modules: &["api", "audit", "facts", "fetch", "https", "identity", "server", "telemetry"],
+        modules: &["api", "audit", "facts", "fetch", "https", "identity", "server", "signing", "telemetry"],
     },
     Level {
         name: "Configuration, watched directories, what is asked of services",
@@ -84,6 +84,7 @@ pub(super) const ONLY: &[Only] = &[
         places: &["secret", "fetch/tls", "https"],
         why: "only secret knows the crypto library; fetch/tls and https hand it to rustls (invariant 5)",
     },
+    Only { names: &["rustls_pki_types"], places: &["secret"], why: "only secret reads keys (invariant 5)" },
     Only { names: &["ring"], places: &[], why: "aws-lc-rs is the only crypto library" },
     Only {
         names: &["rustls", "tokio_rustls"],

@@ -63,6 +63,7 @@ pub(in crate::admin) static RESOURCES: &[Resource<dyn Inspect>] = &[
     }),
     Resource::new(Method::GET, "/v1/read", Right::Read, |inspect, asked| preview(inspect, asked, false)),
     Resource::new(Method::GET, "/v1/read/secret", Right::Change, |inspect, asked| preview(inspect, asked, true)),
+    Resource::new(Method::GET, "/v1/jwks", Right::Read, |inspect, _| jwks(inspect)),
     Resource::new(Method::GET, "/v1/config-drive", Right::Change, |inspect, asked| config_drive(inspect, asked)),
     Resource::endless(Method::GET, "/v1/wait", Right::Read, |inspect, asked| wait(inspect, asked.query)),
     Resource::new(Method::POST, "/v1/source/accept", Right::Change, |inspect, _| Box::pin(accept_source(inspect))),
@@ -110,6 +111,17 @@ async fn listens(mut stream: UnixStream, early: &[u8]) -> io::Result<std::os::un
         _ => return Err(io::ErrorKind::InvalidData.into()),
     };
     if first == client::LISTENS { stream.into_std() } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+fn jwks(inspect: &dyn Inspect) -> Answer<'static> {
+    let response = match inspect.jwks() {
+        Some(text) => respond(StatusCode::OK, "application/jwk-set+json", Full::from(text).boxed_unsync()),
+        None => {
+            let text = "this node signs nothing: set identity.key_file and identity.issuer, and restart the daemon";
+            problem(StatusCode::NOT_FOUND, text.to_owned())
+        }
+    };
+    Box::pin(ready(response))
 }
 
 fn metrics(inspect: &dyn Inspect, accept: Option<&str>) -> Answer<'static> {

@@ -109,6 +109,10 @@ impl Inspect for Sample {
         Ok(wire::Security { no_user, refused_calls: 3, last_refused_call: Some(59), threads })
     }
 
+    fn jwks(&self) -> Option<String> {
+        Some("{\"keys\":[]}".to_owned())
+    }
+
     fn anomalies(&self) -> Vec<wire::InstanceAnomalies> {
         let anomaly = wire::Anomaly { kind: "odd_host".to_owned(), count: 3, last_at: 1_700_000_000 };
         vec![wire::InstanceAnomalies {
@@ -267,6 +271,7 @@ async fn what_the_daemon_says_arrives() {
     let client = Client::new(&path);
     assert_eq!(client.status().await.expect("a status"), Sample.status());
     assert_eq!(client.ports().await.expect("ports"), Sample.ports());
+    assert_eq!(client.jwks().await.expect("keys"), serde_json::json!({"keys": []}));
     assert_eq!(client.anomalies().await.expect("anomalies"), Sample.anomalies());
     assert_eq!(client.counters().await.expect("counters"), Sample.counters());
     let mut trace = client.trace("tap1").await.expect("a trace");

@@ -6,7 +6,14 @@ use crate::policy::Policy;
 
 /// Returns the document of an instance with this policy.
 pub(super) fn render(policy: &Policy) -> Vec<u8> {
-    let Policy { connections_per_port, connections_per_instance, requests, access, extensions } = policy;
+    let Policy { connections_per_port, connections_per_instance, requests, access, extensions, identity } = policy;
+    let token = identity.enabled.then(|| {
+        json!({
+            "algorithm": "ES256",
+            "lifetime_seconds": identity.lifetime.as_secs(),
+            "most_per_second": identity.per_second,
+        })
+    });
     let wait = (extensions.waits_per_instance > 0).then(|| {
         json!({
             "most_per_instance": extensions.waits_per_instance,
@@ -17,6 +24,7 @@ pub(super) fn render(policy: &Policy) -> Vec<u8> {
         "capabilities": {
             "etag": {},
             "events": {},
+            "identity": token,
             "recursive": { "alt": ["json"] },
             "tags": {},
             "wait_for_change": wait,

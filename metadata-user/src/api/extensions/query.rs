@@ -44,6 +44,10 @@ pub enum QueryError {
     Timeout,
     /// The path of a subtree names no version.
     Version,
+    /// A token's audience is not one that can be.
+    Audience,
+    /// A token's nonce is not one that can be.
+    Nonce,
 }
 
 impl Query {

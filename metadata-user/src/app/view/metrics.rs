@@ -50,6 +50,11 @@ pub(super) fn read(view: &View) -> State {
     if let Some(https) = view.exporter.as_ref().and_then(|exporter| exporter.https.as_ref()) {
         certificate("metrics", &https.get(), &mut state);
     }
+    if let Some(signing) = &view.signing {
+        let signing = signing.get();
+        state.set(&declared::IDENTITY_KEYS, count(signing.key_ids.len()));
+        state.set(&declared::IDENTITY_UP, flag(signing.error.is_none()));
+    }
     if let Ok(threads) = privilege::threads() {
         self::threads(&threads, &mut state);
     }

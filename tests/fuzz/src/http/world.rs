@@ -1,13 +1,14 @@
 //! A node with two guests and a port without an instance, made anew for each input.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use metadata_ebpf::addr::{Family, IdentityAddress, Vlan};
 use metadata_user::api::{Cloud, NovaPages, Page};
 use metadata_user::audit::fuzzing::{Records, audit};
-use metadata_user::config::Config;
+use metadata_user::config::{Config, Signer};
 use metadata_user::drain::Drain;
 use metadata_user::http::fuzzing::Listener;
 use metadata_user::http::{Counters, Guests};
@@ -15,6 +16,7 @@ use metadata_user::identity::{Identities, Identity, Tag};
 use metadata_user::policy::{AccessOverrides, PrivilegedPaths, SessionMode, UserData};
 use metadata_user::record::{InstanceId, InstanceRecord};
 use metadata_user::secret::token::TokenKey;
+use metadata_user::signing::Signing;
 use metadata_user::source::wire;
 use metadata_user::store::Store;
 
@@ -45,6 +47,18 @@ static RECORDS: LazyLock<[InstanceRecord; 2]> = LazyLock::new(|| {
         wire::parse(document.as_bytes()).expect("a document")
     };
     [record(1, CONTENT, USER_DATA), record(2, OTHER, OTHER)]
+});
+
+/// Keys of their own in each run. The file is gone by then.
+static SIGNING: LazyLock<Arc<Signing>> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key_file = directory.path().join("identity.pem");
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
+    std::fs::write(&key_file, key).expect("written");
+    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+    let signing = Signing::open(&Signer { key_file, issuer: "issuer".to_owned(), node: "node".to_owned() });
+    assert!(signing.keys().is_some(), "{:?}", signing.state().get().error);
+    Arc::new(signing)
 });
 
 /// What the guest's port is.
@@ -123,7 +137,10 @@ impl World {
             }
         }
         store.put(other);
-        let guests = Arc::new(Guests::new(&Config::default(), Arc::clone(&identities), store, Counters::default()));
+        let mut config = Config::default();
+        config.identity.tokens.enabled = true;
+        let guests = Arc::new(Guests::new(&config, Arc::clone(&identities), store, Counters::default()));
+        guests.sign_with(&config, Arc::clone(&SIGNING));
         guests.seal_tokens_with(TokenKey::random().expect("random bytes"));
         let (audit, records) = audit();
         guests.record_at(audit);
