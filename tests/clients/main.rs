@@ -9,6 +9,7 @@ mod case;
 mod client;
 mod cloud_init;
 mod cloudbase_init;
+mod config_drive;
 mod ec2_readers;
 mod identity;
 mod imdsd;

@@ -5,6 +5,7 @@
 
 pub(crate) mod cloud;
 mod daemon;
+mod drive;
 pub(crate) mod golden;
 mod outage;
 mod password;

@@ -26,6 +26,7 @@ pub mod domain;
 pub mod etcd;
 pub mod fd_store;
 pub mod fetched;
+pub mod files;
 pub mod fleet;
 pub mod foreign;
 pub mod frame;

@@ -9,6 +9,7 @@
 mod application;
 mod front;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -241,6 +242,27 @@ impl Nova {
         };
         setter.expect_line("ready").with_context(|| fs::read_to_string(self.path("setter.log")).unwrap_or_default())?;
         Ok(setter)
+    }
+
+    /// Returns the files of these instances' config drives, by path, as Nova's own builder writes them.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn config_drives(&self, instances: &[Value]) -> Result<Vec<BTreeMap<String, Vec<u8>>>> {
+        let directory = tempfile::Builder::new().prefix("metadatad-drives-").tempdir()?;
+        let mut command = Command::new(tool("python3")?);
+        command.arg(script("drive.py")).arg(self.path("nova.conf")).arg(directory.path());
+        for (number, facts) in instances.iter().enumerate() {
+            let path = directory.path().join(format!("{number}.json"));
+            fs::write(&path, facts.to_string()).context("writing facts")?;
+            command.arg(path);
+        }
+        command::run(&mut command, "")?;
+        let drive = |facts: &Value| {
+            let root = directory.path().join(facts["instance"]["uuid"].as_str().context("no uuid")?);
+            crate::files::below(&root)
+        };
+        instances.iter().map(drive).collect()
     }
 
     /// Deletes an instance.

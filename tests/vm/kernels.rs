@@ -8,13 +8,14 @@ pub(crate) mod initrd;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::{Stall, machine, wait};
+use lab::{Shared, Stall, machine, wait};
 
+use crate::config_drive::{self, Drives};
 use crate::run::{Slot, fail_once};
 
 /// A kernel to boot.
@@ -121,7 +122,7 @@ struct Console {
 }
 
 static CONSOLES: LazyLock<Vec<Console>> = LazyLock::new(|| {
-    let run = |kernel: &'static Kernel| move || boot(kernel, "", &programs(kernel)?);
+    let run = |kernel: &'static Kernel| move || boot(kernel, Extras::default(), &programs(kernel)?);
     let boots: Vec<_> = KERNELS.iter().map(|kernel| (kernel, std::thread::spawn(run(kernel)))).collect();
     let end = |(kernel, thread): (&'static Kernel, JoinHandle<Booted>)| {
         let ended = thread.join().unwrap_or_else(|_| bail!("the thread that watches it panicked"));
@@ -209,17 +210,47 @@ macro_rules! cases {
 /// Both say what the kernel lacks, and end with the status that keeps a service manager from trying again.
 #[test]
 fn a_kernel_booted_without_ipv6_is_named_at_the_start_and_by_check_config() {
-    let daemon = lab::daemon::program().unwrap();
-    let programs = ["check-config", "run"].map(|verb| Program {
-        file: daemon.clone(),
-        arguments: ["--config", "/dev/null", verb].map(str::to_owned).to_vec(),
-    });
-    let (text, outcome) = boot(&KERNELS[1], "ipv6.disable=1", &programs).unwrap();
-    outcome.unwrap_or_else(|error| panic!("{error:#}\n{text}"));
+    let brief = brief();
+    let text = brief.console();
     let reason = "booted with ipv6.disable=1";
     assert_eq!(text.matches(reason).count(), 2, "{text}");
     assert_eq!(text.matches("program metadatad ends with 78").count(), 2, "{text}");
     assert!(text.contains("net.ipv6.conf.all.disable_ipv6=1"), "{text}");
+}
+
+/// A machine without IPv6, where the daemon ends at once, and the shell then mounts config drives: one boot for both.
+pub(crate) struct Brief {
+    pub(crate) drives: Drives,
+    booted: (String, Result<()>),
+}
+
+impl Brief {
+    /// Returns what is on the console.
+    #[track_caller]
+    pub(crate) fn console(&self) -> &str {
+        let (text, outcome) = &self.booted;
+        assert!(outcome.is_ok(), "{outcome:?}\n{text}");
+        text
+    }
+}
+
+static BRIEF: Shared<Brief> = Shared::new(|| {
+    let daemon = lab::daemon::program()?;
+    let programs = ["check-config", "run"].map(|verb| Program {
+        file: daemon.clone(),
+        arguments: ["--config", "/dev/null", verb].map(str::to_owned).to_vec(),
+    });
+    let drives = Drives::make()?;
+    let (disks, script) = (drives.disks(), config_drive::script());
+    let extras =
+        Extras { parameters: "ipv6.disable=1", modules: config_drive::MODULES, disks: &disks, script: &script };
+    let booted = boot(&KERNELS[1], extras, &programs)?;
+    Ok(Brief { drives, booted })
+});
+
+/// Returns that machine, which is booted once.
+pub(crate) fn brief() -> Arc<Brief> {
+    BRIEF.get().unwrap()
 }
 
 cases! {
@@ -237,15 +268,28 @@ cases! {
     flows_keep_requests_off_the_userspace_datapath
 }
 
-/// Runs programs on this kernel, booted with these parameters, and returns the console, and whether the machine switched
-/// itself off.
-fn boot(kernel: &Kernel, parameters: &str, programs: &[Program]) -> Booted {
+/// What a machine has beside its kernel and the programs.
+#[derive(Clone, Copy, Default)]
+struct Extras<'a> {
+    /// Parameters of the kernel.
+    parameters: &'a str,
+    /// Further modules.
+    modules: &'a [&'a str],
+    /// Images that are its disks, `vda` and so on, to be read only.
+    disks: &'a [PathBuf],
+    /// What its shell runs after the programs.
+    script: &'a str,
+}
+
+/// Runs programs on this kernel, and returns the console, and whether the machine switched itself off.
+fn boot(kernel: &Kernel, extras: Extras<'_>, programs: &[Program]) -> Booted {
     let _slot = Slot::take();
     let debian = machine::directory()?.join("debian");
     let release = release(&debian, kernel.release)?;
     let run = tempfile::Builder::new().prefix("metadatad-vm-").tempdir().context("making a directory")?;
     let initrd = run.path().join("initrd");
-    initrd::Initrd::make(&debian, &release, MODULES, programs)?.write(&initrd)?;
+    let modules = [MODULES, extras.modules].concat();
+    initrd::Initrd::make(&debian, &release, &modules, programs, extras.script)?.write(&initrd)?;
     let mut qemu = Command::new(debian.join("usr/bin/qemu-system-x86_64"));
     qemu.env("LD_LIBRARY_PATH", std::env::join_paths(machine::libraries(&debian))?);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"]);
@@ -254,8 +298,11 @@ fn boot(kernel: &Kernel, parameters: &str, programs: &[Program]) -> Booted {
         qemu.arg("-L").arg(debian.join(roms));
     }
     qemu.arg("-kernel").arg(debian.join(format!("boot/vmlinuz-{release}"))).arg("-initrd").arg(&initrd);
+    for disk in extras.disks {
+        qemu.args(["-drive", &format!("file={},format=raw,if=virtio,readonly=on", disk.display())]);
+    }
     // A warning of the kernel's ends the machine, and so the programs, with its text on the console.
-    qemu.args(["-append", &format!("console=ttyS0 quiet panic=-1 panic_on_warn=1 {parameters}")]);
+    qemu.args(["-append", &format!("console=ttyS0 quiet panic=-1 panic_on_warn=1 {}", extras.parameters)]);
     let console = run.path().join("console");
     qemu.args(["-serial", &format!("file:{}", console.display())]);
     let started = Instant::now();

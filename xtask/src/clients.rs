@@ -1,7 +1,7 @@
 //! `cargo xtask setup --clients`: the real clients that `tests/clients` runs, in `target/clients`.
 //!
 //! Node's are what tests/clients/node/package-lock.json says. systemd-imdsd (Debian unstable's, in `imdsd`), Facter and Ohai (in `ruby`)
-//! come with all that they depend on.
+//! come with all that they depend on. Programs that read config drives are in `drives`.
 
 use std::fs;
 use std::path::Path;
@@ -17,6 +17,7 @@ use crate::setup;
 /// Fetches the clients that are not there yet.
 pub(crate) fn setup() -> Result<()> {
     CLIENTS.setup()?;
+    DRIVES.setup()?;
     let directory = target_directory().join(CLIENTS.name);
     node(&directory.join("node"))?;
     IMDSD.setup(&directory.join("imdsd"))?;
@@ -58,6 +59,25 @@ const DEBIAN: &[&str] = &[
 const PYPI: &[&str] = &["botocore==1.44.5", "cloudbase-init==1.1.9", "ec2-metadata==3.0.0", "PyJWT[crypto]==2.15.1"];
 /// Packages that fetching and running them takes.
 const NEEDED: &[&str] = &["python3", "python3-venv", "debian-archive-keyring"];
+
+/// What reads images of config drives.
+const DRIVES: Collection = Collection {
+    name: "clients/drives",
+    what: "isoinfo, xorriso and mtools",
+    debian: &[
+        "genisoimage",
+        "libburn4",
+        "libisoburn1",
+        "libisofs6",
+        "libjte2",
+        "libmagic1",
+        "libreadline8",
+        "mtools",
+        "xorriso",
+    ],
+    pypi: &[],
+    needed: &["debian-archive-keyring"],
+};
 
 /// Puts Node's clients there, as they are locked. None of them runs a script when it is installed.
 fn node(directory: &Path) -> Result<()> {

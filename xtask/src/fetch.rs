@@ -18,7 +18,7 @@ const UV: &str = "uv==0.13.9";
 /// A directory under `target`, and what belongs into it.
 #[derive(Debug)]
 pub(crate) struct Collection {
-    /// Its name: that of the directory, and of the option of `setup` that asks for it.
+    /// Its name: that of the directory. Up to a slash, it is the option of `setup` that asks for it.
     pub(crate) name: &'static str,
     /// What it is, for people.
     pub(crate) what: &'static str,
@@ -45,7 +45,8 @@ impl Collection {
             setup::install(&missing, true)?;
         }
         if !self.debian.is_empty() && find_program("dpkg-deb").is_none() {
-            bail!("{} are Debian's: `cargo xtask setup --{}` needs apt-get and dpkg-deb", self.what, self.name);
+            let option = self.name.split('/').next().unwrap_or_default();
+            bail!("{} are Debian's: `cargo xtask setup --{option}` needs apt-get and dpkg-deb", self.what);
         }
         eprintln!("fetching {} into {}", self.what, directory.display());
         if directory.exists() {

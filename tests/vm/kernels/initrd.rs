@@ -33,8 +33,15 @@ pub(super) struct Initrd {
 }
 
 impl Initrd {
-    /// Collects everything for this kernel, and these programs with their arguments, which run one after the other.
-    pub(super) fn make(debian: &Path, release: &str, modules: &[&str], programs: &[Program]) -> Result<Self> {
+    /// Collects everything for this kernel, and these programs with their arguments, which run one after the other, and then the shell
+    /// runs `script`.
+    pub(super) fn make(
+        debian: &Path,
+        release: &str,
+        modules: &[&str],
+        programs: &[Program],
+        script: &str,
+    ) -> Result<Self> {
         let mut root = Self::default();
         let mut init = "#!/bin/busybox sh\nexport PATH=/usr/sbin:/bin\n".to_owned();
         init += "/bin/busybox --install -s /bin\nmount -t proc proc /proc\nmount -t sysfs sys /sys\n";
@@ -54,6 +61,7 @@ impl Initrd {
             writeln!(init, "/lab/target/debug/{name} {}", arguments.join(" "))?;
             writeln!(init, "echo program {name} ends with $?")?;
         }
+        init += script;
         init += "poweroff -f\n";
         root.file("init", 0o755, init.as_bytes())?;
         root.file("bin/busybox", 0o755, &fs::read(debian.join("bin/busybox")).context("reading busybox")?)?;
