@@ -212,6 +212,59 @@ fn commands_on_documents_need_the_source_only() {
 }
 
 #[test]
+fn a_config_drive_is_written_of_a_document_and_refusals_say_why() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+    let (directory, socket) = runtime.block_on(async { serve() });
+    let config = config(directory.path(), &format!("[admin]\nsocket = {socket:?}\n"));
+    let place = |name: &str| directory.path().join(name).display().to_string();
+    let document = |name: &str, further: &str| {
+        let port =
+            r#"{"id": "00000001-0000-4000-8000-000000000001", "mac_address": "fa:16:3e:00:00:01", "fixed_ips": []}"#;
+        let text = format!(
+            r#"{{"uuid": "{UUID}", "project_id": "p", "user_data": "the-user-data", "ports": [{port}]{further}}}"#
+        );
+        fs::write(place(name), text).expect("a file");
+        place(name)
+    };
+    let drive = |arguments: &[&str]| {
+        let (code, out, error) = run(&config, &[&["config-drive"], arguments].concat());
+        assert_eq!(out, "", "{arguments:?}");
+        (code, error)
+    };
+    let (good, off) = (document("good", ""), document("off", ", \"policy\": {\"metadata\": false}"));
+    for (format, size, label) in [("iso9660", 1 << 16, 16 * 2048 + 40), ("vfat", 4_000_000, 43)] {
+        let image = place(format);
+        for _ in 0..2 {
+            assert_eq!(drive(&["--document", &good, "--format", format, "-o", &image]), (exit::OK, String::new()));
+        }
+        let bytes = fs::read(&image).expect("an image");
+        assert!(bytes.len() >= size && bytes[label..].starts_with(b"config-2"), "{format}: {} bytes", bytes.len());
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&image).expect("an image").permissions());
+        assert_eq!(mode & 0o7777, 0o600);
+    }
+    let whole = place("directory");
+    assert_eq!(drive(&["--document", &good, "--format", "directory", "-o", &whole]).0, exit::OK);
+    assert_eq!(fs::read(Path::new(&whole).join("openstack/latest/user_data")).expect("a file"), b"the-user-data");
+    let image = place("none");
+    for (arguments, code, part) in [
+        (&["--document", &good, "--format", "directory", "-o", &whole][..], exit::USAGE, "name another directory"),
+        (&["--document", &off, "-o", &image], exit::BAD_DOCUMENT, "switches metadata off"),
+        (&["--document", &config.display().to_string(), "-o", &image], exit::BAD_DOCUMENT, "line 1"),
+        (&["nobody", "-o", &image], exit::ABSENT, "nobody"),
+        (&["-o", &image], exit::USAGE, ""),
+        (&["web", "--document", &good, "-o", &image], exit::USAGE, ""),
+        (&["web"], exit::USAGE, ""),
+        (&["web", "-o", &image, "--socket", "/nonexistent/socket"], exit::UNAVAILABLE, "/nonexistent/socket"),
+        (&["--document", &good, "-o", "/nonexistent/image"], exit::INTERNAL, "/nonexistent/image"),
+    ] {
+        let (found, error) = drive(arguments);
+        assert_eq!(found, code, "{arguments:?}: {error}");
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    }
+    assert!(!Path::new(&image).exists());
+}
+
+#[test]
 fn a_reader_that_went_away_is_no_error() {
     struct Gone;
     impl Write for Gone {

@@ -1,11 +1,12 @@
 //! Documents: bytes into `source::wire`, and what is made of an accepted one for its guest.
 //!
 //! Checked: an accepted document reads back equal after it was written; everything that a guest can list can be read, and
-//! JSON is JSON; a refusal names a place that the text has, in one bounded line.
+//! JSON is JSON; its config drive has what the guest reads, and an image can be made of it; a refusal names a place that the text has, in one bounded line.
 
 use std::collections::BTreeSet;
 
-use metadata_user::api::{Cloud, Content, Date, Reply, Request};
+use metadata_user::api::{Cloud, Content, Date, DriveParts, Reply, Request};
+use metadata_user::config_drive::{self, Format};
 use metadata_user::source::wire::{self, DocumentError};
 use metadata_user::store::Store;
 
@@ -16,6 +17,9 @@ const LONGEST_MESSAGE: usize = 8 << 10;
 
 /// Paths of both trees that are asked of each accepted document.
 const PATHS: usize = 400;
+
+const TODAY: fn() -> Date = || Date::new(2026, 1, 1);
+const SEED: fn(&mut [u8; 512]) = |seed| seed.fill(7);
 
 /// Runs an input.
 pub fn run(bytes: &[u8]) {
@@ -30,7 +34,25 @@ pub fn run(bytes: &[u8]) {
             let id = record.uuid;
             assert!(store.put(record));
             assert!(!store.put(back), "an equal record changes nothing");
-            crawl(&store.served(id).expect("it was put there"));
+            let content = store.served(id).expect("it was put there");
+            crawl(&content);
+            drive(&content);
+        }
+    }
+}
+
+/// Makes the config drive.
+fn drive(content: &Content) {
+    const SECTOR: usize = 2048;
+    let parts = DriveParts { ec2: true, user_data: true };
+    let files = content.drive_files(parts, TODAY, &SEED).expect("nothing of a document has to be asked for");
+    let image = config_drive::image(&files, Format::Iso9660).expect("a document changes no path");
+    for file in &files {
+        let is_there = |at: usize| image[at..].starts_with(&file.body);
+        assert!((0..image.len()).step_by(SECTOR).any(is_there), "{} is not in the image", file.path);
+        if file.path.starts_with("openstack/") {
+            let read = get(content, &format!("/{}", file.path));
+            assert!(read.is_some_and(|(status, body)| status == 200 && file.body == body), "{} over HTTP", file.path);
         }
     }
 }
@@ -83,8 +105,8 @@ fn get(content: &Content, path: &str) -> Option<(u16, Vec<u8>)> {
         accept: None,
         content_length: None,
         body: b"",
-        today: || Date::new(2026, 1, 1),
-        seed: &|seed| seed.fill(7),
+        today: TODAY,
+        seed: &SEED,
     };
     match content.reply(&request) {
         Reply::Answer(answer) => Some((answer.status.code(), answer.body.to_vec())),
