@@ -270,8 +270,8 @@ async fn control_thread(
     let pulse = watchdog.add_thread("ports", Work::Attaches);
     let (mut ports, commands, drops) = start_ports(config, &shared, kernel, changes, (ports_attached, pulse))?;
     let mut taken_over = taking_over.map(|(other, beside)| other.commit(beside, &shared)).transpose()?;
-    let (snapshot, store) = (content.snapshot_holder(), Arc::clone(&shared.store));
-    let mut hand_over = HandOver { requests, ports: commands, snapshot, store, sockets: kept };
+    let (writers, store) = (content.writers(), Arc::clone(&shared.store));
+    let mut hand_over = HandOver { requests, ports: commands, writers, store, sockets: kept };
     // It ends with the runtime.
     let (boots, counters) = (Arc::clone(shared.guests.boots()), shared.metrics.boots.clone());
     let (matched, readiness) = (config.ports.clone(), shared.readiness.clone());
@@ -337,6 +337,7 @@ fn view(
         source: content.source.state(),
         accepts: content.source.accepts(),
         snapshot: content.snapshot.clone(),
+        drives: content.drives(),
         vendordata: content.vendordata.clone(),
         observers: content.observers.views(),
         guests: Arc::clone(&shared.guests),

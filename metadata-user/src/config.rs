@@ -16,6 +16,7 @@ mod audit;
 mod bpf;
 mod changes;
 mod cloud;
+mod configdrive;
 pub mod controller;
 mod error;
 pub mod etcd;
@@ -53,6 +54,7 @@ pub use audit::{Audit, AuditTarget};
 pub use bpf::{AttachMode, Bpf};
 pub use changes::{Changed, ConfigFile};
 pub use cloud::{Cloud, VendordataDynamic, VendordataProvider};
+pub use configdrive::{AutoDrive, ConfigDrive, DriveFormat};
 pub use error::ConfigError;
 pub use http::Http;
 pub use https::Https;
@@ -91,6 +93,8 @@ pub struct Config {
     pub source: Source,
     /// `[snapshot]`: what the node keeps on disk.
     pub snapshot: Snapshot,
+    /// `[configdrive]`: images of config drives.
+    pub configdrive: ConfigDrive,
     /// `[facts]`: the observers of this node, Open vSwitch and libvirt.
     pub facts: Facts,
     /// `[cloud]`: what all instances have in common.
@@ -124,6 +128,7 @@ static TABLES: &[&key::Table] = &[
     &bpf::TABLE,
     &source::TABLE,
     &snapshot::TABLE,
+    &configdrive::TABLE,
     &facts::TABLE,
     &cloud::TABLE,
     &access::TABLE,
@@ -194,6 +199,7 @@ impl Config {
             bpf: bpf::read(&open(&bpf::TABLE)?)?,
             source: source::read(&open(&source::TABLE)?)?,
             snapshot: snapshot::read(&open(&snapshot::TABLE)?)?,
+            configdrive: configdrive::read(&open(&configdrive::TABLE)?)?,
             facts: facts::read(&open(&facts::TABLE)?)?,
             cloud: cloud::read(&open(&cloud::TABLE)?)?,
             access: access::read(&open(&access::TABLE)?)?,

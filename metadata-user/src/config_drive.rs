@@ -7,8 +7,13 @@
 //!
 //! Left out: which files there are (`api`), and attaching a drive to a guest, which is for whoever starts it.
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, fchown};
 
 use crate::api::{Content, DriveFile, DriveParts, Incomplete};
 use crate::clock;
@@ -17,22 +22,17 @@ use crate::policy::{Access, UserData};
 
 mod directory;
 mod iso9660;
+mod keeper;
+mod reach;
 mod tree;
 mod vfat;
 
+pub use crate::config::DriveFormat as Format;
+pub use keeper::{AccessOf, Keeper, KeeperState, Observed};
 pub use tree::TreeError;
 
 /// The label by which guests find a config drive, in either case.
 pub const LABEL: &str = "config-2";
-
-/// How files are laid out in an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// As on a compact disc: ISO 9660 with Rock Ridge and Joliet.
-    Iso9660,
-    /// As on a disk: FAT with long names.
-    Vfat,
-}
 
 /// Returns an image with these files.
 ///
@@ -62,12 +62,17 @@ pub enum DriveError {
 /// # Errors
 /// [`DriveError`].
 pub fn files(content: &Content, access: &Access) -> Result<Vec<DriveFile>, DriveError> {
+    files_with(content, access, &clock::seed)
+}
+
+/// As [`files`], with these seeds.
+fn files_with(content: &Content, access: &Access, seed: &dyn Fn(&mut [u8; 512])) -> Result<Vec<DriveFile>, DriveError> {
     let Access { metadata, ec2, user_data, .. } = *access;
     if !metadata {
         return Err(DriveError::MetadataOff);
     }
     let parts = DriveParts { ec2, user_data: user_data != UserData::Never };
-    Ok(content.drive_files(parts, clock::today, &clock::seed)?)
+    Ok(content.drive_files(parts, clock::today, seed)?)
 }
 
 /// A drive that cannot be written.
@@ -87,6 +92,32 @@ pub enum WriteError {
         /// Why.
         source: io::Error,
     },
+    /// Images without an instance may be there.
+    #[error("looking for config drives without an instance in {}", path.display())]
+    List {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An image stays though its instance has none any more.
+    #[error("removing the config drive {}", path.display())]
+    Remove {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl WriteError {
+    /// Returns why the system refuses, if it does.
+    fn kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io { source, .. } | Self::List { source, .. } | Self::Remove { source, .. } => Some(source.kind()),
+            Self::Tree(_) | Self::Taken(_) => None,
+        }
+    }
 }
 
 /// Writes an image, for its owner only. An earlier one is replaced as a whole: whoever has it open still reads that.
@@ -95,14 +126,31 @@ pub enum WriteError {
 /// [`WriteError`].
 pub fn write_image(files: &[DriveFile], format: Format, path: &Path) -> Result<(), WriteError> {
     let image = image(files, format)?;
-    let write = || {
-        let draft = Draft::new(durable::beside(path, DRAFT))?;
-        draft.file().write_all(&image)?;
-        draft.seal(PRIVATE)?;
-        draft.replace(path)?;
-        durable::sync_directory(path)
-    };
-    write().map_err(|source| WriteError::Io { path: path.to_owned(), source })
+    put(&image, path, None).map_err(|source| WriteError::Io { path: path.to_owned(), source })
+}
+
+/// Writes an image beside its place, and renames it. It is for its owner, and this group, from its first byte on.
+fn put(image: &[u8], path: &Path, group: Option<Gid>) -> io::Result<()> {
+    let draft = Draft::new(durable::beside(path, DRAFT))?;
+    if group.is_some() {
+        fchown(draft.file().as_fd(), None, group)?;
+    }
+    write_sparsely(draft.file(), image)?;
+    draft.seal(if group.is_some() { SHARED } else { PRIVATE })?;
+    draft.replace(path)?;
+    durable::sync_directory(path)
+}
+
+/// Writes what is not zero: most of an image in FAT is, and takes no space then.
+fn write_sparsely(file: &File, image: &[u8]) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    file.set_len(image.len() as u64)?;
+    for (page, at) in image.chunks(PAGE).zip((0..).step_by(PAGE)) {
+        if page.iter().any(|byte| *byte != 0) {
+            file.write_all_at(page, at)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a directory with these files, for its owner only. It is made, or there and empty.
@@ -112,6 +160,9 @@ pub fn write_image(files: &[DriveFile], format: Format, path: &Path) -> Result<(
 pub fn write_directory(files: &[DriveFile], path: &Path) -> Result<(), WriteError> {
     directory::write(files, path)
 }
+
+/// Mode of images that a group may read.
+const SHARED: u32 = 0o640;
 
 /// What is at the end of the name of an image or a directory that is being written.
 const DRAFT: &str = ".new";

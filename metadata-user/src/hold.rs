@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// What the task gets.
 #[derive(Debug)]
@@ -17,6 +17,27 @@ pub struct Hold {
 #[derive(Debug)]
 #[must_use = "the task goes on when this is dropped"]
 pub struct Held(#[expect(dead_code, reason = "its end is what counts")] oneshot::Sender<Infallible>);
+
+/// Makes a task stand still that takes [`Hold`]s from a queue.
+#[derive(Clone, Debug)]
+pub struct Holder(mpsc::Sender<Hold>);
+
+impl Holder {
+    /// Returns one, and the queue that the task takes from.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Hold>) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Self(sender), receiver)
+    }
+
+    /// Completes when the task stands still. It does as long as the value lives, also when the process ends. `None`: the task has ended.
+    pub async fn hold(&self) -> Option<Held> {
+        let (hold, standing, held) = hold();
+        self.0.send(hold).await.ok()?;
+        standing.await.ok()?;
+        Some(held)
+    }
+}
 
 /// Completes when the task stands still; an error if it has ended.
 pub type Standing = oneshot::Receiver<()>;

@@ -85,7 +85,10 @@ pub static SET_UP: Profile = Profile {
             Capability::CAP_NET_BIND_SERVICE,
             "listen on ports 80 and 443 in the responder's namespace, and at `metrics.listen`",
         ),
-        need(Capability::CAP_CHOWN, "give the admin socket to the group that may read"),
+        need(
+            Capability::CAP_CHOWN,
+            "give the admin socket to the group that may read; handed on to the thread `config-drives`",
+        ),
         need(Capability::CAP_SETUID, "become `security.user`"),
         need(Capability::CAP_SETGID, "become `security.user`: its group, and no other"),
         need(Capability::CAP_SETPCAP, "empty the bounding set of each thread"),
@@ -144,6 +147,13 @@ pub static MAIN: Profile = Profile { name: "main", capabilities: &[], own_user: 
 /// The thread that writes the snapshot.
 pub static SNAPSHOT: Profile = Profile { name: "snapshot", ..PLAIN };
 
+/// The thread that writes images of config drives.
+pub static CONFIG_DRIVES: Profile = Profile {
+    name: "config-drives",
+    capabilities: &[need(Capability::CAP_CHOWN, "give images to the group `configdrive.group`")],
+    ..PLAIN
+};
+
 /// The thread that writes the audit log.
 pub static AUDIT: Profile = Profile { name: "audit", ..PLAIN };
 
@@ -154,8 +164,20 @@ pub static TAKE_OVER: Profile = Profile { name: "take-over", ..PLAIN };
 pub static PLAIN: Profile = Profile { name: "plain", capabilities: &[], own_user: false, files: Files::Own };
 
 /// Every profile.
-pub static PROFILES: [&Profile; 11] =
-    [&SET_UP, &PORTS, &RESPONDER, &FACTS, &GUESTS, &METRICS, &MAIN, &SNAPSHOT, &AUDIT, &TAKE_OVER, &PLAIN];
+pub static PROFILES: [&Profile; 12] = [
+    &SET_UP,
+    &PORTS,
+    &RESPONDER,
+    &FACTS,
+    &GUESTS,
+    &METRICS,
+    &MAIN,
+    &SNAPSHOT,
+    &CONFIG_DRIVES,
+    &AUDIT,
+    &TAKE_OVER,
+    &PLAIN,
+];
 
 /// Where threads change files, by profile.
 static WRITABLE: OnceLock<Vec<(&'static Profile, Vec<Writable>)>> = OnceLock::new();

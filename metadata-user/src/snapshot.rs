@@ -34,7 +34,7 @@ use std::time::SystemTime;
 use tracing::{info, warn};
 
 pub use file::{LIMIT, Origin, Refused};
-pub use keeper::{Holder, Keeper};
+pub use keeper::Keeper;
 pub use key::KeyError;
 
 use crate::boots::Boots;

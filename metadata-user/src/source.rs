@@ -174,7 +174,7 @@ pub enum StartError {
 pub type SourceView = StateView<SourceState>;
 
 /// The state of a source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceState {
     /// What kind of source, as in the configuration.
     pub kind: &'static str,

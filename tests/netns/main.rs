@@ -13,6 +13,7 @@ mod audit;
 mod boots;
 mod bystanders;
 mod change;
+mod config_drives;
 mod connections;
 mod doctor;
 mod documented;

@@ -30,7 +30,7 @@ fn scrape(node: &Node, head: &str) -> Result<String> {
 }
 
 /// Returns the value of a series.
-fn value(text: &str, series: &str) -> Option<f64> {
+pub(crate) fn value(text: &str, series: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
     line.rsplit(' ').next()?.parse().ok()
 }

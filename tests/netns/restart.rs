@@ -141,19 +141,25 @@ fn detach_leaves_nothing_where_clsact_was_forced() {
 }
 
 /// A file system of its own, so that it can be full. It goes with its value.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(at: PathBuf) -> Self {
+    pub(crate) fn mount(at: PathBuf, size: &str) -> Self {
         std::fs::create_dir(&at).unwrap();
-        command::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=96k", "tmpfs"]).arg(&at), "").unwrap();
+        let options = format!("size={size},mode=700");
+        command::run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at), "").unwrap();
         Self(at)
     }
 
     /// Leaves no byte.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
         while file.write(&[1; 4096]).is_ok_and(|written| written > 0) {}
+    }
+
+    /// Takes back what filled it.
+    pub(crate) fn clear(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
     }
 }
 
@@ -166,7 +172,7 @@ impl Drop for SmallDisk {
 #[test]
 fn an_instance_removed_while_the_disk_is_full_does_not_come_back() {
     let node = NodePlan::default().make().unwrap();
-    let disk = SmallDisk::mount(node.snapshot().parent().unwrap().to_owned());
+    let disk = SmallDisk::mount(node.snapshot().parent().unwrap().to_owned(), "96k");
     node.start_daemon().unwrap();
     let (removed, kept) = (node.guest("a").boot().unwrap(), node.guest("b").boot().unwrap());
     let snapshot = |what: &str, is: &dyn Fn(&Value) -> bool| {

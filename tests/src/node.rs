@@ -37,6 +37,7 @@ pub struct NodePlan {
     source: Option<String>,
     snapshot: String,
     ports: String,
+    config_drives: String,
     further: String,
     clock: Option<String>,
     watchdog: Option<Duration>,
@@ -57,6 +58,7 @@ packets_per_second = 0
             source: None,
             snapshot,
             ports,
+            config_drives: String::new(),
             further,
             clock: None,
             watchdog: None,
@@ -97,6 +99,13 @@ impl NodePlan {
     #[must_use]
     pub fn ports(mut self, toml: &str) -> Self {
         toml.clone_into(&mut self.ports);
+        self
+    }
+
+    /// Further keys of `[configdrive]`, as TOML. The directory is the node's own.
+    #[must_use]
+    pub fn config_drives(mut self, toml: &str) -> Self {
+        self.config_drives += toml;
         self
     }
 
@@ -281,6 +290,12 @@ impl Node {
     #[must_use]
     pub fn snapshot(&self) -> PathBuf {
         self.path("state/snapshot")
+    }
+
+    /// Returns the directory of images of config drives.
+    #[must_use]
+    pub fn drives(&self) -> PathBuf {
+        self.path("config-drives")
     }
 
     /// Returns the directory of pins.
@@ -589,7 +604,7 @@ impl Node {
             "[responder]\nnamespace = \"{}\"\n\n[ports]\n{}\n[bpf]\npin_dir = \"{}\"\nattach = \"{}\"\n\n\
              [source]\n{}\n\n[facts]\nlibvirt_dir = \"{}\"\nopenvswitch_socket = \"{}\"\n\n\
              [admin]\nsocket = \"{}\"\n\n\
-             [snapshot]\npath = \"{}\"\nkey_file = \"{}\"\n{}\n{}",
+             [snapshot]\npath = \"{}\"\nkey_file = \"{}\"\n{}\n[configdrive]\ndirectory = \"{}\"\n{}\n{}",
             self.responder,
             plan.ports,
             self.pins().display(),
@@ -601,6 +616,8 @@ impl Node {
             self.snapshot().display(),
             self.path("snapshot.key").display(),
             plan.snapshot,
+            self.drives().display(),
+            plan.config_drives,
             plan.further
         )
     }

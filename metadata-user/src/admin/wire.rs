@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access::{InstanceAccess, TokenlessClient};
 pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
 pub use self::boots::{BootRead, BootShown, PortBoots};
-pub use self::config_drive::{ConfigDrive, ConfigDriveFile};
+pub use self::config_drive::{ConfigDrive, ConfigDriveFile, ConfigDrives};
 pub use self::controller::{
     ControlledInstance, ControllerDifference, ControllerStatus, Instances, Lag, Leader, Notifications, PageBeside,
     Passwords, Reconcile, Reread, Resigned, Service, Written,
@@ -60,6 +60,9 @@ pub struct Status {
     /// What is kept on disk; absent if it is switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Snapshot>,
+    /// Images of config drives; absent: none are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_drives: Option<ConfigDrives>,
     /// Dynamic vendor data; absent if no target is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendordata: Option<Vendordata>,
@@ -120,6 +123,7 @@ impl Status {
             && self.source.error.is_none()
             && self.source.broken.is_empty()
             && self.snapshot.as_ref().is_none_or(|snapshot| snapshot.error.is_none())
+            && self.config_drives.as_ref().is_none_or(|drives| drives.error.is_none())
             && self.audit.as_ref().is_none_or(|audit| audit.error.is_none())
             && self.reload.as_ref().is_none_or(|reload| reload.error.is_none())
             && self.vendordata.as_ref().is_none_or(|vendordata| vendordata.failing == 0)

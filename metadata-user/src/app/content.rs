@@ -8,11 +8,14 @@ use tracing::{info, warn};
 
 use super::{AppError, Shared, cloud};
 use crate::config::Config;
+use crate::config_drive::{self, KeeperState};
 use crate::facts::observers::Observers;
+use crate::facts::report::ObserverView;
+use crate::hold::Holder;
 use crate::on_demand;
 use crate::readiness::{Blocker, Readiness};
 use crate::secret::token::TokenKey;
-use crate::snapshot::{Holder, Keeper, Snapshot, SnapshotState};
+use crate::snapshot::{Keeper, Snapshot, SnapshotState};
 use crate::source::vendordata::{Vendordata, VendordataState};
 use crate::source::{Restored, Source};
 use crate::state_view::StateView;
@@ -32,6 +35,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub(super) struct Content {
     /// Ends before the source does, and writes pending changes.
     keeper: Option<Keeper>,
+    /// Keeps images of config drives current, if there are any.
+    drives: Option<config_drive::Keeper>,
     pub(super) source: Source,
     pub(super) observers: Observers,
     /// Fetches dynamic vendor data, if there is any.
@@ -84,13 +89,14 @@ impl Content {
             }
             None => None,
         };
+        let drives = config_drives(config, shared, &source, &observers).map_err(AppError::Runtime)?;
         if let Some(origin) = source.origin() {
             shared.guests.ask_at(origin);
         }
         for warning in config.warnings() {
             warn!("{warning}");
         }
-        Ok(Self { keeper, source, observers, fetching, snapshot: snapshot_state, vendordata: vendordata_state })
+        Ok(Self { keeper, drives, source, observers, fetching, snapshot: snapshot_state, vendordata: vendordata_state })
     }
 }
 
@@ -122,10 +128,37 @@ impl Fetching {
 }
 
 impl Content {
-    /// Returns what can pause the snapshot; `None`: none is written.
-    pub(super) fn snapshot_holder(&self) -> Option<Holder> {
-        self.keeper.as_ref().map(Keeper::holder)
+    /// Returns what pauses the threads that write files: the snapshot's, and that of config drives.
+    pub(super) fn writers(&self) -> Vec<Holder> {
+        let snapshot = self.keeper.as_ref().map(Keeper::holder);
+        snapshot.into_iter().chain(self.drives.as_ref().and_then(config_drive::Keeper::holder)).collect()
     }
+
+    /// Returns the state of config drives; `None`: no images are kept.
+    pub(super) fn drives(&self) -> Option<StateView<KeeperState>> {
+        self.drives.as_ref().map(config_drive::Keeper::state)
+    }
+}
+
+/// Starts what keeps images of config drives current, if the configuration wants any.
+fn config_drives(
+    config: &Config,
+    shared: &Shared,
+    source: &Source,
+    observers: &Observers,
+) -> std::io::Result<Option<config_drive::Keeper>> {
+    let (guests, views) = (Arc::clone(&shared.guests), observers.views());
+    let access = Box::new(move |overrides: &_| guests.policy(overrides).access);
+    let observed = Box::new(move || {
+        let of_view =
+            |view: &ObserverView| view.get().unreachable_ports.iter().map(|port| port.instance).collect::<Vec<_>>();
+        views.iter().flat_map(of_view).collect()
+    });
+    let content = (Arc::clone(&shared.store), source.state());
+    let readiness = &shared.readiness;
+    // Guests that the service manager starts after this daemon find their images.
+    let first = readiness.wait_for("config drives");
+    config_drive::Keeper::start(&config.configdrive, content, (access, observed), readiness.clone(), first)
 }
 
 /// Waits for the first scan of the source and the first report of the observers, in bounded time.

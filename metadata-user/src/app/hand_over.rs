@@ -2,7 +2,8 @@
 //!
 //! The order, and why:
 //! 1. the ports' thread is paused: from here on only the new daemon changes the kernel;
-//! 2. the snapshot is written, and its thread is paused: the new daemon reads it, and from then on writes it;
+//! 2. the snapshot is written, and its thread is paused: the new daemon reads it, and from then on writes it; so is the thread that writes
+//!    images of config drives;
 //! 3. the new daemon gets the listening sockets. Guests' connections are still accepted and answered here;
 //! 4. the new daemon answers guests: connections end here in order, within `http.drain_timeout`;
 //! 5. what guests did meanwhile is passed on ([`super::late`]), and this process exits.
@@ -22,9 +23,8 @@ use tracing::{info, warn};
 
 use super::late::Known;
 use super::listening::Copies;
-use crate::hold::{Held, hold};
+use crate::hold::{Held, Holder, hold};
 use crate::port;
-use crate::snapshot::Holder;
 use crate::sockets::passing;
 use crate::store::Store;
 
@@ -42,7 +42,8 @@ pub(super) struct HandOver {
     /// Connections of daemons that ask to take over.
     pub(super) requests: mpsc::Receiver<Blocking>,
     pub(super) ports: mpsc::Sender<port::Request>,
-    pub(super) snapshot: Option<Holder>,
+    /// Of the threads that write files: the snapshot's, and that of config drives.
+    pub(super) writers: Vec<Holder>,
     pub(super) store: Arc<Store>,
     pub(super) sockets: Copies,
 }
@@ -74,8 +75,8 @@ impl HandOver {
         self.ports.send(port::Request::StandStill(request)).await.map_err(|_| ended())?;
         standing.await.map_err(|_| ended())?;
         held.push(ports);
-        if let Some(snapshot) = &self.snapshot {
-            held.extend(snapshot.hold().await);
+        for writer in &self.writers {
+            held.extend(writer.hold().await);
         }
         let known = Known::of(&self.store);
         stream.set_nonblocking(false)?;

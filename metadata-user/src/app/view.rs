@@ -32,6 +32,7 @@ use crate::admin::{
 use crate::api::Content;
 use crate::audit::Audit;
 use crate::clock::unix_of;
+use crate::config_drive::KeeperState;
 use crate::drain::Drain;
 use crate::error_text;
 use crate::exporter::Exporter;
@@ -62,6 +63,7 @@ pub(super) struct View {
     pub(super) source: SourceView,
     pub(super) accepts: Accepts,
     pub(super) snapshot: Option<StateView<SnapshotState>>,
+    pub(super) drives: Option<StateView<KeeperState>>,
     pub(super) vendordata: Option<StateView<VendordataState>>,
     pub(super) observers: Vec<ObserverView>,
     pub(super) guests: Arc<Guests>,
@@ -127,6 +129,7 @@ impl Inspect for View {
             draining: self.drain.has_begun() && released.is_none(),
             source: source(&self.source.get()),
             snapshot: self.snapshot.as_ref().map(|state| snapshot(&state.get(), &self.source.get())),
+            config_drives: self.drives.as_ref().map(|state| config_drive::state(&state.get())),
             vendordata: self.vendordata.as_ref().map(|state| vendordata(&state.get())),
             ports,
             ports_disagreements: self.kernel.disagreements(),
@@ -239,7 +242,7 @@ impl Inspect for View {
     }
 
     fn config_drive(&self, instance: &str) -> Result<wire::ConfigDrive, ConfigDriveError> {
-        self.drive(instance)
+        self.config_drive_of(instance)
     }
 
     fn wait(&self, asked: WaitFor) -> Waiting<'_> {

@@ -9,7 +9,7 @@ use super::lines::{self, Lines, ago, counted, last};
 use super::{Form, converse, exit, print_json};
 use crate::admin::client::Client;
 use crate::admin::wire::{
-    Audit, Fault, Http, Https, Identity, Observer, Released, Reload, Restored, Snapshot, Source, Status,
+    Audit, ConfigDrives, Fault, Http, Https, Identity, Observer, Released, Reload, Restored, Snapshot, Source, Status,
     UnreachablePort, VendordataTarget,
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Verb {
     #[command(flatten)]
     form: Form,
 
-    /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot or the audit log cannot be written, a
+    /// Exit with 1 also if a document is broken, the source cannot be read, the snapshot, the audit log or a config drive cannot be written, a
     /// reloaded configuration is not accepted, a target of vendor data fails, Open vSwitch, libvirt or a certificate cannot be read,
     /// metrics cannot be read over TCP, a port is refused or failed, or something that guests' requests depend on cannot be repaired
     #[arg(long)]
@@ -61,6 +61,9 @@ fn describe(status: &Status, now: u64) -> String {
     if let Some(kept) = &status.snapshot {
         snapshot(kept, now, &mut lines);
     }
+    if let Some(drives) = &status.config_drives {
+        config_drives(drives, &mut lines);
+    }
     for target in status.vendordata.iter().flat_map(|vendordata| &vendordata.targets) {
         vendordata(target, now, &mut lines);
     }
@@ -91,6 +94,18 @@ fn describe(status: &Status, now: u64) -> String {
         lines.line("anomalies", &format!("{}: see `metadatad anomalies`", kinds.join(", ")));
     }
     lines.into_text()
+}
+
+fn config_drives(drives: &ConfigDrives, lines: &mut Lines) {
+    let ConfigDrives { directory, current, waiting, failed, error } = drives;
+    let mut text = format!("{current} current in {directory}");
+    for (count, what) in [(waiting, "waiting for content"), (failed, "failed")] {
+        if *count > 0 {
+            text += &format!(", {count} {what}");
+        }
+    }
+    lines.line("drives", &text);
+    lines::error(error.as_ref(), lines);
 }
 
 fn daemon(status: &Status, now: u64, lines: &mut Lines) {

@@ -188,6 +188,15 @@ declared! {
     ).seconds();
     SNAPSHOT_SIZE = Declared::new("metadatad_snapshot_size", "Size of the snapshot").bytes();
     SNAPSHOT_INSTANCES = Declared::new("metadatad_snapshot_instances", "Instances in the snapshot");
+    CONFIG_DRIVES_UP = Declared::new(
+        "metadatad_config_drives_up",
+        "Whether images of config drives can be kept as configured: 1, else 0; absent where none are kept, and so is the next",
+    );
+    CONFIG_DRIVES = Declared::new(
+        "metadatad_config_drives",
+        "Instances that are to have an image of their config drive: it is current; their content is not known yet; it cannot be written \
+         or removed",
+    ).by("state", &["current", "waiting", "failed"]);
     VENDORDATA_TARGETS = Declared::new(
         "metadatad_vendordata_targets",
         "Targets of dynamic vendor data by whether the last answers of all instances were good; absent where there \
@@ -264,6 +273,7 @@ const PROFILES: &[&str] = &[
     "metrics",
     "main",
     "snapshot",
+    "config-drives",
     "audit",
     "take-over",
     "plain",

@@ -17,7 +17,7 @@ use super::{Snapshot, SnapshotState};
 use crate::boots::Boots;
 use crate::clock;
 use crate::config;
-use crate::hold::{Held, Hold, hold};
+use crate::hold::{Hold, Holder};
 use crate::privilege;
 use crate::secret::seal::SealKey;
 use crate::source::SourceView;
@@ -38,22 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Keeper {
     _worker: Worker,
-    holds: mpsc::Sender<Hold>,
-}
-
-/// Pauses the thread.
-#[derive(Clone, Debug)]
-pub struct Holder(mpsc::Sender<Hold>);
-
-impl Holder {
-    /// Completes when everything is written. Nothing more is written while the value lives, not even when the daemon ends. `None`: the
-    /// thread has ended.
-    pub async fn hold(&self) -> Option<Held> {
-        let (hold, standing, held) = hold();
-        self.0.send(hold).await.ok()?;
-        standing.await.ok()?;
-        Some(held)
-    }
+    holder: Holder,
 }
 
 impl Keeper {
@@ -81,17 +66,17 @@ impl Keeper {
             boots,
             boot,
         };
-        let (holds, held) = mpsc::channel(1);
+        let (holder, held) = Holder::new();
         let worker = Worker::spawn_as(&privilege::SNAPSHOT, "snapshot", async move |stop: Stop| {
             task.run(changes, held, stop).await
         })?;
-        Ok(Self { _worker: worker.with_patience(PATIENCE), holds })
+        Ok(Self { _worker: worker.with_patience(PATIENCE), holder })
     }
 
-    /// Returns what pauses it.
+    /// Returns what pauses it. When it stands still, everything is written.
     #[must_use]
     pub fn holder(&self) -> Holder {
-        Holder(self.holds.clone())
+        self.holder.clone()
     }
 }
 

@@ -26,6 +26,22 @@ pub struct ConfigDriveFile {
     pub body: usize,
 }
 
+/// Images of config drives that are kept current.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigDrives {
+    /// Where they are.
+    pub directory: String,
+    /// Images that are current.
+    pub current: usize,
+    /// Instances whose content is not known yet.
+    pub waiting: usize,
+    /// Images that cannot be written or removed.
+    pub failed: usize,
+    /// Why one of these cannot, or none can, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 impl fmt::Debug for ConfigDrive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConfigDrive").field("instance", &self.instance).finish_non_exhaustive()

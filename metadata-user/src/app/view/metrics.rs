@@ -7,6 +7,7 @@ use metadata_ebpf::abi::Counters;
 use super::View;
 use crate::audit::Audit;
 use crate::clock::unix_of;
+use crate::config_drive::KeeperState;
 use crate::facts::Observer;
 use crate::facts::report::ObserverState;
 use crate::https::HttpsState;
@@ -36,6 +37,9 @@ pub(super) fn read(view: &View) -> State {
     source(&view.source.get(), &mut state);
     if let Some(snapshot) = &view.snapshot {
         self::snapshot(&snapshot.get(), &mut state);
+    }
+    if let Some(drives) = &view.drives {
+        config_drives(&drives.get(), &mut state);
     }
     if let Some(vendordata) = &view.vendordata {
         self::vendordata(&vendordata.get(), &mut state);
@@ -123,6 +127,13 @@ fn snapshot(snapshot: &SnapshotState, state: &mut State) {
     state.set_if(&declared::SNAPSHOT_WRITTEN, snapshot.written_at.map(timestamp));
     state.set(&declared::SNAPSHOT_SIZE, number(snapshot.bytes));
     state.set(&declared::SNAPSHOT_INSTANCES, count(snapshot.instances));
+}
+
+fn config_drives(drives: &KeeperState, state: &mut State) {
+    state.set(&declared::CONFIG_DRIVES_UP, flag(drives.error.is_none()));
+    for (label, images) in [("current", drives.current), ("waiting", drives.waiting), ("failed", drives.failed)] {
+        state.set_for(&declared::CONFIG_DRIVES, label, count(images));
+    }
 }
 
 fn vendordata(vendordata: &VendordataState, state: &mut State) {

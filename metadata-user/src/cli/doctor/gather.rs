@@ -15,7 +15,7 @@ use super::evidence::{Answers, Disk, Evidence, Port, Settings};
 use crate::cli::error::CliError;
 use crate::cli::lines;
 use crate::config::partial::Partial;
-use crate::config::{AuditTarget, Config};
+use crate::config::{AuditTarget, AutoDrive, Config};
 use crate::dataplane::inspect::taps_elsewhere;
 use crate::error_text;
 
@@ -121,6 +121,9 @@ fn disks(config: &Config) -> Vec<Disk> {
     let mut places = Vec::new();
     if config.snapshot.enabled {
         places.push(("the snapshot", config.snapshot.path.clone()));
+    }
+    if config.configdrive.auto != AutoDrive::Off {
+        places.push(("config drives", config.configdrive.directory.join("images")));
     }
     if config.audit.to == AuditTarget::File {
         places.push(("the audit log", config.audit.path.clone()));

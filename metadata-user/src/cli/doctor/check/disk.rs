@@ -14,6 +14,9 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     for error in snapshot.iter().flat_map(|snapshot| snapshot.error.iter().chain(&snapshot.refused)) {
         findings.push(Finding::reported(format!("the snapshot: {error}")));
     }
+    if let Some(error) = status.config_drives.as_ref().and_then(|drives| drives.error.as_ref()) {
+        findings.push(Finding::reported(format!("config drives: {error}")));
+    }
     if let Some(error) = status.audit.as_ref().and_then(|audit| audit.error.as_ref()) {
         findings.push(Finding::reported(format!("the audit log cannot be written, and records are lost: {error}")));
     }
