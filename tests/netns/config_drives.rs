@@ -116,7 +116,10 @@ fn a_group_that_there_is_not_and_a_directory_that_cannot_be_used_are_named_and_g
     assert!(error.contains("no group no-such-group (configdrive.group)"), "{error}");
     assert_eq!(fs::metadata(image(&node)).unwrap().mode() & 0o7777, 0o600, "for root alone");
     assert!(node.ask(&["status", "--check"]).is_err());
-    assert!(node.told(&["status"]).unwrap().contains("no group no-such-group"));
+    for words in [&["status"], &["doctor"]] {
+        let text = node.told(words).unwrap();
+        assert!(text.contains("no group no-such-group"), "{text}");
+    }
 
     let with = |from: &str, to: &str| {
         node.stop_daemon().unwrap();

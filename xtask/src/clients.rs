@@ -63,8 +63,9 @@ const NEEDED: &[&str] = &["python3", "python3-venv", "debian-archive-keyring"];
 /// What reads images of config drives.
 const DRIVES: Collection = Collection {
     name: "clients/drives",
-    what: "isoinfo, xorriso and mtools",
+    what: "isoinfo, xorriso, fsck.fat and mtools",
     debian: &[
+        "dosfstools",
         "genisoimage",
         "libburn4",
         "libisoburn1",
