@@ -4,6 +4,8 @@
 //! types, as far as answers tell: what is printed as `None` is null where Nova can have a null, and the devices of
 //! `block-device-mapping` may stand in another order.
 //!
+//! - A listing leads nowhere but down: what is in it and is no plain name, such as `..`, or is further down than Nova has anything, is left out.
+//!
 //! Nova writes the versions [`VERSIONS`] only (its `config_drive_skip_versions`); their objects are equal.
 
 use bytes::Bytes;
@@ -67,8 +69,14 @@ pub(in crate::api) fn collect<E>(read: &mut dyn FnMut(&str) -> Result<Option<Byt
     Ok(json::to_vec(&directory(read, DIRECTORY)?).into())
 }
 
+/// Most directories above a value; Nova has two, EC2 six (`network/interfaces/macs/MAC/ipv4-associations/`).
+const DEEPEST: usize = 8;
+
 fn directory<E>(read: &mut dyn FnMut(&str) -> Result<Option<Bytes>, E>, path: &str) -> Result<Map<String, Json>, E> {
     let mut object = Map::new();
+    if path.split('/').count() > DEEPEST {
+        return Ok(object);
+    }
     let listing = read(path)?.unwrap_or_default();
     let listing = String::from_utf8_lossy(&listing);
     let mut lines: Vec<&str> = listing.lines().filter(|line| !line.is_empty()).collect();
@@ -79,19 +87,28 @@ fn directory<E>(read: &mut dyn FnMut(&str) -> Result<Option<Bytes>, E>, path: &s
     });
     for line in lines {
         let value = match (line.strip_suffix('/'), line.split_once('=')) {
-            (Some(name), _) => Some((name, Json::Object(directory(read, &format!("{path}/{name}"))?))),
-            (None, Some((number, _))) if is_keys => {
+            (Some(name), _) if is_plain(name) => {
+                Some((name, Json::Object(directory(read, &format!("{path}/{name}"))?)))
+            }
+            (None, Some((number, _))) if is_keys && is_plain(number) => {
                 let mut key = Map::from_iter([("_name".to_owned(), Json::from(line))]);
                 key.append(&mut directory(read, &format!("{path}/{number}"))?);
                 Some((number, Json::Object(key)))
             }
-            _ => {
+            (None, _) if is_plain(line) => {
                 read(&format!("{path}/{line}"))?.map(|body| (line, value(line, &String::from_utf8_lossy(&body)).into()))
             }
+            _ => None,
         };
         object.extend(value.map(|(name, value)| (name.to_owned(), value)));
     }
     Ok(object)
+}
+
+/// Tells whether a name means itself in a path.
+fn is_plain(name: &str) -> bool {
+    name.bytes().any(|byte| byte != b'.')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
 }
 
 /// Returns what Nova has where it prints this.
@@ -187,6 +204,26 @@ mod tests {
         let text = render(&instance(), "host.d");
         let start = r#"{"ami-id": null, "ami-launch-index": 3, "ami-manifest-path": "FIXME", "instance-id": "i-1", "hostname": "host.d", "local-ipv4": null, "#;
         assert_eq!(std::str::from_utf8(&text).unwrap(), format!("{start}{REST}"));
+    }
+
+    #[test]
+    fn a_listing_that_leads_in_a_circle_or_elsewhere_ends() {
+        let names = "../\n./\n/\n?x/\n%2e%2e/\na b/\n..\nhostname\nloop/\npublic-keys/";
+        let collected = collect::<()>(&mut |path| {
+            let is_key = path.ends_with("/public-keys");
+            let body = if is_key {
+                "..=x\n?=y\n0=z\n../"
+            } else if path.ends_with("/hostname") {
+                "h"
+            } else {
+                names
+            };
+            assert!(!path.contains("..") && !path.contains(['?', '%']), "{path}");
+            Ok(Some(body.into()))
+        });
+        let object: Json = serde_json::from_slice(&collected.unwrap()).unwrap();
+        assert_eq!((&object["hostname"], &object["loop"]["hostname"]), (&"h".into(), &"h".into()));
+        assert_eq!(object["public-keys"]["0"]["_name"], "0=z");
     }
 
     #[test]
