@@ -435,8 +435,10 @@ impl Cloud {
 
     /// Starts an application under uWSGI.
     fn wsgi(&self, program: &str, module: &str, port: u16) -> Result<Running> {
+        // Two first claims at once make Placement's SQLite fail one of them (500): its users and projects are made by whoever needs them.
+        let threads = if program == "placement" { 1 } else { 4 };
         let words = format!(
-            "--http-socket 127.0.0.1:{port} --module {module}:application --processes 1 --threads 4 --enable-threads --die-on-term --need-app \
+            "--http-socket 127.0.0.1:{port} --module {module}:application --processes 1 --threads {threads} --enable-threads --die-on-term --need-app \
              --listen 100 --buffer-size 65535 --disable-logging --add-header Connection:close"
         );
         let uwsgi = tool("uwsgi")?.display().to_string();

@@ -150,8 +150,9 @@ impl Cloud {
             let path = file?.path();
             if path.extension().is_some_and(|extension| extension == "log") {
                 let log = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
-                let lines = log.lines().filter(|line| line.contains(" WARNING ") || line.contains(" ERROR "));
-                let last: Vec<&str> = lines.collect();
+                // Filters say at INFO how many hosts they leave.
+                let tells = |line: &&str| [" WARNING ", " ERROR ", " hosts"].iter().any(|word| line.contains(word));
+                let last: Vec<&str> = log.lines().filter(tells).collect();
                 let last = last[last.len().saturating_sub(40)..].join("\n");
                 found.push_str(&format!("--- {}\n{last}\n", path.display()));
             }
