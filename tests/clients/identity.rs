@@ -1,4 +1,4 @@
-//! What a node signs, verified by another implementation (PyJWT): docs/identity.md's own commands and its service, with real guests.
+//! What a node signs, verified by other implementations (PyJWT, jose): docs/identity.md's own commands and its service, with real guests.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -173,6 +173,35 @@ fn a_guest_logs_in_at_a_service_that_checks_audience_nonce_and_node() {
     let metrics = node.metrics().unwrap();
     let unrefused = "metadatad_refused_system_calls_total 0";
     assert!(metrics.lines().any(|line| line == unrefused), "signing needs no system call that is refused: {metrics}");
+}
+
+/// Verifies a token with jose.
+fn verified_by_jose(jwks: &Value, token: &str, audience: &str) -> Value {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/node/verify_identity.cjs");
+    let mut node = Command::new("node");
+    node.arg(script).args([&jwks.to_string(), token, ISSUER, audience]);
+    node.env("NODE_PATH", collection("clients").unwrap().join("node/node_modules"));
+    serde_json::from_str(&command::run(&mut node, "").unwrap()).unwrap()
+}
+
+#[test]
+fn jose_verifies_a_token_and_names_the_keys_as_the_node_does() {
+    let signing = Signing::start("");
+    let guest = signing.node.guest("a").boot().unwrap();
+    signing.run_block(1);
+    signing.wait_keys("both are published", |ids| ids.len() == 2);
+    let (token, jwks) = (token(&guest, AUDIENCE, "n-1"), signing.jwks());
+    let verified = verified_by_jose(&jwks, &token, AUDIENCE);
+    let claims = &verified["claims"];
+    assert_eq!((&verified["named"], &claims["nonce"]), (&json!(true), &json!("n-1")), "{verified}");
+    assert_eq!(claims["sub"], format!("urn:uuid:{}", guest.uuid()));
+    let life = claims["exp"].as_u64().zip(claims["iat"].as_u64()).map(|(end, begin)| end - begin);
+    assert_eq!(life, Some(300));
+    let refused = verified_by_jose(&jwks, &token, "https://other.example");
+    assert_eq!(refused["error"], "ERR_JWT_CLAIM_VALIDATION_FAILED", "{refused}");
+    let published = jwks["keys"].as_array().unwrap();
+    let other = verified_by_jose(&json!({"keys": [published[1]]}), &token, AUDIENCE);
+    assert_eq!(other["error"], "ERR_JWKS_NO_MATCHING_KEY", "{other}");
 }
 
 #[test]
