@@ -19,6 +19,7 @@
 //! | `GET /v1/access` | list of [`wire::InstanceAccess`]: what policies allow, and what guests ask for |
 //! | `GET /v1/read?instance=NAME&path=PATH` | `message/http`: what that guest would read; its body only where it holds no secret |
 //! | `GET /v1/read/secret?instance=NAME&path=PATH` | the same, with its body |
+//! | `GET /v1/guest-attributes?instance=UUID` | [`wire::GuestAttributes`]: what the guest wrote for its operator |
 //! | `GET /v1/jwks` | a JSON Web Key set: the public keys that the node signs with |
 //! | `GET /v1/config-drive?instance=NAME` | [`wire::ConfigDrive`]: the files of a config drive, secrets included |
 //! | `GET /v1/wait?instance=UUID&timeout_ms=N` | [`wire::Waited`], once the instance can be answered, or after the time-out |
@@ -58,8 +59,8 @@ use crate::metrics::Format;
 use preview::{GuestAnswer, GuestRequest, PreviewError};
 use wait::WaitFor;
 use wire::{
-    ConfigDrive, Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Released,
-    Security, Source, Status, UserData, Waited,
+    ConfigDrive, Evidence, GuestAttributes, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters,
+    PortStatus, Released, Security, Source, Status, UserData, Waited,
 };
 
 /// What the admin API shows. The rest of the daemon is behind this.
@@ -123,6 +124,12 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// Asks the service of guests in a guest's name. Completes with the answer, and whether its body may hold a secret.
     fn preview(&self, asked: GuestRequest) -> Previewing<'_>;
+
+    /// Returns what an instance's guest wrote for its operator.
+    ///
+    /// # Errors
+    /// [`NoInstance`].
+    fn guest_attributes(&self, instance: &str) -> Result<GuestAttributes, NoInstance>;
 
     /// Returns the public keys that the node signs with, as a JWK set; `None`: it signs nothing.
     fn jwks(&self) -> Option<String>;

@@ -51,7 +51,7 @@ pub use content::{Content, Reply};
 pub use date::Date;
 pub use denial::Denial;
 pub use extensions::proof::{self, InDynamic, Signed, TokenRequest};
-pub use extensions::{ETag, Known, Look, Query, QueryError, Wait};
+pub use extensions::{AttributePath, ETag, Known, Look, Query, QueryError, Wait};
 pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page};
 pub use openstack::vendor_data::{self, StaticVendordata};
 pub use own::Own;
@@ -180,6 +180,8 @@ pub enum Status {
     MethodNotAllowed = 405,
     /// 409: there is a password already.
     Conflict = 409,
+    /// 413: there is no room for what the guest writes.
+    ContentTooLarge = 413,
     /// 414: the target is longer than the configuration allows.
     TargetTooLong = 414,
     /// 429: the instance asks too much.

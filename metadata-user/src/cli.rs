@@ -18,6 +18,7 @@ mod doctor;
 mod error;
 pub mod exit;
 mod get;
+mod guest_attributes;
 mod instance;
 mod jwks;
 mod lines;
@@ -96,6 +97,8 @@ enum Verb {
     Trace(trace::Verb),
     /// Print what a guest reads at a path, through the service that answers guests; it does not count as the guest's request
     Get(get::Verb),
+    /// Show what an instance's guest wrote for its operator, such as its SSH host keys
+    GuestAttributes(guest_attributes::Verb),
     /// Print the public keys that the node signs with, for whoever verifies what instances prove: a JSON Web Key set
     Jwks,
     /// Write an instance's config drive, as an image or a directory: the files that Nova puts there, from what the daemon answers the guest,
@@ -214,6 +217,7 @@ fn execute(
         Verb::Top(verb) => verb.execute(&client(notes)?, out),
         Verb::Trace(verb) => verb.execute(&client(notes)?, out),
         Verb::Get(verb) => verb.execute(&client(notes)?, out, notes),
+        Verb::GuestAttributes(verb) => verb.execute(&client(notes)?, out),
         Verb::Jwks => jwks::execute(&client(notes)?, out),
         Verb::ConfigDrive(verb) => verb.execute(cli.config.as_deref(), || client(notes)),
         Verb::Wait(verb) => verb.execute(&client(notes)?, out),

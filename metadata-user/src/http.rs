@@ -14,6 +14,7 @@
 
 mod access;
 mod admission;
+mod attributes;
 mod body;
 pub mod connection;
 mod error;
@@ -82,6 +83,8 @@ pub struct Guests {
     policy: StateView<Policy>,
     rates: Arc<Rates>,
     waits: Arc<Waits>,
+    /// How fast instances write attributes.
+    writes: Arc<Rates>,
     counters: Arc<Counters>,
     times: StateView<Times>,
     patience: StateView<Patience>,
@@ -159,6 +162,7 @@ impl Guests {
             policy: StateView::new(without_signatures(settings.policy())),
             rates: Arc::new(Rates::new(settings.policy())),
             waits: Arc::default(),
+            writes: Arc::new(Rates::of_writes(settings.policy())),
             counters: Arc::new(counters),
             times: StateView::new(Times::of(&settings.http)),
             patience: StateView::new(Patience::new(&Times::of(&settings.http), &settings.http.patience)),

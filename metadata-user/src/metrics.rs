@@ -340,7 +340,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }
-        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 24, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 25, "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
             let family = ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| name.strip_suffix(suffix));

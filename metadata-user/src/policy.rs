@@ -43,6 +43,8 @@ pub struct Extensions {
     pub waits_per_instance: usize,
     /// Longest time that a request waits for a change.
     pub longest_wait: Duration,
+    /// Attributes that an instance may write; 0: it writes none.
+    pub attributes_per_instance: usize,
 }
 
 /// What instances get signed.
@@ -295,7 +297,12 @@ mod tests {
             connections_per_instance: 1024,
             requests: RequestRate { per_second: 1000, burst: 4000 },
             access: Access::default(),
-            extensions: Extensions { enabled: true, waits_per_instance: 64, longest_wait: Duration::from_secs(300) },
+            extensions: Extensions {
+                enabled: true,
+                waits_per_instance: 64,
+                longest_wait: Duration::from_secs(300),
+                attributes_per_instance: 0,
+            },
             identity: IdentityPolicy { enabled: true, lifetime: Duration::from_secs(300), per_second: 20 },
         };
         assert_eq!(configured.with(&PolicyOverrides::default()), configured);

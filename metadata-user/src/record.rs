@@ -17,12 +17,17 @@ use uuid::Uuid;
 use crate::policy::PolicyOverrides;
 
 mod address;
+mod attributes;
 mod device;
 mod notice;
 mod page;
 mod port;
 
 pub use address::Address;
+pub use attributes::{
+    AttributeError, Attributes, LONGEST_VALUE as LONGEST_ATTRIBUTE, MOST_BYTES as MOST_ATTRIBUTE_BYTES,
+    Texts as AttributeTexts, is_name as is_attribute_name,
+};
 pub use device::{BlockDevice, Bus, Device, DeviceKind};
 pub use notice::{EventKind, EventRecord, EventState, Notices};
 pub use page::{PageAnswer, PageRecord};

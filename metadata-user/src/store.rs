@@ -12,10 +12,12 @@
 //! - when an instance's user data was first read stays, until user data or image change, the operator resets it or the
 //!   instance goes;
 //! - a password that a guest posted is readable at once, and only the first one counts, until the operator clears it or
-//!   the instance goes; one of the document comes before it, and goes with the document.
+//!   the instance goes; one of the document comes before it, and goes with the document;
+//! - what a guest wrote as its attributes stays until the instance goes; instances without any cost nothing.
 //!
 //! Left out: where records come from (`source`), and who is asking (`identity`).
 
+mod attributes;
 mod change;
 mod slot;
 
@@ -27,7 +29,7 @@ use serde_json::Value;
 
 use crate::api::vendor_data::DynamicResults;
 use crate::api::{Cloud, Content, NovaPages, Password, RenderedInstance, Written};
-use crate::record::{InstanceId, InstanceRecord, PortRecord, ProjectId};
+use crate::record::{Attributes, InstanceId, InstanceRecord, PortRecord, ProjectId};
 use crate::table::Table;
 
 use change::Subscribers;
@@ -85,12 +87,14 @@ pub struct Kept {
     pub content: Content,
     /// When its user data was first read, in seconds of Unix time.
     pub user_data_read: Option<u64>,
+    /// What its guest wrote; `None`: nothing.
+    pub attributes: Option<Arc<Attributes>>,
 }
 
 impl From<Content> for Kept {
     /// An instance whose user data was not read.
     fn from(content: Content) -> Self {
-        Self { content, user_data_read: None }
+        Self { content, user_data_read: None, attributes: None }
     }
 }
 
@@ -99,6 +103,8 @@ impl From<Content> for Kept {
 pub struct Store {
     cloud: Arc<Cloud>,
     slots: Table<InstanceId, Slot>,
+    /// Of those whose guests have written any.
+    attributes: Table<InstanceId, Arc<Attributes>>,
     index: Mutex<Index>,
 }
 
@@ -156,7 +162,7 @@ impl Store {
     /// Returns an empty store whose instances share these settings.
     #[must_use]
     pub fn new(cloud: Cloud) -> Self {
-        Self { cloud: Arc::new(cloud), slots: Table::default(), index: Mutex::default() }
+        Self { cloud: Arc::new(cloud), slots: Table::default(), attributes: Table::default(), index: Mutex::default() }
     }
 
     /// Returns the instance's content, if it has one.
@@ -208,7 +214,9 @@ impl Store {
     #[must_use]
     pub fn kept(&self) -> Vec<Kept> {
         let kept = |slot: &Slot| {
-            slot.content().map(|content| Kept { content: content.clone(), user_data_read: slot.user_data_read() })
+            let content = slot.content()?.clone();
+            let attributes = self.attributes(content.uuid());
+            Some(Kept { content, user_data_read: slot.user_data_read(), attributes })
         };
         self.slots.iter().filter_map(|slot| kept(&slot)).collect()
     }
@@ -432,6 +440,9 @@ impl Store {
         index.revision.removals += u64::from(removed);
         self.slots.entry(id).or_default().set(content, index.revision.changes);
         self.slots.remove_if(&id, |_, slot| slot.is_unused());
+        if removed {
+            self.attributes.remove(&id);
+        }
         let document = taps.is_some();
         index.subscribers.publish(&Change { instance: id, taps: taps.unwrap_or_default(), document, removed });
     }

@@ -94,6 +94,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("metadatad detach", Class::Last),
     ("metadatad get", Class::Parsed),
     ("metadatad doctor", Class::Node),
+    ("metadatad guest-attributes", Class::Parsed),
     ("metadatad instance", Class::Parsed),
     ("metadatad jwks", Class::Parsed),
     ("metadatad ports", Class::Node),

@@ -9,6 +9,7 @@ mod addressing;
 mod admin;
 mod adversity;
 mod attestation;
+mod attributes;
 mod audit;
 mod boots;
 mod bystanders;

@@ -17,8 +17,8 @@ use tokio::net::UnixStream;
 use super::preview::{GuestAnswer, GuestRequest};
 use super::wait::WaitFor;
 use super::wire::{
-    Accepted, ConfigDrive, Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus,
-    Problem, Released, Security, Source, Status, UserData, Waited,
+    Accepted, ConfigDrive, Evidence, GuestAttributes, InstanceAccess, InstanceAnomalies, Password, PortBoots,
+    PortCounters, PortStatus, Problem, Released, Security, Source, Status, UserData, Waited,
 };
 use crate::api::DriveFile;
 use crate::percent;
@@ -124,6 +124,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn ports(&self) -> Result<Vec<PortStatus>, ClientError> {
         self.get("/v1/ports").await
+    }
+
+    /// Asks for what an instance's guest wrote for its operator.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn guest_attributes(&self, instance: InstanceId) -> Result<GuestAttributes, ClientError> {
+        self.get(&format!("/v1/guest-attributes?instance={instance}")).await
     }
 
     /// Asks for the public keys that the node signs with, as a JWK set.

@@ -1,6 +1,7 @@
 //! What the admin API answers, in JSON. Members are only ever added; one that is absent is unknown or does not apply.
 
 mod access;
+mod attributes;
 mod audit;
 mod boots;
 mod config_drive;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::access::{InstanceAccess, TokenlessClient};
+pub use self::attributes::GuestAttributes;
 pub use self::audit::{Anomaly, Audit, InstanceAnomalies};
 pub use self::boots::{BootRead, BootShown, PortBoots};
 pub use self::config_drive::{ConfigDrive, ConfigDriveFile, ConfigDrives};

@@ -28,6 +28,12 @@ pub(super) enum Refusal {
     TooManyWaits,
     /// The instance has got as many signatures as it may, lately.
     TooManySignatures,
+    /// There is no room for an attribute.
+    Attribute,
+    /// An attribute is not text.
+    AttributeText,
+    /// An attribute is written or read with another method.
+    AttributeMethod,
     /// There is nothing to sign with now.
     NoKey,
     /// A proxy asks for a signature.
@@ -144,6 +150,20 @@ const TOO_MANY_SIGNATURES: Texts = texts!(
     "Too Many Requests",
     "This instance has got as many identity tokens as it may per second. Keep one until it expires."
 );
+const ATTRIBUTE: Texts = texts!(
+    ContentTooLarge,
+    413,
+    "Content Too Large",
+    "An attribute has at most 4096 bytes, all of an instance together 65536, and there is a most of them: see /openstack/latest/capabilities."
+);
+const ATTRIBUTE_TEXT: Texts =
+    texts!(BadRequest, 400, "Bad Request", "An attribute is text in UTF-8, without a zero byte.");
+const ATTRIBUTE_METHOD: Texts = texts!(
+    MethodNotAllowed,
+    405,
+    "Method Not Allowed",
+    "Write an attribute with PUT /openstack/latest/guest-attributes/NAMESPACE/KEY, remove it with DELETE."
+);
 const NO_KEY: Texts =
     texts!(ServiceUnavailable, 503, "Service Unavailable", "Nothing can be signed here now. Ask again in a second.");
 const FORWARDED_SIGNATURE: Texts =
@@ -176,6 +196,9 @@ impl Refusal {
             Self::Query(QueryError::Audience) => &QUERY_AUDIENCE,
             Self::Query(QueryError::Nonce) => &QUERY_NONCE,
             Self::TooManySignatures => &TOO_MANY_SIGNATURES,
+            Self::Attribute => &ATTRIBUTE,
+            Self::AttributeText => &ATTRIBUTE_TEXT,
+            Self::AttributeMethod => &ATTRIBUTE_METHOD,
             Self::NoKey => &NO_KEY,
             Self::ForwardedSignature => &FORWARDED_SIGNATURE,
         }

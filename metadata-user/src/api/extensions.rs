@@ -8,6 +8,7 @@
 //!
 //! Left out: who may ask, waiting itself, and HTTP's headers (`http`).
 
+mod attributes;
 mod capabilities;
 mod etag;
 mod notices;
@@ -20,6 +21,7 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 
+pub use attributes::AttributePath;
 pub use etag::ETag;
 pub use query::{Known, Query, QueryError, Wait};
 
@@ -42,8 +44,8 @@ fn answer(own: Own, content: &Content, request: &Request<'_>, policy: &Policy) -
             let tag = notices::tag(notices(), request.target).map(|text| Found::new(PLAIN, text));
             found::answer(tag.ok_or(Refusal::NotFound), request)
         }
-        // Where nothing is signed.
-        Own::Token | Own::Dynamic => found::answer(Err(Refusal::NotFound), request),
+        // Where nothing is signed, and nothing written.
+        Own::Token | Own::Dynamic | Own::Attributes => found::answer(Err(Refusal::NotFound), request),
     }
 }
 
@@ -52,8 +54,8 @@ fn is_waited_for(own: Own) -> bool {
     match own {
         // The configuration's, which wakes nobody.
         Own::Capabilities => false,
-        // Of proofs each is another.
-        Own::Token | Own::Dynamic => false,
+        // Of proofs each is another; attributes are the guest's own.
+        Own::Token | Own::Dynamic | Own::Attributes => false,
         Own::Events | Own::Tags => true,
     }
 }
@@ -127,6 +129,12 @@ impl Answer {
     #[must_use]
     pub fn forwarded_signature(accept: Option<&str>) -> Self {
         Self::refusal(Refusal::ForwardedSignature, accept)
+    }
+
+    /// Returns the answer to a request for attributes with another method than they have.
+    #[must_use]
+    pub fn attribute_method(accept: Option<&str>) -> Self {
+        Self::refusal(Refusal::AttributeMethod, accept)
     }
 
     /// Returns the answer to a request for what is not there.

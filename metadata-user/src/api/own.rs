@@ -9,6 +9,8 @@ pub enum Own {
     Events,
     /// `/latest/meta-data/tags` and what is below: the instance's tags.
     Tags,
+    /// `/openstack/latest/guest-attributes` and what is below: what the guest writes for its operator.
+    Attributes,
     /// `/openstack/latest/identity`: a token that says what the instance is, signed.
     Token,
     /// `dynamic` of a version of the EC2 tree, and what is below: the instance identity document.
@@ -17,6 +19,9 @@ pub enum Own {
 
 /// Where the tags are. EC2 has them in its newest version.
 pub(super) const TAGS: &str = "latest/meta-data/tags";
+
+/// Where the guest's attributes are, below `openstack/`.
+pub(super) const ATTRIBUTES: &str = "latest/guest-attributes";
 
 /// Where EC2's instance identity document is, below a version.
 pub(super) const DYNAMIC: &str = "dynamic";
@@ -30,15 +35,12 @@ impl Own {
             "latest/capabilities" => Some(Self::Capabilities),
             "latest/events" => Some(Self::Events),
             "latest/identity" => Some(Self::Token),
-            _ => None,
+            _ => is_at(path, ATTRIBUTES).then_some(Self::Attributes),
         }
     }
 
     /// Returns what is at a path of the EC2 tree.
     pub(super) fn in_ec2(path: &str) -> Option<Self> {
-        let is_at = |path: &str, place: &str| {
-            path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         if is_at(path, TAGS) {
             return Some(Self::Tags);
         }
@@ -50,8 +52,13 @@ impl Own {
     #[must_use]
     pub fn is_signed(self) -> bool {
         match self {
-            Self::Capabilities | Self::Events | Self::Tags => false,
+            Self::Capabilities | Self::Events | Self::Tags | Self::Attributes => false,
             Self::Token | Self::Dynamic => true,
         }
     }
+}
+
+/// Tells whether a path is this place, or below it.
+fn is_at(path: &str, place: &str) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -1,11 +1,12 @@
-//! What guests did at the old daemon of a take-over between its last snapshot and its exit: passwords that they posted, and first
-//! reads of user data.
+//! What guests did at the old daemon of a take-over between its last snapshot and its exit: passwords that they posted, first reads of
+//! user data, and attributes that they wrote.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::admin::wire::{Late, Password, UserData};
+use crate::admin::wire::{GuestAttributes, Late, Password, UserData};
 use crate::api::{self, Content};
-use crate::record::InstanceId;
+use crate::record::{Attributes, InstanceId};
 use crate::store::{Kept, Store};
 
 /// What was known at one moment.
@@ -13,18 +14,20 @@ use crate::store::{Kept, Store};
 pub(super) struct Known {
     posted: BTreeSet<InstanceId>,
     read: BTreeSet<InstanceId>,
+    attributes: BTreeMap<InstanceId, Arc<Attributes>>,
 }
 
 impl Known {
     /// Returns what a store knows now.
     pub(super) fn of(store: &Store) -> Self {
-        let (mut posted, mut read) = (BTreeSet::new(), BTreeSet::new());
+        let (mut posted, mut read, mut attributes) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
         for kept in store.kept() {
             let id = kept.content.uuid();
             posted.extend(posted_text(&kept).map(|_| id));
             read.extend(kept.user_data_read.map(|_| id));
+            attributes.extend(kept.attributes.map(|attributes| (id, attributes)));
         }
-        Self { posted, read }
+        Self { posted, read, attributes }
     }
 
     /// Returns what the store has come to know since.
@@ -37,6 +40,10 @@ impl Known {
             }
             if let Some(at) = kept.user_data_read.filter(|_| !self.read.contains(&id)) {
                 late.user_data.push(UserData { instance: id.to_string(), read_at: Some(at) });
+            }
+            if kept.attributes != self.attributes.get(&id).cloned() {
+                let attributes = kept.attributes.as_ref().map(|attributes| attributes.texts()).unwrap_or_default();
+                late.attributes.push(GuestAttributes { instance: id.to_string(), attributes });
             }
         }
         late
@@ -54,6 +61,15 @@ pub(super) fn keep(late: Late, store: &Store) {
     for UserData { instance, read_at } in late.user_data {
         if let (Ok(id), Some(at)) = (instance.parse(), read_at) {
             store.note_user_data_read(id, at);
+        }
+    }
+    for GuestAttributes { instance, attributes } in late.attributes {
+        if let Ok(id) = instance.parse() {
+            // The instance may be gone.
+            let _ = store.change_attributes(id, |kept| {
+                *kept = Attributes::of_texts(&attributes);
+                Ok(true)
+            });
         }
     }
 }
@@ -94,9 +110,11 @@ mod tests {
         old.set_password(id(2), password("late"));
         old.note_user_data_read(id(3), 20);
         new.note_user_data_read(id(3), 21);
+        old.change_attributes(id(2), |attributes| attributes.set("a", "b", "c", 1)).expect("kept");
         keep(known.since(&old), &new);
         let posted = |number| new.get(id(number)).and_then(|instance| instance.posted().cloned());
         assert_eq!([posted(1), posted(2), posted(3)], [None, Some(password("late")), None]);
+        assert_eq!(new.attributes(id(2)), old.attributes(id(2)));
         assert_eq!([1, 2, 3].map(|number| new.user_data_read(id(number))), [None, None, Some(21)]);
     }
 }

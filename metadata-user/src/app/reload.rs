@@ -126,7 +126,7 @@ mod tests {
     use crate::config::{Config, ConfigFile, Http, reference};
 
     /// Each live key with another value than its default.
-    const LIVE: [(&str, &str, &str); 33] = [
+    const LIVE: [(&str, &str, &str); 34] = [
         ("ports", "new_connections_per_second", "7"),
         ("ports", "new_connections_burst", "7"),
         ("ports", "packets_per_second", "7"),
@@ -157,6 +157,7 @@ mod tests {
         ("guests", "extensions", "false"),
         ("guests", "waits_per_instance", "7"),
         ("guests", "longest_wait", "\"7m\""),
+        ("guests", "attributes_per_instance", "7"),
         ("identity", "token_lifetime", "\"7m\""),
         ("identity", "tokens_per_second", "7"),
         ("log", "filter", "\"debug\""),

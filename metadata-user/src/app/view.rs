@@ -237,6 +237,13 @@ impl Inspect for View {
         Box::pin(self.read_as_guest(asked))
     }
 
+    fn guest_attributes(&self, instance: &str) -> Result<wire::GuestAttributes, NoInstance> {
+        let id = instance.parse::<InstanceId>().map_err(|_| NoInstance)?;
+        self.store.served(id).ok_or(NoInstance)?;
+        let attributes = self.store.attributes(id).map(|attributes| attributes.texts()).unwrap_or_default();
+        Ok(wire::GuestAttributes { instance: id.to_string(), attributes })
+    }
+
     fn jwks(&self) -> Option<String> {
         self.signing.as_ref().map(|state| state.get().jwks.clone())
     }

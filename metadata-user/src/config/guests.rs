@@ -10,10 +10,10 @@ pub(super) static TABLE: Table = Table {
     name: "guests",
     about: "What guests have beyond Nova's trees: docs/guest-extensions.md. None of it is in a listing, and a request that does not ask for \
             it is answered as Nova answers it.",
-    keys: &[&EXTENSIONS, &WAITS_PER_INSTANCE, &LONGEST_WAIT],
+    keys: &[&EXTENSIONS, &WAITS_PER_INSTANCE, &LONGEST_WAIT, &ATTRIBUTES_PER_INSTANCE],
     tables: &[],
     is_optional: false,
-    live: &["extensions", "waits_per_instance", "longest_wait"],
+    live: &["extensions", "waits_per_instance", "longest_wait", "attributes_per_instance"],
 };
 
 /// Most waits of an instance: more than it can have connections for.
@@ -47,11 +47,24 @@ static LONGEST_WAIT: Key<Timeout> = Key {
     reason: "A client that waits on asks again with the tag that it has, at no cost. What has left without a word is noticed then.",
 };
 
+/// Most attributes of an instance: more than 64 KiB have room for, if each has a name.
+const MOST_ATTRIBUTES: usize = 1024;
+
+static ATTRIBUTES_PER_INSTANCE: Key<Number<usize>> = Key {
+    name: "attributes_per_instance",
+    kind: Number { least: 0, most: MOST_ATTRIBUTES },
+    default: "0",
+    about: "Most guest attributes of an instance: texts of at most 4 KiB that the guest writes for its operator, such as its SSH host keys, below \
+            /openstack/latest/guest-attributes/; 64 KiB in all, 10 writes per second. 0: guests write none, and the paths answer 404.",
+    reason: "Nobody reads what guests write unless they are asked to.",
+};
+
 pub(super) fn read(table: &Reader<'_>) -> Result<Extensions, Refusal> {
     Ok(Extensions {
         enabled: table.value(&EXTENSIONS)?,
         waits_per_instance: table.value(&WAITS_PER_INSTANCE)?,
         longest_wait: table.value(&LONGEST_WAIT)?,
+        attributes_per_instance: table.value(&ATTRIBUTES_PER_INSTANCE)?,
     })
 }
 
@@ -64,8 +77,14 @@ mod tests {
 
     #[test]
     fn values_are_taken_as_written() {
-        let text = "[guests]\nextensions = false\nwaits_per_instance = 0\nlongest_wait = '90s'\n";
-        let expected = Extensions { enabled: false, waits_per_instance: 0, longest_wait: Duration::from_secs(90) };
+        let text =
+            "[guests]\nextensions = false\nwaits_per_instance = 0\nlongest_wait = '90s'\nattributes_per_instance = 9\n";
+        let expected = Extensions {
+            enabled: false,
+            waits_per_instance: 0,
+            longest_wait: Duration::from_secs(90),
+            attributes_per_instance: 9,
+        };
         assert_eq!(read(text).expect("accepted").guests, expected);
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use zeroize::Zeroizing;
 
+use super::rate::Rates;
 use super::usage::{Usage, Usages};
 use crate::api::{Content, Date, Write, Written};
 use crate::audit::{Audit, Subject};
@@ -17,7 +18,7 @@ use crate::identity::{Identity, Lease};
 use crate::on_demand::{Member, OnDemand};
 use crate::origin::{Origin, Outcome, Want};
 use crate::policy::{Policy, PolicyOverrides};
-use crate::record::{InstanceId, PortId};
+use crate::record::{AttributeError, Attributes, InstanceId, PortId};
 use crate::secret::token::{TokenError, TokenKey};
 use crate::state_view::StateView;
 use crate::store::Store;
@@ -73,6 +74,19 @@ pub trait Access: Send + Sync + 'static {
     /// Issues a session token to whoever owns the connection now, until a time in seconds of Unix time; `None`: it cannot.
     fn issue_token(&self, _: u64) -> Option<Zeroizing<Vec<u8>>> {
         None
+    }
+
+    /// Returns what this instance's guest wrote; `None`: nothing.
+    fn attributes(&self, _: InstanceId) -> Option<Arc<Attributes>> {
+        None
+    }
+
+    /// Writes an attribute of this instance, by namespace and key; `None` removes it.
+    ///
+    /// # Errors
+    /// [`AttributeError`] if it is not kept.
+    fn write_attribute(&self, _: InstanceId, _: (&str, &str), _: Option<&str>) -> Result<bool, AttributeError> {
+        Err(AttributeError::NoInstance)
     }
 
     /// Returns the port that the connection is from; `None`: it is not known.
@@ -169,6 +183,8 @@ pub(super) struct Guest {
     pub(super) generation: AtomicU64,
     pub(super) tokens: Option<Arc<TokenKey>>,
     pub(super) usages: Arc<Usages>,
+    /// How fast instances write attributes.
+    pub(super) writes: Arc<Rates>,
     /// That of the one instance that the connection is ever from.
     pub(super) usage: OnceLock<Arc<Usage>>,
     pub(super) history: Arc<History>,
@@ -296,6 +312,26 @@ impl Access for Guest {
 
     fn caller(&self) -> Caller {
         Caller { policy: *self.policy.get(), ..self.caller }
+    }
+
+    fn attributes(&self, instance: InstanceId) -> Option<Arc<Attributes>> {
+        self.store.attributes(instance)
+    }
+
+    fn write_attribute(
+        &self,
+        instance: InstanceId,
+        (space, key): (&str, &str),
+        value: Option<&str>,
+    ) -> Result<bool, AttributeError> {
+        if !self.writes.count_instance(instance) {
+            return Err(AttributeError::TooFast);
+        }
+        let most = self.policy.get().extensions.attributes_per_instance;
+        self.store.change_attributes(instance, |attributes| match value {
+            Some(value) => attributes.set(space, key, value, most),
+            None => Ok(attributes.remove(space, key)),
+        })
     }
 
     fn port(&self) -> Option<PortId> {

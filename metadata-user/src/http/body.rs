@@ -11,13 +11,12 @@ use hyper::header::{CONTENT_LENGTH, HeaderMap};
 
 use super::error::Ended;
 use super::progress::Progress;
-use crate::api::PASSWORD_LIMIT;
 
-/// Reads a body, at most one byte more than a password may have: `api` refuses it by its length.
-pub(super) async fn read(mut body: Incoming, announced: Option<u64>) -> Result<Vec<u8>, Ended> {
-    let limit = PASSWORD_LIMIT + 1;
+/// Reads a body, at most one byte more than it may have: whoever takes it refuses it by its length.
+pub(super) async fn read(mut body: Incoming, announced: Option<u64>, most: usize) -> Result<Vec<u8>, Ended> {
+    let limit = most + 1;
     let mut bytes = Vec::new();
-    if announced.is_some_and(|length| length > PASSWORD_LIMIT as u64) {
+    if announced.is_some_and(|length| length > most as u64) {
         return Ok(bytes);
     }
     while bytes.len() < limit {

@@ -21,10 +21,11 @@ use super::record::Outcome;
 use super::session::TokenUse;
 use super::waits::Waits;
 use super::{Counters, Heads, record, respond, session, target};
-use crate::api::{About, Answer, ETag, Request as Asked};
+use crate::api::{About, Answer, ETag, Own, PASSWORD_LIMIT, Request as Asked};
 use crate::audit::TokenMode;
 use crate::clock;
 use crate::drain::Drain;
+use crate::record::LONGEST_ATTRIBUTE;
 
 /// What the requests of one connection share.
 #[derive(Debug)]
@@ -131,12 +132,26 @@ impl<C: Access> Exchange<C> {
 
     /// Tells whether the body has to be read before there can be an answer.
     pub(super) fn wants_body(&self) -> bool {
-        self.parts.method == Method::POST
+        match self.parts.method {
+            Method::POST => true,
+            Method::PUT => self.means_attributes(),
+            _ => false,
+        }
+    }
+
+    /// Tells whether it is about attributes, where guests have them.
+    pub(super) fn means_attributes(&self) -> bool {
+        let may = || {
+            let extensions = self.shared.content.caller().policy.extensions;
+            extensions.enabled && extensions.attributes_per_instance > 0
+        };
+        self.about().own == Some(Own::Attributes) && may()
     }
 
     /// Reads the body.
     pub(super) async fn read(&mut self, incoming: Incoming) -> Result<(), Ended> {
-        self.body = body::read(incoming, body::content_length(&self.parts.headers)).await?;
+        let most = if self.parts.method == Method::PUT { LONGEST_ATTRIBUTE } else { PASSWORD_LIMIT };
+        self.body = body::read(incoming, body::content_length(&self.parts.headers), most).await?;
         Ok(())
     }
 

@@ -153,6 +153,7 @@ impl Guests {
             policy: self.policy.clone(),
             tokens: self.tokens.get().cloned(),
             usages: Arc::clone(&self.usages),
+            writes: Arc::clone(&self.writes),
             usage: OnceLock::new(),
             audit: self.audit.get().cloned(),
             source: Some(record::source(&address, peer.port())),

@@ -21,7 +21,7 @@ use crate::api::{Write, Written};
 use crate::drain::Drain;
 use crate::origin::{Origin, Want};
 use crate::policy::Policy;
-use crate::record::InstanceId;
+use crate::record::{Attributes, InstanceId};
 use crate::secret::token::TokenError;
 use crate::store::Store;
 use crate::{clock, origin};
@@ -138,6 +138,10 @@ impl Access for Asker {
 
     fn user_data_read(&self, instance: InstanceId) -> Option<u64> {
         self.store.user_data_read(instance)
+    }
+
+    fn attributes(&self, instance: InstanceId) -> Option<Arc<Attributes>> {
+        self.store.attributes(instance)
     }
 
     /// The guest could have one.

@@ -30,6 +30,9 @@ pub(super) const HOLD: Duration = Duration::from_millis(250);
 /// Requests after which who has all of its burst again is forgotten.
 const TIDIED: u32 = 1 << 16;
 
+/// Attributes that an instance writes per second, and at once after a pause: an agent writes some when its guest boots.
+const WRITES: RequestRate = RequestRate { per_second: 10, burst: 40 };
+
 /// Whose requests count together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Owner {
@@ -61,6 +64,11 @@ impl Rates {
         let usual = limiter(configured.requests).map(Arc::new);
         let configured = StateView::new(Configured { policy: configured, usual });
         Self { configured, others: DashMap::new(), counted: AtomicU32::new(0) }
+    }
+
+    /// Returns what counts the attributes that instances write.
+    pub(super) fn of_writes(policy: Policy) -> Self {
+        Self::new(Policy { requests: WRITES, ..policy })
     }
 
     /// Replaces the configured policy. If its rate has changed, every instance has its full burst again.

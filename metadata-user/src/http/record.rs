@@ -201,6 +201,16 @@ pub(super) fn issued(counters: &metrics::Http) {
     counters.tokens_issued.inc();
 }
 
+/// Records that a guest wrote or removed an attribute.
+pub(super) fn attribute_written(counters: &metrics::Http) {
+    counters.attributes_written.inc();
+}
+
+/// Records that an attribute was not kept.
+pub(super) fn attribute_refused(counters: &metrics::Http) {
+    counters.attributes_refused.inc();
+}
+
 /// Records that an identity token was signed.
 pub(super) fn token_signed(counters: &metrics::Http) {
     counters.identity_tokens.inc();

@@ -6,7 +6,7 @@ use super::access::{Access, Resolution};
 use super::admission;
 use super::error::Ended;
 use super::exchange::Exchange;
-use super::extended;
+use super::{attributes, extended};
 use crate::api::{About, Answer, Content, Reply, Status, Subject, Write, Written};
 use crate::identity::Tag;
 use crate::on_demand::Member;
@@ -48,6 +48,9 @@ fn ask<C: Access>(exchange: &mut Exchange<C>, owner: Option<Content>) -> Step {
     let Some(content) = owner else { return Step::Wait };
     if let Some(answer) = admission::check(exchange, &content) {
         return Step::Answer(answer);
+    }
+    if exchange.means_attributes() {
+        return Step::Answer(Some(attributes::answer(exchange, &content)));
     }
     let asks = match extended::asks(exchange) {
         Ok(None) => None,

@@ -59,6 +59,8 @@ pub(super) fn is_there(own: Own, target: &str, policy: &Policy) -> bool {
         Own::Token => policy.identity.enabled,
         Own::Dynamic => policy.identity.enabled && InDynamic::of(target).is_some(),
         Own::Capabilities | Own::Events | Own::Tags => true,
+        // Where guests have them, they are answered before (`attributes`).
+        Own::Attributes => false,
     }
 }
 

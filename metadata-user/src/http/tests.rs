@@ -21,6 +21,7 @@ use crate::record::{InstanceId, PortId};
 use crate::state_view::StateView;
 use crate::store::tests::{id, record};
 
+mod attributes;
 mod binding;
 mod change;
 mod controller;
@@ -49,6 +50,7 @@ struct Node {
     connection: Duration,
     waits: Arc<Waits>,
     issuer: Option<Arc<Issuer>>,
+    writes: Arc<Rates>,
 }
 
 impl Node {
@@ -69,6 +71,7 @@ impl Node {
             connection: Duration::ZERO,
             waits: Arc::default(),
             issuer: None,
+            writes: Arc::new(Rates::of_writes(Config::default().policy())),
         }
     }
 
@@ -98,6 +101,7 @@ impl Node {
             policy: StateView::new(self.caller.policy),
             tokens: Some(Arc::clone(&self.tokens)),
             usages: Arc::clone(&self.usages),
+            writes: Arc::clone(&self.writes),
             usage: OnceLock::new(),
             audit: None,
             source: None,

@@ -76,6 +76,10 @@ pub struct Http {
     pub without_token: Counter,
     /// Requests that the instance's policy refused, for each of [`DENIALS`].
     denied: [Counter; DENIALS.len()],
+    /// Attributes that guests wrote or removed.
+    pub attributes_written: Counter,
+    /// Attributes that were not kept.
+    pub attributes_refused: Counter,
     /// Identity tokens that were signed.
     pub identity_tokens: Counter,
     /// Instance identity documents that were signed.
@@ -103,6 +107,11 @@ impl Http {
         );
         let waits = labelled(registry, "http_waits", "Requests that waited for a change, by the outcome of the wait");
         let denied = labelled(registry, "http_requests_denied", "Requests that the policy of their instance refused");
+        let attributes = labelled(
+            registry,
+            "http_guest_attribute_writes",
+            "Guest attributes that guests wrote or removed, or that were refused, by outcome",
+        );
         let signed = labelled(registry, "http_identity_signed", "Proofs of identity that were signed for guests");
         let unsigned = labelled(
             registry,
@@ -114,6 +123,8 @@ impl Http {
             tokens_issued: counter(registry, "http_tokens_issued", "Session tokens that were issued"),
             with_token: with(&by_token, "token", "valid"),
             without_token: with(&by_token, "token", "absent"),
+            attributes_written: with(&attributes, "outcome", "kept"),
+            attributes_refused: with(&attributes, "outcome", "refused"),
             identity_tokens: with(&signed, "kind", "token"),
             identity_documents: with(&signed, "kind", "document"),
             unsigned: UNSIGNED.map(|reason| with(&unsigned, "reason", reason)),

@@ -1,8 +1,8 @@
 //! An instance in the sealed text: lines that begin with a keyword.
 //!
 //! - `document` and the document, then `beside` and what came to the instance beside it: a password that the guest posted,
-//!   answers of dynamic vendor data, when the user data was first read;
-//! - `copied` and the answers of an unchanged OpenStack, each body once, and when the user data was first read.
+//!   answers of dynamic vendor data, when the user data was first read, what the guest wrote as its attributes;
+//! - `copied` and the answers of an unchanged OpenStack, each body once, and what came beside, as far as Nova does not keep it.
 //!
 //! An instance that this version cannot read is left out with a warning; the others are read.
 
@@ -18,7 +18,7 @@ use tracing::warn;
 
 use crate::api::{Content, NovaPages, Page, Password, RenderedInstance};
 use crate::base64::{self, Encoded};
-use crate::record::{InstanceId, InstanceRecord};
+use crate::record::{AttributeTexts, Attributes, InstanceId, InstanceRecord};
 use crate::secret;
 use crate::source::wire;
 use crate::store::{Kept, Store};
@@ -34,10 +34,12 @@ pub(super) enum Entry {
         posted: Option<Password>,
         vendor_data: HashMap<String, Value>,
         user_data_read: Option<u64>,
+        attributes: AttributeTexts,
     },
     NovaPages {
         pages: NovaPages,
         user_data_read: Option<u64>,
+        attributes: AttributeTexts,
     },
 }
 
@@ -57,8 +59,9 @@ impl Entry {
 
     pub(super) fn put_into(self, store: &Store) {
         let id = self.id();
-        let (Self::Record { user_data_read, .. } | Self::NovaPages { user_data_read, .. }) = &self;
-        let user_data_read = *user_data_read;
+        let (Self::Record { user_data_read, attributes, .. } | Self::NovaPages { user_data_read, attributes, .. }) =
+            &self;
+        let (user_data_read, attributes) = (*user_data_read, Attributes::of_texts(attributes));
         match self {
             Self::Record { record, posted, vendor_data, .. } => {
                 store.put(*record);
@@ -76,6 +79,13 @@ impl Entry {
         if let Some(at) = user_data_read {
             store.note_user_data_read(id, at);
         }
+        if !attributes.is_empty() {
+            // The instance was put there above.
+            let _ = store.change_attributes(id, |kept| {
+                *kept = attributes;
+                Ok(true)
+            });
+        }
     }
 }
 
@@ -92,6 +102,8 @@ struct Beside<'a> {
     /// In seconds of Unix time.
     #[serde(default)]
     user_data_read: Option<u64>,
+    #[serde(default)]
+    attributes: AttributeTexts,
 }
 
 /// The same, borrowed from an instance.
@@ -103,6 +115,8 @@ struct BesideOf<'a> {
     vendor_data: &'a HashMap<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_data_read: Option<u64>,
+    #[serde(skip_serializing_if = "AttributeTexts::is_empty")]
+    attributes: AttributeTexts,
 }
 
 /// NovaPages answers.
@@ -117,6 +131,8 @@ struct Pages<'a> {
     /// In seconds of Unix time.
     #[serde(default)]
     user_data_read: Option<u64>,
+    #[serde(default)]
+    attributes: AttributeTexts,
 }
 
 /// The same, borrowed from an instance.
@@ -127,6 +143,8 @@ struct PagesOf<'a> {
     pages: BTreeMap<&'a str, PageAt<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_data_read: Option<u64>,
+    #[serde(skip_serializing_if = "AttributeTexts::is_empty")]
+    attributes: AttributeTexts,
 }
 
 /// An answer; absent where Nova has no such path.
@@ -162,25 +180,38 @@ fn as_text<S: Serializer>(bytes: &Encoded<'_>, serializer: S) -> Result<S::Ok, S
 
 /// Writes an instance.
 pub(super) fn write(instance: &Kept, out: &mut impl Write) -> io::Result<()> {
+    let attributes = instance.attributes.as_ref().map(|attributes| attributes.texts()).unwrap_or_default();
     match &instance.content {
-        Content::Rendered(rendered) => write_record(rendered, instance.user_data_read, out),
-        Content::NovaPages(copied) => write_copied(copied, instance.user_data_read, out),
+        Content::Rendered(rendered) => write_record(rendered, instance.user_data_read, attributes, out),
+        Content::NovaPages(copied) => write_copied(copied, instance.user_data_read, attributes, out),
     }
 }
 
-fn write_record(instance: &RenderedInstance, user_data_read: Option<u64>, out: &mut impl Write) -> io::Result<()> {
+fn write_record(
+    instance: &RenderedInstance,
+    user_data_read: Option<u64>,
+    attributes: AttributeTexts,
+    out: &mut impl Write,
+) -> io::Result<()> {
     out.write_all(DOCUMENT)?;
     wire::write(instance.record(), out)?;
     out.write_all(b"\n")?;
     let posted = instance.posted().map(Password::as_str);
     out.write_all(BESIDE)?;
-    serde_json::to_writer(&mut *out, &BesideOf { posted, vendor_data: instance.dynamic(), user_data_read })?;
+    let beside = BesideOf { posted, vendor_data: instance.dynamic(), user_data_read, attributes };
+    serde_json::to_writer(&mut *out, &beside)?;
     out.write_all(b"\n")
 }
 
-fn write_copied(copied: &NovaPages, user_data_read: Option<u64>, out: &mut impl Write) -> io::Result<()> {
+fn write_copied(
+    copied: &NovaPages,
+    user_data_read: Option<u64>,
+    attributes: AttributeTexts,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut places: HashMap<&Bytes, usize> = HashMap::new();
-    let mut text = PagesOf { uuid: copied.uuid().0, bodies: Vec::new(), pages: BTreeMap::new(), user_data_read };
+    let (bodies, pages) = (Vec::new(), BTreeMap::new());
+    let mut text = PagesOf { uuid: copied.uuid().0, bodies, pages, user_data_read, attributes };
     for (path, page) in copied.pages() {
         let body = (page.is_found()).then(|| {
             *places.entry(page.body()).or_insert_with(|| {
@@ -227,6 +258,7 @@ fn read_record(document: &[u8], beside: &[u8]) -> Result<Entry, String> {
         posted,
         vendor_data: beside.vendor_data,
         user_data_read: beside.user_data_read,
+        attributes: beside.attributes,
     })
 }
 
@@ -248,7 +280,8 @@ fn read_copied(pages: &[u8]) -> Result<Entry, String> {
         Ok((path.into_owned(), page))
     });
     let pages: Vec<_> = pages.collect::<Result<_, String>>()?;
-    Ok(Entry::NovaPages { pages: NovaPages::new(InstanceId(text.uuid), pages), user_data_read: text.user_data_read })
+    let pages = NovaPages::new(InstanceId(text.uuid), pages);
+    Ok(Entry::NovaPages { pages, user_data_read: text.user_data_read, attributes: text.attributes })
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use metadata_user::admin::preview::{GuestAnswer, GuestRequest, PreviewError};
 use metadata_user::admin::wait::WaitFor;
 use metadata_user::admin::wire::{
-    ConfigDrive, Evidence, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters, PortStatus, Security,
-    Source, Status, UserData, Waited,
+    ConfigDrive, Evidence, GuestAttributes, InstanceAccess, InstanceAnomalies, Password, PortBoots, PortCounters,
+    PortStatus, Security, Source, Status, UserData, Waited,
 };
 use metadata_user::admin::{
     Accepting, ConfigDriveError, Inspect, NoInstance, PasswordError, Previewing, ReleaseError, Releasing, TraceError,
@@ -104,6 +104,11 @@ impl Inspect for Node {
     fn counters(&self) -> Vec<PortCounters> {
         self.read();
         Vec::new()
+    }
+
+    fn guest_attributes(&self, _: &str) -> Result<GuestAttributes, NoInstance> {
+        self.read();
+        Err(NoInstance)
     }
 
     fn jwks(&self) -> Option<String> {

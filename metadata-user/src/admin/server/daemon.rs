@@ -63,6 +63,9 @@ pub(in crate::admin) static RESOURCES: &[Resource<dyn Inspect>] = &[
     }),
     Resource::new(Method::GET, "/v1/read", Right::Read, |inspect, asked| preview(inspect, asked, false)),
     Resource::new(Method::GET, "/v1/read/secret", Right::Change, |inspect, asked| preview(inspect, asked, true)),
+    Resource::new(Method::GET, "/v1/guest-attributes", Right::Read, |inspect, asked| {
+        of_instance(asked.query, |id| inspect.guest_attributes(id))
+    }),
     Resource::new(Method::GET, "/v1/jwks", Right::Read, |inspect, _| jwks(inspect)),
     Resource::new(Method::GET, "/v1/config-drive", Right::Change, |inspect, asked| config_drive(inspect, asked)),
     Resource::endless(Method::GET, "/v1/wait", Right::Read, |inspect, asked| wait(inspect, asked.query)),

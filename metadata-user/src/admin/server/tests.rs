@@ -109,6 +109,10 @@ impl Inspect for Sample {
         Ok(wire::Security { no_user, refused_calls: 3, last_refused_call: Some(59), threads })
     }
 
+    fn guest_attributes(&self, instance: &str) -> Result<wire::GuestAttributes, NoInstance> {
+        Ok(wire::GuestAttributes { instance: instance.to_owned(), ..Default::default() })
+    }
+
     fn jwks(&self) -> Option<String> {
         Some("{\"keys\":[]}".to_owned())
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Password, UserData};
+use super::{GuestAttributes, Password, UserData};
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,4 +13,7 @@ pub struct Late {
     /// User data that was read for the first time.
     #[serde(default)]
     pub user_data: Vec<UserData>,
+    /// What guests wrote as their attributes; all of an instance's, where any changed.
+    #[serde(default)]
+    pub attributes: Vec<GuestAttributes>,
 }

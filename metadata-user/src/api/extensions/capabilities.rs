@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::policy::Policy;
+use crate::record::{LONGEST_ATTRIBUTE, MOST_ATTRIBUTE_BYTES};
 
 /// Returns the document of an instance with this policy.
 pub(super) fn render(policy: &Policy) -> Vec<u8> {
@@ -20,10 +21,18 @@ pub(super) fn render(policy: &Policy) -> Vec<u8> {
             "longest_seconds": extensions.longest_wait.as_secs_f64(),
         })
     });
+    let attributes = (extensions.attributes_per_instance > 0).then(|| {
+        json!({
+            "most_per_instance": extensions.attributes_per_instance,
+            "bytes": LONGEST_ATTRIBUTE,
+            "bytes_per_instance": MOST_ATTRIBUTE_BYTES,
+        })
+    });
     let document = json!({
         "capabilities": {
             "etag": {},
             "events": {},
+            "guest_attributes": attributes,
             "identity": token,
             "recursive": { "alt": ["json"] },
             "tags": {},

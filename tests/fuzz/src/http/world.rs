@@ -139,6 +139,7 @@ impl World {
         store.put(other);
         let mut config = Config::default();
         config.identity.tokens.enabled = true;
+        config.guests.attributes_per_instance = 4;
         let guests = Arc::new(Guests::new(&config, Arc::clone(&identities), store, Counters::default()));
         guests.sign_with(&config, Arc::clone(&SIGNING));
         guests.seal_tokens_with(TokenKey::random().expect("random bytes"));

@@ -1,0 +1,97 @@
+//! Tests of what guests write about themselves.
+
+use super::*;
+use crate::policy::{AccessOverrides, SessionMode};
+use crate::record::LONGEST_ATTRIBUTE;
+
+const PATH: &str = "/openstack/latest/guest-attributes";
+
+/// A node whose instance 1 may write so many.
+fn node(most: usize) -> Node {
+    let mut caller = Caller::default();
+    caller.policy.extensions.attributes_per_instance = most;
+    let node = Node { caller, ..Node::new() };
+    node.bind_to(1);
+    node.store.put(record(1, "p", &["tap1"]));
+    node
+}
+
+async fn ask(node: &Node, method: &str, path: &str, body: &str) -> (u16, String) {
+    let (client, _) = node.connect();
+    let length = body.len();
+    let request = format!("{method} {PATH}{path} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}");
+    let answer = exchange(client, request.as_bytes()).await;
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body.to_owned())
+}
+
+#[tokio::test]
+async fn what_a_guest_writes_it_reads_and_its_operator_too_until_it_removes_it() {
+    let node = node(4);
+    assert_eq!(ask(&node, "GET", "", "").await, (200, String::new()));
+    assert_eq!(ask(&node, "PUT", "/hostkeys/ed25519", "AAAA\n").await, (200, String::new()));
+    assert_eq!(ask(&node, "PUT", "/hostkeys/ed25519", "BBBB").await.0, 200);
+    assert_eq!(ask(&node, "GET", "/hostkeys/ed25519", "").await, (200, "BBBB".to_owned()));
+    assert_eq!(ask(&node, "GET", "/", "").await.1, "hostkeys/");
+    assert_eq!(ask(&node, "GET", "/hostkeys", "").await.1, "ed25519");
+    let texts = node.store.attributes(id(1)).expect("attributes").texts();
+    assert_eq!(texts["hostkeys"]["ed25519"], "BBBB");
+    assert_eq!(ask(&node, "DELETE", "/hostkeys/ed25519", "").await.0, 200);
+    assert_eq!(ask(&node, "GET", "/hostkeys/ed25519", "").await.0, 404);
+    assert_eq!(node.store.attributes(id(1)), None, "an instance without any costs nothing");
+    assert_eq!((node.counters.attributes_written.get(), node.counters.attributes_refused.get()), (3, 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_refused_and_changes_nothing() {
+    let node = node(2);
+    let longest = "x".repeat(LONGEST_ATTRIBUTE);
+    for (method, path, body, status) in [
+        ("PUT", "/a/1", longest.as_str(), 200),
+        ("PUT", "/a/1", &format!("{longest}x"), 413),
+        ("PUT", "/a/2", "", 200),
+        ("PUT", "/a/3", "", 413),
+        ("PUT", "/a/2", "a\0", 400),
+        ("PUT", "/a", "x", 405),
+        ("PUT", "", "x", 405),
+        ("POST", "/a/1", "x", 405),
+        ("PUT", "/a/b/c", "x", 404),
+        ("PUT", "/a/%20", "x", 404),
+        ("DELETE", "/a/9", "", 200),
+    ] {
+        assert_eq!(ask(&node, method, path, body).await.0, status, "{method} {path}");
+    }
+    assert_eq!(ask(&node, "GET", "/a", "").await.1, "1\n2");
+    assert_eq!(ask(&node, "GET", "/a/1", "").await.1, longest);
+    let (client, _) = node.connect();
+    let text = [format!("PUT {PATH}/a/2 HTTP/1.1\r\nContent-Length: 1\r\n\r\n").as_bytes(), b"\xff"].concat();
+    assert!(exchange(client, &text).await.starts_with("HTTP/1.1 400 "), "it is not UTF-8");
+    assert_eq!(node.counters.attributes_refused.get(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_writes_so_many_per_second_and_reads_as_it_likes() {
+    let node = node(4);
+    for at in 0..40 {
+        assert_eq!(ask(&node, "PUT", "/a/b", &at.to_string()).await.0, 200);
+    }
+    assert_eq!(ask(&node, "PUT", "/a/b", "late").await.0, 429);
+    assert_eq!(ask(&node, "GET", "/a/b", "").await.1, "39");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(ask(&node, "PUT", "/a/b", "in time").await.0, 200);
+}
+
+#[tokio::test]
+async fn where_they_are_off_or_the_policy_forbids_it_nothing_is_written() {
+    let off = node(0);
+    for method in ["GET", "PUT", "DELETE"] {
+        assert_eq!(ask(&off, method, "/a/b", "").await.0, 404, "{method}");
+    }
+    let node = node(4);
+    let mut changed = record(1, "p", &["tap1"]);
+    changed.policy.access = AccessOverrides { session: Some(SessionMode::Required), ..Default::default() };
+    node.store.put(changed);
+    assert_eq!(ask(&node, "PUT", "/a/b", "x").await.0, 401);
+    assert_eq!(node.store.attributes(id(1)), None);
+}
