@@ -1,5 +1,6 @@
 //! The `etcd` source, with a real etcd.
 
+mod attributes;
 mod passwords;
 mod security;
 mod trouble;

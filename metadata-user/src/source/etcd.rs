@@ -8,12 +8,14 @@
 //! - if etcd fails, what was read last stays served, and the state shows since when and why;
 //! - a response from another cluster, or from an earlier state of this one, removes nothing until the operator confirms
 //!   that it is authoritative;
-//! - where the controller keeps the passwords that guests post, they are passed on to it (`passwords`).
+//! - where the controller keeps the passwords that guests post, they are passed on to it (`passwords`);
+//! - what guests write about themselves is written through (`attributes`).
 //!
 //! Left out: writing documents. Fragments of one large change: more than 24 MiB at once is read again in full.
 //!
 //! It runs on a thread of its own, since parsing many documents would hold up others.
 
+mod attributes;
 pub mod cluster;
 pub(crate) mod connect;
 pub(crate) mod error;
@@ -69,6 +71,7 @@ impl Etcd {
         let to_controller = settings.passwords == Passwords::Controller;
         let (origin, asks) = origin::channel();
         let passing = to_controller.then(|| passwords::run(settings.clone(), Arc::clone(&store), asks));
+        let writing = attributes::run(settings.clone(), Arc::clone(&store));
         let (follower, state) = follower(settings, store, restored);
         let (accept, accepts) = mpsc::unbounded_channel();
         let worker = Worker::spawn("source", async move |mut stop: Stop| {
@@ -77,6 +80,7 @@ impl Etcd {
                 never = follower.run(first_scan) => match never {},
                 () = answer(accepts, &follower) => {}
                 () = pass(passing) => {}
+                () = writing => {}
             }
         })?;
         Ok(Self { state, accept, origin: to_controller.then_some(origin), _worker: worker })
