@@ -54,7 +54,7 @@ pub use extensions::proof::{self, InDynamic, Signed, TokenRequest};
 pub use extensions::{AttributePath, ETag, Known, Look, Query, QueryError, Wait};
 pub use nova_pages::{NOT_FOUND_TEXT, NovaPages, Page};
 pub use openstack::vendor_data::{self, StaticVendordata};
-pub use own::Own;
+pub use own::{Own, acknowledged_event};
 pub use password::{PASSWORD_LIMIT, Password, Write, Written};
 pub use rendered::RenderedInstance;
 pub use subject::{About, Subject, Tree, is_public};

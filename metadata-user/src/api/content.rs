@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Answer, NovaPages, Page, RenderedInstance, Request, Write};
 use crate::policy::PolicyOverrides;
-use crate::record::{InstanceId, PortRecord, ProjectId};
+use crate::record::{InstanceId, Notices, PortRecord, ProjectId};
 
 /// The content of an instance. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -64,6 +64,15 @@ impl Content {
         match self {
             Self::Rendered(instance) => Some(&instance.record().project_id),
             Self::NovaPages(pages) => pages.project(),
+        }
+    }
+
+    /// Returns what its document says beyond what Nova has; `None`: nothing.
+    #[must_use]
+    pub fn notices(&self) -> Option<&Notices> {
+        match self {
+            Self::Rendered(instance) => instance.record().notices.as_deref(),
+            Self::NovaPages(_) => None,
         }
     }
 

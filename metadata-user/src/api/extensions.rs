@@ -30,22 +30,28 @@ use super::found::{self, Found};
 use super::own::Own;
 use super::{Answer, Content, JSON, PLAIN, Reply, Request, Status};
 use crate::policy::Policy;
+use crate::record::Attributes;
 
 /// Returns the answer to a GET of one of the service's own paths, of an instance with this policy.
-fn answer(own: Own, content: &Content, request: &Request<'_>, policy: &Policy) -> Answer {
-    let notices = || match content {
-        Content::Rendered(instance) => instance.record().notices.as_deref(),
-        Content::NovaPages(_) => None,
-    };
+fn answer(
+    own: Own,
+    content: &Content,
+    request: &Request<'_>,
+    policy: &Policy,
+    attributes: Option<&Attributes>,
+) -> Answer {
+    let notices = || content.notices();
     match own {
         Own::Capabilities => json(capabilities::render(policy).into()),
-        Own::Events => json(notices::events(notices()).into()),
+        Own::Events => json(notices::events(notices(), attributes).into()),
         Own::Tags => {
             let tag = notices::tag(notices(), request.target).map(|text| Found::new(PLAIN, text));
             found::answer(tag.ok_or(Refusal::NotFound), request)
         }
         // Where nothing is signed, and nothing written.
-        Own::Token | Own::Dynamic | Own::Attributes => found::answer(Err(Refusal::NotFound), request),
+        Own::Token | Own::Dynamic | Own::Attributes | Own::Acknowledgement => {
+            found::answer(Err(Refusal::NotFound), request)
+        }
     }
 }
 
@@ -55,7 +61,7 @@ fn is_waited_for(own: Own) -> bool {
         // The configuration's, which wakes nobody.
         Own::Capabilities => false,
         // Of proofs each is another; attributes are the guest's own.
-        Own::Token | Own::Dynamic | Own::Attributes => false,
+        Own::Token | Own::Dynamic | Own::Attributes | Own::Acknowledgement => false,
         Own::Events | Own::Tags => true,
     }
 }
@@ -72,11 +78,17 @@ pub struct Look {
 }
 
 impl Look {
-    /// Looks at what a GET or HEAD request asks for.
+    /// Looks at what a GET or HEAD request asks for, of an instance whose guest has written these attributes.
     #[must_use]
-    pub fn at(content: &Content, request: &Request<'_>, own: Option<Own>, query: &Query, policy: &Policy) -> Self {
+    pub fn at(
+        content: &Content,
+        request: &Request<'_>,
+        own: Option<Own>,
+        query: &Query,
+        (policy, attributes): (&Policy, Option<&Attributes>),
+    ) -> Self {
         if let Some(own) = own {
-            let answer = answer(own, content, request, policy);
+            let answer = answer(own, content, request, policy, attributes);
             let etag = (answer.status == Status::Ok).then(|| ETag::of(&answer.body, false));
             return Self { reply: Reply::Answer(answer), etag, is_waited_for: is_waited_for(own) };
         }

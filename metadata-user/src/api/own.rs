@@ -7,6 +7,8 @@ pub enum Own {
     Capabilities,
     /// `/openstack/latest/events`: maintenance that is scheduled.
     Events,
+    /// `/openstack/latest/events/ID/acknowledge`: where the guest acknowledges one of them.
+    Acknowledgement,
     /// `/latest/meta-data/tags` and what is below: the instance's tags.
     Tags,
     /// `/openstack/latest/guest-attributes` and what is below: what the guest writes for its operator.
@@ -35,7 +37,8 @@ impl Own {
             "latest/capabilities" => Some(Self::Capabilities),
             "latest/events" => Some(Self::Events),
             "latest/identity" => Some(Self::Token),
-            _ => is_at(path, ATTRIBUTES).then_some(Self::Attributes),
+            _ if is_at(path, ATTRIBUTES) => Some(Self::Attributes),
+            _ => acknowledged(path).map(|_| Self::Acknowledgement),
         }
     }
 
@@ -52,10 +55,23 @@ impl Own {
     #[must_use]
     pub fn is_signed(self) -> bool {
         match self {
-            Self::Capabilities | Self::Events | Self::Tags | Self::Attributes => false,
+            Self::Capabilities | Self::Events | Self::Acknowledgement | Self::Tags | Self::Attributes => false,
             Self::Token | Self::Dynamic => true,
         }
     }
+}
+
+/// Returns the id of the event that is acknowledged at a path below `openstack/`.
+fn acknowledged(path: &str) -> Option<&str> {
+    let id = path.strip_prefix("latest/events/")?.strip_suffix("/acknowledge")?;
+    (!id.contains('/')).then_some(id)
+}
+
+/// Returns the id of the event that a request for this target acknowledges.
+#[must_use]
+pub fn acknowledged_event(target: &str) -> Option<String> {
+    let path = super::route::path(target)?;
+    acknowledged(path.strip_prefix("openstack/")?).map(str::to_owned)
 }
 
 /// Tells whether a path is this place, or below it.

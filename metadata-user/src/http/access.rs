@@ -89,6 +89,14 @@ pub trait Access: Send + Sync + 'static {
         Err(AttributeError::NoInstance)
     }
 
+    /// Notes that the guest of this instance has acknowledged an event, and forgets those that are not current.
+    ///
+    /// # Errors
+    /// [`AttributeError`], if it is not noted.
+    fn acknowledge(&self, _: InstanceId, _: &str, _: &dyn Fn(&str) -> bool) -> Result<bool, AttributeError> {
+        Err(AttributeError::NoInstance)
+    }
+
     /// Returns the port that the connection is from; `None`: it is not known.
     fn port(&self) -> Option<PortId> {
         None
@@ -332,6 +340,18 @@ impl Access for Guest {
             Some(value) => attributes.set(space, key, value, most),
             None => Ok(attributes.remove(space, key)),
         })
+    }
+
+    fn acknowledge(
+        &self,
+        instance: InstanceId,
+        event: &str,
+        is_current: &dyn Fn(&str) -> bool,
+    ) -> Result<bool, AttributeError> {
+        if !self.writes.count_instance(instance) {
+            return Err(AttributeError::TooFast);
+        }
+        self.store.change_attributes(instance, |attributes| attributes.acknowledge(event, is_current))
     }
 
     fn port(&self) -> Option<PortId> {

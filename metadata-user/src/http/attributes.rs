@@ -1,4 +1,5 @@
-//! What a guest writes about itself for its operator: `PUT`, `DELETE`, and reading it back.
+//! What a guest writes about itself for its operator: `PUT`, `DELETE`, and reading it back; and that it acknowledges an event, which is
+//! kept with that.
 //!
 //! Promises: a value is kept whole or not at all; an instance has no more of them, and writes no faster, than its node allows;
 //! who writes none costs nothing.
@@ -11,7 +12,7 @@ use hyper::header::{ALLOW, HeaderValue};
 use super::access::Access;
 use super::exchange::Exchange;
 use super::{record, target};
-use crate::api::{Answer, AttributePath, Content};
+use crate::api::{Answer, AttributePath, Content, acknowledged_event};
 use crate::record::{AttributeError, LONGEST_ATTRIBUTE};
 
 /// Answers a request for attributes.
@@ -31,14 +32,32 @@ pub(super) fn answer<C: Access>(exchange: &mut Exchange<C>, content: &Content) -
         }
     };
     let AttributePath::Value(space, key) = &path else { return Answer::not_found(accept) };
-    match value.and_then(|value| guest.write_attribute(instance, (space, key), value.as_deref())) {
+    let kept = value.and_then(|value| guest.write_attribute(instance, (space, key), value.as_deref()));
+    answered(exchange, kept)
+}
+
+/// Answers a request that acknowledges an event.
+pub(super) fn acknowledge<C: Access>(exchange: &Exchange<C>, content: &Content) -> Answer {
+    let (accept, target) = (exchange.asked().accept, target::of(exchange.method(), exchange.uri()));
+    let event = acknowledged_event(target);
+    let (Some(id), Some(notices)) = (event, content.notices()) else { return Answer::not_found(accept) };
+    if !notices.event(&id).is_some_and(|event| event.acknowledge) {
+        return Answer::not_found(accept);
+    }
+    let is_current = |id: &str| notices.event(id).is_some();
+    answered(exchange, exchange.shared.content.acknowledge(content.uuid(), &id, &is_current))
+}
+
+/// Answers, and counts, by what became of it.
+fn answered<C: Access>(exchange: &Exchange<C>, kept: Result<bool, AttributeError>) -> Answer {
+    match kept {
         Ok(_) => {
             record::attribute_written(&exchange.shared.counters);
             Answer::attribute_kept()
         }
         Err(error) => {
             record::attribute_refused(&exchange.shared.counters);
-            Answer::attribute_refused(error, accept)
+            Answer::attribute_refused(error, exchange.asked().accept)
         }
     }
 }

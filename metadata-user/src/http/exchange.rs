@@ -139,6 +139,13 @@ impl<C: Access> Exchange<C> {
         }
     }
 
+    /// Tells whether it acknowledges an event, where guests have what is beyond Nova's answers.
+    pub(super) fn acknowledges(&self) -> bool {
+        self.parts.method == Method::POST
+            && self.about().own == Some(Own::Acknowledgement)
+            && self.shared.content.caller().policy.extensions.enabled
+    }
+
     /// Tells whether it is about attributes, where guests have them.
     pub(super) fn means_attributes(&self) -> bool {
         let may = || {

@@ -50,7 +50,10 @@ pub(super) fn look<C: Access>(exchange: &mut Exchange<C>, content: &Content, ask
         return Some(Reply::Answer(signed::answer(exchange, content, own)));
     }
     let policy = exchange.shared.content.caller().policy.with(&content.policy());
-    let Look { reply, etag, is_waited_for } = Look::at(content, &exchange.asked(), asks.own, &asks.query, &policy);
+    let wants_attributes = asks.own == Some(Own::Events);
+    let attributes = wants_attributes.then(|| exchange.shared.content.attributes(content.uuid())).flatten();
+    let beside = (&policy, attributes.as_deref());
+    let Look { reply, etag, is_waited_for } = Look::at(content, &exchange.asked(), asks.own, &asks.query, beside);
     exchange.set_etag(etag);
     let Some(etag) = etag else { return Some(reply) };
     if let Some(wait) = asks.query.wait.filter(|_| is_waited_for) {

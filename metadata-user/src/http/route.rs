@@ -52,6 +52,9 @@ fn ask<C: Access>(exchange: &mut Exchange<C>, owner: Option<Content>) -> Step {
     if exchange.means_attributes() {
         return Step::Answer(Some(attributes::answer(exchange, &content)));
     }
+    if exchange.acknowledges() {
+        return Step::Answer(Some(attributes::acknowledge(exchange, &content)));
+    }
     let asks = match extended::asks(exchange) {
         Ok(None) => None,
         Ok(Some(asks)) => Some(asks),

@@ -60,7 +60,7 @@ pub(super) fn is_there(own: Own, target: &str, policy: &Policy) -> bool {
         Own::Dynamic => policy.identity.enabled && InDynamic::of(target).is_some(),
         Own::Capabilities | Own::Events | Own::Tags => true,
         // Where guests have them, they are answered before (`attributes`).
-        Own::Attributes => false,
+        Own::Attributes | Own::Acknowledgement => false,
     }
 }
 

@@ -11,6 +11,9 @@ pub const LONGEST_VALUE: usize = 4096;
 /// Most bytes of an instance: names and values.
 pub const MOST_BYTES: usize = 64 << 10;
 
+/// The namespace of events that the guest has acknowledged. No path of an attribute spells it.
+const ACKNOWLEDGED: &str = "@events";
+
 /// Attributes as they are kept and shown: values by key, by namespace.
 pub type Texts = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -118,6 +121,27 @@ impl Attributes {
         texts.collect()
     }
 
+    /// Tells whether the guest has acknowledged the event of this id.
+    #[must_use]
+    pub fn has_acknowledged(&self, event: &str) -> bool {
+        self.get(ACKNOWLEDGED, event).is_some()
+    }
+
+    /// Notes that the guest has acknowledged an event, and forgets those that are not among the current ones. Returns whether anything
+    /// changed.
+    ///
+    /// # Errors
+    /// [`AttributeError::Full`], if the instance's other attributes leave no room.
+    pub fn acknowledge(&mut self, event: &str, is_current: impl Fn(&str) -> bool) -> Result<bool, AttributeError> {
+        let known = self.spaces.get(ACKNOWLEDGED).into_iter().flatten().map(|(id, _)| id.to_string());
+        let gone: Vec<String> = known.filter(|id| !is_current(id)).collect();
+        for id in &gone {
+            self.remove(ACKNOWLEDGED, id);
+        }
+        // Their number is that of the document's events.
+        Ok(self.set(ACKNOWLEDGED, event, "acknowledged", usize::MAX)? || !gone.is_empty())
+    }
+
     /// Removes a value. Returns whether there was one.
     pub fn remove(&mut self, space: &str, key: &str) -> bool {
         let Some(values) = self.spaces.get_mut(space) else { return false };
@@ -163,6 +187,17 @@ mod tests {
         assert_eq!(attributes.set("b", "3", &"x".repeat(LONGEST_VALUE + 1), 9), Err(AttributeError::TooLong));
         let shown = format!("{attributes:?}");
         assert!(!shown.contains('z'), "{shown}");
+    }
+
+    #[test]
+    fn acknowledgements_are_of_current_events_and_are_apart() {
+        let mut attributes = Attributes::default();
+        assert!(!is_name(ACKNOWLEDGED));
+        let all = |_: &str| true;
+        assert_eq!((attributes.acknowledge("a", all), attributes.acknowledge("a", all)), (Ok(true), Ok(false)));
+        assert_eq!(attributes.acknowledge("b", |id| id == "b"), Ok(true));
+        assert!(attributes.has_acknowledged("b") && !attributes.has_acknowledged("a"));
+        assert_eq!(attributes.texts()[ACKNOWLEDGED]["b"], "acknowledged");
     }
 
     proptest! {

@@ -22,6 +22,16 @@ pub struct EventRecord {
     pub time: Box<str>,
     /// What the guest's owner should know; any text.
     pub description: Option<Box<str>>,
+    /// Whether the guest is asked to acknowledge it.
+    pub acknowledge: bool,
+}
+
+impl Notices {
+    /// Returns the event of this id.
+    #[must_use]
+    pub fn event(&self, id: &str) -> Option<&EventRecord> {
+        self.events.iter().find(|event| &*event.id == id)
+    }
 }
 
 /// What happens.

@@ -44,7 +44,8 @@ impl AttributePath {
         let text = match self {
             // A listing as the EC2 tree has them.
             Self::Root => {
-                Some(attributes.spaces().map(|(space, _)| format!("{space}/")).collect::<Vec<_>>().join("\n"))
+                let named = attributes.spaces().map(|(space, _)| space).filter(|space| is_attribute_name(space));
+                Some(named.map(|space| format!("{space}/")).collect::<Vec<_>>().join("\n"))
             }
             Self::Space(name) => attributes
                 .spaces()

@@ -8,13 +8,18 @@ use serde_json::json;
 
 use crate::api::own::TAGS;
 use crate::api::{ec2, route};
-use crate::record::{EventRecord, Notices};
+use crate::record::{Attributes, EventRecord, Notices};
 
-/// Returns the document with the events.
-pub(super) fn events(notices: Option<&Notices>) -> Vec<u8> {
+/// Returns the document with the events; those that the guest is asked to acknowledge say whether it has.
+pub(super) fn events(notices: Option<&Notices>, attributes: Option<&Attributes>) -> Vec<u8> {
     let event = |event: &EventRecord| {
-        let EventRecord { id, kind, state, time, description } = event;
-        json!({"id": id, "type": kind.name(), "state": state.name(), "time": time, "description": description})
+        let EventRecord { id, kind, state, time, description, acknowledge } = event;
+        let mut shown =
+            json!({"id": id, "type": kind.name(), "state": state.name(), "time": time, "description": description});
+        if *acknowledge {
+            shown["acknowledged"] = attributes.is_some_and(|attributes| attributes.has_acknowledged(id)).into();
+        }
+        shown
     };
     let events: Vec<_> = notices.into_iter().flat_map(|notices| &notices.events).map(event).collect();
     let mut bytes = json!({"events": events}).to_string().into_bytes();

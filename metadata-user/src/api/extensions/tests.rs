@@ -46,7 +46,8 @@ fn look(content: &Content, target: &str) -> Look {
         seed: &|seed| seed.fill(7),
     };
     let own = crate::api::About::of(target).own;
-    Look::at(content, &request, own, &Query::of(target).expect("a query"), &Config::default().policy())
+    let query = Query::of(target).expect("a query");
+    Look::at(content, &request, own, &query, (&Config::default().policy(), None))
 }
 
 fn body(look: Look) -> serde_json::Value {
@@ -140,6 +141,7 @@ fn noticed() -> Content {
         state: EventState::Scheduled,
         time: "2026-12-01T02:00:00Z".into(),
         description: None,
+        acknowledge: false,
     };
     let notices = Notices {
         tags: tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::{AccessOverrides, SessionMode};
-use crate::record::LONGEST_ATTRIBUTE;
+use crate::record::{EventKind, EventRecord, EventState, InstanceRecord, LONGEST_ATTRIBUTE, Notices};
 
 const PATH: &str = "/openstack/latest/guest-attributes";
 
@@ -80,6 +80,43 @@ async fn an_instance_writes_so_many_per_second_and_reads_as_it_likes() {
     assert_eq!(ask(&node, "GET", "/a/b", "").await.1, "39");
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(ask(&node, "PUT", "/a/b", "in time").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_guest_acknowledges_the_events_that_ask_for_it_and_no_others() {
+    let node = node(0);
+    let event = |id: &str, acknowledge| EventRecord {
+        id: id.into(),
+        kind: EventKind::Reboot,
+        state: EventState::Scheduled,
+        time: "2026-12-01T02:00:00Z".into(),
+        description: None,
+        acknowledge,
+    };
+    let with = |events: Vec<EventRecord>| {
+        let notices = Notices { events, ..Notices::default() };
+        node.store.put(InstanceRecord { notices: Some(Box::new(notices)), ..record(1, "p", &["tap1"]) });
+    };
+    let post =
+        async |id: &str| super::ask(&node, "POST", &format!("/openstack/latest/events/{id}/acknowledge"), "").await.0;
+    assert_eq!(post("one").await, 404, "no event at all");
+    with(vec![event("one", true), event("two", true), event("told", false)]);
+    for (id, status) in [("one", 200), ("one", 200), ("told", 404), ("none", 404), ("one/x", 404), ("", 404)] {
+        assert_eq!(post(id).await, status, "{id}");
+    }
+    let (status, events) = super::ask(&node, "GET", "/openstack/latest/events", "").await;
+    let events: serde_json::Value = serde_json::from_str(&events).expect("JSON");
+    let acknowledged: Vec<_> =
+        events["events"].as_array().expect("a list").iter().map(|event| event.get("acknowledged")).collect();
+    assert_eq!((status, acknowledged), (200, vec![Some(&true.into()), Some(&false.into()), None]));
+    assert_eq!(super::ask(&node, "GET", "/openstack/latest/events/one/acknowledge", "").await.0, 404);
+    // The operator's eyes.
+    let texts = node.store.attributes(id(1)).expect("attributes").texts();
+    assert_eq!(texts["@events"].keys().collect::<Vec<_>>(), ["one"]);
+    with(vec![event("two", true)]);
+    assert_eq!(post("two").await, 200);
+    let texts = node.store.attributes(id(1)).expect("attributes").texts();
+    assert_eq!(texts["@events"].keys().collect::<Vec<_>>(), ["two"], "what is over is forgotten");
 }
 
 #[tokio::test]

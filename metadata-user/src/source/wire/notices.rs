@@ -40,6 +40,10 @@ pub(super) struct EventDocument {
     /// What the guest's owner should know; any text. Default: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     description: Option<Box<str>>,
+
+    /// Whether the guest is asked to acknowledge it. Default: no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acknowledge: Option<bool>,
 }
 
 /// What happens to an instance.
@@ -110,13 +114,14 @@ impl StateDocument {
 impl EventDocument {
     /// Returns what a record's event looks like in a document.
     pub(super) fn of(event: &EventRecord) -> Self {
-        let EventRecord { id, kind, state, time, description } = event;
+        let EventRecord { id, kind, state, time, description, acknowledge } = event;
         Self {
             id: id.clone(),
             kind: KindDocument::of(*kind),
             state: StateDocument::of(*state),
             time: time.clone(),
             description: description.clone(),
+            acknowledge: acknowledge.then_some(true),
         }
     }
 }
@@ -153,6 +158,7 @@ pub(super) fn record(tags: Metadata, events: Vec<EventDocument>) -> Result<Optio
         state: event.state.state(),
         time: event.time,
         description: event.description,
+        acknowledge: event.acknowledge.unwrap_or_default(),
     });
     Ok(Some(Box::new(Notices { tags: tags.0, events: events.collect() })))
 }

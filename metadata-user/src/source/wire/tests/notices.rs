@@ -12,7 +12,8 @@ fn tags_and_events_are_read_and_written() {
     let record = read(&with(
         r#""tags": {"team": "web", "a b": ""}, "events": [
             {"id": "evt-1", "type": "migration", "time": "2026-12-01T02:00:00Z"},
-            {"id": "evt-2", "type": "stop", "state": "canceled", "time": "2026-12-01T02:00:00Z", "description": "d"}
+            {"id": "evt-2", "type": "stop", "state": "canceled", "time": "2026-12-01T02:00:00Z", "description": "d",
+             "acknowledge": true}
         ]"#,
     ));
     let event = |id: &str, kind, state, description: Option<&str>| EventRecord {
@@ -21,6 +22,7 @@ fn tags_and_events_are_read_and_written() {
         state,
         time: "2026-12-01T02:00:00Z".into(),
         description: description.map(Into::into),
+        acknowledge: description.is_some(),
     };
     let expected = Notices {
         tags: vec![("team".into(), "web".into()), ("a b".into(), "".into())],
