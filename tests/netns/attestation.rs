@@ -96,7 +96,7 @@ fn token(guest: &Guest) -> Option<String> {
 
 /// Waits until the status says that the target fails, and why.
 fn wait_failing(node: &Node, why: &str) {
-    let is_so = |target: &Value| target["failing"] == 1 && target["error"].as_str().unwrap().contains(why);
+    let is_so = |target: &Value| target["failing"] != 0 && target["error"].as_str().unwrap().contains(why);
     wait::until(&format!("the target fails with {why}"), || Ok(is_so(&target(node)).then_some(()))).unwrap();
 }
 
@@ -140,6 +140,8 @@ fn each_read_gives_a_token_of_its_own_that_is_kept_nowhere() {
     assert_eq!(token(&guest), None, "it has expired");
     known.life.store(300, Ordering::SeqCst);
     assert!(token(&guest).is_some());
+    known.placed.lock().insert(other.uuid().to_owned());
+    assert!(token(&other).is_some());
     wait::until("the target is well again", || Ok((target(&node)["failing"] == 0).then_some(()))).unwrap();
 
     // The node's certificate is replaced: it is the new one that counts, and one that cannot be used is told.

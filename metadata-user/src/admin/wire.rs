@@ -375,8 +375,7 @@ pub struct VendordataTarget {
     pub on_demand: bool,
     /// Instances that it is asked for ahead of time.
     pub instances: usize,
-    /// Those for which it gave no good answer when it was last asked; guests read the last good one, or `{}`. On demand, 1 if it gave
-    /// none when it was last asked at all.
+    /// Those for which it gave no good answer when it was last asked; guests read the last good one, or `{}`.
     pub failing: usize,
     /// Since when there are any, in seconds of Unix time.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -154,7 +154,7 @@ const ATTRIBUTE: Texts = texts!(
     ContentTooLarge,
     413,
     "Content Too Large",
-    "An attribute has at most 4096 bytes, all of an instance together 65536, and there is a most of them: see /openstack/latest/capabilities."
+    "An attribute has at most 4096 bytes, those of an instance together 65536, and their number is limited: see /openstack/latest/capabilities."
 );
 const ATTRIBUTE_TEXT: Texts =
     texts!(BadRequest, 400, "Bad Request", "An attribute is text in UTF-8, without a zero byte.");

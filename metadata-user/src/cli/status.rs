@@ -173,8 +173,7 @@ fn vendordata(target: &VendordataTarget, now: u64, lines: &mut Lines) {
     let answered = last("answered", target.answered_at, now);
     let asked = match (on_demand, failing) {
         (false, failing) => format!("{instances} instances, {failing} failing"),
-        (true, 0) => "asked on demand".to_owned(),
-        (true, _) => "asked on demand, failing".to_owned(),
+        (true, failing) => format!("asked on demand, {failing} failing"),
     };
     lines.line("vendor data", &format!("{name} {url}, {asked}, {answered}"));
     lines::failing(target.failing_since, target.error.as_ref(), now, lines);

@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //! - no guest waits for a service: guests read what the store holds; but for the targets that the configuration has asked on demand
-//!   (`desk`);
+//!   (`on_demand`);
 //! - every other target is queried for every instance when its document is added or changes, and when the answer expires;
 //! - after a failure the last good answer stays; without one, guests read `{}`, as from Nova;
 //! - requests in flight, their time and the size of their answers are bounded, and no target can occupy all slots;
@@ -12,8 +12,8 @@
 //! Left out: keeping answers across a restart; `snapshot` does that, with the rest of the content.
 
 pub mod cloud;
-mod desk;
 mod fetch;
+mod on_demand;
 mod queue;
 
 use std::collections::HashMap;
@@ -36,8 +36,8 @@ use crate::on_demand::Ask;
 use crate::record::InstanceId;
 use crate::state_view::StateView;
 use crate::store::{Changes, Store};
-use desk::Desk;
 use fetch::{Client, FetchError};
+use on_demand::OnDemandTargets;
 use queue::{Outcome, Queue, Ticket};
 
 /// The state of the targets, in the configuration's order.
@@ -58,7 +58,7 @@ pub struct TargetState {
     pub is_on_demand: bool,
     /// Number of instances that it is queried for ahead of time.
     pub instances: usize,
-    /// Those for which the last request gave no good answer; on demand, 1 if the last request of all did not.
+    /// Those for which the last request gave no good answer.
     pub failing: usize,
     /// Since when there are failing instances; `None`: there are none.
     pub failing_since: Option<SystemTime>,
@@ -80,7 +80,7 @@ pub struct Vendordata {
     in_flight: HashMap<task::Id, (usize, Ticket)>,
     requests: JoinSet<Result<Value, FetchError>>,
     /// Those that are asked on demand.
-    desk: Desk,
+    on_demand: OnDemandTargets,
     state: StateView<VendordataState>,
 }
 
@@ -110,7 +110,7 @@ impl Vendordata {
         // One slot is kept for each of the others, so that a slow target cannot occupy all.
         let most_of_one = dynamic.requests.saturating_sub(ahead.len().saturating_sub(1)).max(1);
         let new = Self {
-            desk: Desk::new(Arc::clone(&client), on_demand.into_iter(), dynamic.requests),
+            on_demand: OnDemandTargets::new(Arc::clone(&client), on_demand.into_iter(), dynamic.requests),
             client,
             targets: ahead.into_iter().map(target).collect(),
             most: (dynamic.requests, most_of_one),
@@ -132,7 +132,7 @@ impl Vendordata {
     /// Returns whether some targets are asked on demand.
     #[must_use]
     pub fn has_on_demand(&self) -> bool {
-        !self.desk.is_empty()
+        !self.on_demand.is_empty()
     }
 
     /// Follows the store's changes and writes answers into it, until the store is gone; and answers those who ask.
@@ -152,8 +152,8 @@ impl Vendordata {
                     }
                 }
                 Some(done) = self.requests.join_next_with_id() => self.done(&store, done),
-                Some(ask) = asks.recv() => self.desk.ask(ask, body),
-                Some(done) = self.desk.next() => self.desk.done(done, body),
+                Some(ask) = asks.recv() => self.on_demand.ask(ask, body),
+                Some(done) = self.on_demand.next() => self.on_demand.done(done, body),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
@@ -161,6 +161,9 @@ impl Vendordata {
 
     fn follow(&mut self, store: &Store, instance: InstanceId) {
         let (exists, now) = (store.get(instance).is_some(), Instant::now());
+        if !exists {
+            self.on_demand.remove(instance);
+        }
         for target in &mut self.targets {
             if exists {
                 target.queue.touch(instance, now);
@@ -235,7 +238,7 @@ impl Vendordata {
     fn publish(&self) {
         let targets =
             self.targets.iter().map(|target| TargetState { instances: target.queue.len(), ..target.state.clone() });
-        self.state.publish(VendordataState { targets: targets.chain(self.desk.states()).collect() });
+        self.state.publish(VendordataState { targets: targets.chain(self.on_demand.states()).collect() });
     }
 }
 

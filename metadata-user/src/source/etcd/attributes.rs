@@ -1,4 +1,4 @@
-//! Guest attributes, written through to etcd for who is not on the node: `<prefix>/attributes/<node>/<uuid>` holds those of an instance, in
+//! Guest attributes, written through to etcd for readers elsewhere: `<prefix>/attributes/<node>/<uuid>` holds those of an instance, in
 //! JSON, by namespace and key.
 //!
 //! Promises:
@@ -77,10 +77,12 @@ impl Writer {
                 Err(error) => {
                     if self.failures == 0 {
                         let prefix = prefix(self.cluster.settings());
-                        warn!(
-                            "guest attributes cannot be written to etcd, and are tried again: {error}; the node's role needs readwrite on \
-                             {prefix}"
-                        );
+                        let remedy = if error.is_refused() {
+                            format!("; the node's role needs readwrite on {prefix}")
+                        } else {
+                            String::new()
+                        };
+                        warn!("guest attributes cannot be written to etcd, and are tried again: {error}{remedy}");
                     }
                     self.failures = self.failures.saturating_add(1);
                     return Some(DELAYS.delay(self.failures, backoff::random()));

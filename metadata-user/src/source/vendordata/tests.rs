@@ -1,6 +1,6 @@
 //! Tests of `source::vendordata`.
 
-mod demanded;
+mod on_demand;
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use super::*;
 use crate::api::{self, StaticVendordata};
 use crate::config::target::Target as Configured;
 use crate::config::{Config, VendordataProvider};
-use crate::on_demand::{self, OnDemand};
+use crate::on_demand::OnDemand;
 use crate::record::InstanceRecord;
 use crate::store::tests::{id, record};
 
@@ -164,7 +164,7 @@ impl Running {
         }));
         let vendordata = Vendordata::new(cloud).expect("prepared").expect("targets");
         let state = vendordata.state();
-        let (on_demand, asks) = on_demand::channel();
+        let (on_demand, asks) = crate::on_demand::channel();
         let task = tokio::spawn(vendordata.run(Arc::clone(&store), store.subscribe(), asks));
         Self { store, state, on_demand, task }
     }

@@ -45,13 +45,12 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
         status.vendordata.iter().flat_map(|vendordata| &vendordata.targets).filter(|target| target.failing > 0)
     {
         let error = target.error.as_deref().unwrap_or("no good answer");
-        let missing = if target.on_demand {
-            "when a guest last read it".to_owned()
-        } else {
-            format!("or outdated for {} instances", target.failing)
-        };
+        let outdated = if target.on_demand { "" } else { " or outdated" };
         findings.push(Finding::problem(
-            format!("dynamic vendor data of {} is missing {missing}: {error}", target.name),
+            format!(
+                "dynamic vendor data of {} is missing{outdated} for {} instances: {error}",
+                target.name, target.failing
+            ),
             format!("check the service at {}", target.url),
         ));
     }

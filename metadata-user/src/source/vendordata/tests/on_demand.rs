@@ -86,6 +86,41 @@ async fn without_a_good_answer_it_reads_as_an_empty_object_and_that_is_told() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_refused_counts_until_it_is_answered_or_gone_whatever_others_are() {
+    let (ahead, service) = (Service::start(ok("1")), Service::start(Reply::Answer(403, "", "{}".into())));
+    let running = Running::start(&two(&ahead, &service.url()));
+    running.store.put(renamed("web"));
+    running.store.put(record(2, "p", &["tap2"]));
+    assert_eq!(running.asks().await.as_deref(), Some("jwt: {}"));
+    service.replies(ok("2"));
+    let other = running.on_demand.ask(id(2)).await.expect("answered");
+    assert_eq!(other[0].value, "2");
+    let failing = || running.state.get().targets[1].failing;
+    until(|| failing() == 1, || format!("{:?}", running.state.get())).await;
+    let since = running.state.get().targets[1].failing_since;
+    assert!(running.on_demand.ask(id(2)).await.is_some());
+    assert_eq!((failing(), running.state.get().targets[1].failing_since), (1, since));
+    running.store.remove(id(1));
+    until(|| failing() == 0, || format!("{:?}", running.state.get())).await;
+}
+
+#[tokio::test]
+async fn no_more_than_so_many_requests_of_an_instance_wait() {
+    let (ahead, service) = (Service::start(ok("1")), Service::start(Reply::Hang));
+    let mut cloud = two(&ahead, &service.url());
+    cloud.vendordata_dynamic.read_timeout = Duration::from_secs(1);
+    let running = Running::start(&cloud);
+    running.store.put(renamed("web"));
+    let all: Vec<_> = (0..66).map(|_| running.asks()).collect();
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(all), async {
+        until(|| service.asked() == 1, || "not asked".to_owned()).await;
+        service.replies(ok("2"));
+    });
+    let count = |expected: Option<&str>| answers.iter().filter(|answer| answer.as_deref() == expected).count();
+    assert_eq!((count(Some("jwt: {}")), count(Some("jwt: 2")), count(None)), (1, 64, 1));
+}
+
+#[tokio::test]
 async fn the_nodes_certificate_is_presented_and_a_new_one_after_it_changed() {
     let authority = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
     let (server, node, next) = (authority("localhost"), authority("node"), authority("next"));

@@ -4,9 +4,10 @@
 //! - an answer is that to a request which began after the guest's, and no other guest or request gets it;
 //! - requests for one instance follow one another, those in flight are bounded, and none is made for a guest that has left;
 //! - an answer that says when it expires is not given afterwards; a target without a good answer reads as `{}`, as from Nova;
+//! - an instance that a target refuses makes one line in the log, however often it asks and whatever others are answered;
 //! - no answer is logged, shown, or kept.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -28,13 +29,16 @@ use crate::record::InstanceId;
 /// What guests read whose target fails.
 const CONSEQUENCE: &str = "a dynamic vendor data target that is asked on demand fails: guests read {} of it";
 
+/// Most requests of one instance that wait for the one in flight.
+const MOST_WAITING: usize = 64;
+
 /// What became of each target's request, in order.
 type Outcomes = Vec<Result<(), String>>;
 
 /// The targets, and who waits for them.
-pub(super) struct Desk {
+pub(super) struct OnDemandTargets {
     client: Arc<Client>,
-    targets: Vec<(Arc<TargetUrl>, TargetState)>,
+    targets: Vec<OnDemandTarget>,
     places: Arc<Semaphore>,
     /// The instances with a request in flight, and those that wait for its end.
     waiting: HashMap<InstanceId, VecDeque<oneshot::Sender<Vec<Member>>>>,
@@ -42,10 +46,22 @@ pub(super) struct Desk {
     requests: JoinSet<Outcomes>,
 }
 
-impl Desk {
+/// One of them.
+struct OnDemandTarget {
+    url: Arc<TargetUrl>,
+    /// The instances for which its last answer was of no use.
+    failing: BTreeSet<InstanceId>,
+    state: TargetState,
+}
+
+impl OnDemandTargets {
     /// At most so many instances are asked for at a time.
     pub(super) fn new<'a>(client: Arc<Client>, targets: impl Iterator<Item = &'a Target>, most: usize) -> Self {
-        let targets = targets.map(|target| (Arc::new(target.url.clone()), TargetState::of(target)));
+        let targets = targets.map(|target| OnDemandTarget {
+            url: Arc::new(target.url.clone()),
+            failing: BTreeSet::new(),
+            state: TargetState::of(target),
+        });
         Self {
             client,
             targets: targets.collect(),
@@ -63,14 +79,28 @@ impl Desk {
 
     /// Returns the targets' states.
     pub(super) fn states(&self) -> impl Iterator<Item = TargetState> {
-        self.targets.iter().map(|(_, state)| state.clone())
+        self.targets.iter().map(|target| target.state.clone())
     }
 
     /// Asks for a guest, now or after those that came before. `body` makes a request's, if there is the instance.
     pub(super) fn ask(&mut self, ask: Ask, body: impl Fn(InstanceId) -> Option<Bytes>) {
-        match self.waiting.get_mut(&ask.instance) {
-            Some(waiting) => waiting.push_back(ask.done),
-            None => self.start(ask, body),
+        let Some(waiting) = self.waiting.get_mut(&ask.instance) else { return self.start(ask, body) };
+        if waiting.len() >= MOST_WAITING {
+            // Guests may have left meanwhile.
+            waiting.retain(|waits| !waits.is_closed());
+        }
+        // Beyond, the guest's end is dropped: it reads the document without these answers.
+        if waiting.len() < MOST_WAITING {
+            waiting.push_back(ask.done);
+        }
+    }
+
+    /// Forgets an instance that is gone.
+    pub(super) fn remove(&mut self, instance: InstanceId) {
+        for target in &mut self.targets {
+            if target.failing.remove(&instance) {
+                target.state.note_failing(target.failing.len(), CONSEQUENCE);
+            }
         }
     }
 
@@ -90,16 +120,21 @@ impl Desk {
             // A panic, which has been reported already.
             Err(error) => (error.id(), self.targets.iter().map(|_| Err(error.to_string())).collect()),
         };
-        let now = SystemTime::now();
-        for ((_, state), outcome) in self.targets.iter_mut().zip(outcomes) {
-            let failing = usize::from(outcome.is_err());
-            match outcome {
-                Ok(()) => state.answered_at = Some(now),
-                Err(error) => state.error = Some((now, error)),
-            }
-            state.note_failing(failing, CONSEQUENCE);
-        }
         let Some(instance) = self.in_flight.remove(&id) else { return };
+        let now = SystemTime::now();
+        for (target, outcome) in self.targets.iter_mut().zip(outcomes) {
+            match outcome {
+                Ok(()) => {
+                    target.state.answered_at = Some(now);
+                    target.failing.remove(&instance);
+                }
+                Err(error) => {
+                    target.state.error = Some((now, error));
+                    target.failing.insert(instance);
+                }
+            }
+            target.state.note_failing(target.failing.len(), CONSEQUENCE);
+        }
         let mut waiting = self.waiting.remove(&instance).unwrap_or_default();
         while let Some(next) = waiting.pop_front() {
             if !next.is_closed() {
@@ -115,7 +150,8 @@ impl Desk {
     /// Makes a request, unless the instance is gone.
     fn start(&mut self, ask: Ask, body: impl Fn(InstanceId) -> Option<Bytes>) {
         let Some(body) = body(ask.instance) else { return };
-        let targets: Vec<_> = self.targets.iter().map(|(url, state)| (Arc::clone(url), state.name.clone())).collect();
+        let targets: Vec<_> =
+            self.targets.iter().map(|target| (Arc::clone(&target.url), target.state.name.clone())).collect();
         let (client, places, done) = (Arc::clone(&self.client), Arc::clone(&self.places), ask.done);
         let request = self.requests.spawn(async move {
             // It is never closed.
