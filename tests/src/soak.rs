@@ -24,6 +24,7 @@ use anyhow::{Context as _, Result, bail};
 use self::census::{BOOTS, Between, Census};
 use self::trouble::ROUNDS;
 use self::world::World;
+use crate::wait;
 
 pub use self::report::Report;
 
@@ -198,7 +199,11 @@ impl<'a, Say: Fn(&str)> Soak<'a, Say> {
     fn settled(&mut self) -> Result<Census> {
         self.world.quiet()?;
         std::thread::sleep(self.plan.settle);
-        Census::take(&self.world)
+        // On a busy machine the snapshot may still be written: its draft would be missing ever after.
+        wait::until("no file is being written", || {
+            let census = Census::take(&self.world)?;
+            Ok((!census.has_drafts()).then_some(census))
+        })
     }
 
     /// Waits until nothing happens and everything is as it was.

@@ -166,6 +166,11 @@ impl Census {
         Ok(())
     }
 
+    /// Tells whether the daemon has a file open that it renames when it is written.
+    pub(super) fn has_drafts(&self) -> bool {
+        self.0.iter().any(|(name, count)| *count > 0 && name.starts_with("open files: ") && name.ends_with(".new"))
+    }
+
     /// Returns what there is more, or less, than before: one line each. Memory may be so many KiB more.
     pub(super) fn differences(&self, before: &Self, between: Between, slack: u64) -> Vec<String> {
         let names: std::collections::BTreeSet<_> = self.0.keys().chain(before.0.keys()).collect();
