@@ -60,7 +60,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-pub use cloud::{cloud, vendordata};
+pub use cloud::{check_vendordata, cloud};
 pub use error::AppError;
 pub use take_over::TakeOverError;
 pub use view::metrics_page;

@@ -13,10 +13,18 @@ pub fn cloud(settings: &config::Cloud) -> Result<api::Cloud, AppError> {
     Ok(vendordata::cloud::read(settings)?)
 }
 
+/// Says whether the certificates for dynamic vendor data can be used.
+///
+/// # Errors
+/// [`AppError`] if one cannot.
+pub fn check_vendordata(settings: &config::Cloud) -> Result<(), AppError> {
+    Ok(Vendordata::check(settings)?)
+}
+
 /// Prepares to query the targets of dynamic vendor data; `None` if none is configured.
 ///
 /// # Errors
 /// [`AppError`] if no certificate can be read, and a target needs one.
-pub fn vendordata(settings: &config::Cloud) -> Result<Option<Vendordata>, AppError> {
+pub(super) fn vendordata(settings: &config::Cloud) -> Result<Option<Vendordata>, AppError> {
     Ok(Vendordata::new(settings)?)
 }

@@ -16,7 +16,7 @@ use crate::source;
 pub(super) fn execute(path: &Path, config: &Config, out: &mut dyn Write) -> Result<u8, CliError> {
     kernel::check().map_err(AppError::from)?;
     app::cloud(&config.cloud)?;
-    app::vendordata(&config.cloud)?;
+    app::check_vendordata(&config.cloud)?;
     if let Some(https) = &config.https {
         Https::check(https).map_err(AppError::from)?;
     }

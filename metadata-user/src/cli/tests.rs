@@ -91,6 +91,14 @@ fn exit_statuses_say_what_kind_of_thing_is_wrong() {
             "/nonexistent/ca.pem",
         ),
         (
+            "[cloud]\nvendordata_providers = ['DynamicJSON']\nvendordata_dynamic_targets = ['a@https://x']\n\
+             vendordata_dynamic_client_certfile = '/nonexistent/c.pem'\n\
+             vendordata_dynamic_client_keyfile = '/nonexistent/c.key'\n",
+            &["check-config"],
+            exit::CONFIG,
+            "/nonexistent/c.",
+        ),
+        (
             "[cloud]\nvendordata_jsonfile_path = '/nonexistent/v.json'\n",
             &["check-config"],
             exit::CONFIG,

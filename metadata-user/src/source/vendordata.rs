@@ -94,7 +94,7 @@ impl Vendordata {
     /// Prepares to ask the configured targets; `None` if there is none.
     ///
     /// # Errors
-    /// [`TlsError`] if a target is `https` and there is no certificate to trust.
+    /// [`TlsError`] if a target is `https` and there is no certificate to trust. The node's own may come later.
     pub fn new(cloud: &config::Cloud) -> Result<Option<Self>, TlsError> {
         let (asked, dynamic) = (cloud.asked_targets(), &cloud.vendordata_dynamic);
         if asked.is_empty() {
@@ -121,6 +121,14 @@ impl Vendordata {
         };
         new.publish();
         Ok(Some(new))
+    }
+
+    /// Says whether the certificates that the configured targets need can be used.
+    ///
+    /// # Errors
+    /// [`TlsError`] if one cannot.
+    pub fn check(cloud: &config::Cloud) -> Result<(), TlsError> {
+        if cloud.asked_targets().is_empty() { Ok(()) } else { Client::check(cloud) }
     }
 
     /// Returns a view of the targets' state.

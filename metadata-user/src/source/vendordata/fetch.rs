@@ -37,6 +37,10 @@ pub(super) enum FetchError {
     Redirect,
     #[error("answered with what had expired at {0}: look at its clock and at this node's")]
     Expired(Timestamp),
+    #[error(
+        "is not asked: cloud.vendordata_dynamic_client_certfile or client_keyfile cannot be used; `metadatad check-config` says why"
+    )]
+    NoCertificate,
     #[error(transparent)]
     Unusable(#[from] Unusable),
 }
@@ -44,7 +48,7 @@ pub(super) enum FetchError {
 impl FetchError {
     /// Returns whether the service itself fails, rather than its answer for one instance.
     pub(super) fn is_of_service(&self) -> bool {
-        matches!(self, Self::Fetch(_))
+        matches!(self, Self::Fetch(_) | Self::NoCertificate)
     }
 }
 
@@ -66,6 +70,8 @@ pub(super) struct Client {
 /// The client in use, and the state of the files that it was made of.
 struct Used {
     client: Arc<fetch::Client>,
+    /// Whether it presents the node's certificate, if there is to be one.
+    is_complete: bool,
     files: Vec<Option<FileState>>,
 }
 
@@ -73,22 +79,44 @@ struct Used {
 type FileState = (u64, u64, Option<SystemTime>);
 
 impl Client {
-    /// Reads the certificates that are needed.
+    /// Reads the certificates that are needed. The node's own may come later than the daemon.
     pub(super) fn new(cloud: &config::Cloud) -> Result<Self, TlsError> {
         let files = files(cloud);
-        let used = Used { client: Arc::new(client(cloud)?), files };
+        let (client, is_complete) = match client(cloud) {
+            Ok(client) => (client, true),
+            Err(error) => {
+                let mut others = cloud.clone();
+                others.vendordata_dynamic.client = None;
+                let client = self::client(&others)?;
+                let error = error_text::chain(&error);
+                warn!(
+                    error,
+                    "targets of https are not asked for vendor data until this node's certificate can be used"
+                );
+                (client, false)
+            }
+        };
+        let used = Used { client: Arc::new(client), is_complete, files };
         Ok(Self { cloud: cloud.clone(), used: Mutex::new(used) })
     }
 
+    /// Says whether all certificates can be used.
+    pub(super) fn check(cloud: &config::Cloud) -> Result<(), TlsError> {
+        client(cloud).map(drop)
+    }
+
     /// Returns the client, with certificates as they are now; with those before, if they cannot be used.
-    fn current(&self) -> Arc<fetch::Client> {
+    ///
+    /// # Errors
+    /// If this node's own is needed, and could not be used yet.
+    fn current(&self, url: &TargetUrl) -> Result<Arc<fetch::Client>, FetchError> {
         let mut used = self.used.lock();
         let now = files(&self.cloud);
         if now != used.files {
             used.files = now;
             match client(&self.cloud) {
                 Ok(client) => {
-                    used.client = Arc::new(client);
+                    (used.client, used.is_complete) = (Arc::new(client), true);
                     info!("certificates for dynamic vendor data have changed, and are in use");
                 }
                 Err(error) => warn!(
@@ -97,7 +125,10 @@ impl Client {
                 ),
             }
         }
-        Arc::clone(&used.client)
+        if url.tls && !used.is_complete {
+            return Err(FetchError::NoCertificate);
+        }
+        Ok(Arc::clone(&used.client))
     }
 
     /// Posts a body to a target and returns its answer.
@@ -108,7 +139,7 @@ impl Client {
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, "openstack-nova-vendordata")
             .body(Full::new(body));
-        let answer = self.current().send(url, request, false).await?;
+        let answer = self.current(url)?.send(url, request, false).await?;
         if answer.status().is_redirection() && answer.headers().contains_key(LOCATION) {
             return Err(FetchError::Redirect);
         }

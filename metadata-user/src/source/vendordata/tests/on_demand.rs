@@ -143,8 +143,6 @@ async fn the_nodes_certificate_is_presented_and_a_new_one_after_it_changed() {
     let old = Service::over(Some(accepts(&node)), ok("\"old\""));
     let new = Service::over(Some(accepts(&next)), ok("\"new\""));
     write("ca.pem", server.cert.pem());
-    write("node.pem", node.cert.pem());
-    write("node.key", node.signing_key.serialize_pem());
     let ahead = Service::start(ok("1"));
     let mut cloud = two(&ahead, &format!("https://localhost:{}/", old.port));
     let mut other = cloud.vendordata_dynamic.asked[1].clone();
@@ -155,6 +153,13 @@ async fn the_nodes_certificate_is_presented_and_a_new_one_after_it_changed() {
     cloud.vendordata_dynamic.client = Some((path("node.pem"), path("node.key")));
     let running = Running::start(&cloud);
     running.store.put(renamed("web"));
+    running.reads(r#"{"static": {"s": 1}, "ahead": 1}"#).await;
+    assert_eq!(running.asks().await.as_deref(), Some("jwt: {}, other: {}"));
+    let state = running.state.get().targets[1].clone();
+    assert!(state.error.is_some_and(|(_, error)| error.contains("client_certfile")), "it is not there yet");
+    assert_eq!(old.asked(), 0);
+    write("node.key", node.signing_key.serialize_pem());
+    write("node.pem", node.cert.pem());
     assert_eq!(running.asks().await.as_deref(), Some("jwt: \"old\", other: {}"));
     // Half of a rotation: the pair before stays in use.
     write("node.pem", "not a certificate".to_owned());
