@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use lab::fetched::collection;
-use lab::{Guest, Node, NodePlan, command, wait};
+use lab::{Guest, Node, NodePlan, Page, command, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -20,16 +20,8 @@ const PROJECT: &str = "f7ac731cc11f40efbc03a9f9e1d1d21f";
 const JWKS: &str = "http://127.0.0.1:9169/.well-known/jwks.json";
 const DOCUMENT: &str = "http://169.254.169.254/latest/dynamic/instance-identity";
 
-fn page() -> String {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/identity.md");
-    fs::read_to_string(page).unwrap()
-}
-
-/// The blocks of the page in this language.
-fn blocks(language: &str) -> Vec<String> {
-    let page = page();
-    let blocks = page.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix(&format!("{language}\n")));
-    blocks.map(str::to_owned).collect()
+fn page() -> Page {
+    Page::read("docs/identity.md").unwrap()
 }
 
 /// A node that signs with a key that the page's command made.
@@ -72,7 +64,8 @@ impl Signing {
 
 /// Runs one of the page's blocks of commands.
 fn make(directory: &Path, at: usize) {
-    let block = blocks("sh").swap_remove(at);
+    let page = page();
+    let block = page.blocks("sh")[at];
     command::run(Command::new("sh").args(["-e", "-c", &format!("umask 077\n{block}")]).current_dir(directory), "")
         .unwrap();
 }
@@ -95,7 +88,7 @@ impl<'n> Service<'n> {
     fn start(node: &'n Node) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let script = directory.path().join("service.py");
-        fs::write(&script, blocks("python").swap_remove(0)).unwrap();
+        fs::write(&script, page().blocks("python")[0]).unwrap();
         let mut python = node.namespace().command(python().to_str().unwrap()).unwrap();
         python.arg(script).args([NAME, JWKS, ISSUER, AUDIENCE, &Self::PORT.to_string()]);
         python.env("no_proxy", "*").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -302,14 +295,9 @@ fn where_nothing_is_signed_everything_is_as_with_nova() {
     assert!(error.contains("this node signs nothing: set identity.key_file"), "{error}");
 }
 
-/// The page is what the daemon prints.
 #[test]
-fn the_page_shows_the_set_as_it_is_printed() {
+fn the_sessions_that_the_page_shows_are_what_a_guest_and_its_operator_get() {
     let signing = Signing::start("");
-    let jwks = signing.jwks();
-    let shown: Vec<_> = jwks["keys"][0].as_object().unwrap().keys().cloned().collect();
-    assert_eq!(shown, ["kty", "crv", "x", "y", "kid", "use", "alg"]);
-    for name in &shown {
-        assert!(page().contains(&format!("      \"{name}\": ")), "{name}");
-    }
+    let guest = signing.node.guest("a").boot().unwrap();
+    page().run_session(&signing.node, &guest).unwrap();
 }

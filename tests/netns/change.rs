@@ -161,25 +161,6 @@ fn a_wait_gives_its_place_to_another_connection_and_is_answered_for_that() {
 }
 
 #[test]
-fn the_documented_session_of_a_guest_is_what_it_gets() {
-    let node = node("");
-    let guest = node.guest("a").boot().unwrap();
-    let url = |path: &str| format!("http://169.254.169.254{path}");
-    let curl = |arguments: &[&str]| guest.curl(arguments).unwrap();
-    let capabilities: serde_json::Value =
-        serde_json::from_str(&curl(&["-sS", &url("/openstack/latest/capabilities")])).unwrap();
-    assert_eq!(capabilities["capabilities"]["wait_for_change"]["most_per_instance"], 64);
-    let head = curl(&["-sS", "-i", "-H", "If-None-Match:x", &url("/latest/meta-data/instance-id")]);
-    let tag = head.lines().find_map(|line| line.strip_prefix("Etag: ")).unwrap().trim();
-    let same = curl(&["-sS", "-i", "-H", &format!("If-None-Match:{tag}"), &url("/latest/meta-data/instance-id")]);
-    assert!(same.starts_with("HTTP/1.1 304 Not Modified\r\n"), "{same}");
-    let subtree = curl(&["-sS", &url("/latest/meta-data/placement/?recursive=true&alt=json")]);
-    assert!(subtree.starts_with("{\"availability-zone\": "), "{subtree}");
-    let none = curl(&["-sS", &url("/openstack/latest/meta_data.json?wait_for_change=true&timeout_sec=1")]);
-    assert!(none.contains(guest.uuid()), "{none}");
-}
-
-#[test]
 fn maintenance_that_an_operator_schedules_reaches_an_agent_that_waits_for_it() {
     let node = node("");
     let guest = node.guest("a").boot().unwrap();

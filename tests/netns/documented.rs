@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use lab::{Guest, Namespace, Node, command, daemon, wait};
+use lab::{Guest, Namespace, Node, Page, command, daemon, wait};
 
 /// What begins a command. In backticks a program's name alone is a mention.
 const PROGRAMS: &[&str] = &[
@@ -46,7 +46,7 @@ enum Class {
     Node,
     /// As `Node`, but lists the programs of the whole machine, which other tests' nodes load and unload meanwhile.
     Machine,
-    /// Runs in the guest's namespace, and ends with status 0.
+    /// Runs in the guest's namespace, and ends with status 0; a request is answered with success.
     Guest,
     /// Runs in the responder's namespace, and ends with status 0.
     Responder,
@@ -124,6 +124,10 @@ const CLASSES: &[(&str, Class)] = &[
     ("systemd-creds encrypt", Class::NotRun("seals to the machine's TPM")),
 ];
 
+/// Pages whose sessions this file, below tests/, runs as a whole, comparing what is printed.
+const SESSIONS: &[(&str, &str)] =
+    &[("docs/guest-extensions.md", "netns/extensions.rs"), ("docs/identity.md", "clients/identity.rs")];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -140,7 +144,11 @@ fn documented() -> BTreeMap<String, String> {
     for page in pages {
         let text = fs::read_to_string(&page).unwrap();
         let name = page.strip_prefix(root()).unwrap().display().to_string();
-        let commands = if name.ends_with(".md") {
+        let commands = if let Some((_, file)) = SESSIONS.iter().find(|(page, _)| *page == name) {
+            assert!(is_named_in(&name, file), "tests/{file} does not name {name}");
+            let steps: BTreeSet<_> = Page::read(&name).unwrap().steps().into_iter().map(|step| step.command).collect();
+            commands(&name, &text).difference(&steps).cloned().collect()
+        } else if name.ends_with(".md") {
             commands(&name, &text)
         } else {
             let comments: Vec<_> = text.lines().map(|line| line.strip_prefix('#').unwrap_or("").trim()).collect();
@@ -149,6 +157,11 @@ fn documented() -> BTreeMap<String, String> {
         found.extend(commands.into_iter().map(|command| (command, name.clone())));
     }
     found
+}
+
+/// Tells whether a file below tests/ names the page that it tests.
+fn is_named_in(page: &str, file: &str) -> bool {
+    fs::read_to_string(root().join("tests").join(file)).is_ok_and(|text| text.contains(page))
 }
 
 /// The commands of a page: those of its blocks, and those in backticks in its text.
@@ -239,6 +252,9 @@ fn prepared(line: &str, node: &Node, guest: &Guest, place: &Namespace) -> Comman
     if program != "metadatad" {
         command.args(words);
     }
+    if program == "curl" {
+        command.arg("--fail");
+    }
     // nstat's history is the node's own, and curl asks the service itself.
     command.env("NSTAT_HISTORY", node.path("nstat")).env("no_proxy", "*");
     command
@@ -309,10 +325,8 @@ fn every_documented_command_works_or_has_a_reason_not_to_be_run() {
             }
             Class::Parsed => parses(line, &guest),
             Class::Setting => setting_exists(line),
-            Class::Elsewhere(file) => {
-                let text = fs::read_to_string(root().join("tests").join(file)).unwrap_or_default();
-                if text.contains(page.as_str()) { Ok(()) } else { Err(format!("tests/{file} does not name {page}")) }
-            }
+            Class::Elsewhere(file) if is_named_in(page, file) => Ok(()),
+            Class::Elsewhere(file) => Err(format!("tests/{file} does not name {page}")),
             Class::NotRun(_) => Ok(()),
         };
         wrong.extend(done.err().map(|error| format!("{page}: `{line}`: {error}")));

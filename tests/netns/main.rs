@@ -19,6 +19,7 @@ mod connections;
 mod doctor;
 mod documented;
 mod documents;
+mod extensions;
 mod forgery;
 mod https;
 mod identity;
