@@ -3,10 +3,13 @@
 //! A writer changes one value, and a guest that never stops asking says when it reads the new one. In turns with that, the
 //! same change is seen by a bare client of the same controller, which is as soon as anybody can know of it. So the time
 //! starts before the write (with Nova: when its database has it), and holds the controller's own part.
+//!
+//! With etcd also the other way round: the guest's requests wait for the change, among many others that do.
 
 mod directory;
 mod etcd;
 mod nova;
+mod waiting;
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
@@ -28,7 +31,7 @@ const BATCH: u32 = 25;
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
-    let sources: [fn(Effort) -> Result<Case>; 3] = [directory::measure, etcd::measure, nova::measure];
+    let sources: [fn(Effort) -> Result<Case>; 4] = [directory::measure, etcd::measure, waiting::measure, nova::measure];
     for measure in sources {
         let case = measure(effort)?;
         progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));
@@ -148,22 +151,34 @@ fn as_guest(guest: &Guest, writer: &Writer, first: u32) -> Result<Histogram<u64>
     })
 }
 
-/// Measures pairs of slices: `bare` sees a batch of changes from the given one.
+/// Measures pairs of slices, with a guest that asks again and again: `bare` sees a batch of changes from the given one.
 fn in_turns(
     name: &str,
     effort: Effort,
     guest: &Guest,
     writer: &mut Writer,
     least: Duration,
+    bare: impl FnMut(&Writer, u32) -> Result<Histogram<u64>>,
+) -> Result<Seen> {
+    pairs(name, effort, writer, least, |writer, first| as_guest(guest, writer, first), bare)
+}
+
+/// Measures pairs of slices: either side sees a batch of changes from the given one.
+fn pairs(
+    name: &str,
+    effort: Effort,
+    writer: &mut Writer,
+    least: Duration,
+    mut by_guest: impl FnMut(&Writer, u32) -> Result<Histogram<u64>>,
     mut bare: impl FnMut(&Writer, u32) -> Result<Histogram<u64>>,
 ) -> Result<Seen> {
     let mut seen = Seen::new()?;
     let mut next = 1;
     for pair in effort.turns(name) {
-        let mut slice = |by_guest: bool| {
+        let mut slice = |is_guest: bool| {
             let first = next;
             next += BATCH;
-            if by_guest { as_guest(guest, writer, first) } else { bare(writer, first) }
+            if is_guest { by_guest(writer, first) } else { bare(writer, first) }
         };
         let outcome = if pair % 2 == 0 {
             slice(true).and_then(|guest| Ok((guest, slice(false)?)))

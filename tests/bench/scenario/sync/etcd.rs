@@ -1,8 +1,11 @@
 //! etcd: a put, and a bare watch of the same key by the same client library.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use etcd_client::{Client, EventType, WatchOptions};
-use lab::{Etcd, EtcdPlan, Guest, NodePlan};
+use hdrhistogram::Histogram;
+use lab::{Etcd, EtcdPlan, Guest, Namespace, Node, NodePlan};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{Writer, changes, in_turns};
@@ -12,19 +15,62 @@ use crate::result::Case;
 const NAME: &str = "etcd";
 
 pub(super) fn measure(effort: Effort) -> Result<Case> {
-    let plan = EtcdPlan::default();
-    let source = format!("kind = \"etcd\"\n[source.etcd]\nendpoints = {:?}\nnode = \"n\"\n", plan.endpoints());
-    let node = NodePlan::default().source(&source).further(crate::load::UNLIMITED).make()?;
-    let etcd = plan.start(node.namespace())?;
-    node.start_daemon()?;
-    let guest = node.guest("sync").document(|document| document.with_user_data(b"0")).at_once().boot()?;
-    let key = format!("/metadatad/nodes/n/instances/{}", guest.uuid());
-    etcd.put(&key, &guest.document().text())?;
-    node.wait_bound(guest.ifindex())?;
-    let mut writer = writer(&node, &etcd, &guest, &key);
-    let endpoints = etcd.endpoints();
-    let seen = in_turns(NAME, effort, &guest, &mut writer, std::time::Duration::ZERO, |writer, first| {
-        node.namespace().run(|| {
+    let mut world = World::make("", 1)?;
+    let seen = in_turns(
+        NAME,
+        effort,
+        &world.guests[0],
+        &mut world.writer,
+        Duration::ZERO,
+        bare_watch(&world.node, &world.etcd, &world.key),
+    )?;
+    Ok(seen.case("sync", NAME, "bare watch", "bare watch"))
+}
+
+/// A node whose documents come from an etcd of its own.
+pub(super) struct World {
+    /// Changes the document of the first guest.
+    pub(super) writer: Writer,
+    /// The key of that document.
+    pub(super) key: String,
+    pub(super) guests: Vec<Guest>,
+    pub(super) etcd: Etcd,
+    pub(super) node: Node,
+}
+
+impl World {
+    /// With further configuration, and so many guests.
+    pub(super) fn make(further: &str, guests: usize) -> Result<Self> {
+        let plan = EtcdPlan::default();
+        let source = format!("kind = \"etcd\"\n[source.etcd]\nendpoints = {:?}\nnode = \"n\"\n", plan.endpoints());
+        let further = format!("{}{further}", crate::load::UNLIMITED);
+        let node = NodePlan::default().source(&source).further(&further).make()?;
+        let etcd = plan.start(node.namespace())?;
+        node.start_daemon()?;
+        let key = |guest: &Guest| format!("/metadatad/nodes/n/instances/{}", guest.uuid());
+        let boot = |place: usize| {
+            let plan = node.guest(&format!("sync{place}")).document(|document| document.with_user_data(b"0"));
+            let guest = plan.at_once().boot()?;
+            etcd.put(&key(&guest), &guest.document().text())?;
+            node.wait_bound(guest.ifindex())?;
+            Ok(guest)
+        };
+        let guests: Vec<_> = (0..guests).map(boot).collect::<Result<_>>()?;
+        let first = guests.first().context("a guest")?;
+        let (key, writer) = (key(first), writer(&node, &etcd, first, &key(first)));
+        Ok(Self { writer, key, guests, etcd, node })
+    }
+}
+
+/// Returns what sees a batch of changes by a bare watch of the key.
+pub(super) fn bare_watch(
+    node: &Node,
+    etcd: &Etcd,
+    key: &str,
+) -> impl FnMut(&Writer, u32) -> Result<Histogram<u64>> + use<> {
+    let (namespace, endpoints, key) = (Namespace::existing(node.namespace().name()), etcd.endpoints(), key.to_owned());
+    move |writer, first| {
+        namespace.run(|| {
             let (runtime, mut client) = connect(&endpoints)?;
             let prefix = WatchOptions::new().with_prefix();
             let mut watch = runtime.block_on(client.watch(key.as_str(), Some(prefix))).context("watching")?;
@@ -37,8 +83,7 @@ pub(super) fn measure(effort: Effort) -> Result<Case> {
                 }
             })
         })
-    })?;
-    Ok(seen.case("sync", NAME, "bare watch", "bare watch"))
+    }
 }
 
 fn connect(endpoints: &[String]) -> Result<(Runtime, Client)> {
