@@ -38,6 +38,7 @@ mod route;
 pub mod service;
 mod session;
 mod signed;
+mod socket;
 mod stream;
 mod switches;
 mod target;

@@ -27,7 +27,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
@@ -40,7 +40,7 @@ use crate::worker::{Stop, Worker};
 use certificate::Certificate;
 
 /// A connection after its handshake.
-pub type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+pub type Stream<S> = tokio_rustls::server::TlsStream<S>;
 
 /// How long the files must rest before they are read again: whoever renews a certificate writes two of them.
 const QUIET: Duration = Duration::from_millis(200);
@@ -242,7 +242,7 @@ impl Https {
     ///
     /// # Errors
     /// If the guest sends something else, or the two have no version or algorithm in common.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<Stream<S>> {
         let config = self.config.load_full().ok_or_else(|| io::Error::other("no certificate could be read"))?;
         TlsAcceptor::from(config).accept(stream).await
     }

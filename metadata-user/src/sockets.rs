@@ -18,6 +18,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use metadata_ebpf::addr::RESPONDER_IPV6;
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SetStruct;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use kept::{Kept, Listening};
@@ -25,12 +28,24 @@ use kept::{Kept, Listening};
 /// Connections that the kernel holds until they are accepted. A node's guests booting at once come to some thousands.
 const BACKLOG: i32 = 4096;
 
+/// Seconds for which the kernel keeps a connection to itself that has not sent anything yet. After these it is accepted all the same.
+const SILENT: i32 = 1;
+
+/// `TCP_DEFER_ACCEPT` (tcp(7)).
+#[derive(Clone, Copy, Debug)]
+struct TcpDeferAccept;
+
+nix::setsockopt_impl!(TcpDeferAccept, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32, SetStruct<i32>);
+
 /// Readers of metrics that the kernel holds until they are accepted.
 const READERS: i32 = 64;
 
 /// Opens `count` sockets on the responder's address: the kernel spreads guests' connections over them. Kept ones that fit are
 /// used. Where there are more of them than are wanted, the rest stops to listen, and the kernel moves the connections that wait there
 /// to the others (`net.ipv4.tcp_migrate_req`).
+///
+/// A connection is there to be accepted when its first bytes are, so that whoever accepts it need not wait for them, and a guest that
+/// only connects takes up no more than the kernel's note of it.
 ///
 /// What a guest does not acknowledge for as long as `patience` ends its connection, in the kernel.
 ///
@@ -54,6 +69,7 @@ pub fn guests(port: u16, count: usize, patience: Duration, kept: &mut Kept) -> i
         // Answers are written whole: waiting to send could only delay the last segment. Connections inherit it.
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_user_timeout(Some(patience))?;
+        setsockopt(socket, TcpDeferAccept, &SILENT)?;
         socket.listen(BACKLOG)?;
     }
     for Listening { socket, .. } in &surplus {

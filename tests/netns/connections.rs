@@ -73,6 +73,8 @@ fn connections_that_never_ask_give_way_and_half_a_request_does_not() {
         connection.send_raw(format!("GET {PATH} HTTP/1.1\r\nhos").as_bytes()).unwrap();
     }
     let _silent = connect(&guest);
+    // The kernel keeps a connection to itself while nothing comes, but for a second at most.
+    lab::wait::until("four connections are accepted", || Ok((counter(&node, "open") == 4).then_some(()))).unwrap();
     for _ in 0..3 {
         drop(idle(&guest));
     }

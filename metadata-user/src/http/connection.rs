@@ -13,7 +13,6 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::error::Ended;
@@ -25,6 +24,7 @@ use super::progress::Progress;
 use super::rate::Rates;
 use super::record::{self, End};
 use super::service::{Access, Service};
+use super::socket::Socket;
 pub use super::stream::Cut;
 use super::stream::Watched;
 use super::turns::Turn;
@@ -272,7 +272,7 @@ async fn all_arrived(stream: &Watched<impl Cut>, progress: &Progress) -> bool {
 
 /// Performs the handshake of TLS, within the time that a request's head may take, and serves the connection.
 pub(super) async fn serve_tls<C: Access>(
-    stream: TcpStream,
+    stream: Socket,
     https: &Https,
     content: C,
     place: Place,

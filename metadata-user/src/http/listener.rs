@@ -7,13 +7,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metadata_ebpf::addr::{Family, IdentityAddress};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
 
 use super::access::{Caller, Guest};
 use super::connection::{self, Cut, Place};
 use super::limit::{Most, Permit};
 use super::progress::Progress;
+use super::socket::{Listener, Socket};
 use super::turns::Turns;
 use super::{Guests, Refusal, record};
 use crate::clock;
@@ -44,7 +43,7 @@ pub struct Listeners {
 /// # Errors
 /// If a socket cannot be used with this runtime.
 pub async fn run(listeners: Listeners, guests: Arc<Guests>, drain: Drain) -> io::Result<()> {
-    let plain = TcpListener::from_std(listeners.plain)?;
+    let plain = Listener::new(listeners.plain)?;
     let turns = Arc::new(Turns::default());
     // It ends with the runtime.
     tokio::spawn({
@@ -58,7 +57,7 @@ pub async fn run(listeners: Listeners, guests: Arc<Guests>, drain: Drain) -> io:
     match listeners.tls {
         None => serving.await,
         Some((tls, https)) => {
-            let (tls, connections) = (TcpListener::from_std(tls)?, connections(Some(https)));
+            let (tls, connections) = (Listener::new(tls)?, connections(Some(https)));
             tokio::join!(serving, server::serve(&tls, &drain, &connections));
         }
     }
@@ -75,7 +74,7 @@ struct Connections {
     drain: Drain,
 }
 
-impl server::Handler<TcpListener> for Connections {
+impl server::Handler<Listener> for Connections {
     type Room = ();
 
     const NAME: &str = "guests'";
@@ -83,13 +82,13 @@ impl server::Handler<TcpListener> for Connections {
     /// Limits are a port's, so they are looked at when it is known which port a connection is from.
     async fn room(&self) {}
 
-    fn handle(&self, stream: TcpStream, peer: SocketAddr, (): ()) {
+    fn handle(&self, stream: Socket, peer: SocketAddr, (): ()) {
         self.guests.accept(stream, peer, self);
     }
 }
 
 impl Guests {
-    fn accept(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, connections: &Connections) {
+    fn accept(self: &Arc<Self>, stream: Socket, peer: SocketAddr, connections: &Connections) {
         let Connections { turns, https, drain, .. } = connections;
         record::accepted(&self.counters);
         let progress = Arc::new(Progress::new(*self.times.get()));
@@ -102,19 +101,21 @@ impl Guests {
         };
         if permit.crowd() > CROWD {
             // If the socket refuses, it has what others have.
-            let _ = SockRef::from(&stream).set_send_buffer_size(CROWDED);
+            let _ = stream.set_send_buffer_size(CROWDED);
         }
         let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
         let place = self.place(&guest, progress, turns);
-        let https = https.clone();
-        tokio::spawn(async move {
-            let counters = &guests.counters;
-            match https {
-                None => connection::serve_placed(stream, guest, place, counters, &drain).await,
-                Some(https) => connection::serve_tls(stream, &https, guest, place, counters, &drain).await,
-            }
-            drop((permit, in_flight));
-        });
+        // Two tasks, as a place for the state of TLS in each would be moved with it.
+        match https.clone() {
+            None => drop(tokio::spawn(async move {
+                connection::serve_placed(stream, guest, place, &guests.counters, &drain).await;
+                drop((permit, in_flight));
+            })),
+            Some(https) => drop(tokio::spawn(async move {
+                connection::serve_tls(stream, &https, guest, place, &guests.counters, &drain).await;
+                drop((permit, in_flight));
+            })),
+        }
     }
 
     /// Returns what an admitted connection shares with others.

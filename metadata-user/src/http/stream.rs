@@ -2,7 +2,7 @@
 //! when it is its turn.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -32,7 +32,15 @@ pub trait Cut {
     fn has_unacknowledged(&self) -> bool;
 
     /// Completes when a read may find something: bytes, or the end.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// From here on, [`Self::poll_readable`] is pending unless something has come.
+    ///
+    /// # Errors
+    /// If the runtime refuses to wait for it.
+    fn watch(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Says what the other side has done to the connection.
     fn other_side(&self) -> OtherSide;
@@ -55,38 +63,56 @@ pub enum OtherSide {
     Gone,
 }
 
+pub(super) fn cut(socket: BorrowedFd<'_>) {
+    // If the socket refuses, it is closed in the usual way; the kernel half drops packets of an ended tag anyway.
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+}
+
+pub(super) fn has_unread(socket: BorrowedFd<'_>) -> bool {
+    SockRef::from(&socket).peek(&mut [std::mem::MaybeUninit::uninit()]).is_ok_and(|length| length > 0)
+}
+
+pub(super) fn has_unacknowledged(socket: BorrowedFd<'_>) -> bool {
+    let info = tcp_info(socket);
+    info.is_some_and(|info| info.tcpi_state != state::CLOSED && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0))
+}
+
+pub(super) fn other_side(socket: BorrowedFd<'_>) -> OtherSide {
+    match tcp_info(socket).map(|info| info.tcpi_state) {
+        Some(state::CLOSED) => OtherSide::Gone,
+        Some(state::CLOSE_WAIT) => OtherSide::HalfClosed,
+        _ => OtherSide::Open,
+    }
+}
+
+/// The programs carry an IPv6 packet's hop limit over to an IPv4 guest's TTL.
+pub(super) fn limit_hops(socket: BorrowedFd<'_>, hop_limit: u8) -> io::Result<()> {
+    SockRef::from(&socket).set_unicast_hops_v6(hop_limit.into())
+}
+
 impl Cut for TcpStream {
     fn cut(&self) {
-        // If the socket refuses, it is closed in the usual way; the kernel half drops packets of an ended tag anyway.
-        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+        cut(self.as_fd());
     }
 
     fn has_unread(&self) -> bool {
-        SockRef::from(self).peek(&mut [std::mem::MaybeUninit::uninit()]).is_ok_and(|length| length > 0)
+        has_unread(self.as_fd())
     }
 
     fn has_unacknowledged(&self) -> bool {
-        let info = tcp_info(self.as_raw_fd());
-        info.is_some_and(|info| {
-            info.tcpi_state != state::CLOSED && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0)
-        })
+        has_unacknowledged(self.as_fd())
     }
 
     fn other_side(&self) -> OtherSide {
-        match tcp_info(self.as_raw_fd()).map(|info| info.tcpi_state) {
-            Some(state::CLOSED) => OtherSide::Gone,
-            Some(state::CLOSE_WAIT) => OtherSide::HalfClosed,
-            _ => OtherSide::Open,
-        }
+        other_side(self.as_fd())
     }
 
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
 
-    /// The programs carry an IPv6 packet's hop limit over to an IPv4 guest's TTL.
     fn limit_hops(&self, hop_limit: u8) -> io::Result<()> {
-        SockRef::from(self).set_unicast_hops_v6(hop_limit.into())
+        limit_hops(self.as_fd(), hop_limit)
     }
 }
 
@@ -100,14 +126,14 @@ mod state {
 
 /// Returns what the kernel knows of a TCP socket (tcp(7)). An `ioctl` would tell what is unacknowledged in bytes, but threads that
 /// read guests' bytes may use none.
-fn tcp_info(socket: RawFd) -> Option<nix::libc::tcp_info> {
+fn tcp_info(socket: BorrowedFd<'_>) -> Option<nix::libc::tcp_info> {
     // SAFETY: a tcp_info is numbers only, for which 0 is a value.
     let mut info: nix::libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = nix::libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
     // SAFETY: the kernel writes at most `length` bytes to `info`, which has as many.
     let outcome = unsafe {
         nix::libc::getsockopt(
-            socket,
+            socket.as_raw_fd(),
             nix::libc::IPPROTO_TCP,
             nix::libc::TCP_INFO,
             (&raw mut info).cast(),
@@ -117,7 +143,7 @@ fn tcp_info(socket: RawFd) -> Option<nix::libc::tcp_info> {
     (outcome == 0).then_some(info)
 }
 
-impl Cut for https::Stream {
+impl<S: Cut> Cut for https::Stream<S> {
     fn cut(&self) {
         self.get_ref().0.cut();
     }
@@ -135,8 +161,12 @@ impl Cut for https::Stream {
         self.get_ref().0.other_side()
     }
 
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (stream, session) = self.get_ref();
+    fn watch(&mut self) -> io::Result<()> {
+        self.get_mut().0.watch()
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (stream, session) = self.get_mut();
         // It wants none while it holds what it has decrypted, or has seen the end.
         if session.wants_read() { stream.poll_readable(cx) } else { Poll::Ready(Ok(())) }
     }
@@ -164,7 +194,7 @@ impl Cut for DuplexStream {
         OtherSide::Open
     }
 
-    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
@@ -221,6 +251,7 @@ impl<S: Cut> Watched<S> {
     /// Looks whether the guest leaves while its request waits, when hyper does not read. Asks to be woken for that, unless the guest has
     /// sent more than is read yet: then it is found when hyper reads.
     fn look_for_guest(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.stream.watch()?;
         if self.stream.poll_readable(cx)?.is_pending() {
             return Ok(());
         }

@@ -1,0 +1,311 @@
+//! A guest's TCP connection, which the runtime learns of when it first has to wait.
+//!
+//! Most connections carry one request: it is there when they are accepted (`TCP_DEFER_ACCEPT`), and one write takes the answer.
+//! So the socket is read and written directly at first, and registered when the guest keeps it open, or takes its time.
+//!
+//! Promises: bytes, errors and ends are those of the socket, in the same order; whoever got [`Poll::Pending`] is woken.
+
+use std::io::{self, Write as _};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use arrayvec::ArrayVec;
+use socket2::SockRef;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::stream::{self, Cut, OtherSide};
+use crate::server;
+
+/// Bytes of an answer for which `send` of a copy costs less than `writev` of its parts.
+const SMALL: usize = 1024;
+
+/// A listening socket whose connections are not registered with the runtime.
+#[derive(Debug)]
+pub(super) struct Listener(AsyncFd<mio::net::TcpListener>);
+
+impl Listener {
+    /// Uses a socket that listens and does not block.
+    ///
+    /// # Errors
+    /// If it cannot be used with this runtime.
+    pub(super) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        let listener = mio::net::TcpListener::from_std(listener);
+        // SAFETY: the listener is the same descriptor for as long as it is, and nothing takes it out or closes it before.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }?))
+    }
+}
+
+impl server::Listener for Listener {
+    type Stream = Socket;
+    type Peer = SocketAddr;
+
+    async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        let (stream, peer) = self.0.async_io(Interest::READABLE, mio::net::TcpListener::accept).await?;
+        Ok((Socket::new(OwnedFd::from(stream).into()), peer))
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Socket(State);
+
+#[derive(Debug)]
+enum State {
+    /// Not registered. Whether everything that came with it has been read.
+    Direct(std::net::TcpStream, bool),
+    Registered(TcpStream),
+    /// The runtime has refused it.
+    Lost,
+}
+
+impl Socket {
+    /// Takes a connection that does not block.
+    fn new(stream: std::net::TcpStream) -> Self {
+        Self(State::Direct(stream, false))
+    }
+
+    /// Gives it at most so much room in the kernel for what is unsent; the kernel doubles it.
+    ///
+    /// # Errors
+    /// If the socket refuses.
+    pub(super) fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
+        self.fd().map_or_else(|| Err(lost()), |fd| SockRef::from(&fd).set_send_buffer_size(bytes))
+    }
+
+    /// Registers it, if it is not.
+    fn registered(&mut self) -> io::Result<&mut TcpStream> {
+        if matches!(self.0, State::Direct(..)) {
+            let State::Direct(stream, _) = std::mem::replace(&mut self.0, State::Lost) else { return Err(lost()) };
+            self.0 = State::Registered(TcpStream::from_std(stream)?);
+        }
+        match &mut self.0 {
+            State::Registered(stream) => Ok(stream),
+            State::Direct(..) | State::Lost => Err(lost()),
+        }
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            State::Direct(stream, _) => Some(stream.as_fd()),
+            State::Registered(stream) => Some(stream.as_fd()),
+            State::Lost => None,
+        }
+    }
+
+    /// Reads without waiting. `None`: that has to be waited for.
+    fn read_directly(&mut self, buf: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
+        let State::Direct(stream, has_all @ false) = &mut self.0 else { return None };
+        // SAFETY: nothing is taken out of it.
+        let room = unsafe { buf.unfilled_mut() };
+        let most = room.len();
+        match SockRef::from(&*stream).recv(room) {
+            Ok(count) => {
+                *has_all = count < most;
+                // SAFETY: the kernel has written so many bytes.
+                unsafe { buf.assume_init(count) };
+                buf.advance(count);
+                Some(Ok(()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Writes without waiting. `None`: that has to be waited for.
+    fn write_directly(&mut self, slices: &[io::IoSlice<'_>]) -> Option<io::Result<usize>> {
+        let State::Direct(stream, _) = &self.0 else { return None };
+        let socket = SockRef::from(stream);
+        let mut copy = ArrayVec::<u8, SMALL>::new();
+        let is_small = slices.iter().all(|slice| copy.try_extend_from_slice(slice).is_ok());
+        let done = if is_small { socket.send(&copy) } else { (&*stream).write_vectored(slices) };
+        Some(done).filter(|done| !is_to_be_waited_for(done))
+    }
+}
+
+fn is_to_be_waited_for<T>(done: &io::Result<T>) -> bool {
+    done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn lost() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl Cut for Socket {
+    fn cut(&self) {
+        if let Some(socket) = self.fd() {
+            stream::cut(socket);
+        }
+    }
+
+    fn has_unread(&self) -> bool {
+        self.fd().is_some_and(stream::has_unread)
+    }
+
+    fn has_unacknowledged(&self) -> bool {
+        self.fd().is_some_and(stream::has_unacknowledged)
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let State::Direct(_, false) = self.0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.registered()?.poll_read_ready(cx)
+    }
+
+    fn watch(&mut self) -> io::Result<()> {
+        self.registered().map(drop)
+    }
+
+    fn other_side(&self) -> OtherSide {
+        self.fd().map_or(OtherSide::Gone, stream::other_side)
+    }
+
+    fn limit_hops(&self, hop_limit: u8) -> io::Result<()> {
+        self.fd().map_or_else(|| Err(lost()), |fd| stream::limit_hops(fd, hop_limit))
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(done) = self.read_directly(buf) {
+            return Poll::Ready(done);
+        }
+        Pin::new(self.registered()?).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(done) = self.write_directly(slices) {
+            return Poll::Ready(done);
+        }
+        Pin::new(self.registered()?).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Nothing is buffered here.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            State::Direct(stream, _) => Poll::Ready(stream.shutdown(Shutdown::Write)),
+            State::Registered(stream) => Pin::new(stream).poll_shutdown(cx),
+            State::Lost => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::server::Listener as _;
+
+    /// The two ends of a connection, and the socket that it came from.
+    async fn pair() -> (TcpStream, Socket, Listener) {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        listener.set_nonblocking(true).expect("set");
+        let address = listener.local_addr().expect("an address");
+        let listener = Listener::new(listener).expect("usable");
+        let client = TcpStream::connect(address).await.expect("a connection");
+        let (socket, peer) = listener.accept().await.expect("accepted");
+        assert_eq!(peer, client.local_addr().expect("an address"));
+        (client, socket, listener)
+    }
+
+    fn is_registered(socket: &Socket) -> bool {
+        matches!(socket.0, State::Registered(_))
+    }
+
+    async fn read(socket: &mut Socket) -> Vec<u8> {
+        let mut buffer = [0; 16];
+        let count = socket.read(&mut buffer).await.expect("read");
+        buffer[..count].to_vec()
+    }
+
+    #[tokio::test]
+    async fn one_request_and_its_answer_are_never_registered() {
+        let (mut client, mut socket, _listener) = pair().await;
+        client.write_all(b"request").await.expect("sent");
+        assert_eq!(read(&mut socket).await, b"request");
+        socket.write_all(b"answer").await.expect("sent");
+        socket.shutdown().await.expect("ended");
+        assert!(!is_registered(&socket));
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("read");
+        assert_eq!(answer, b"answer");
+    }
+
+    #[tokio::test]
+    async fn what_comes_late_is_waited_for() {
+        let (mut client, mut socket, _listener) = pair().await;
+        let reading = tokio::spawn(async move {
+            let first = read(&mut socket).await;
+            (first, read(&mut socket).await, is_registered(&socket))
+        });
+        for part in [b"one", b"two"] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            client.write_all(part).await.expect("sent");
+        }
+        assert_eq!(reading.await.expect("it ends"), (b"one".to_vec(), b"two".to_vec(), true));
+    }
+
+    #[tokio::test]
+    async fn everything_arrives_in_order_however_it_is_cut() {
+        let (mut client, mut socket, _listener) = pair().await;
+        let sent: Vec<u8> = (0..1 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
+        let writing = tokio::spawn({
+            let sent = sent.clone();
+            async move {
+                client.write_all(&sent).await.expect("sent");
+                let mut back = Vec::new();
+                client.read_to_end(&mut back).await.expect("read");
+                back
+            }
+        });
+        let mut received = vec![0; sent.len()];
+        socket.read_exact(&mut received).await.expect("read");
+        assert!(received == sent);
+        // More than the kernel has room for.
+        let mut answer = sent.repeat(8);
+        answer.push(1);
+        socket.write_all(&answer).await.expect("sent");
+        socket.shutdown().await.expect("ended");
+        assert!(writing.await.expect("it ends") == answer);
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_an_error_and_who_watches_is_woken_by_it() {
+        let (client, mut socket, _listener) = pair().await;
+        socket.watch().expect("registered");
+        let watching = tokio::spawn(async move {
+            std::future::poll_fn(|cx| socket.poll_readable(cx)).await.expect("readable");
+            (socket.other_side(), socket.read(&mut [0; 16]).await.map_err(|error| error.kind()))
+        });
+        tokio::task::yield_now().await;
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("set");
+        drop(client);
+        assert_eq!(watching.await.expect("it ends"), (OtherSide::Gone, Err(io::ErrorKind::ConnectionReset)));
+    }
+}
