@@ -14,6 +14,8 @@
 //! Left out: IPv6 sources outside fe80::/64. The service's IPv6 address is link-local, so a conforming guest never
 //! uses one (RFC 6724, rule 2).
 
+use core::mem::transmute;
+
 /// 169.254.169.254, the IPv4 address that guests ask. Source: Amazon EC2, and Nova after it.
 pub const METADATA_IPV4: [u8; 4] = [169, 254, 169, 254];
 
@@ -65,6 +67,20 @@ pub struct IdentityAddress {
     pub guest: [u8; 8],
 }
 
+/// Makes an address of its halves. Of halves, as of single bytes the compiler for eBPF makes as many loads and stores.
+#[inline(always)]
+const fn joined(high: [u8; 8], low: [u8; 8]) -> [u8; 16] {
+    // SAFETY: as many bytes in the same order, any of which are a value.
+    unsafe { transmute([high, low]) }
+}
+
+/// Returns the halves of an address.
+#[inline(always)]
+const fn halves(address: [u8; 16]) -> [[u8; 8]; 2] {
+    // SAFETY: as above.
+    unsafe { transmute(address) }
+}
+
 impl IdentityAddress {
     /// Returns the 16 bytes, network order.
     #[inline(always)]
@@ -74,27 +90,12 @@ impl IdentityAddress {
             Family::Ipv4 => 4u16,
             Family::Ipv6 => 6,
         } | if self.vlan.service { 8 } else { 0 };
-        let [family_vlan_high, vlan_low] = ((family << 12) | (self.vlan.id & 0xfff)).to_be_bytes();
-        let t = self.tag.to_be_bytes();
-        let g = self.guest;
-        [
-            IDENTITY_PREFIX[0],
-            IDENTITY_PREFIX[1],
-            family_vlan_high,
-            vlan_low,
-            t[0],
-            t[1],
-            t[2],
-            t[3],
-            g[0],
-            g[1],
-            g[2],
-            g[3],
-            g[4],
-            g[5],
-            g[6],
-            g[7],
-        ]
+        let family_vlan = (family << 12) | (self.vlan.id & 0xfff);
+        // The first byte is the lowest.
+        let head = u16::from_le_bytes(IDENTITY_PREFIX) as u64
+            | (u16::from_le_bytes(family_vlan.to_be_bytes()) as u64) << 16
+            | (u32::from_le_bytes(self.tag.to_be_bytes()) as u64) << 32;
+        joined(head.to_le_bytes(), self.guest)
     }
 
     /// Reads 16 bytes, network order. `None` if the prefix, the family or the tag is not one that [`encode`] writes.
@@ -103,21 +104,21 @@ impl IdentityAddress {
     #[inline(always)]
     #[must_use]
     pub const fn decode(bytes: &[u8; 16]) -> Option<Self> {
-        if bytes[0] != IDENTITY_PREFIX[0] || bytes[1] != IDENTITY_PREFIX[1] {
+        let [[prefix_0, prefix_1, family_0, family_1, tag @ ..], guest] = halves(*bytes);
+        if prefix_0 != IDENTITY_PREFIX[0] || prefix_1 != IDENTITY_PREFIX[1] {
             return None;
         }
-        let family_vlan = u16::from_be_bytes([bytes[2], bytes[3]]);
+        let family_vlan = u16::from_be_bytes([family_0, family_1]);
         let family = match (family_vlan >> 12) & 7 {
             4 => Family::Ipv4,
             6 => Family::Ipv6,
             _ => return None,
         };
-        let tag = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        let tag = u32::from_be_bytes(tag);
         if tag == 0 {
             return None;
         }
         let vlan = Vlan { id: family_vlan & 0xfff, service: family_vlan & 0x8000 != 0 };
-        let guest = [bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]];
         Some(Self { family, vlan, tag, guest })
     }
 
@@ -133,8 +134,7 @@ impl IdentityAddress {
     #[inline(always)]
     #[must_use]
     pub const fn guest_ipv6(&self) -> [u8; 16] {
-        let g = &self.guest;
-        [0xfe, 0x80, 0, 0, 0, 0, 0, 0, g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]]
+        joined([0xfe, 0x80, 0, 0, 0, 0, 0, 0], self.guest)
     }
 
     /// Makes the identity of an IPv4 source.
@@ -149,8 +149,8 @@ impl IdentityAddress {
     #[inline(always)]
     #[must_use]
     pub const fn of_ipv6(tag: u32, vlan: Vlan, source: &[u8; 16]) -> Self {
-        let s = source;
-        Self { family: Family::Ipv6, vlan, tag, guest: [s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]] }
+        let [_, guest] = halves(*source);
+        Self { family: Family::Ipv6, vlan, tag, guest }
     }
 
     /// Returns the guest's own IPv4 address, or its IPv6 link-local one in 16 bytes.

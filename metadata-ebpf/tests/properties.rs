@@ -130,6 +130,12 @@ proptest! {
         let expected = tcp.calc_checksum_ipv6(&ipv6_header(identity, RESPONDER_IPV6, IpNumber::TCP), &payload);
         prop_assert_eq!(u16::from_be_bytes(inside), expected.expect("short"));
         prop_assert_eq!(checksum::adjusted(inside, &new, &old), tcp.checksum.to_be_bytes());
+        // As the kernel applies what the programs give it (`csum_replace_by_diff`): words in the host's order.
+        let difference = checksum::difference(&old, &new);
+        let [low, high] = [difference & 0xffff, difference >> 16];
+        let field = u16::from_ne_bytes(tcp.checksum.to_be_bytes());
+        let applied = !checksum::fold(u32::from(!field) + low + high);
+        prop_assert_eq!(applied.to_ne_bytes(), inside);
     }
 
     #[test]
