@@ -6,7 +6,7 @@
 
 /// Version of this interface, kept in the map `META`. A daemon that finds pins of another version does not adopt
 /// them: it replaces them and says so.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Most (MAC, prefix) pairs that one port may have. User space joins adjacent prefixes first, and merges the closest
 /// ones of what still does not fit. 64 is six times Neutron's default of ten address pairs, and keeps [`Port`] at 2.6 KB.

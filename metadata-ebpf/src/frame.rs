@@ -161,11 +161,11 @@ pub(crate) fn accept_any_destination(ctx: &TcContext) -> Result<(), i64> {
 
 /// Adjusts the TCP checksum at `offset` for a change of addresses from `old` to `new` (as bytes of the pseudo header).
 #[inline(always)]
-pub(crate) fn adjust_checksum<const OLD: usize, const NEW: usize>(
+pub(crate) fn adjust_checksum(
     ctx: &TcContext,
     offset: usize,
-    old: &[[u8; OLD]; 2],
-    new: &[[u8; NEW]; 2],
+    old: &[[u8; 16]; 2],
+    new: &[[u8; 16]; 2],
 ) -> Result<(), i64> {
     ctx.l4_csum_replace(offset, 0, checksum::difference(old, new).into(), BPF_F_PSEUDO_HDR.into())
 }

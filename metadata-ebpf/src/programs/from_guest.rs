@@ -168,12 +168,11 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
                 return Ok(arrival.leave());
             }
             arrival.admit_segment(ETH_IPV4_LEN)?;
-            let (mac, src, header) = (frame.src_mac, frame.src, translate::inbound_ipv4(frame, identity));
-            arrival.learn(identity, mac);
+            let header = translate::inbound_ipv4(frame, identity);
+            arrival.learn(identity, header.src_mac);
             arrival.bound_segments(ETH_IPV4_LEN, false)?;
-            adjust_checksum(ctx, ETH_IPV4_LEN + TCP_CHECKSUM, &[src, METADATA_IPV4], &[identity, RESPONDER_IPV6])
-                .and_then(|()| ctx.change_proto(ETHERTYPE_IPV6.to_be(), 0))
-                .map_err(|_| DropReason::KernelError)?;
+            // The identity address is checksum-neutral.
+            ctx.change_proto(ETHERTYPE_IPV6.to_be(), 0).map_err(|_| DropReason::KernelError)?;
             arrival.respond(&header)
         }
         Action::Echo => {

@@ -10,7 +10,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use metadata_ebpf::{
     abi::{DropReason, Neighbour, ReturnPath, Verdict},
-    addr::{METADATA_IPV4, METADATA_IPV6, RESPONDER_IPV6},
+    addr::{METADATA_IPV6, RESPONDER_IPV6},
     neighbours,
     packet::{Aligned, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_IPV4, EthIpv6, TCP_CHECKSUM, Tcp},
     translate::{self, Outbound},
@@ -74,14 +74,16 @@ fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
         NextHop::Learned => learned(ctx, identity.tag),
     };
     let mac = neighbours::mac_of(link).ok_or(DropReason::MacUnknown)?;
-    let checksum = ETH_IPV6_LEN + TCP_CHECKSUM;
-    let old = [RESPONDER_IPV6, frame.dst];
     match translate::outbound(&frame, &identity, mac).ok_or(DropReason::Truncated)? {
-        Outbound::Ipv4(header) => adjust_checksum(ctx, checksum, &old, &[METADATA_IPV4, header.dst])
-            .and_then(|()| ctx.change_proto(ETHERTYPE_IPV4.to_be(), 0))
-            .and_then(|()| ctx.store(0, &Aligned::new(header).headers, 0)),
-        Outbound::Ipv6(header) => adjust_checksum(ctx, checksum, &old, &[METADATA_IPV6, header.dst])
-            .and_then(|()| ctx.store(0, &Aligned::new(header).headers, 0)),
+        // The identity address is checksum-neutral.
+        Outbound::Ipv4(header) => {
+            ctx.change_proto(ETHERTYPE_IPV4.to_be(), 0).and_then(|()| ctx.store(0, &Aligned::new(header).headers, 0))
+        }
+        Outbound::Ipv6(header) => {
+            let [old, new] = [[RESPONDER_IPV6, frame.dst], [METADATA_IPV6, header.dst]];
+            adjust_checksum(ctx, ETH_IPV6_LEN + TCP_CHECKSUM, &old, &new)
+                .and_then(|()| ctx.store(0, &Aligned::new(header).headers, 0))
+        }
     }
     .and_then(|()| push_vlan(ctx, identity.vlan))
     .map_err(|_| DropReason::KernelError)?;
