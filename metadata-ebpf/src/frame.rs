@@ -25,7 +25,7 @@ use metadata_ebpf::{
     translate::PathMtu,
 };
 
-use crate::maps::OWN_MARK;
+use crate::maps::{OWN_MARK, PEER_ACCEPTS};
 
 /// Not ours: go on with the next program, or the stack. `TCX_NEXT` and clsact's "unspecified" are the same number.
 pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
@@ -151,12 +151,15 @@ pub(crate) fn socket_state(ctx: &TcContext, identity: &[u8; 16], ports: [[u8; 2]
     state
 }
 
-/// Marks the frame as addressed to this host, whatever MAC the guest sent it to. Kernels without the change of 6.15
-/// keep the mark across `bpf_redirect_peer`, and the stack drops other hosts' frames.
+/// Marks the frame as addressed to this host, whatever MAC the guest sent it to: the stack drops other hosts' frames. Before 6.15 the
+/// kernel keeps the mark across `bpf_redirect_peer`, later ones set it; where that is certain, this does nothing.
 #[inline(always)]
 pub(crate) fn accept_any_destination(ctx: &TcContext) -> Result<(), i64> {
     // SAFETY: `skb` is the context that the kernel passed in.
-    if unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST { Ok(()) } else { ctx.change_type(PACKET_HOST) }
+    if PEER_ACCEPTS.load() != 0 || unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST {
+        return Ok(());
+    }
+    ctx.change_type(PACKET_HOST)
 }
 
 /// Adjusts the TCP checksum at `offset` for a change of addresses from `old` to `new` (as bytes of the pseudo header).

@@ -280,12 +280,11 @@ impl Arrival<'_> {
     #[inline(always)]
     fn admit_segment(&self, tcp: usize) -> Result<(), DropReason> {
         let header = view::<Tcp>(self.ctx, tcp).ok_or(DropReason::Truncated)?;
-        let begins = verdict::begins_connection(header);
-        self.admit_packet()?;
-        if begins && limits::admit_connection(self.ifindex) == 0 {
-            return Err(DropReason::LimitConnections);
+        match limits::admit_segment(self.ifindex, verdict::begins_connection(header).into()) {
+            limits::ADMITTED => Ok(()),
+            limits::NO_PACKET => Err(DropReason::LimitPackets),
+            _ => Err(DropReason::LimitConnections),
         }
-        Ok(())
     }
 
     /// Remembers the MAC of a guest address, on ports where it could be one of several.
