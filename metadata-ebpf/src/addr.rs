@@ -166,7 +166,9 @@ impl IdentityAddress {
     #[inline(always)]
     #[must_use]
     pub const fn guest_ipv6(&self) -> [u8; 16] {
-        joined([0xfe, 0x80, 0, 0, 0, 0, 0, 0], self.guest)
+        // As a number: of an array the compiler for eBPF makes a call of `memset`.
+        const LINK_LOCAL: u64 = u64::from_le_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
+        joined(LINK_LOCAL.to_le_bytes(), self.guest)
     }
 
     /// Makes the identity of an IPv4 source.
