@@ -8,11 +8,16 @@
 //! bytes 0..2    fd 6d                   the prefix fd6d::/16
 //! bytes 2..4    family:4 bits | vlan:12 family 4 or 6, plus 8 for an 802.1ad tag; vlan 0 = untagged
 //! bytes 4..8    tag, big endian         one binding of one interface; never used again (abi::Port::tag)
-//! bytes 8..16   guest address           00 00 00 00 a b c d (IPv4), or the interface identifier of fe80::/64
+//! bytes 8..16   guest address           nn nn 00 00 a b c d (IPv4), or the interface identifier of fe80::/64
 //! ```
+//!
+//! `nn nn` makes the way in and back checksum-neutral (RFC 6296, section 3.1): the words of identity address and responder's add up to
+//! what those of an IPv4 source and 169.254.169.254 do. So the checksum of a segment is right on both sides as it is.
 //!
 //! Left out: IPv6 sources outside fe80::/64. The service's IPv6 address is link-local, so a conforming guest never
 //! uses one (RFC 6724, rule 2).
+
+use core::mem::transmute;
 
 /// 169.254.169.254, the IPv4 address that guests ask. Source: Amazon EC2, and Nova after it.
 pub const METADATA_IPV4: [u8; 4] = [169, 254, 169, 254];
@@ -65,6 +70,34 @@ pub struct IdentityAddress {
     pub guest: [u8; 8],
 }
 
+/// Makes an address of its halves. Of halves, as of single bytes the compiler for eBPF makes as many loads and stores.
+#[inline(always)]
+const fn joined(high: [u8; 8], low: [u8; 8]) -> [u8; 16] {
+    // SAFETY: as many bytes in the same order, any of which are a value.
+    unsafe { transmute([high, low]) }
+}
+
+/// Returns the word that makes an IPv4 guest's identity address checksum-neutral; `head` is its first half. Its first byte is the lowest
+/// in both: such sums come out the same in every order of bytes (RFC 1071, section 2).
+///
+/// The guest's address is on both sides, and the second half of [`RESPONDER_IPV6`] adds up to what [`METADATA_IPV4`] does. What is left
+/// are the first half of the former, which is the prefix, and `head`.
+#[inline(always)]
+const fn neutral(head: u64) -> u64 {
+    let prefix = u16::from_le_bytes(IDENTITY_PREFIX) as u64;
+    let sum = prefix + (head & 0xffff) + ((head >> 16) & 0xffff) + ((head >> 32) & 0xffff) + (head >> 48);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum ^ 0xffff
+}
+
+/// Returns the halves of an address.
+#[inline(always)]
+const fn halves(address: [u8; 16]) -> [[u8; 8]; 2] {
+    // SAFETY: as above.
+    unsafe { transmute(address) }
+}
+
 impl IdentityAddress {
     /// Returns the 16 bytes, network order.
     #[inline(always)]
@@ -74,27 +107,16 @@ impl IdentityAddress {
             Family::Ipv4 => 4u16,
             Family::Ipv6 => 6,
         } | if self.vlan.service { 8 } else { 0 };
-        let [family_vlan_high, vlan_low] = ((family << 12) | (self.vlan.id & 0xfff)).to_be_bytes();
-        let t = self.tag.to_be_bytes();
-        let g = self.guest;
-        [
-            IDENTITY_PREFIX[0],
-            IDENTITY_PREFIX[1],
-            family_vlan_high,
-            vlan_low,
-            t[0],
-            t[1],
-            t[2],
-            t[3],
-            g[0],
-            g[1],
-            g[2],
-            g[3],
-            g[4],
-            g[5],
-            g[6],
-            g[7],
-        ]
+        let family_vlan = (family << 12) | (self.vlan.id & 0xfff);
+        // The first byte is the lowest.
+        let head = u16::from_le_bytes(IDENTITY_PREFIX) as u64
+            | (u16::from_le_bytes(family_vlan.to_be_bytes()) as u64) << 16
+            | (u32::from_le_bytes(self.tag.to_be_bytes()) as u64) << 32;
+        let guest = match self.family {
+            Family::Ipv4 => (u64::from_le_bytes(self.guest) & !0xffff_ffff | neutral(head)).to_le_bytes(),
+            Family::Ipv6 => self.guest,
+        };
+        joined(head.to_le_bytes(), guest)
     }
 
     /// Reads 16 bytes, network order. `None` if the prefix, the family or the tag is not one that [`encode`] writes.
@@ -103,21 +125,32 @@ impl IdentityAddress {
     #[inline(always)]
     #[must_use]
     pub const fn decode(bytes: &[u8; 16]) -> Option<Self> {
-        if bytes[0] != IDENTITY_PREFIX[0] || bytes[1] != IDENTITY_PREFIX[1] {
+        let [head, guest] = halves(*bytes);
+        let [prefix_0, prefix_1, family_0, family_1, tag @ ..] = head;
+        if prefix_0 != IDENTITY_PREFIX[0] || prefix_1 != IDENTITY_PREFIX[1] {
             return None;
         }
-        let family_vlan = u16::from_be_bytes([bytes[2], bytes[3]]);
+        let family_vlan = u16::from_be_bytes([family_0, family_1]);
         let family = match (family_vlan >> 12) & 7 {
             4 => Family::Ipv4,
             6 => Family::Ipv6,
             _ => return None,
         };
-        let tag = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        let tag = u32::from_be_bytes(tag);
         if tag == 0 {
             return None;
         }
         let vlan = Vlan { id: family_vlan & 0xfff, service: family_vlan & 0x8000 != 0 };
-        let guest = [bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]];
+        let guest = match family {
+            Family::Ipv4 => {
+                let low = u64::from_le_bytes(guest);
+                if low & 0xffff_ffff != neutral(u64::from_le_bytes(head)) {
+                    return None;
+                }
+                (low & !0xffff_ffff).to_le_bytes()
+            }
+            Family::Ipv6 => guest,
+        };
         Some(Self { family, vlan, tag, guest })
     }
 
@@ -133,8 +166,9 @@ impl IdentityAddress {
     #[inline(always)]
     #[must_use]
     pub const fn guest_ipv6(&self) -> [u8; 16] {
-        let g = &self.guest;
-        [0xfe, 0x80, 0, 0, 0, 0, 0, 0, g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]]
+        // As a number: of an array the compiler for eBPF makes a call of `memset`.
+        const LINK_LOCAL: u64 = u64::from_le_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
+        joined(LINK_LOCAL.to_le_bytes(), self.guest)
     }
 
     /// Makes the identity of an IPv4 source.
@@ -149,8 +183,8 @@ impl IdentityAddress {
     #[inline(always)]
     #[must_use]
     pub const fn of_ipv6(tag: u32, vlan: Vlan, source: &[u8; 16]) -> Self {
-        let s = source;
-        Self { family: Family::Ipv6, vlan, tag, guest: [s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]] }
+        let [_, guest] = halves(*source);
+        Self { family: Family::Ipv6, vlan, tag, guest }
     }
 
     /// Returns the guest's own IPv4 address, or its IPv6 link-local one in 16 bytes.
@@ -172,7 +206,9 @@ mod tests {
         for family in [Family::Ipv4, Family::Ipv6] {
             for vlan in [Vlan::default(), Vlan { id: 1, service: false }, Vlan { id: 4094, service: true }] {
                 for tag in [1, 0x0102_0304, u32::MAX] {
-                    let address = IdentityAddress { family, vlan, tag, guest: [1, 2, 3, 4, 5, 6, 7, 8] };
+                    let guest =
+                        if family == Family::Ipv4 { [0, 0, 0, 0, 5, 6, 7, 8] } else { [1, 2, 3, 4, 5, 6, 7, 8] };
+                    let address = IdentityAddress { family, vlan, tag, guest };
                     assert_eq!(IdentityAddress::decode(&address.encode()), Some(address));
                 }
             }
@@ -187,6 +223,9 @@ mod tests {
             IdentityAddress { family: Family::Ipv4, vlan: Vlan::default(), tag: 7, guest: [0; 8] }.encode();
         family_five[2] = 0x50;
         assert_eq!(IdentityAddress::decode(&family_five), None);
+        let mut not_neutral = IdentityAddress::of_ipv4(7, Vlan::default(), [10, 0, 0, 5]).encode();
+        not_neutral[8] ^= 1;
+        assert_eq!(IdentityAddress::decode(&not_neutral), None);
     }
 
     #[test]
@@ -197,7 +236,7 @@ mod tests {
             tag: 0xa0b0_c0d0,
             guest: [0, 0, 0, 0, 10, 0, 0, 5],
         };
-        assert_eq!(address.encode(), [0xfd, 0x6d, 0x41, 0x23, 0xa0, 0xb0, 0xc0, 0xd0, 0, 0, 0, 0, 10, 0, 0, 5]);
+        assert_eq!(address.encode(), [0xfd, 0x6d, 0x41, 0x23, 0xa0, 0xb0, 0xc0, 0xd0, 0x62, 0x7f, 0, 0, 10, 0, 0, 5]);
         assert_eq!(address.guest_address(), core::net::IpAddr::from([10, 0, 0, 5]));
     }
 }

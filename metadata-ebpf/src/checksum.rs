@@ -1,8 +1,8 @@
 //! The Internet checksum (RFC 1071), without the kernel.
 //!
 //! Promises: what these functions return, a receiver accepts; a property test compares them with another implementation.
-//! Left out: checksums of TCP segments in the programs. Those are adjusted by the kernel's helpers, which know segments with a
-//! checksum that the network card has yet to complete; [`adjusted`] is the same sum.
+//! Left out: checksums of TCP segments in the programs. Those are adjusted by the kernel's helper, which knows segments with a
+//! checksum that the network card has yet to complete, by a [`difference`]; [`adjusted`] is the same sum.
 
 use crate::packet::{ETH_IPV6_LEN, PROTOCOL_ICMPV6};
 
@@ -51,4 +51,30 @@ pub const fn adjusted<const OLD: usize, const NEW: usize>(
     let added = fold(sum(&new[0], 0) + sum(&new[1], 0));
     let result = !fold(!u16::from_be_bytes(checksum) as u32 + !removed as u32 + added as u32);
     result.to_be_bytes()
+}
+
+/// Returns by how much the sum of a pseudo header's words changes with its addresses, as `bpf_csum_diff` does: a sum of 32 bits in the
+/// order of the host, for `bpf_l4_csum_replace`. Of constant addresses the compiler leaves one number.
+#[inline(always)]
+#[must_use]
+pub const fn difference<const OLD: usize, const NEW: usize>(old: &[[u8; OLD]; 2], new: &[[u8; NEW]; 2]) -> u32 {
+    let added = words(&new[0]) + words(&new[1]);
+    // Complements, as subtracting is adding those.
+    let removed = (OLD as u64 / 2) * u32::MAX as u64 - words(&old[0]) - words(&old[1]);
+    let sum = added + removed;
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let [a, b, c, d, ..] = ((sum & 0xffff_ffff) + (sum >> 32)).to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// Adds the 32-bit words of `bytes`, in the order of the host. What is left of a word is not added.
+#[inline(always)]
+const fn words<const N: usize>(bytes: &[u8; N]) -> u64 {
+    let mut sum = 0;
+    let mut at = 0;
+    while at + 3 < N {
+        sum += u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as u64;
+        at += 4;
+    }
+    sum
 }

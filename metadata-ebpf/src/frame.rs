@@ -1,28 +1,31 @@
 //! The packet as a program sees it: direct views, the VLAN tag beside it, and redirects.
 
-use core::mem::MaybeUninit;
+use core::{
+    arch::asm,
+    mem::{MaybeUninit, offset_of},
+};
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{
-        BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+        __sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_sock_tuple,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
     },
     helpers::{
-        bpf_check_mtu, bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_sk_release, bpf_skb_change_tail,
-        bpf_skb_load_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push, bpf_skc_lookup_tcp,
+        bpf_check_mtu, bpf_redirect, bpf_redirect_peer, bpf_sk_release, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_vlan_pop, bpf_skb_vlan_push, bpf_skc_lookup_tcp,
     },
     programs::{TcContext, XdpContext},
 };
 use metadata_ebpf::{
     addr::{RESPONDER_IPV6, Vlan},
-    mss,
+    checksum, mss,
     packet::{
         ETH_IPV6_LEN, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, PACKET_TOO_BIG_LEN, TCP_CHECKSUM, TCP_MIN_LEN, View,
     },
     translate::PathMtu,
 };
 
-use crate::maps::OWN_MARK;
+use crate::maps::{OWN_MARK, PEER_ACCEPTS};
 
 /// Not ours: go on with the next program, or the stack. `TCX_NEXT` and clsact's "unspecified" are the same number.
 pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
@@ -39,9 +42,25 @@ pub(crate) trait Frame {
 }
 
 impl Frame for TcContext {
+    /// In assembly: to the compiler the fields have 32 bits, so it may keep these and widen them anew, which the verifier allows of no
+    /// pointer.
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
-        (self.data(), self.data_end())
+        let (begin, end): (usize, usize);
+        // SAFETY: `skb` is the context that the kernel passed in; the verifier makes pointers of these loads.
+        unsafe {
+            asm!(
+                "{begin} = *(u32 *)({skb} + {data})",
+                "{end} = *(u32 *)({skb} + {data_end})",
+                begin = out(reg) begin,
+                end = lateout(reg) end,
+                skb = in(reg) self.skb.skb,
+                data = const offset_of!(__sk_buff, data),
+                data_end = const offset_of!(__sk_buff, data_end),
+                options(pure, readonly, nostack),
+            );
+        }
+        (begin, end)
     }
 }
 
@@ -132,36 +151,26 @@ pub(crate) fn socket_state(ctx: &TcContext, identity: &[u8; 16], ports: [[u8; 2]
     state
 }
 
-/// Marks the frame as addressed to this host, whatever MAC the guest sent it to. Kernels without the change of 6.15
-/// keep the mark across `bpf_redirect_peer`, and the stack drops other hosts' frames.
+/// Marks the frame as addressed to this host, whatever MAC the guest sent it to: the stack drops other hosts' frames. Before 6.15 the
+/// kernel keeps the mark across `bpf_redirect_peer`, later ones set it; where that is certain, this does nothing.
 #[inline(always)]
 pub(crate) fn accept_any_destination(ctx: &TcContext) -> Result<(), i64> {
     // SAFETY: `skb` is the context that the kernel passed in.
-    if unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST { Ok(()) } else { ctx.change_type(PACKET_HOST) }
+    if PEER_ACCEPTS.load() != 0 || unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST {
+        return Ok(());
+    }
+    ctx.change_type(PACKET_HOST)
 }
 
 /// Adjusts the TCP checksum at `offset` for a change of addresses from `old` to `new` (as bytes of the pseudo header).
 #[inline(always)]
-pub(crate) fn adjust_checksum<const OLD: usize, const NEW: usize>(
+pub(crate) fn adjust_checksum(
     ctx: &TcContext,
     offset: usize,
-    old: &[[u8; OLD]; 2],
-    new: &[[u8; NEW]; 2],
+    old: &[[u8; 16]; 2],
+    new: &[[u8; 16]; 2],
 ) -> Result<(), i64> {
-    // SAFETY: both buffers are on the stack, of the given sizes, which are multiples of 4.
-    let difference = unsafe {
-        bpf_csum_diff(
-            old.as_ptr().cast_mut().cast(),
-            (2 * OLD) as u32,
-            new.as_ptr().cast_mut().cast(),
-            (2 * NEW) as u32,
-            0,
-        )
-    };
-    if difference < 0 {
-        return Err(difference);
-    }
-    ctx.l4_csum_replace(offset, 0, difference as u64, BPF_F_PSEUDO_HDR.into())
+    ctx.l4_csum_replace(offset, 0, checksum::difference(old, new).into(), BPF_F_PSEUDO_HDR.into())
 }
 
 /// Returns an interface's MTU; 0 if there is no such interface. Minimum kernel version: 5.12.
@@ -298,9 +307,13 @@ pub(crate) fn ifindex_of(ctx: &TcContext) -> u32 {
     unsafe { (*ctx.skb.skb).ifindex }
 }
 
-/// Makes the first `len` bytes (or all, if fewer) linear and writable.
+/// Makes the first `len` bytes (or all, if fewer) linear. Where they are, they are the kernel's own copy already: memory that a guest
+/// can still write is in no packet's linear part.
 #[inline(always)]
-pub(crate) fn pull(ctx: &TcContext, len: u32) {
-    let _ = ctx.pull_data(if ctx.len() < len { ctx.len() } else { len });
-    let _ = ctx.as_ptr();
+pub(crate) fn pull(ctx: &TcContext, len: usize) {
+    let len = if (ctx.len() as usize) < len { ctx.len() as usize } else { len };
+    let (begin, end) = ctx.bounds();
+    if begin + len > end {
+        let _ = ctx.pull_data(len as u32);
+    }
 }

@@ -20,14 +20,28 @@ pub(crate) fn admit_packet(ifindex: u32) -> u32 {
     take(unsafe { &raw mut (*limits).packets })
 }
 
-/// Takes a token of an interface for a new connection; 0 if there is none.
+/// There were tokens.
+pub(crate) const ADMITTED: u32 = 0;
+/// There was no token for a packet.
+pub(crate) const NO_PACKET: u32 = 1;
+/// There was one for a packet, which is taken, and none for a connection.
+pub(crate) const NO_CONNECTION: u32 = 2;
+
+/// Takes a token of an interface for a segment, and one for a new connection if it `begins` one (not 0).
 #[inline(never)]
-pub(crate) fn admit_connection(ifindex: u32) -> u32 {
+pub(crate) fn admit_segment(ifindex: u32, begins: u32) -> u32 {
     let Some(limits) = LIMITS.get_ptr_mut(ifindex) else {
-        return 1;
+        return ADMITTED;
     };
     // SAFETY: as above.
-    take(unsafe { &raw mut (*limits).connections })
+    let (packets, connections) = unsafe { (&raw mut (*limits).packets, &raw mut (*limits).connections) };
+    if take(packets) == 0 {
+        NO_PACKET
+    } else if begins != 0 && take(connections) == 0 {
+        NO_CONNECTION
+    } else {
+        ADMITTED
+    }
 }
 
 /// Returns what is left of an interface's tokens, as bits of [`Left`], and takes none.

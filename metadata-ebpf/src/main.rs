@@ -1,12 +1,14 @@
 //! The eBPF programs. Dual MIT/GPL-2.0: the kernel gives some helpers to GPL-compatible programs only.
 //!
 //! Compiled for `target_arch = "bpf"` by `cargo xtask build`; on any other target this is an empty program.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod counters;
 #[cfg(target_arch = "bpf")]
 mod frame;
+#[cfg(target_arch = "bpf")]
+mod headers;
 #[cfg(target_arch = "bpf")]
 mod limits;
 #[cfg(target_arch = "bpf")]

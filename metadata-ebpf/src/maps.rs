@@ -61,6 +61,10 @@ pub(crate) static RESPONDER_NETNS: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 pub(crate) static OWN_MARK: Global<[u32; 4]> = Global::new([0; 4]);
 
+/// 1 where `bpf_redirect_peer` marks a frame as addressed to the host by itself (Linux 6.16 and later); set when the programs are loaded.
+#[unsafe(no_mangle)]
+pub(crate) static PEER_ACCEPTS: Global<u32> = Global::new(0);
+
 /// Interface index of the tap to trace; 0 in the programs of normal service. It is a constant to the verifier, which
 /// removes the tracing code where it is 0.
 #[unsafe(no_mangle)]

@@ -53,6 +53,26 @@ pub const ECHO_LEN: u16 = 8;
 /// Only for `repr(C)` types made of bytes: alignment 1, no padding, every bit pattern a value.
 pub unsafe trait View: Copy {}
 
+/// Headers in a place of their own, in which what follows the Ethernet header is aligned to 8 bytes. Addresses in it are compared
+/// and copied as words; in a frame, the compiler for eBPF takes them byte by byte.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aligned<T: View> {
+    /// 0.
+    pub padding: [u8; 2],
+    /// The headers, from the Ethernet header on.
+    pub headers: T,
+}
+
+impl<T: View> Aligned<T> {
+    /// Gives headers such a place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(headers: T) -> Self {
+        Self { padding: [0; 2], headers }
+    }
+}
+
 /// An Ethernet header alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,6 +338,7 @@ const _: () = {
     assert!(size_of::<Ethernet>() == 14 && align_of::<Ethernet>() == 1);
     assert!(size_of::<EthIpv4>() == 34 && align_of::<EthIpv4>() == 1);
     assert!(size_of::<EthIpv6>() == 54 && align_of::<EthIpv6>() == 1);
+    assert!(core::mem::offset_of!(Aligned<EthIpv6>, headers) + core::mem::offset_of!(EthIpv6, src) == 24);
     assert!(size_of::<EthArp>() == 42 && align_of::<EthArp>() == 1);
     assert!(size_of::<Neighbour>() == 24 && size_of::<Tcp>() == TCP_MIN_LEN as usize);
     assert!(size_of::<QuotedIpv4>() == 20 && size_of::<QuotedIpv6>() == 40);

@@ -311,8 +311,10 @@ fn allowed(port: &Port, mac: [u8; 6], family: u8, high: u64, low: u64, link_loca
         return Ok(());
     }
     let wanted = u64::from_ne_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], family, 0]);
-    // A link-local source needs one of the port's MACs, any other also a prefix that goes with it.
-    if !link_local && covered(port, wanted, high, low) {
+    // A link-local source needs one of the port's MACs, any other also a prefix that goes with it. Nearly always it is that of the
+    // first pair, which is looked at without a call.
+    let is_first = || is_used(port, 0) && holds(&port.sources[0], wanted, high, low);
+    if !link_local && (is_first() || covered(port, wanted, high, low)) {
         return Ok(());
     }
     match own || has_mac(port, wanted) {
@@ -322,28 +324,33 @@ fn allowed(port: &Port, mac: [u8; 6], family: u8, high: u64, low: u64, link_loca
     }
 }
 
-/// Tells whether one of the port's pairs has the MAC and family of `wanted` (the first word of a
-/// [`Source`](crate::abi::Source) without its prefix length) and holds the address.
+/// Tells whether one of the port's pairs [`holds`] the address. `wanted` is the first word of a [`Source`](crate::abi::Source) without
+/// its prefix length.
 ///
 /// Both searches are calls of their own, with plain arguments and one way on in their loops, so that the verifier is
 /// soon done with them.
 #[inline(never)]
 fn covered(port: &Port, wanted: u64, high: u64, low: u64) -> bool {
-    let without_len = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
     for place in 0..MAX_SOURCES {
         if !is_used(port, place) {
             break;
         }
-        let source = &port.sources[place];
-        let ((source_high, source_low), (mask_high, mask_low)) = (halves(&source.addr), halves(&source.mask));
-        let difference = ((first_word(source) ^ wanted) & without_len)
-            | ((source_high ^ high) & mask_high)
-            | ((source_low ^ low) & mask_low);
-        if difference == 0 {
+        if holds(&port.sources[place], wanted, high, low) {
             return true;
         }
     }
     false
+}
+
+/// Tells whether a pair has the MAC and family of `wanted` and holds the address.
+#[inline(always)]
+fn holds(source: &Source, wanted: u64, high: u64, low: u64) -> bool {
+    let without_len = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
+    let ((source_high, source_low), (mask_high, mask_low)) = (halves(&source.addr), halves(&source.mask));
+    let difference = ((first_word(source) ^ wanted) & without_len)
+        | ((source_high ^ high) & mask_high)
+        | ((source_low ^ low) & mask_low);
+    difference == 0
 }
 
 /// Tells whether one of the port's pairs has the MAC of `wanted`.

@@ -72,7 +72,9 @@ proptest! {
     fn an_identity_address_keeps_all_that_it_is_made_of(
         ipv4 in any::<bool>(), vlan in vlan(), tag in tag(), guest in any::<[u8; 8]>()
     ) {
-        let family = if ipv4 { Family::Ipv4 } else { Family::Ipv6 };
+        let [a, b, c, d, e, f, g, h] = guest;
+        let (family, guest) =
+            if ipv4 { (Family::Ipv4, [0, 0, 0, 0, e, f, g, h]) } else { (Family::Ipv6, [a, b, c, d, e, f, g, h]) };
         let identity = IdentityAddress { family, vlan, tag, guest };
         prop_assert_eq!(IdentityAddress::decode(&identity.encode()), Some(identity));
     }
@@ -117,19 +119,44 @@ proptest! {
     }
 
     #[test]
-    fn a_tcp_checksum_is_right_inside_and_on_the_way_back(
+    fn a_tcp_checksum_over_ipv4_is_right_inside_and_on_the_way_back_as_it_is(
         src in any::<[u8; 4]>(), tag in tag(), vlan in vlan(), ports in any::<(u16, u16, u32)>(),
         payload in proptest::collection::vec(any::<u8>(), 0..100)
     ) {
-        let mut tcp = TcpHeader::new(ports.0, ports.1, ports.2, 500);
-        let outside = Ipv4Header::new(0, 64, IpNumber::TCP, src, METADATA_IPV4).expect("a header");
-        tcp.checksum = tcp.calc_checksum_ipv4(&outside, &payload).expect("short");
+        let tcp = TcpHeader::new(ports.0, ports.1, ports.2, 500);
         let identity = IdentityAddress::of_ipv4(tag, vlan, src).encode();
-        let (old, new) = ([src, METADATA_IPV4], [identity, RESPONDER_IPV6]);
+        let (there, back) = ((src, identity), (METADATA_IPV4, RESPONDER_IPV6));
+        for ((src, inner_src), (dst, inner_dst)) in [(there, back), (back, there)] {
+            let outside = Ipv4Header::new(0, 64, IpNumber::TCP, src, dst).expect("a header");
+            let inside = ipv6_header(inner_src, inner_dst, IpNumber::TCP);
+            let sums = (tcp.calc_checksum_ipv4(&outside, &payload), tcp.calc_checksum_ipv6(&inside, &payload));
+            prop_assert_eq!(sums.0.expect("short"), sums.1.expect("short"));
+        }
+        // What the card still has to add up to, too: it knows the pseudo header as it was.
+        let difference = checksum::difference(&[src, METADATA_IPV4], &[identity, RESPONDER_IPV6]);
+        prop_assert_eq!(checksum::fold((difference & 0xffff) + (difference >> 16)), 0xffff);
+    }
+
+    #[test]
+    fn a_tcp_checksum_over_ipv6_is_right_inside_and_on_the_way_back(
+        interface in any::<[u8; 8]>(), tag in tag(), vlan in vlan(), ports in any::<(u16, u16, u32)>(),
+        payload in proptest::collection::vec(any::<u8>(), 0..100)
+    ) {
+        let src = link_local(interface);
+        let mut tcp = TcpHeader::new(ports.0, ports.1, ports.2, 500);
+        let outside = ipv6_header(src, METADATA_IPV6, IpNumber::TCP);
+        tcp.checksum = tcp.calc_checksum_ipv6(&outside, &payload).expect("short");
+        let identity = IdentityAddress::of_ipv6(tag, vlan, &src).encode();
+        let (old, new) = ([src, METADATA_IPV6], [identity, RESPONDER_IPV6]);
         let inside = checksum::adjusted(tcp.checksum.to_be_bytes(), &old, &new);
         let expected = tcp.calc_checksum_ipv6(&ipv6_header(identity, RESPONDER_IPV6, IpNumber::TCP), &payload);
         prop_assert_eq!(u16::from_be_bytes(inside), expected.expect("short"));
         prop_assert_eq!(checksum::adjusted(inside, &new, &old), tcp.checksum.to_be_bytes());
+        // As the kernel applies what the programs give it (`csum_replace_by_diff`): words in the host's order.
+        let difference = checksum::difference(&old, &new);
+        let field = u16::from_ne_bytes(tcp.checksum.to_be_bytes());
+        let applied = !checksum::fold(u32::from(!field) + (difference & 0xffff) + (difference >> 16));
+        prop_assert_eq!(applied.to_ne_bytes(), inside);
     }
 
     #[test]

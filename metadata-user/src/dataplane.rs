@@ -60,6 +60,7 @@ pub use self::{
     expedite::{Expedited, SWITCH as RCU_EXPEDITED},
     fit::{Unfit, fit_sources},
     link::Place,
+    loader::peer_accepts,
     moving::Moving,
     object::OBJECT,
     trace::Trace,

@@ -66,7 +66,7 @@ use crate::store::Store;
 pub use crate::metrics::Http as Counters;
 pub use error::Refusal;
 pub use listener::{Listeners, run};
-pub use preview::Preview;
+pub use preview::{NoPreview, Preview};
 
 use issuer::Issuer;
 use limit::Limits;

@@ -4,7 +4,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
 
-use metadata_user::api::Request;
+use lab::Document;
+use metadata_user::api::{Cloud, Request};
+use metadata_user::record::{Attributes, InstanceId, Notices};
+use metadata_user::source::wire;
+use metadata_user::store::Store;
+use serde_json::json;
 
 use crate::ask::{Guest, TODAY, instance};
 use crate::case::Case;
@@ -100,4 +105,62 @@ fn answering_from_a_body_that_is_ready_allocates_nothing() {
         println!("{path}: {allocated} allocations for {REQUESTS} requests");
         assert!(allocated <= ALLOCATIONS, "{path}: {allocated} allocations for {REQUESTS} requests");
     }
+}
+
+/// Instances whose memory is compared.
+const INSTANCES: isize = 1024;
+
+/// Puts them into a new store, each with a document that `change` has changed. Returns it with the bytes that each takes.
+fn stored(change: impl Fn(Document) -> Document) -> (Store, Vec<InstanceId>, isize) {
+    let before = LIVE.get();
+    let store = Store::new(Cloud::default());
+    let mut ids = Vec::new();
+    for number in (0..).take(INSTANCES.unsigned_abs()) {
+        let uuid = |kind: u128| uuid::Uuid::from_u128((number << 4) | kind).to_string();
+        let port = json!({"id": uuid(1), "mac_address": "fa:16:3e:00:00:01"});
+        let document = change(Document::new(&uuid(0), "a", port));
+        let record = wire::parse(document.text().as_bytes()).expect("a valid document");
+        ids.push(record.uuid);
+        store.put(record);
+    }
+    let each = (LIVE.get() - before) / INSTANCES;
+    (store, ids, each)
+}
+
+#[test]
+fn who_uses_no_extension_pays_a_pointer_and_who_does_pays_for_what_it_has() {
+    drop(stored(|document| document));
+    let (store, ids, plain) = stored(|document| document);
+    assert_eq!(size_of::<Option<Box<Notices>>>(), size_of::<usize>());
+    let (_, _, tagged) = stored(|document| document.with("tags", json!({"team": "web"})));
+    let event = json!({"id": "evt-1", "type": "migration", "time": "2026-12-01T02:00:00Z"});
+    let (_, _, warned) = stored(|document| document.with("events", json!([event])));
+    let write_all = |text: Option<&str>| {
+        let before = LIVE.get();
+        for id in &ids {
+            let change = |attributes: &mut Attributes| match text {
+                Some(text) => attributes.set("boot", "state", text, 1),
+                None => Ok(attributes.remove("boot", "state")),
+            };
+            store.change_attributes(*id, change).expect("the instance is there");
+        }
+        (LIVE.get() - before) / INSTANCES
+    };
+    let first = write_all(Some("done"));
+    let removed = write_all(None);
+    let again = write_all(Some("done"));
+    println!(
+        "an instance: {plain} bytes; with a tag {} more, with an event {} more, with an attribute {first} more, of which \
+         {} go with the attribute",
+        tagged - plain,
+        warned - plain,
+        -removed
+    );
+    // The tables' places are random, and so is when a table grows.
+    assert!(removed < 0 && (again + removed).abs() < 100, "{first}, {removed}, {again}");
+    // docs/guest-extensions.md has these.
+    assert!(
+        plain < 2048 && tagged - plain < 384 && warned - plain < 512 && first < 1100,
+        "{plain}, {tagged}, {warned}"
+    );
 }

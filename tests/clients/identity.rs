@@ -279,6 +279,19 @@ fn a_token_is_had_with_a_session_where_sessions_are_required_and_is_in_the_audit
 }
 
 #[test]
+fn nothing_is_signed_in_a_guests_name() {
+    let signing = Signing::start("");
+    let guest = signing.node.guest("a").boot().unwrap();
+    let get = |path: &str| format!("{:#}", signing.node.ask(&["get", guest.uuid(), path, "--secrets"]).unwrap_err());
+    for path in ["/openstack/latest/identity?audience=a", "/latest/dynamic/instance-identity/document"] {
+        let error = get(path);
+        assert!(error.contains(path) && error.contains("nothing is signed in its name: ask in the guest"), "{error}");
+    }
+    let error = get("/openstack/latest/identity");
+    assert!(error.contains("the guest gets HTTP/1.1 400 Bad Request"), "what is refused for another reason: {error}");
+}
+
+#[test]
 fn where_nothing_is_signed_everything_is_as_with_nova() {
     let node = Node::start().unwrap();
     let guest = node.guest("a").boot().unwrap();

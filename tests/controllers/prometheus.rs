@@ -41,11 +41,14 @@ impl World {
             "[metrics]\nlisten = \"127.0.0.1:9169\"\ncert_file = {cert:?}\nkey_file = {key:?}\n\
              [https]\ncert_file = {cert:?}\nkey_file = {key:?}\n\
              [access]\nsession = \"optional\"\n\
+             [guests]\nattributes_per_instance = 4\n\
+             [identity]\nkey_file = {key:?}\nissuer = \"i\"\n\
              [audit]\nto = \"file\"\npath = {log:?}\n\
              [cloud]\nvendordata_providers = [\"DynamicJSON\"]\n\
              vendordata_dynamic_targets = [\"nobody@http://127.0.0.1:9/\"]\n"
         );
-        let node = NodePlan::default().further(&further).start()?;
+        let drives = "auto = \"unreachable-ports\"\n";
+        let node = NodePlan::default().config_drives(drives).further(&further).start()?;
         let guest = node.guest("a").document(|document| document.with_user_data(b"x")).boot()?;
         Ok(Self { node, guest, ca: tls.ca.clone(), _directory: directory })
     }
@@ -57,6 +60,8 @@ impl World {
         self.guest.send(&Request::get(USER_DATA).header("Host", "elsewhere"))?;
         let token = Request::get("/latest/api/token").method("PUT");
         self.guest.send(&token.header("X-aws-ec2-metadata-token-ttl-seconds", "60"))?;
+        self.guest.get("/openstack/latest/identity?audience=a")?;
+        self.guest.send(&Request::get("/openstack/latest/guest-attributes/boot/state").method("PUT"))?;
         Ok(())
     }
 

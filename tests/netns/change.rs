@@ -138,6 +138,10 @@ fn an_instance_has_so_many_waits_and_a_guest_that_leaves_gives_its_own_back() {
     let again = waits(&guest, 3);
     wait_waiting(&node, 6);
     assert_eq!(http(&node, "waits_refused"), 1);
+    let counted = "metadatad_http_waits_refused_total 1";
+    assert!(node.metrics().unwrap().lines().any(|line| line == counted));
+    let anomalies = node.ask(&["anomalies"]).unwrap();
+    assert!(anomalies.contains(guest.uuid()) && anomalies.contains("limit_reached"), "{anomalies}");
     drop((others, again));
 }
 

@@ -5,7 +5,9 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use lab::tls::Tls;
 use lab::{Guest, Namespace, Node, NodePlan, command, daemon, wait};
@@ -176,6 +178,26 @@ fn an_expired_certificate() {
     let further = format!("[https]\ncert_file = {:?}\nkey_file = {:?}\n", tls.cert, tls.key);
     let node = NodePlan::default().further(&further).start().unwrap();
     finds(&node, &[], "certificate", &["the certificate of [https] expired", "replace the files"]);
+}
+
+#[test]
+fn a_key_file_that_cannot_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let (keys, away) = (directory.path().join("identity.pem"), directory.path().join("away"));
+    let further = format!("[identity]\nkey_file = {keys:?}\nissuer = \"i\"\n");
+    let node = NodePlan::default().further(&further).start().unwrap();
+    finds(&node, &[], "identity", &["nothing is signed", "get 503: identity.key_file", "No such file"]);
+    let make = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", away.to_str().unwrap()];
+    run(&node, "openssl", &make);
+    fs::rename(&away, &keys).unwrap();
+    finds_nothing(&node, &[]);
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).unwrap();
+    finds(&node, &[], "identity", &["the former ones stay in use", "readable by everyone"]);
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+    finds_nothing(&node, &[]);
+    fs::File::open(&keys).unwrap().set_modified(SystemTime::now() - Duration::from_secs(366 * 86_400)).unwrap();
+    let notes = sentences(&report(&node, &["--all"]).1, "note", "identity");
+    assert!(notes.len() == 1 && notes[0].contains("has not changed for 366 days"), "{notes:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::addr::{Family, IdentityAddress, Vlan};
 const RECORDED: &str = include_str!("layout.txt");
 
 /// Each version and the digest of its layout. Append-only. Version 1 was before this list.
-const VERSIONS: [(u32, u64); 2] = [(2, 0xa566cbcd6a632d75), (3, 0xbb1f3d98fcded110)];
+const VERSIONS: [(u32, u64); 3] = [(2, 0xa566cbcd6a632d75), (3, 0xbb1f3d98fcded110), (4, 0x804ee1e78e241ae3)];
 
 /// Writes a type's size and alignment, and each field's place and type. The pattern names every field: one that is not listed
 /// does not compile.
@@ -69,6 +69,8 @@ fn current() -> String {
         guest: [8, 9, 10, 11, 12, 13, 14, 15],
     };
     writeln!(out, "IdentityAddress: {:02x?}", identity.encode()).expect("a String grows");
+    let identity = IdentityAddress::of_ipv4(identity.tag, identity.vlan, [12, 13, 14, 15]);
+    writeln!(out, "IdentityAddress of IPv4: {:02x?}", identity.encode()).expect("a String grows");
     writeln!(out, "PassList of 17/53: {:x}", PassList::of(&[(17, 53)]).pairs[0]).expect("a String grows");
     out
 }

@@ -12,10 +12,10 @@ use metadata_ebpf::{
     addr::{IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_SOLICITED_NODE, RESPONDER_IPV6},
     mss, neighbours,
     packet::{
-        ADVERTISEMENT_LEN, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthArp, EthIpv4,
-        EthIpv6, FragmentationNeeded, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST,
-        ICMPV6_SOLICITATION, Neighbour as NeighbourMessage, PACKET_TOO_BIG_LEN, PROTOCOL_ICMPV6, PacketTooBig,
-        TCP_CHECKSUM, Tcp, Transport,
+        ADVERTISEMENT_LEN, Aligned, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthArp,
+        EthIpv4, EthIpv6, FragmentationNeeded, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY,
+        ICMPV6_ECHO_REQUEST, ICMPV6_SOLICITATION, Neighbour as NeighbourMessage, PACKET_TOO_BIG_LEN, PROTOCOL_ICMPV6,
+        PROTOCOL_TCP, PacketTooBig, TCP_CHECKSUM, Tcp, Transport,
     },
     translate::{self, PathMtu},
     verdict::{self, Action, ArpAction, moving},
@@ -27,12 +27,18 @@ use crate::{
         PASS, accept_any_destination, adjust_checksum, clamp_mss, ethertype, hand_to_peer, ifindex_of, mtu_of,
         pop_vlan, pull, report_path_mtu, resize, send_out, socket_state, view, vlan_of,
     },
+    headers::{destination_ipv4, headers},
     limits,
     maps::{self, NEIGHBOURS, PAIR_IFINDEX, PORTS, RESPONDER_NETNS, traced},
 };
 
-/// Bytes that the decisions read at most: the longest of the headers is a report about an IPv6 path's MTU.
-const HEAD_LEN: u32 = PACKET_TOO_BIG_LEN as u32;
+/// Bytes that the decisions read at most, but for the options of a connection's first segment: the longest of the headers is a report
+/// about an IPv6 path's MTU.
+const HEAD_LEN: usize = PACKET_TOO_BIG_LEN;
+/// Bytes that the decisions on a segment read.
+const SEGMENT_IPV4_LEN: usize = ETH_IPV4_LEN + size_of::<Tcp>();
+/// As above, over IPv6.
+const SEGMENT_IPV6_LEN: usize = ETH_IPV6_LEN + size_of::<Tcp>();
 
 /// Recognises, answers, redirects or drops what a guest sends to the metadata addresses.
 #[classifier]
@@ -47,8 +53,8 @@ pub(crate) fn from_guest(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn asks_ipv4(ctx: &TcContext) -> bool {
-    match view::<EthIpv4>(ctx, 0) {
-        Some(frame) => frame.dst == METADATA_IPV4,
+    match destination_ipv4(ctx) {
+        Some(dst) => dst == METADATA_IPV4,
         // Not in the linear part, or not there at all: copy instead of moving somebody else's packet about.
         None => ctx.load::<[u8; 4]>(ETH_IPV4_LEN - 4).is_ok_and(|dst| dst == METADATA_IPV4),
     }
@@ -64,8 +70,8 @@ fn asks_arp(ctx: &TcContext) -> bool {
 
 #[inline(always)]
 fn asks_ipv6(ctx: &TcContext) -> bool {
-    let (dst, next_header) = match view::<EthIpv6>(ctx, 0) {
-        Some(frame) => (frame.dst, frame.next_header),
+    let (dst, next_header) = match headers::<EthIpv6>(ctx) {
+        Some(head) => (head.headers.dst, head.headers.next_header),
         None => match ctx.load::<EthIpv6>(0) {
             Ok(frame) => (frame.dst, frame.next_header),
             Err(_) => return false,
@@ -106,7 +112,6 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
     if word[1] != ifindex {
         return dropped(ctx, ifindex, DropReason::KernelError);
     }
-    pull(ctx, HEAD_LEN);
     match protocol(&arrival) {
         Ok(verdict) => verdict,
         Err(reason) => {
@@ -132,6 +137,7 @@ fn arp(arrival: &Arrival<'_>) -> Outcome {
     if moving::leaves(arrival.port.flags) {
         return Ok(arrival.leave());
     }
+    pull(arrival.ctx, size_of::<EthArp>());
     let frame = view::<EthArp>(arrival.ctx, 0).ok_or(DropReason::Truncated)?;
     match verdict::arp(frame, arrival.pass)? {
         ArpAction::Pass => Ok(arrival.pass()),
@@ -146,7 +152,13 @@ fn arp(arrival: &Arrival<'_>) -> Outcome {
 #[inline(always)]
 fn ipv4(arrival: &Arrival<'_>) -> Outcome {
     let ctx = arrival.ctx;
-    let frame = view::<EthIpv4>(ctx, 0).ok_or(DropReason::Truncated)?;
+    pull(ctx, SEGMENT_IPV4_LEN);
+    let mut head = headers::<EthIpv4>(ctx).ok_or(DropReason::Truncated)?;
+    if head.headers.protocol != PROTOCOL_TCP {
+        pull(ctx, HEAD_LEN);
+        head = headers(ctx).ok_or(DropReason::Truncated)?;
+    }
+    let frame = &head.headers;
     let transport = view::<Transport>(ctx, ETH_IPV4_LEN);
     match verdict::ipv4(frame, transport, ctx.len(), arrival.port, arrival.pass)? {
         Action::Pass => Ok(arrival.pass()),
@@ -156,12 +168,11 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
                 return Ok(arrival.leave());
             }
             arrival.admit_segment(ETH_IPV4_LEN)?;
-            let (mac, src, header) = (frame.src_mac, frame.src, translate::inbound_ipv4(frame, identity));
-            arrival.learn(identity, mac);
+            let header = translate::inbound_ipv4(frame, identity);
+            arrival.learn(identity, header.src_mac);
             arrival.bound_segments(ETH_IPV4_LEN, false)?;
-            adjust_checksum(ctx, ETH_IPV4_LEN + TCP_CHECKSUM, &[src, METADATA_IPV4], &[identity, RESPONDER_IPV6])
-                .and_then(|()| ctx.change_proto(ETHERTYPE_IPV6.to_be(), 0))
-                .map_err(|_| DropReason::KernelError)?;
+            // The identity address is checksum-neutral.
+            ctx.change_proto(ETHERTYPE_IPV6.to_be(), 0).map_err(|_| DropReason::KernelError)?;
             arrival.respond(&header)
         }
         Action::Echo => {
@@ -187,7 +198,13 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
 #[inline(always)]
 fn ipv6(arrival: &Arrival<'_>) -> Outcome {
     let ctx = arrival.ctx;
-    let frame = view::<EthIpv6>(ctx, 0).ok_or(DropReason::Truncated)?;
+    pull(ctx, SEGMENT_IPV6_LEN);
+    let mut head = headers::<EthIpv6>(ctx).ok_or(DropReason::Truncated)?;
+    if head.headers.next_header != PROTOCOL_TCP {
+        pull(ctx, HEAD_LEN);
+        head = headers(ctx).ok_or(DropReason::Truncated)?;
+    }
+    let frame = &head.headers;
     if let Some(message) = view::<NeighbourMessage>(ctx, ETH_IPV6_LEN)
         && verdict::is_solicitation(frame, message)
     {
@@ -263,12 +280,11 @@ impl Arrival<'_> {
     #[inline(always)]
     fn admit_segment(&self, tcp: usize) -> Result<(), DropReason> {
         let header = view::<Tcp>(self.ctx, tcp).ok_or(DropReason::Truncated)?;
-        let begins = verdict::begins_connection(header);
-        self.admit_packet()?;
-        if begins && limits::admit_connection(self.ifindex) == 0 {
-            return Err(DropReason::LimitConnections);
+        match limits::admit_segment(self.ifindex, verdict::begins_connection(header).into()) {
+            limits::ADMITTED => Ok(()),
+            limits::NO_PACKET => Err(DropReason::LimitPackets),
+            _ => Err(DropReason::LimitConnections),
         }
-        Ok(())
     }
 
     /// Remembers the MAC of a guest address, on ports where it could be one of several.
@@ -295,6 +311,7 @@ impl Arrival<'_> {
         let Some(options_len) = verdict::options_of_first(header) else {
             return Ok(());
         };
+        pull(self.ctx, tcp + size_of::<Tcp>() + mss::MAX_OPTIONS);
         let mtu = mtu_of(self.ctx, self.ifindex);
         if mtu != 0 && clamp_mss(self.ctx, tcp, options_len, mss::largest(mtu, ipv6)) != 0 {
             return Err(DropReason::KernelError);
@@ -377,7 +394,7 @@ impl Arrival<'_> {
     #[inline(always)]
     fn respond(&self, header: &EthIpv6) -> Outcome {
         pop_vlan(self.ctx)
-            .and_then(|()| self.ctx.store(0, header, 0))
+            .and_then(|()| self.ctx.store(0, &Aligned::new(*header).headers, 0))
             .and_then(|()| accept_any_destination(self.ctx))
             .map_err(|_| DropReason::KernelError)?;
         if traced(self.ifindex) {

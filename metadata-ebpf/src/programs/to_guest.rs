@@ -10,9 +10,9 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use metadata_ebpf::{
     abi::{DropReason, Neighbour, ReturnPath, Verdict},
-    addr::{METADATA_IPV4, METADATA_IPV6, RESPONDER_IPV6},
+    addr::{METADATA_IPV6, RESPONDER_IPV6},
     neighbours,
-    packet::{ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_IPV4, EthIpv6, TCP_CHECKSUM, Tcp},
+    packet::{Aligned, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_IPV4, EthIpv6, TCP_CHECKSUM, Tcp},
     translate::{self, Outbound},
     verdict::reply::{self, NextHop, Path},
 };
@@ -22,11 +22,12 @@ use crate::{
     frame::{
         adjust_checksum, ethertype, gso_size, ifindex_of, mtu_of, pull, push_vlan, report_path_mtu, send_out, view,
     },
+    headers::headers,
     maps::{NEIGHBOURS, TAGS, traced},
 };
 
 /// Bytes that the decisions read: Ethernet, IPv6 and TCP headers without options.
-const HEAD_LEN: u32 = (ETH_IPV6_LEN + size_of::<Tcp>()) as u32;
+const HEAD_LEN: usize = ETH_IPV6_LEN + size_of::<Tcp>();
 
 /// Translates the responder's replies back and sends them out of the guest's tap.
 #[classifier]
@@ -43,17 +44,18 @@ pub(crate) fn to_guest(ctx: TcContext) -> i32 {
 fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
     let pair = *ifindex;
     pull(ctx, HEAD_LEN);
-    let frame = *view::<EthIpv6>(ctx, 0).ok_or(DropReason::StrayFromResponder)?;
+    let head = headers::<EthIpv6>(ctx).ok_or(DropReason::StrayFromResponder)?;
+    let frame = head.headers;
     let identity = reply::destination(ethertype(ctx), &frame)?;
     let path = path_of(TAGS.get_ptr(identity.tag).ok_or(DropReason::TagEnded)?);
     if path.tag == identity.tag {
         *ifindex = path.ifindex;
     }
-    let tcp = *view::<Tcp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
-    let next_hop = reply::next_hop(&identity, &path, &tcp)?;
-    let packet_len = reply::packet_len(ctx.len(), gso_size(ctx), &tcp, identity.family);
+    let tcp = view::<Tcp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
+    let next_hop = reply::next_hop(&identity, &path, tcp)?;
+    let packet_len = reply::packet_len(ctx.len(), gso_size(ctx), tcp, identity.family);
     if !reply::surely_fits(packet_len)
-        && let Some(path_mtu) = reply::too_big(&frame, &tcp, packet_len, mtu_of(ctx, path.ifindex), identity.family)
+        && let Some(path_mtu) = reply::too_big(&frame, tcp, packet_len, mtu_of(ctx, path.ifindex), identity.family)
     {
         if traced(path.ifindex) {
             report(ctx, "to_guest: longer than the tap's MTU, back to the responder: ", packet_len);
@@ -72,14 +74,15 @@ fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
         NextHop::Learned => learned(ctx, identity.tag),
     };
     let mac = neighbours::mac_of(link).ok_or(DropReason::MacUnknown)?;
-    let checksum = ETH_IPV6_LEN + TCP_CHECKSUM;
-    let old = [RESPONDER_IPV6, frame.dst];
     match translate::outbound(&frame, &identity, mac).ok_or(DropReason::Truncated)? {
-        Outbound::Ipv4(header) => adjust_checksum(ctx, checksum, &old, &[METADATA_IPV4, header.dst])
-            .and_then(|()| ctx.change_proto(ETHERTYPE_IPV4.to_be(), 0))
-            .and_then(|()| ctx.store(0, &header, 0)),
+        // The identity address is checksum-neutral.
+        Outbound::Ipv4(header) => {
+            ctx.change_proto(ETHERTYPE_IPV4.to_be(), 0).and_then(|()| ctx.store(0, &Aligned::new(header).headers, 0))
+        }
         Outbound::Ipv6(header) => {
-            adjust_checksum(ctx, checksum, &old, &[METADATA_IPV6, header.dst]).and_then(|()| ctx.store(0, &header, 0))
+            let [old, new] = [[RESPONDER_IPV6, frame.dst], [METADATA_IPV6, header.dst]];
+            adjust_checksum(ctx, ETH_IPV6_LEN + TCP_CHECKSUM, &old, &new)
+                .and_then(|()| ctx.store(0, &Aligned::new(header).headers, 0))
         }
     }
     .and_then(|()| push_vlan(ctx, identity.vlan))

@@ -131,6 +131,11 @@ pub enum PreviewError {
     /// The path cannot be asked for.
     #[error("the path {0:?} is not a request target: begin it with `/`, and percent-encode all but printable ASCII")]
     Target(String),
+    /// What is there is signed for the guest alone.
+    #[error(
+        "{0} proves what the guest is, and nothing is signed in its name: ask in the guest; `metadatad status` shows which key signs"
+    )]
+    Signed(String),
     /// The service gave no answer.
     #[error("asking the daemon's own service: {0}")]
     Broken(String),

@@ -6,6 +6,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData},
     programs::SchedClassifier,
+    util::KernelVersion,
 };
 use metadata_ebpf::abi::{ABI_VERSION, Meta, PassList};
 use nix::time::{ClockId, clock_gettime};
@@ -136,6 +137,13 @@ fn first_tag() -> Result<u32, DataplaneError> {
     Ok(u32::try_from(tag).unwrap_or_default().max(1))
 }
 
+/// Tells whether the running kernel marks what `bpf_redirect_peer` hands over as addressed to the host: the programs need not do so
+/// then. Linux 6.16 and later; some earlier ones do it too, which their number does not say.
+#[must_use]
+pub fn peer_accepts() -> bool {
+    KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 16, 0))
+}
+
 /// Loads and verifies the object. `trace`: the tap whose packets the programs report.
 pub(super) fn load_object(pins: &Pins, constants: &Constants, trace: Option<IfIndex>) -> Result<Ebpf, DataplaneError> {
     if OBJECT.is_empty() {
@@ -146,6 +154,8 @@ pub(super) fn load_object(pins: &Pins, constants: &Constants, trace: Option<IfIn
     let mut loader = EbpfLoader::new();
     loader.override_global("PAIR_IFINDEX", &pair, true).override_global("TRACE_IFINDEX", &trace, true);
     loader.override_global("OWN_MARK", &constants.own_mark, true).override_global("RESPONDER_NETNS", &netns, true);
+    let peer_accepts = u32::from(peer_accepts());
+    loader.override_global("PEER_ACCEPTS", &peer_accepts, true);
     for name in Dataplane::MAPS {
         loader.map_pin_path(name, pins.map(name));
     }

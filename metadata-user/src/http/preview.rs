@@ -2,7 +2,7 @@
 //!
 //! Promises: a request takes the same steps as a guest's ([`super::service`]) and gets the same bytes; it waits neither for content nor for a change; it
 //! is not counted: no counter, no rate, no audit record, no usage of the instance; a password is not kept, and user data stays
-//! unread.
+//! unread. Nothing is signed in a guest's name.
 //!
 //! Left out: the path of packets. A guest whose port is held or refused gets 503, whatever is shown here.
 
@@ -50,12 +50,23 @@ pub struct Preview<'a> {
     pub with_token: bool,
 }
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoPreview {
+    /// The guest would get something that is signed for it alone.
+    #[error("nothing is signed in a guest's name")]
+    Signed,
+    /// The service ended without an answer.
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+}
+
 impl Guests {
     /// Returns the bytes that this instance's guest would read: the head of the answer, a blank line, and the body.
     ///
     /// # Errors
-    /// If the service ends without an answer.
-    pub async fn preview(&self, instance: InstanceId, preview: &Preview<'_>) -> io::Result<Vec<u8>> {
+    /// [`NoPreview`].
+    pub async fn preview(&self, instance: InstanceId, preview: &Preview<'_>) -> Result<Vec<u8>, NoPreview> {
         let asker = Asker {
             instance,
             store: Arc::clone(&self.store),
@@ -79,7 +90,13 @@ impl Guests {
             Ok::<_, io::Error>(answer)
         };
         let ((), answer) = tokio::join!(connection::serve_placed(server, asker, place, &counters, &drain), asking);
-        answer.and_then(|answer| if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) })
+        // Without a key, what is refused for want of one is all that the policy lets the guest have signed.
+        if counters.signatures_refused().any(|(reason, _)| reason == "no_key") {
+            return Err(NoPreview::Signed);
+        }
+        answer.map_err(Into::into).and_then(|answer| {
+            if answer.is_empty() { Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()) } else { Ok(answer) }
+        })
     }
 }
 
@@ -209,6 +226,22 @@ mod tests {
         assert_eq!((guests.counters().accepted.get(), guests.counters().answers().count()), (0, 0));
         let missing = guests.preview(id(2), &PLAIN).await.expect("an answer");
         assert!(missing.starts_with(b"HTTP/1.1 503"), "there is no content, and nothing is waited for");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_signed_and_what_is_refused_the_guest_is_shown() {
+        let mut config = Config::default();
+        config.identity.tokens.enabled = true;
+        let store = Arc::new(Store::new(Cloud::default()));
+        store.put(record(1, "p", &[]));
+        let guests = Guests::new(&config, Arc::new(Identities::new()), store, Counters::default());
+        guests.policy.publish(config.policy());
+        for target in ["/openstack/latest/identity?audience=a", "/latest/dynamic/instance-identity/signature"] {
+            let answer = guests.preview(id(1), &Preview { target, ..PLAIN }).await;
+            assert!(matches!(answer, Err(NoPreview::Signed)), "{answer:?}");
+        }
+        let answer = text(&guests, Preview { target: "/openstack/latest/identity", ..PLAIN }).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     }
 
     #[tokio::test]

@@ -185,7 +185,7 @@ fn previewed(answer: Result<(GuestAnswer, bool), PreviewError>, secrets: bool) -
         Err(error) => {
             let status = match error {
                 PreviewError::NoInstance(_) => StatusCode::NOT_FOUND,
-                PreviewError::Ambiguous { .. } => StatusCode::CONFLICT,
+                PreviewError::Ambiguous { .. } | PreviewError::Signed(_) => StatusCode::CONFLICT,
                 PreviewError::Target(_) => StatusCode::BAD_REQUEST,
                 PreviewError::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };

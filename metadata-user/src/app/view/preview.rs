@@ -3,7 +3,7 @@
 use super::{View, named};
 use crate::admin::preview::{GuestAnswer, GuestRequest, PreviewError};
 use crate::api;
-use crate::http::Preview;
+use crate::http::{NoPreview, Preview};
 
 impl View {
     /// Asks in a guest's name. Returns the answer, and whether its body may hold a secret.
@@ -21,7 +21,10 @@ impl View {
             with_token: !asked.without_token,
         };
         let message = self.guests.preview(instance, &preview).await;
-        let message = message.map_err(|error| PreviewError::Broken(error.to_string()))?;
+        let message = message.map_err(|error| match error {
+            NoPreview::Signed => PreviewError::Signed(asked.path.clone()),
+            NoPreview::Broken(error) => PreviewError::Broken(error.to_string()),
+        })?;
         let answer = GuestAnswer::parse(&message);
         let answer = answer.ok_or_else(|| PreviewError::Broken("its answer is not HTTP".to_owned()))?;
         // An error tells no secret.

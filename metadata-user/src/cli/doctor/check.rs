@@ -14,6 +14,7 @@ mod disk;
 mod drops;
 mod entry;
 mod firewall;
+mod identity;
 mod ipv6;
 mod kernel;
 mod limits;
@@ -33,7 +34,7 @@ type OfNode = fn(&Evidence) -> Vec<Finding>;
 type OfPort = fn(&Evidence, &Port) -> Vec<Finding>;
 
 /// Checks of the node, by name.
-const NODE: [(&str, OfNode); 11] = [
+const NODE: [(&str, OfNode); 12] = [
     ("configuration", configuration::check),
     ("daemon", daemon::check),
     ("kernel", kernel::check),
@@ -44,6 +45,7 @@ const NODE: [(&str, OfNode); 11] = [
     ("source", source::check),
     ("disk", disk::check),
     ("certificate", certificate::check),
+    ("identity", identity::check),
     ("clock", clock::check),
 ];
 

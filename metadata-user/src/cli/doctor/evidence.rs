@@ -23,6 +23,9 @@ pub(super) struct Evidence {
     pub(super) disks: Vec<Disk>,
     /// How far the node's clock was set forward since the daemon started, in seconds; `None`: not known.
     pub(super) clock_jump: Option<i64>,
+    /// When the file of keys that proofs of identity are signed with was last changed, in seconds of Unix time; `None`: nothing is
+    /// signed, or it is not known.
+    pub(super) identity_changed_at: Option<u64>,
     /// All ports that the daemon, the kernel or a document names, by tap.
     pub(super) ports: Vec<Port>,
 }

@@ -8,6 +8,7 @@ mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use nix::sys::statvfs::statvfs;
 
@@ -48,6 +49,7 @@ pub(super) fn gather(path: &Path, socket: Option<PathBuf>) -> Result<Evidence, C
         kernel,
         disks: disks(&config),
         clock_jump,
+        identity_changed_at: config.identity.signer.as_ref().and_then(|signer| changed_at(&signer.key_file)),
         ports: ports.into_values().collect(),
     })
 }
@@ -114,6 +116,12 @@ fn find_elsewhere(ports: &mut BTreeMap<String, Port>) {
             port.elsewhere = Some(found.namespace);
         }
     }
+}
+
+/// Returns when a file was last changed, in seconds of Unix time.
+fn changed_at(file: &Path) -> Option<u64> {
+    let changed = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+    changed.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 /// Returns the file systems that the daemon writes to.

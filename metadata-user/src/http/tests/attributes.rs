@@ -16,14 +16,25 @@ fn node(most: usize) -> Node {
     node
 }
 
+fn event(id: &str, acknowledge: bool) -> EventRecord {
+    EventRecord {
+        id: id.into(),
+        kind: EventKind::Reboot,
+        state: EventState::Scheduled,
+        time: "2026-12-01T02:00:00Z".into(),
+        description: None,
+        acknowledge,
+    }
+}
+
+/// Gives instance 1 these events, and no others.
+fn put(node: &Node, events: Vec<EventRecord>) {
+    let notices = Notices { events, ..Notices::default() };
+    node.store.put(InstanceRecord { notices: Some(Box::new(notices)), ..record(1, "p", &["tap1"]) });
+}
+
 async fn ask(node: &Node, method: &str, path: &str, body: &str) -> (u16, String) {
-    let (client, _) = node.connect();
-    let length = body.len();
-    let request = format!("{method} {PATH}{path} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}");
-    let answer = exchange(client, request.as_bytes()).await;
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, body.to_owned())
+    super::ask(node, method, &format!("{PATH}{path}"), body).await
 }
 
 #[tokio::test]
@@ -71,36 +82,52 @@ async fn what_cannot_be_kept_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_writes_so_many_per_second_and_reads_as_it_likes() {
+async fn an_instances_attributes_have_so_many_bytes_together() {
+    let node = node(1000);
+    let longest = "x".repeat(LONGEST_ATTRIBUTE);
+    // The sixteenth has no room for its names.
+    for at in 1..=16 {
+        let status = ask(&node, "PUT", &format!("/a/{at}"), &longest).await.0;
+        assert_eq!(status, if at < 16 { 200 } else { 413 }, "{at}");
+    }
+    assert_eq!(ask(&node, "PUT", "/a/16", &longest[..LONGEST_ATTRIBUTE - 100]).await.0, 200);
+    assert_eq!(ask(&node, "DELETE", "/a/1", "").await.0, 200);
+    assert_eq!(ask(&node, "PUT", "/a/16", &longest).await.0, 200);
+}
+
+/// A node whose instance has written as much at once as it may.
+async fn out_of_breath() -> Node {
     let node = node(4);
+    put(&node, vec![event("one", true)]);
     for at in 0..40 {
         assert_eq!(ask(&node, "PUT", "/a/b", &at.to_string()).await.0, 200);
     }
-    assert_eq!(ask(&node, "PUT", "/a/b", "late").await.0, 429);
+    node
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_writes_so_many_per_second_and_reads_as_it_likes() {
+    let node = out_of_breath().await;
+    let acknowledge = "/openstack/latest/events/one/acknowledge";
+    for request in [format!("PUT {PATH}/a/b"), format!("DELETE {PATH}/a/b"), format!("POST {acknowledge}")] {
+        let (client, _) = node.connect();
+        let answer = exchange(client, format!("{request} HTTP/1.1\r\nContent-Length: 0\r\n\r\n").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+    }
     assert_eq!(ask(&node, "GET", "/a/b", "").await.1, "39");
+    assert_eq!((node.counters.attributes_written.get(), node.counters.attributes_refused.get()), (40, 3));
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(ask(&node, "PUT", "/a/b", "in time").await.0, 200);
+    assert_eq!(super::ask(&node, "POST", acknowledge, "").await.0, 200);
 }
 
 #[tokio::test]
 async fn a_guest_acknowledges_the_events_that_ask_for_it_and_no_others() {
     let node = node(0);
-    let event = |id: &str, acknowledge| EventRecord {
-        id: id.into(),
-        kind: EventKind::Reboot,
-        state: EventState::Scheduled,
-        time: "2026-12-01T02:00:00Z".into(),
-        description: None,
-        acknowledge,
-    };
-    let with = |events: Vec<EventRecord>| {
-        let notices = Notices { events, ..Notices::default() };
-        node.store.put(InstanceRecord { notices: Some(Box::new(notices)), ..record(1, "p", &["tap1"]) });
-    };
     let post =
         async |id: &str| super::ask(&node, "POST", &format!("/openstack/latest/events/{id}/acknowledge"), "").await.0;
     assert_eq!(post("one").await, 404, "no event at all");
-    with(vec![event("one", true), event("two", true), event("told", false)]);
+    put(&node, vec![event("one", true), event("two", true), event("told", false)]);
     for (id, status) in [("one", 200), ("one", 200), ("told", 404), ("none", 404), ("one/x", 404), ("", 404)] {
         assert_eq!(post(id).await, status, "{id}");
     }
@@ -113,7 +140,7 @@ async fn a_guest_acknowledges_the_events_that_ask_for_it_and_no_others() {
     // The operator's eyes.
     let texts = node.store.attributes(id(1)).expect("attributes").texts();
     assert_eq!(texts["@events"].keys().collect::<Vec<_>>(), ["one"]);
-    with(vec![event("two", true)]);
+    put(&node, vec![event("two", true)]);
     assert_eq!(post("two").await, 200);
     let texts = node.store.attributes(id(1)).expect("attributes").texts();
     assert_eq!(texts["@events"].keys().collect::<Vec<_>>(), ["two"], "what is over is forgotten");

@@ -223,6 +223,25 @@ async fn an_instance_has_so_many_waits_and_one_more_is_429() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_counts_as_one_request_when_it_begins() {
+    let mut settings = crate::config::Config::default();
+    (settings.http.requests_per_second, settings.http.request_burst) = (1, 2);
+    let node = Node { rates: Some(Arc::new(Rates::new(settings.policy()))), ..node(usual()) };
+    let (mut waiting, _) = node.connect();
+    ask(&mut waiting, &format!("{HOST}?wait_for_change=true"), "").await;
+    sleep(Duration::from_secs(60)).await;
+    let (mut client, _) = node.connect();
+    for status in ["200", "200", "429"] {
+        ask(&mut client, HOST, "").await;
+        let given = answer(&mut client).await;
+        assert!(given.starts_with(&format!("HTTP/1.1 {status} ")), "{given}");
+    }
+    rename(&node, "other");
+    let given = answer(&mut waiting).await;
+    assert!(given.starts_with("HTTP/1.1 200 "), "its end is no request, however many others there are: {given}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_is_kept_long_enough_ends_with_its_wait() {
     let node = Node { connection: Duration::from_secs(60), ..node(usual()) };
     let (mut client, served) = node.connect();

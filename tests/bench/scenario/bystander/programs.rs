@@ -25,6 +25,7 @@ impl Programs {
         let mut ebpf = EbpfLoader::new()
             .override_global("PAIR_IFINDEX", &ifindex, true)
             .override_global("TRACE_IFINDEX", &0u32, true)
+            .override_global("PEER_ACCEPTS", &u32::from(metadata_user::dataplane::peer_accepts()), true)
             .load(metadata_user::dataplane::OBJECT)
             .context("loading the eBPF object")?;
         for (name, program) in ebpf.programs_mut() {

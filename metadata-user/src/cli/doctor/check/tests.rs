@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::evidence::{Answers, Daemon, Settings};
 use super::super::finding::Level;
 use super::*;
-use crate::admin::wire::{Anomaly, Https, LastDrop, PortStatus, State, Status};
+use crate::admin::wire::{Anomaly, Https, Identity, LastDrop, PortStatus, State, Status};
 use crate::dataplane::IfIndex;
 use crate::dataplane::inspect::OnHook;
 use crate::port::look::LinkView;
@@ -25,6 +25,7 @@ fn evidence(daemon: Daemon) -> Evidence {
         kernel: Err("not here".to_owned()),
         disks: Vec::new(),
         clock_jump: None,
+        identity_changed_at: None,
         ports: Vec::new(),
     }
 }
@@ -79,6 +80,34 @@ fn a_certificate_is_named_before_and_after_its_end() {
             expected.is_some(),
             "{found:?}"
         );
+    }
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_a_problem_and_those_that_rest_for_long_are_noted() {
+    const DAY: u64 = 24 * 3600;
+    let found = |keys: &[&str], error: Option<&str>, days: Option<u64>| {
+        let key_ids = keys.iter().map(|key| (*key).to_owned()).collect();
+        let identity = Identity { key_ids, error: error.map(str::to_owned), ..Identity::default() };
+        let evidence = answering(Status { identity: Some(identity), ..Status::default() });
+        let identity_changed_at = days.map(|days| evidence.now - days * DAY);
+        let found = identity::check(&Evidence { identity_changed_at, ..evidence });
+        found.into_iter().map(|finding| (finding.level, finding.sentence())).collect::<Vec<_>>()
+    };
+    assert!(identity::check(&answering(Status::default())).is_empty(), "nothing is to be signed");
+    for (keys, error, days, expected) in [
+        (&["a"][..], None, None, vec![(Level::Passed, "with the key a")]),
+        (&["a", "b"], None, Some(6), vec![(Level::Passed, "with the key a")]),
+        (&["a"], Some("it is gone"), Some(1), vec![(Level::Problem, "a signs: it is gone")]),
+        (&[], Some("it is empty"), Some(400), vec![(Level::Problem, "get 503: it is empty")]),
+        (&["a", "b"], None, Some(8), vec![(Level::Passed, "a"), (Level::Note, "8 days, and has 2 keys")]),
+        (&["a"], None, Some(366), vec![(Level::Passed, "a"), (Level::Note, "366 days: rotate the key")]),
+    ] {
+        let found = found(keys, error, days);
+        let is_as_expected = |((level, text), (expected, part)): (&(Level, String), &(Level, &str))| {
+            level == expected && text.contains(part)
+        };
+        assert!(found.len() == expected.len() && found.iter().zip(&expected).all(is_as_expected), "{found:?}");
     }
 }
 
