@@ -240,9 +240,12 @@ fn store_message(ctx: &TcContext, path_mtu: &PathMtu) -> i32 {
     ctx.store(ETH_IPV6_LEN, &path_mtu.message(), 0).map_or(-1, |()| 0)
 }
 
-/// Makes the frame this long: cuts its end off, or adds zeros. A frame of several segments becomes one.
+/// Makes the frame this long: cuts its end off, or adds zeros. A frame of several segments becomes one. Most are one of this length.
 #[inline(always)]
 pub(crate) fn resize(ctx: &TcContext, len: u32) -> Result<(), i64> {
+    if ctx.len() == len && gso_size(ctx) == 0 {
+        return Ok(());
+    }
     // SAFETY: `skb` is the context that the kernel passed in.
     check(unsafe { bpf_skb_change_tail(ctx.skb.skb, len, 0) })
 }

@@ -83,9 +83,16 @@ fn asks_ipv6(ctx: &TcContext) -> bool {
     // The solicited-node address is shared with every address that ends in the same 24 bits: only our own is ours.
     dst == METADATA_SOLICITED_NODE
         && next_header == PROTOCOL_ICMPV6
-        && ctx
-            .load::<NeighbourMessage>(ETH_IPV6_LEN)
-            .is_ok_and(|message| message.kind == ICMPV6_SOLICITATION && message.target == METADATA_IPV6)
+        && match view(ctx, ETH_IPV6_LEN) {
+            Some(message) => asks_for_service(message),
+            None => ctx.load(ETH_IPV6_LEN).is_ok_and(|message| asks_for_service(&message)),
+        }
+}
+
+/// Tells whether a message asks for the MAC of the service's address.
+#[inline(always)]
+fn asks_for_service(message: &NeighbourMessage) -> bool {
+    message.kind == ICMPV6_SOLICITATION && message.target == METADATA_IPV6
 }
 
 /// A packet to the service, on a port that is served.
@@ -215,7 +222,7 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
         arrival.admit_packet()?;
         // A probe has no link-layer option, so it is shorter than its answer.
         resize(ctx, ADVERTISEMENT_LEN as u32)
-            .and_then(|()| ctx.store(0, &reply, 0))
+            .and_then(|()| ctx.store(0, &Aligned::new(reply).headers, 0))
             .map_err(|_| DropReason::KernelError)?;
         return Ok(arrival.answer(Verdict::AnsweredNeighbour));
     }
