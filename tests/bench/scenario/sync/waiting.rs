@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(super) fn measure(effort: Effort) -> Result<Case> {
     let mut world = World::make(LIMITS, INSTANCES)?;
     let [changing, others @ ..] = &world.guests[..] else { anyhow::bail!("no guests") };
-    let _others: Vec<_> = others.iter().map(|guest| wait(guest)).collect::<Result<_>>()?;
+    let _others: Vec<_> = others.iter().map(wait).collect::<Result<_>>()?;
     let node = &world.node;
     let released = |writer: &Writer, first: u32| {
         let mut seen = histogram()?;
