@@ -10,6 +10,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
 use crate::command;
@@ -27,11 +28,12 @@ pub struct EtcdPlan {
     members: usize,
     arguments: Vec<String>,
     tls: Option<Tls>,
+    on_disk: bool,
 }
 
 impl Default for EtcdPlan {
     fn default() -> Self {
-        Self { members: 1, arguments: Vec::new(), tls: None }
+        Self { members: 1, arguments: Vec::new(), tls: None, on_disk: false }
     }
 }
 
@@ -57,6 +59,14 @@ impl EtcdPlan {
         self
     }
 
+    /// Keeps its data on a disk, as where its speed matters. By default it is in memory, where there is enough: a disk that others
+    /// write to may take seconds for what etcd waits for.
+    #[must_use]
+    pub fn on_disk(mut self) -> Self {
+        self.on_disk = true;
+        self
+    }
+
     /// Returns the members' URLs for clients.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
@@ -69,7 +79,9 @@ impl EtcdPlan {
     /// # Errors
     /// If etcd is not installed (`cargo xtask setup --controllers`), or does not get ready.
     pub fn start(self, namespace: &Namespace) -> Result<Etcd> {
-        let directory = tempfile::Builder::new().prefix("metadatad-etcd-").tempdir().context("making a directory")?;
+        let parent = if self.on_disk { std::env::temp_dir() } else { in_memory() };
+        let directory =
+            tempfile::Builder::new().prefix("metadatad-etcd-").tempdir_in(parent).context("making a directory")?;
         let etcd = Etcd {
             members: (0..self.members).map(|_| Mutex::new(None)).collect(),
             namespace: Namespace::existing(namespace.name()),
@@ -81,6 +93,14 @@ impl EtcdPlan {
         etcd.start_all()?;
         Ok(etcd)
     }
+}
+
+/// Returns a directory in memory, if there is one with room for the logs that each member sets aside.
+fn in_memory() -> PathBuf {
+    const ROOM: u64 = 2 << 30;
+    let memory = Path::new("/dev/shm");
+    let free = statvfs(memory).map_or(0, |room| room.blocks_available() * room.fragment_size());
+    if free >= ROOM { memory.to_owned() } else { std::env::temp_dir() }
 }
 
 fn client_port(member: usize) -> u16 {

@@ -43,7 +43,7 @@ pub fn measure(plan: &Plan) -> Result<Figures> {
     raise_file_limit()?;
     let namespace = Namespace::create("fleet")?;
     namespace.run(|| {
-        let etcd = EtcdPlan::default().argument("--log-level=warn").start(&namespace)?;
+        let etcd = EtcdPlan::default().on_disk().argument("--log-level=warn").start(&namespace)?;
         let runtime = Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
         let mut fleet = Fleet::new(plan, &namespace, etcd)?;
         let figures = runtime.block_on(fleet.measure())?;

@@ -38,7 +38,7 @@ const REQUESTS: u32 = 100;
 pub fn measure(plan: &Plan) -> Result<Figures> {
     let namespace = Namespace::create("ctl")?;
     namespace.run(|| {
-        let etcd = EtcdPlan::default().argument("--log-level=warn");
+        let etcd = EtcdPlan::default().on_disk().argument("--log-level=warn");
         let broker = RabbitMq::start()?;
         let simulation =
             SimulationPlan { instances: plan.instances, nodes: plan.nodes, cache: plan.cache, delay: plan.delay };

@@ -41,7 +41,7 @@ pub(super) struct World {
 impl World {
     /// With further configuration, and so many guests.
     pub(super) fn make(further: &str, guests: usize) -> Result<Self> {
-        let plan = EtcdPlan::default();
+        let plan = EtcdPlan::default().on_disk();
         let source = format!("kind = \"etcd\"\n[source.etcd]\nendpoints = {:?}\nnode = \"n\"\n", plan.endpoints());
         let further = format!("{}{further}", crate::load::UNLIMITED);
         let node = NodePlan::default().source(&source).further(&further).make()?;
