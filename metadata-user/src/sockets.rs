@@ -28,7 +28,7 @@ use kept::{Kept, Listening};
 /// Connections that the kernel holds until they are accepted. A node's guests booting at once come to some thousands.
 const BACKLOG: i32 = 4096;
 
-/// Seconds for which the kernel keeps a connection to itself that has not sent anything yet. After these it is accepted all the same.
+/// Seconds that a connection may take to send something before it can be accepted without.
 const SILENT: i32 = 1;
 
 /// `TCP_DEFER_ACCEPT` (tcp(7)).
@@ -44,8 +44,8 @@ const READERS: i32 = 64;
 /// used. Where there are more of them than are wanted, the rest stops to listen, and the kernel moves the connections that wait there
 /// to the others (`net.ipv4.tcp_migrate_req`).
 ///
-/// A connection is there to be accepted when its first bytes are, so that whoever accepts it need not wait for them, and a guest that
-/// only connects takes up no more than the kernel's note of it.
+/// A connection can be accepted when its first bytes have arrived, so that whoever accepts it need not wait for them. For a guest that
+/// only connects, the kernel keeps a connection request, which is small.
 ///
 /// What a guest does not acknowledge for as long as `patience` ends its connection, in the kernel.
 ///

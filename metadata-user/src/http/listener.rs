@@ -105,7 +105,7 @@ impl Guests {
         }
         let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
         let place = self.place(&guest, progress, turns);
-        // Two tasks, as a place for the state of TLS in each would be moved with it.
+        // Two kinds of task: one for both would have room for the state of TLS, and a task is copied when it is spawned.
         match https.clone() {
             None => drop(tokio::spawn(async move {
                 connection::serve_placed(stream, guest, place, &guests.counters, &drain).await;

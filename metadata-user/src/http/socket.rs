@@ -34,7 +34,7 @@ impl Listener {
     /// If it cannot be used with this runtime.
     pub(super) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
         let listener = mio::net::TcpListener::from_std(listener);
-        // SAFETY: the listener is the same descriptor for as long as it is, and nothing takes it out or closes it before.
+        // SAFETY: the listener keeps its descriptor for as long as it lives, and is never taken out.
         Ok(Self(unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }?))
     }
 }
@@ -55,17 +55,21 @@ pub(super) struct Socket(State);
 
 #[derive(Debug)]
 enum State {
-    /// Not registered. Whether everything that came with it has been read.
-    Direct(std::net::TcpStream, bool),
+    /// Not registered.
+    Direct {
+        stream: std::net::TcpStream,
+        /// Nothing more was there when it was last read.
+        is_drained: bool,
+    },
     Registered(TcpStream),
-    /// The runtime has refused it.
+    /// The runtime refused to register it.
     Lost,
 }
 
 impl Socket {
     /// Takes a connection that does not block.
     fn new(stream: std::net::TcpStream) -> Self {
-        Self(State::Direct(stream, false))
+        Self(State::Direct { stream, is_drained: false })
     }
 
     /// Gives it at most so much room in the kernel for what is unsent; the kernel doubles it.
@@ -78,19 +82,19 @@ impl Socket {
 
     /// Registers it, if it is not.
     fn registered(&mut self) -> io::Result<&mut TcpStream> {
-        if matches!(self.0, State::Direct(..)) {
-            let State::Direct(stream, _) = std::mem::replace(&mut self.0, State::Lost) else { return Err(lost()) };
-            self.0 = State::Registered(TcpStream::from_std(stream)?);
-        }
+        self.0 = match std::mem::replace(&mut self.0, State::Lost) {
+            State::Direct { stream, .. } => State::Registered(TcpStream::from_std(stream)?),
+            other => other,
+        };
         match &mut self.0 {
             State::Registered(stream) => Ok(stream),
-            State::Direct(..) | State::Lost => Err(lost()),
+            State::Direct { .. } | State::Lost => Err(lost()),
         }
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
-            State::Direct(stream, _) => Some(stream.as_fd()),
+            State::Direct { stream, .. } => Some(stream.as_fd()),
             State::Registered(stream) => Some(stream.as_fd()),
             State::Lost => None,
         }
@@ -98,13 +102,13 @@ impl Socket {
 
     /// Reads without waiting. `None`: that has to be waited for.
     fn read_directly(&mut self, buf: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
-        let State::Direct(stream, has_all @ false) = &mut self.0 else { return None };
-        // SAFETY: nothing is taken out of it.
+        let State::Direct { stream, is_drained: is_drained @ false } = &mut self.0 else { return None };
+        // SAFETY: only the kernel writes to it, so what is initialised stays so.
         let room = unsafe { buf.unfilled_mut() };
         let most = room.len();
         match SockRef::from(&*stream).recv(room) {
             Ok(count) => {
-                *has_all = count < most;
+                *is_drained = count < most;
                 // SAFETY: the kernel has written so many bytes.
                 unsafe { buf.assume_init(count) };
                 buf.advance(count);
@@ -116,18 +120,17 @@ impl Socket {
     }
 
     /// Writes without waiting. `None`: that has to be waited for.
-    fn write_directly(&mut self, slices: &[io::IoSlice<'_>]) -> Option<io::Result<usize>> {
-        let State::Direct(stream, _) = &self.0 else { return None };
-        let socket = SockRef::from(stream);
+    fn write_directly(&self, slices: &[io::IoSlice<'_>]) -> Option<io::Result<usize>> {
+        let State::Direct { stream, .. } = &self.0 else { return None };
         let mut copy = ArrayVec::<u8, SMALL>::new();
         let is_small = slices.iter().all(|slice| copy.try_extend_from_slice(slice).is_ok());
-        let done = if is_small { socket.send(&copy) } else { (&*stream).write_vectored(slices) };
-        Some(done).filter(|done| !is_to_be_waited_for(done))
+        let mut socket: &std::net::TcpStream = stream;
+        let done = if is_small { socket.write(&copy) } else { socket.write_vectored(slices) };
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            done => Some(done),
+        }
     }
-}
-
-fn is_to_be_waited_for<T>(done: &io::Result<T>) -> bool {
-    done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn lost() -> io::Error {
@@ -150,7 +153,7 @@ impl Cut for Socket {
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let State::Direct(_, false) = self.0 {
+        if let State::Direct { is_drained: false, .. } = self.0 {
             return Poll::Ready(Ok(()));
         }
         self.registered()?.poll_read_ready(cx)
@@ -205,7 +208,11 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
-            State::Direct(stream, _) => Poll::Ready(stream.shutdown(Shutdown::Write)),
+            // The guest may have reset it, as the runtime's own allows.
+            State::Direct { stream, .. } => Poll::Ready(match stream.shutdown(Shutdown::Write) {
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+                ended => ended,
+            }),
             State::Registered(stream) => Pin::new(stream).poll_shutdown(cx),
             State::Lost => Poll::Ready(Ok(())),
         }
