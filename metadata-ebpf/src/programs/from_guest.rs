@@ -27,7 +27,7 @@ use crate::{
         PASS, accept_any_destination, adjust_checksum, clamp_mss, ethertype, hand_to_peer, ifindex_of, mtu_of,
         pop_vlan, pull, report_path_mtu, resize, send_out, socket_state, view, vlan_of,
     },
-    headers::{destination_ipv4, headers},
+    headers::{Copied, destination_ipv4, headers},
     limits,
     maps::{self, NEIGHBOURS, PAIR_IFINDEX, PORTS, RESPONDER_NETNS, traced},
 };
@@ -35,10 +35,6 @@ use crate::{
 /// Bytes that the decisions read at most, but for the options of a connection's first segment: the longest of the headers is a report
 /// about an IPv6 path's MTU.
 const HEAD_LEN: usize = PACKET_TOO_BIG_LEN;
-/// Bytes that the decisions on a segment read.
-const SEGMENT_IPV4_LEN: usize = ETH_IPV4_LEN + size_of::<Tcp>();
-/// As above, over IPv6.
-const SEGMENT_IPV6_LEN: usize = ETH_IPV6_LEN + size_of::<Tcp>();
 
 /// Recognises, answers, redirects or drops what a guest sends to the metadata addresses.
 #[classifier]
@@ -156,15 +152,23 @@ fn arp(arrival: &Arrival<'_>) -> Outcome {
     }
 }
 
+/// Returns a copy of a packet's headers. What the decisions read is in the linear part then: of a segment the TCP header, else all of
+/// [`HEAD_LEN`].
+#[inline(always)]
+fn head<T: Copied>(ctx: &TcContext, protocol: impl Fn(&T) -> u8) -> Result<Aligned<T>, DropReason> {
+    pull(ctx, size_of::<T>() + size_of::<Tcp>());
+    let head = headers::<T>(ctx).ok_or(DropReason::Truncated)?;
+    if protocol(&head.headers) == PROTOCOL_TCP {
+        return Ok(head);
+    }
+    pull(ctx, HEAD_LEN);
+    headers(ctx).ok_or(DropReason::Truncated)
+}
+
 #[inline(always)]
 fn ipv4(arrival: &Arrival<'_>) -> Outcome {
     let ctx = arrival.ctx;
-    pull(ctx, SEGMENT_IPV4_LEN);
-    let mut head = headers::<EthIpv4>(ctx).ok_or(DropReason::Truncated)?;
-    if head.headers.protocol != PROTOCOL_TCP {
-        pull(ctx, HEAD_LEN);
-        head = headers(ctx).ok_or(DropReason::Truncated)?;
-    }
+    let head = head::<EthIpv4>(ctx, |frame| frame.protocol)?;
     let frame = &head.headers;
     let transport = view::<Transport>(ctx, ETH_IPV4_LEN);
     match verdict::ipv4(frame, transport, ctx.len(), arrival.port, arrival.pass)? {
@@ -205,12 +209,7 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
 #[inline(always)]
 fn ipv6(arrival: &Arrival<'_>) -> Outcome {
     let ctx = arrival.ctx;
-    pull(ctx, SEGMENT_IPV6_LEN);
-    let mut head = headers::<EthIpv6>(ctx).ok_or(DropReason::Truncated)?;
-    if head.headers.next_header != PROTOCOL_TCP {
-        pull(ctx, HEAD_LEN);
-        head = headers(ctx).ok_or(DropReason::Truncated)?;
-    }
+    let head = head::<EthIpv6>(ctx, |frame| frame.next_header)?;
     let frame = &head.headers;
     if let Some(message) = view::<NeighbourMessage>(ctx, ETH_IPV6_LEN)
         && verdict::is_solicitation(frame, message)
