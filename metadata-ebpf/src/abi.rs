@@ -62,11 +62,13 @@ pub struct Port {
     pub source_count: u32,
     /// 0.
     pub reserved: u32,
+    /// How fast it may send to the metadata addresses.
+    pub limits: Limits,
+    /// Allowed pairs; places from `source_count` on are [`Source::EMPTY`].
+    pub sources: [Source; MAX_SOURCES],
     /// UUID of the instance that the tag is bound to, 0 while held. The programs do not read it: it is for operators, and
     /// for a restarted daemon.
     pub instance: [u8; 16],
-    /// Allowed pairs; places from `source_count` on are [`Source::EMPTY`].
-    pub sources: [Source; MAX_SOURCES],
 }
 
 /// No instance yet: any source is let through to the responder, which answers 503.
@@ -137,8 +139,9 @@ pub struct Bucket {
     pub due: u64,
 }
 
-/// Value of the map `LIMITS` (key: interface index): how fast a port may send to the metadata addresses, over IPv4 and IPv6
-/// together. No element: no limits. A changed limit begins with full buckets.
+/// How fast a port may send to the metadata addresses, over IPv4 and IPv6 together: a part of [`Port`], which the programs have looked
+/// up anyway. A changed limit begins with a full bucket. The daemon writes a port anew with what it has just read of its buckets: what
+/// the port takes between the two, it may take once more.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -452,7 +455,7 @@ pub struct Event {
 
 const _: () = {
     assert!(size_of::<Source>() == 40 && align_of::<Source>() == 8);
-    assert!(size_of::<Port>() == 40 + 40 * MAX_SOURCES);
+    assert!(size_of::<Port>() == 40 + 48 + 40 * MAX_SOURCES);
     assert!(size_of::<ReturnPath>() == 16);
     assert!(size_of::<Neighbour>() == 16);
     assert!(size_of::<Neighbours>() == 16 * NEIGHBOUR_SETS * NEIGHBOUR_WAYS && NEIGHBOUR_SETS.is_power_of_two());
@@ -466,7 +469,7 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Counters, Event, Limits, Meta, Neighbours, PassList, Port, ReturnPath};
+    use super::{Counters, Event, Meta, Neighbours, PassList, Port, ReturnPath};
 
     // SAFETY: `repr(C)`, `Copy`, no padding (sizes are asserted above), every bit pattern is a value.
     unsafe impl aya::Pod for Port {}
@@ -474,8 +477,6 @@ mod pod {
     unsafe impl aya::Pod for ReturnPath {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Neighbours {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for Limits {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Meta {}
     // SAFETY: as above.

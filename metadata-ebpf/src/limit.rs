@@ -12,7 +12,7 @@ use core::sync::atomic::AtomicU64;
 #[cfg(not(target_arch = "bpf"))]
 use core::sync::atomic::Ordering;
 
-use crate::abi::Bucket;
+use crate::abi::{Bucket, Limits};
 
 /// How often a processor tries again when another has taken a token at the same time. After that the packet is refused: so
 /// many tries fail only while others are admitted.
@@ -41,6 +41,17 @@ impl Bucket {
     pub const fn is_limited(&self) -> bool {
         self.interval != 0
     }
+
+    /// Tells whether two buckets fill at the same rate and hold as much, however full they are.
+    #[must_use]
+    pub const fn is_of_same_limit(&self, other: &Self) -> bool {
+        self.interval == other.interval && self.tolerance == other.tolerance
+    }
+}
+
+impl Limits {
+    /// Everything is admitted.
+    pub const NONE: Self = Self { connections: Bucket::UNLIMITED, packets: Bucket::UNLIMITED };
 }
 
 /// Decides on one packet at the time `now`, of any clock in nanoseconds: returns the bucket's next due time if it is admitted.

@@ -1,7 +1,7 @@
 //! Every map, and the constants that the loader sets.
 //!
-//! The daemon writes `PORTS`, `TAGS`, `LIMITS`, `PASS` and `META`, and makes and removes the elements of `COUNTERS` and `NEIGHBOURS`; the
-//! programs count, learn and report. All are pinned by name under the daemon's pin directory, so they outlive it.
+//! The daemon writes `PORTS`, `TAGS`, `PASS` and `META`, and makes and removes the elements of `COUNTERS` and `NEIGHBOURS`; the programs
+//! count, learn and report, and write into `PORTS` what is used of a port's limits. All are pinned by name under the daemon's pin directory, so they outlive it.
 
 use aya_ebpf::{
     Global,
@@ -9,7 +9,7 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, PerCpuHashMap, RingBuf},
     macros::btf_map,
 };
-use metadata_ebpf::abi::{Counters, Event, Limits, Meta, Neighbours, PassList, Port, ReturnPath};
+use metadata_ebpf::abi::{Counters, Event, Meta, Neighbours, PassList, Port, ReturnPath};
 
 /// Most taps on one node. Memory is taken per tap that is there, not for all.
 const MAX_PORTS: usize = 16384;
@@ -26,11 +26,6 @@ pub(crate) static TAGS: HashMap<u32, ReturnPath, MAX_PORTS, { BPF_F_NO_PREALLOC 
 /// guest's packets change another's. The daemon makes and removes the tables. Minimum kernel version: 4.6.
 #[btf_map]
 pub(crate) static NEIGHBOURS: HashMap<u32, Neighbours, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
-
-/// Interface index → how fast it may send to the metadata addresses. The daemon writes the limits, the programs what is used of
-/// them. Minimum kernel version: 4.6.
-#[btf_map]
-pub(crate) static LIMITS: HashMap<u32, Limits, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Interface index → packets by what became of them. Minimum kernel version: 4.6.
 #[btf_map]

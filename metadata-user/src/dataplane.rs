@@ -191,7 +191,6 @@ pub struct Dataplane {
     ports: HashMap<MapData, u32, Port>,
     tags: HashMap<MapData, u32, ReturnPath>,
     neighbours: HashMap<MapData, u32, Neighbours>,
-    limits: HashMap<MapData, u32, Limits>,
     counters: PerCpuHashMap<MapData, u32, Counters>,
     meta: Array<MapData, Meta>,
     /// Ports that move.
@@ -224,7 +223,7 @@ impl std::fmt::Debug for Dataplane {
 
 impl Dataplane {
     /// Names of the pinned maps.
-    pub const MAPS: [&'static str; 8] = ["PORTS", "TAGS", "NEIGHBOURS", "LIMITS", "COUNTERS", "EVENTS", "META", "PASS"];
+    pub const MAPS: [&'static str; 7] = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META", "PASS"];
 
     /// Returns a tag that no binding has had since the pins were made.
     ///
@@ -249,13 +248,21 @@ impl Dataplane {
     }
 
     /// Tells the programs about a port: first the way out, then the way in. A previous tag stays valid until
-    /// [`Self::end_tag`].
+    /// [`Self::end_tag`]. A limit that the port has already goes on with what is left in its bucket; a changed one begins with a full
+    /// bucket.
     ///
     /// # Errors
     /// If the port has too many sources, or a map refuses.
-    pub fn set_port(&mut self, ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<(), DataplaneError> {
+    pub fn set_port(
+        &mut self,
+        ifindex: IfIndex,
+        tag: Tag,
+        entry: &PortEntry,
+        limits: &PortLimits,
+    ) -> Result<(), DataplaneError> {
         let mut port = port_value(ifindex, tag, entry)?;
         port.flags |= self.flag(ifindex);
+        port.limits = self.limits_value(ifindex, limits);
         let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
         let learns = port.flags & (PORT_HELD | PORT_LEARN) != 0;
         self.make_counters(ifindex)?;
@@ -275,10 +282,9 @@ impl Dataplane {
         }
     }
 
-    /// Tells whether the programs know a port by this tag: the way in, the way out, and its limits if it is `limited`. What cannot be
-    /// read counts as known.
+    /// Tells whether the programs know a port by this tag: the way in, and the way out. What cannot be read counts as known.
     #[must_use]
-    pub fn knows(&self, ifindex: IfIndex, tag: Tag, limited: bool) -> bool {
+    pub fn knows(&self, ifindex: IfIndex, tag: Tag) -> bool {
         fn is<V>(found: &Result<V, MapError>, as_written: impl FnOnce(&V) -> bool) -> bool {
             match found {
                 Ok(value) => as_written(value),
@@ -287,22 +293,17 @@ impl Dataplane {
         }
         is(&self.ports.get(&ifindex.0, 0), |port| port.tag == tag.0)
             && is(&self.tags.get(&tag.0, 0), |path| path.ifindex == ifindex.0)
-            && (!limited || is(&self.limits.get(&ifindex.0, 0), |_| true))
     }
 
-    /// Bounds how fast an interface may send to the metadata addresses. Its buckets are full then.
-    ///
-    /// # Errors
-    /// If the map refuses; then the former limits stay.
-    pub fn set_limits(&mut self, ifindex: IfIndex, limits: &PortLimits) -> Result<(), DataplaneError> {
+    /// Returns the buckets of an interface: as full as they are now, where it has these limits.
+    fn limits_value(&self, ifindex: IfIndex, limits: &PortLimits) -> Limits {
         let PortLimits { new_connections, packets } = *limits;
-        let bucket = |rate: Rate| Bucket::of(rate.per_second, rate.burst.get());
-        let value = Limits { connections: bucket(new_connections), packets: bucket(packets) };
-        if value.connections.is_limited() || value.packets.is_limited() {
-            insert(&mut self.limits, "LIMITS", ifindex.0, value)
-        } else {
-            remove(self.limits.remove(&ifindex.0), "LIMITS")
-        }
+        let former = self.ports.get(&ifindex.0, 0).map_or(Limits::NONE, |port| port.limits);
+        let bucket = |rate: Rate, former: Bucket| {
+            let full = Bucket::of(rate.per_second, rate.burst.get());
+            if full.is_of_same_limit(&former) { former } else { full }
+        };
+        Limits { connections: bucket(new_connections, former.connections), packets: bucket(packets, former.packets) }
     }
 
     /// Gives an interface its counters, unless it has them.
@@ -338,14 +339,13 @@ impl Dataplane {
         ended.and(remove(self.neighbours.remove(&tag.0), "NEIGHBOURS"))
     }
 
-    /// Forgets a port with its limits: its traffic passes untouched if the program is still attached. Its tag and counters
+    /// Forgets a port: its traffic passes untouched if the program is still attached. Its tag and counters
     /// stay.
     ///
     /// # Errors
     /// If the map refuses for another reason than that there is no such port.
     pub fn clear_port(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
-        let cleared = remove(self.ports.remove(&ifindex.0), "PORTS");
-        cleared.and(remove(self.limits.remove(&ifindex.0), "LIMITS"))
+        remove(self.ports.remove(&ifindex.0), "PORTS")
     }
 
     /// Forgets everything about an interface that is gone or no longer ours: port, tag, counters and link.

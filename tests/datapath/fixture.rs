@@ -51,12 +51,9 @@ pub(crate) struct Kernel {
 const HOUR: u64 = 3_600_000_000_000;
 
 /// Tells whether two states of a port's buckets, into which a token falls each hour, differ by no token.
-fn is_as_full(one: Option<Limits>, other: Option<Limits>) -> bool {
+fn is_as_full(one: Limits, other: Limits) -> bool {
     let differ = |one: Bucket, other: Bucket| one.due.abs_diff(other.due) > HOUR / 2;
-    match (one, other) {
-        (Some(one), Some(other)) => !differ(one.packets, other.packets) && !differ(one.connections, other.connections),
-        (one, other) => one == other,
-    }
+    !differ(one.packets, other.packets) && !differ(one.connections, other.connections)
 }
 
 /// What became of a frame.
@@ -74,7 +71,17 @@ pub(crate) fn port() -> Port {
     let mut addr = [0; 16];
     addr[..4].copy_from_slice(&GUEST);
     sources[0] = Source::new(MAC, 4, addr, 32);
-    Port { tag: TAG, ifindex: IFINDEX, mac: MAC, flags: 0, source_count: 1, reserved: 0, instance: [7; 16], sources }
+    Port {
+        tag: TAG,
+        ifindex: IFINDEX,
+        mac: MAC,
+        flags: 0,
+        source_count: 1,
+        reserved: 0,
+        limits: Limits::NONE,
+        sources,
+        instance: [7; 16],
+    }
 }
 
 /// Gives the interface of the test runs this MTU, in the calling thread's namespace, which a [`Kernel`] has made.
@@ -143,9 +150,12 @@ impl Kernel {
         map.set(0, PassList::of(pairs), 0).expect("PASS takes the list");
     }
 
-    /// Gives the interface these limits.
+    /// Gives the interface's port these limits.
     pub(crate) fn limit(&mut self, limits: &Limits) {
-        self.map::<u32, Limits>("LIMITS").insert(IFINDEX, limits, 0).expect("LIMITS takes the limits");
+        let mut ports: HashMap<_, u32, Port> = self.map("PORTS");
+        if let Ok(port) = ports.get(&IFINDEX, 0) {
+            ports.insert(IFINDEX, Port { limits: *limits, ..port }, 0).expect("PORTS takes the limits");
+        }
     }
 
     /// Returns a map.
@@ -201,7 +211,7 @@ impl Kernel {
         let early = self.run_xdp(frame);
         let spent = self.limits();
         // As if XDP had not been there.
-        limits.into_iter().for_each(|limits| self.limit(&limits));
+        self.limit(&limits);
         let outcome = self.run_alone(program, frame);
         let is_beyond = outcome.moved.iter().any(|(name, _)| ["limit_connections", "limit_packets"].contains(name));
         if is_beyond {
@@ -229,15 +239,12 @@ impl Kernel {
             Outcome { verdict: XDP_DROP, frame: frame.to_vec(), moved: vec![("limit_packets", 1)] }
         };
         assert_eq!(outcome, expected, "at XDP, without tokens");
-        match limits {
-            Some(limits) => self.limit(&limits),
-            None => self.map::<u32, Limits>("LIMITS").remove(&IFINDEX).expect("the limits go"),
-        }
+        self.limit(&limits);
     }
 
-    /// Returns the limits of the interface.
-    pub(crate) fn limits(&mut self) -> Option<Limits> {
-        self.map::<u32, Limits>("LIMITS").get(&IFINDEX, 0).ok()
+    /// Returns the limits of the interface's port; none without one.
+    pub(crate) fn limits(&mut self) -> Limits {
+        self.map::<u32, Port>("PORTS").get(&IFINDEX, 0).map_or(Limits::NONE, |port| port.limits)
     }
 
     /// Runs `from_guest_xdp` once.

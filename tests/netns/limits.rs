@@ -133,17 +133,16 @@ fn ten_boots_fit_into_the_default_limits() {
 }
 
 #[test]
-fn the_limits_of_a_port_go_with_it() {
-    let node = NodePlan::default().ports(LOW).start().unwrap();
-    let mut guest = node.guest("a").boot().unwrap();
-    let limits = || {
-        let pin = node.pins().join("LIMITS");
-        let data = aya::maps::MapData::from_pin(&pin).unwrap();
-        let map: aya::maps::HashMap<_, u32, metadata_ebpf::abi::Limits> =
-            aya::maps::Map::HashMap(data).try_into().unwrap();
-        map.keys().flatten().collect::<Vec<_>>()
-    };
-    assert_eq!(limits(), [guest.ifindex()]);
-    guest.unplug(&node).unwrap();
-    wait::until("the limits are gone", || Ok(limits().is_empty().then_some(()))).unwrap();
+fn a_port_that_is_written_again_keeps_what_is_used_of_its_limits() {
+    let limits = "new_connections_per_second = 1\nnew_connections_burst = 50\n";
+    let node = NodePlan::default().ports(limits).start().unwrap();
+    let guest = node.guest("a").boot().unwrap();
+    let start = Instant::now();
+    let (first, _) = send(&node, &guest, 60).unwrap();
+    node.kill_daemon().unwrap();
+    node.start_daemon().unwrap();
+    node.wait_bound(guest.ifindex()).unwrap();
+    let (then, _) = send(&node, &guest, 60).unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    assert!((first + then) as f64 <= 50.0 + seconds, "{first} and {then} in {seconds} s");
 }

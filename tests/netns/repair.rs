@@ -186,7 +186,7 @@ fn a_port_that_is_taken_out_of_the_maps_is_written_again() {
     let mut world = World::new(NodePlan::default().ports("packets_per_second = 5000\n"));
     let tag = world.node.port(world.guest.tap()).unwrap()["tag"].as_u64().unwrap();
     let (index, tag) = (world.guest.ifindex(), u32::try_from(tag).unwrap());
-    for (map, key) in [("PORTS", index), ("TAGS", tag), ("LIMITS", index)] {
+    for (map, key) in [("PORTS", index), ("TAGS", tag)] {
         world.breaks("port", "the port's entries were removed from the BPF maps", |world| {
             let key: Vec<String> = key.to_ne_bytes().iter().map(|byte| format!("{byte:#04x}")).collect();
             world.run(&format!("bpftool map delete pinned {} key {}", world.pin(map), key.join(" ")));

@@ -12,7 +12,7 @@ use crate::node::Node;
 use crate::wait;
 
 /// Maps that the daemon pins.
-const MAPS: [&str; 8] = ["PORTS", "TAGS", "NEIGHBOURS", "LIMITS", "COUNTERS", "EVENTS", "META", "PASS"];
+const MAPS: [&str; 7] = ["PORTS", "TAGS", "NEIGHBOURS", "COUNTERS", "EVENTS", "META", "PASS"];
 
 /// Asks bpftool, and returns its JSON. At an object that somebody is just making it fails with "temporarily unavailable", or because
 /// an object of its list has gone meanwhile, and is asked again.

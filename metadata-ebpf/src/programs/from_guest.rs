@@ -28,7 +28,7 @@ use crate::{
         pop_vlan, pull, report_path_mtu, resize, send_out, socket_state, view, vlan_of,
     },
     headers::{Copied, destination_ipv4, headers},
-    limits,
+    limits::{self, Tokens},
     maps::{self, NEIGHBOURS, PAIR_IFINDEX, PORTS, RESPONDER_NETNS, traced},
 };
 
@@ -96,6 +96,7 @@ struct Arrival<'a> {
     ctx: &'a TcContext,
     port: &'a Port,
     pass: &'a PassList,
+    tokens: Tokens,
     tag: u32,
     ifindex: u32,
 }
@@ -104,21 +105,21 @@ struct Arrival<'a> {
 #[inline(always)]
 fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) -> i32 {
     let ifindex = ifindex_of(ctx);
-    let (Some(port), Some(pass)) = (PORTS.get_ptr(ifindex), maps::PASS.get(0)) else {
+    let (Some(port), Some(pass)) = (PORTS.get_ptr_mut(ifindex), maps::PASS.get(0)) else {
         return PASS;
     };
     // SAFETY: the first word of a `Port` is its tag and interface index, and is aligned; one load reads both.
-    let word: [u32; 2] = unsafe { core::mem::transmute(core::ptr::read_volatile(port.cast::<u64>())) };
+    let word: [u32; 2] = unsafe { core::mem::transmute(core::ptr::read_volatile(port.cast_const().cast::<u64>())) };
     // SAFETY: points to a map element, which stays readable while the program runs. Its contents may be another
     // port's by now; that is why the tag is taken only from the word above.
-    let arrival = Arrival { ctx, port: unsafe { &*port }, pass, tag: word[0], ifindex };
+    let arrival = Arrival { ctx, port: unsafe { &*port }, pass, tokens: Tokens::of(port), tag: word[0], ifindex };
     if word[1] != ifindex {
         return dropped(ctx, ifindex, DropReason::KernelError);
     }
     match protocol(&arrival) {
         Ok(verdict) => verdict,
         Err(reason) => {
-            let reason = refused(ifindex, reason);
+            let reason = refused(arrival.tokens, reason);
             if traced(ifindex) {
                 report(ctx, "from_guest: dropped, reason ", reason as u32);
             }
@@ -129,9 +130,9 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
 
 /// Takes one of the port's tokens for a packet that is refused, unless it has taken one; returns the reason for the drop.
 #[inline(always)]
-fn refused(ifindex: u32, reason: DropReason) -> DropReason {
+fn refused(tokens: Tokens, reason: DropReason) -> DropReason {
     let has_token = matches!(reason, DropReason::LimitPackets | DropReason::LimitConnections | DropReason::KernelError);
-    if has_token || limits::admit_packet(ifindex) != 0 { reason } else { DropReason::LimitPackets }
+    if has_token || tokens.admit_packet() { reason } else { DropReason::LimitPackets }
 }
 
 /// Answers a request for the service's MAC in place.
@@ -175,13 +176,14 @@ fn ipv4(arrival: &Arrival<'_>) -> Outcome {
         Action::Pass => Ok(arrival.pass()),
         Action::Respond => {
             let identity = IdentityAddress::of_ipv4(arrival.tag, vlan_of(ctx), frame.src).encode();
-            if arrival.is_networks(ETH_IPV4_LEN, &identity)? {
+            let tcp = view::<Tcp>(ctx, ETH_IPV4_LEN).ok_or(DropReason::Truncated)?;
+            if arrival.is_networks(tcp, &identity) {
                 return Ok(arrival.leave());
             }
-            arrival.admit_segment(ETH_IPV4_LEN)?;
+            arrival.admit_segment(tcp)?;
             let header = translate::inbound_ipv4(frame, identity);
             arrival.learn(identity, header.src_mac);
-            arrival.bound_segments(ETH_IPV4_LEN, false)?;
+            arrival.bound_segments(tcp, ETH_IPV4_LEN, false)?;
             // The identity address is checksum-neutral.
             ctx.change_proto(ETHERTYPE_IPV6.to_be(), 0).map_err(|_| DropReason::KernelError)?;
             arrival.respond(&header)
@@ -231,13 +233,14 @@ fn ipv6(arrival: &Arrival<'_>) -> Outcome {
         Action::Respond => {
             let src = frame.src;
             let identity = IdentityAddress::of_ipv6(arrival.tag, vlan_of(ctx), &src).encode();
-            if arrival.is_networks(ETH_IPV6_LEN, &identity)? {
+            let tcp = view::<Tcp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
+            if arrival.is_networks(tcp, &identity) {
                 return Ok(arrival.leave());
             }
-            arrival.admit_segment(ETH_IPV6_LEN)?;
+            arrival.admit_segment(tcp)?;
             let header = translate::inbound_ipv6(frame, identity);
             arrival.learn(identity, header.src_mac);
-            arrival.bound_segments(ETH_IPV6_LEN, true)?;
+            arrival.bound_segments(tcp, ETH_IPV6_LEN, true)?;
             adjust_checksum(ctx, ETH_IPV6_LEN + TCP_CHECKSUM, &[src, METADATA_IPV6], &[identity, RESPONDER_IPV6])
                 .map_err(|_| DropReason::KernelError)?;
             arrival.respond(&header)
@@ -278,15 +281,14 @@ impl Arrival<'_> {
     /// Takes one of the port's tokens for a packet that is answered or handed over; what passes takes none.
     #[inline(always)]
     fn admit_packet(&self) -> Result<(), DropReason> {
-        if limits::admit_packet(self.ifindex) == 0 { Err(DropReason::LimitPackets) } else { Ok(()) }
+        if self.tokens.admit_packet() { Ok(()) } else { Err(DropReason::LimitPackets) }
     }
 
-    /// Takes one of the port's tokens for a segment, and one for a new connection if it begins one; `tcp` is the header's
-    /// offset. A refused segment is dropped without an answer, so the guest sends it again a second later.
+    /// Takes one of the port's tokens for a segment, and one for a new connection if it begins one. A refused segment is dropped
+    /// without an answer, so the guest sends it again a second later.
     #[inline(always)]
-    fn admit_segment(&self, tcp: usize) -> Result<(), DropReason> {
-        let header = view::<Tcp>(self.ctx, tcp).ok_or(DropReason::Truncated)?;
-        match limits::admit_segment(self.ifindex, verdict::begins_connection(header).into()) {
+    fn admit_segment(&self, tcp: &Tcp) -> Result<(), DropReason> {
+        match self.tokens.admit_segment(verdict::begins_connection(tcp)) {
             limits::ADMITTED => Ok(()),
             limits::NO_PACKET => Err(DropReason::LimitPackets),
             _ => Err(DropReason::LimitConnections),
@@ -310,16 +312,15 @@ impl Arrival<'_> {
     }
 
     /// Bounds the segments that the responder will send on this connection to what the tap can carry. The guest's own
-    /// announcement may be for a network behind it, with a larger MTU than the tap's.
+    /// announcement may be for a network behind it, with a larger MTU than the tap's. `offset` is the header's.
     #[inline(always)]
-    fn bound_segments(&self, tcp: usize, ipv6: bool) -> Result<(), DropReason> {
-        let header = view::<Tcp>(self.ctx, tcp).ok_or(DropReason::Truncated)?;
-        let Some(options_len) = verdict::options_of_first(header) else {
+    fn bound_segments(&self, tcp: &Tcp, offset: usize, ipv6: bool) -> Result<(), DropReason> {
+        let Some(options_len) = verdict::options_of_first(tcp) else {
             return Ok(());
         };
-        pull(self.ctx, tcp + size_of::<Tcp>() + mss::MAX_OPTIONS);
+        pull(self.ctx, offset + size_of::<Tcp>() + mss::MAX_OPTIONS);
         let mtu = mtu_of(self.ctx, self.ifindex);
-        if mtu != 0 && clamp_mss(self.ctx, tcp, options_len, mss::largest(mtu, ipv6)) != 0 {
+        if mtu != 0 && clamp_mss(self.ctx, offset, options_len, mss::largest(mtu, ipv6)) != 0 {
             return Err(DropReason::KernelError);
         }
         Ok(())
@@ -337,14 +338,13 @@ impl Arrival<'_> {
 
     /// Tells whether a segment is of a connection that the network has, while the port moves.
     #[inline(always)]
-    fn is_networks(&self, tcp: usize, identity: &[u8; 16]) -> Result<bool, DropReason> {
+    fn is_networks(&self, tcp: &Tcp, identity: &[u8; 16]) -> bool {
         let flags = self.port.flags;
         if !moving::moves(flags) {
-            return Ok(false);
+            return false;
         }
-        let header = view::<Tcp>(self.ctx, tcp).ok_or(DropReason::Truncated)?;
-        let (begins, ports) = (verdict::begins_connection(header), [header.src, header.dst]);
-        Ok(moving::is_networks(flags, begins, socket_state(self.ctx, identity, ports, RESPONDER_NETNS.load())))
+        let (begins, ports) = (verdict::begins_connection(tcp), [tcp.src, tcp.dst]);
+        moving::is_networks(flags, begins, socket_state(self.ctx, identity, ports, RESPONDER_NETNS.load()))
     }
 
     /// Leaves the frame to the network, while the port moves, and counts it.

@@ -36,7 +36,7 @@ use metadata_ebpf::{
 use crate::{
     counters::{Seen, count_drop, is_sampled, report, sample},
     frame::view,
-    limits,
+    limits::Tokens,
     maps::{self, PORTS, traced},
 };
 
@@ -93,13 +93,14 @@ type Decide = fn(&XdpContext, &Port, &PassList, Left) -> Takes;
 #[inline(always)]
 fn for_service<const TAG: usize>(ctx: &XdpContext, ethertype: u16, decide: Decide) -> u32 {
     let ifindex = ctx.ingress_ifindex() as u32;
-    let left = Left::from_bits(limits::left(ifindex));
+    let (Some(port), Some(pass)) = (PORTS.get_ptr_mut(ifindex), maps::PASS.get(0)) else {
+        return XDP_PASS;
+    };
+    let tokens = Tokens::of(port);
+    let left = Left::from_bits(tokens.left());
     if left.is_enough() {
         return XDP_PASS;
     }
-    let (Some(port), Some(pass)) = (PORTS.get_ptr(ifindex), maps::PASS.get(0)) else {
-        return XDP_PASS;
-    };
     // SAFETY: points to a map element, which stays readable while the program runs. Its contents may become another port's:
     // then one packet of this guest is judged by the other's addresses.
     let port = unsafe { &*port };
@@ -109,7 +110,7 @@ fn for_service<const TAG: usize>(ctx: &XdpContext, ethertype: u16, decide: Decid
     let takes = decide(ctx, port, pass, left);
     match takes.beyond(left) {
         None => XDP_PASS,
-        Some(DropReason::LimitConnections) if limits::admit_packet(ifindex) == 0 => {
+        Some(DropReason::LimitConnections) if !tokens.admit_packet() => {
             dropped::<TAG>(ctx, ifindex, ethertype, DropReason::LimitPackets)
         }
         Some(reason) => dropped::<TAG>(ctx, ifindex, ethertype, reason),

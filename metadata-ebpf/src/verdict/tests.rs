@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    abi::PORT_LEARN,
+    abi::{Limits, PORT_LEARN},
     packet::{QuotedIpv4, QuotedIpv6},
 };
 
@@ -18,6 +18,7 @@ fn port() -> Port {
         flags: PORT_LEARN,
         source_count: 0,
         reserved: 0,
+        limits: Limits::NONE,
         instance: [0; 16],
         sources: [Source::EMPTY; MAX_SOURCES],
     };

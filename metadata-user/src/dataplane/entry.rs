@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use metadata_ebpf::abi::{MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, PORT_LEARN, Port, Source};
+use metadata_ebpf::abi::{Limits, MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, PORT_LEARN, Port, Source};
 
 use super::{DataplaneError, IfIndex};
 use crate::{
@@ -43,7 +43,7 @@ pub fn join_sources(sources: &[(MacAddress, ipnet::IpNet)]) -> Vec<(MacAddress, 
         .collect()
 }
 
-/// Returns the map value of a port.
+/// Returns the map value of a port, without limits.
 pub(super) fn port_value(ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<Port, DataplaneError> {
     let mut port = Port {
         tag: tag.0,
@@ -52,6 +52,7 @@ pub(super) fn port_value(ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Resul
         flags: PORT_HELD,
         source_count: 0,
         reserved: 0,
+        limits: Limits::NONE,
         instance: [0; 16],
         sources: [Source::EMPTY; MAX_SOURCES],
     };

@@ -57,7 +57,6 @@ impl Dataplane {
             ports: hash(&mut ebpf, "PORTS")?,
             tags: hash(&mut ebpf, "TAGS")?,
             neighbours: hash(&mut ebpf, "NEIGHBOURS")?,
-            limits: hash(&mut ebpf, "LIMITS")?,
             counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(map_error("open", "COUNTERS"))?,
             meta: take(&mut ebpf, "META")?.try_into().map_err(map_error("open", "META"))?,
             ebpf,

@@ -28,6 +28,9 @@ use nix::{
 
 use super::{Dataplane, DataplaneError, IfIndex, link::Place};
 
+/// Names of the maps that earlier versions have, and this one does not.
+const FORMER_MAPS: [&str; 1] = ["LIMITS"];
+
 /// A pin directory that exists, on a BPF file system.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
@@ -124,7 +127,7 @@ impl Pins {
 
     /// Removes every map pin, so that the next load makes new maps.
     pub(super) fn remove_maps(&self) -> Result<(), DataplaneError> {
-        Dataplane::MAPS.iter().try_for_each(|name| unpin(&self.map(name)))
+        Dataplane::MAPS.iter().chain(&FORMER_MAPS).try_for_each(|name| unpin(&self.map(name)))
     }
 
     /// Removes the pins of links that this version has none of, which takes their programs off.

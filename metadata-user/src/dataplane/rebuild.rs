@@ -10,6 +10,7 @@ use metadata_ebpf::abi::ABI_VERSION;
 
 use super::pins::Pins;
 use super::{Dataplane, DataplaneError, IfIndex, PortEntry};
+use crate::policy::PortLimits;
 
 /// The mark: a directory, since a BPF file system has no files.
 const MARK: &str = "rebuilding";
@@ -41,7 +42,7 @@ impl Dataplane {
     pub(super) fn hold_unknown(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
         if self.rebuilding && self.adopted(ifindex).is_none() {
             let tag = self.new_tag()?;
-            self.set_port(ifindex, tag, &PortEntry::Held)?;
+            self.set_port(ifindex, tag, &PortEntry::Held, &PortLimits::NONE)?;
         }
         Ok(())
     }

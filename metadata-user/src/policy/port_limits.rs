@@ -43,6 +43,9 @@ pub struct PortLimitsOverrides {
 }
 
 impl PortLimits {
+    /// No limit.
+    pub const NONE: Self = Self { new_connections: Rate::UNLIMITED, packets: Rate::UNLIMITED };
+
     /// The largest rate and burst that can be written: a packet for each microsecond.
     pub const MOST: u32 = 1_000_000;
 

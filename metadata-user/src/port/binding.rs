@@ -30,10 +30,8 @@ pub(super) struct Binding {
     pub(super) tag: Tag,
     /// `None`: held.
     pub(super) owner: Option<Owner>,
-    /// What the kernel has; `None`: not known, so it is written again.
-    entry: Option<PortEntry>,
-    /// The limits that the kernel has; `None`: as above.
-    limits: Option<PortLimits>,
+    /// What the kernel has, with the port's limits; `None`: not known, so it is written again.
+    written: Option<(PortEntry, PortLimits)>,
 }
 
 /// A tag that ended, and still lets resets pass.
@@ -49,7 +47,7 @@ pub(super) struct Retired {
 impl Binding {
     /// Tells whether the kernel should know it.
     fn is_written(&self) -> bool {
-        self.entry.is_some()
+        self.written.is_some()
     }
 }
 
@@ -57,10 +55,9 @@ impl Ports {
     /// Returns the taps whose bindings are missing in the maps.
     pub(super) fn unknown_to_kernel(&self) -> Vec<IfIndex> {
         let is_unknown = |ifindex: &IfIndex| {
-            self.taps.binding(*ifindex).is_some_and(|binding| {
-                let limited = binding.limits.is_some_and(|limits| limits.is_any());
-                binding.is_written() && !self.dataplane.knows(*ifindex, binding.tag, limited)
-            })
+            self.taps
+                .binding(*ifindex)
+                .is_some_and(|binding| binding.is_written() && !self.dataplane.knows(*ifindex, binding.tag))
         };
         self.taps.indexes().filter(is_unknown).collect()
     }
@@ -68,7 +65,7 @@ impl Ports {
     /// Has a binding written into the maps again when its tap is settled next.
     pub(super) fn rewrite(&mut self, ifindex: IfIndex) {
         if let Some(Some(binding)) = self.taps.binding_mut(ifindex) {
-            (binding.entry, binding.limits) = (None, None);
+            binding.written = None;
         }
     }
 
@@ -84,7 +81,7 @@ impl Ports {
         let adopted = self.dataplane.adopted(ifindex);
         if let (Some(adopted), Some(binding)) = (adopted, self.taps.binding_mut(ifindex)) {
             let owner = adopted.instance.map(|instance| Owner { instance, port: None });
-            *binding = Some(Binding { tag: adopted.tag, owner, entry: None, limits: None });
+            *binding = Some(Binding { tag: adopted.tag, owner, written: None });
         }
         Ok(())
     }
@@ -116,7 +113,7 @@ impl Ports {
         };
         let binding = match kept {
             Some(binding) => Ok(binding),
-            None => self.dataplane.new_tag().map(|tag| Binding { tag, owner: None, entry: None, limits: None }),
+            None => self.dataplane.new_tag().map(|tag| Binding { tag, owner: None, written: None }),
         };
         let result = binding.and_then(|mut binding| {
             let result = self.write(ifindex, &mut binding, owner, entry);
@@ -138,16 +135,11 @@ impl Ports {
     ) -> Result<(), DataplaneError> {
         // Known before the first packet carries the tag.
         self.identify(binding.tag, binding.owner);
-        let limits = self.limits(owner);
-        if binding.limits != Some(limits) {
-            binding.limits = None;
-            self.dataplane.set_limits(ifindex, &limits)?;
-            binding.limits = Some(limits);
-        }
-        if binding.entry.as_ref() != Some(&entry) {
-            binding.entry = None;
-            self.dataplane.set_port(ifindex, binding.tag, &entry)?;
-            binding.entry = Some(entry);
+        let wanted = (entry, self.limits(owner));
+        if binding.written.as_ref() != Some(&wanted) {
+            binding.written = None;
+            self.dataplane.set_port(ifindex, binding.tag, &wanted.0, &wanted.1)?;
+            binding.written = Some(wanted);
         }
         binding.owner = owner;
         self.identify(binding.tag, owner);
@@ -176,8 +168,8 @@ impl Ports {
 
     /// Applies a tap's limits at XDP too where the configuration says so, and there are any. Returns whether they are.
     pub(super) fn guard_by_xdp(&mut self, ifindex: IfIndex, name: &str) -> Result<bool, XdpError> {
-        let limits = self.taps.binding(ifindex).and_then(|binding| binding.limits);
-        let on = self.rules.guard == Guard::Xdp && limits.is_some_and(|limits| limits.is_any());
+        let written = self.taps.binding(ifindex).and_then(|binding| binding.written.as_ref());
+        let on = self.rules.guard == Guard::Xdp && written.is_some_and(|(_, limits)| limits.is_any());
         self.dataplane.set_xdp(ifindex, name, on).map(|()| on)
     }
 

@@ -47,6 +47,7 @@ impl Programs {
             flags: 0,
             source_count: 1,
             reserved: 0,
+            limits: Limits::NONE,
             instance: [1; 16],
             sources,
         };
@@ -68,7 +69,10 @@ impl Programs {
     pub(super) fn exhaust_connections(&mut self, ifindex: u32) -> Result<()> {
         const DAY: u64 = 86_400_000_000_000;
         let connections = Bucket { interval: DAY, tolerance: 0, due: DAY << 10 };
-        self.map("LIMITS")?.insert(ifindex, Limits { connections, packets: Bucket::UNLIMITED }, 0).context("limiting")
+        let mut ports = self.map::<Port>("PORTS")?;
+        let limits = Limits { connections, packets: Bucket::UNLIMITED };
+        let port = Port { limits, ..ports.get(&ifindex, 0).context("reading the port")? };
+        ports.insert(ifindex, port, 0).context("limiting")
     }
 
     /// Returns `from_guest_xdp`.

@@ -1,6 +1,8 @@
 //! What a guest sends, as the program `from_guest` decides and translates it.
 
-use metadata_ebpf::abi::{DropReason, MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, PORT_LEARN, PassList, Port, Source};
+use metadata_ebpf::abi::{
+    DropReason, Limits, MAX_SOURCES, PORT_ANY_ADDRESS, PORT_HELD, PORT_LEARN, PassList, Port, Source,
+};
 use metadata_ebpf::addr::{
     Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, METADATA_SOLICITED_NODE, RESPONDER_IPV6, Vlan,
 };
@@ -60,6 +62,7 @@ pub(super) fn run(mut input: Input<'_>) {
         flags: u16::from(flags) & (PORT_HELD | PORT_ANY_ADDRESS | PORT_LEARN),
         source_count: u32::try_from(count).expect("few"),
         reserved: 0,
+        limits: Limits::NONE,
         instance: [0; 16],
         sources,
     };
