@@ -81,6 +81,8 @@ pub(crate) enum Scenario {
     BootStorm,
     /// How it grows with ports and instances
     Scale,
+    /// What an instance and an idle port take, of the daemon's memory and of the kernel's
+    Memory,
     /// How soon a guest sees a change, for each source
     Sync,
     /// How soon a guest sees a property that is set by Nova's API, through the controller

@@ -5,6 +5,7 @@ mod bystander;
 mod controller;
 mod hostile;
 mod intercept;
+mod memory;
 mod peers;
 mod scale;
 mod sync;
@@ -37,6 +38,7 @@ impl Scenario {
             Self::Bystander => "bystander",
             Self::BootStorm => "boot-storm",
             Self::Scale => "scale",
+            Self::Memory => "memory",
             Self::Sync => "sync",
             Self::Controller => "controller",
             Self::Hostile => "hostile",
@@ -53,6 +55,7 @@ impl Scenario {
             Self::Bystander => "traffic that is none of ours, with the program on its way and without",
             Self::BootStorm => "guests that all send cloud-init's requests at once, each on a connection of its own",
             Self::Scale => "start, memory and answers with more and more ports and instances",
+            Self::Memory => "what an instance and an idle port take, of the daemon's memory and of the kernel's",
             Self::Hostile => "what one guest sees while another attacks the service",
             Self::Sync => "from a change in a directory, in etcd, in Nova, to the guest that reads it",
             Self::Controller => {
@@ -64,7 +67,7 @@ impl Scenario {
     /// Returns the collections of `cargo xtask setup` that it takes.
     pub(crate) fn needs(self, effort: Effort) -> &'static [&'static str] {
         match self {
-            Self::Sync => &["controllers"],
+            Self::Sync | Self::Memory => &["controllers"],
             Self::Controller => &["cloud", "controllers"],
             Self::Peers if effort.with_openstack => &["controllers", "openstack", "peers"],
             Self::Peers => &["peers"],
@@ -80,10 +83,11 @@ impl Scenario {
             Self::Peers => Duration::from_secs(2) + effort.lasts(12),
             Self::Bystander => Duration::from_secs(10) + effort.lasts(9),
             Self::Scale => Duration::from_secs(80) + effort.lasts(1),
+            Self::Memory => Duration::from_secs(90),
             Self::Sync => Duration::from_secs(35) + Duration::from_secs(15) * effort.pairs,
             Self::Controller => Duration::from_secs(90) + Duration::from_secs(50) * effort.pairs,
             Self::Hostile => Duration::from_secs(15) + effort.lasts(37),
-            _ => Duration::from_secs(60),
+            Self::BootStorm => Duration::from_secs(75),
         }
     }
 
@@ -95,6 +99,7 @@ impl Scenario {
             Self::Bystander => bystander::run(effort, run),
             Self::BootStorm => boot_storm::run(run),
             Self::Scale => scale::run(effort, run),
+            Self::Memory => memory::run(run),
             Self::Sync => sync::run(effort, run),
             Self::Controller => controller::run(effort, run),
             Self::Hostile => hostile::run(effort, run),

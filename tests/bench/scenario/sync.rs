@@ -23,6 +23,7 @@ use crate::Effort;
 use crate::load::histogram;
 use crate::progress;
 use crate::result::{Case, Ratio, Run};
+pub(super) use etcd::connect;
 
 const USER_DATA: &str = "/openstack/latest/user_data";
 /// Changes of each slice: with the usual nine pairs, 225 of each side.

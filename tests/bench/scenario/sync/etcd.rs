@@ -86,7 +86,8 @@ pub(super) fn bare_watch(
     }
 }
 
-fn connect(endpoints: &[String]) -> Result<(Runtime, Client)> {
+/// Connects to etcd from this thread's namespace.
+pub(in super::super) fn connect(endpoints: &[String]) -> Result<(Runtime, Client)> {
     let runtime = Builder::new_current_thread().enable_all().build().context("a runtime")?;
     let client = runtime.block_on(Client::connect(endpoints, None)).context("connecting to etcd")?;
     Ok((runtime, client))
