@@ -15,6 +15,8 @@ use lab::Response;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::result::Case;
+
 /// Longest time without any answer, until the measurement is given up.
 const STALLED: Duration = Duration::from_secs(10);
 
@@ -64,6 +66,15 @@ impl Outcome {
     /// Returns the microseconds within which this share of the requests was answered.
     pub(crate) fn quantile(&self, at: f64) -> f64 {
         self.latency.value_at_quantile(at) as f64 / 1000.0
+    }
+
+    /// Adds the quantiles of one side to a case's figures: each that at least ten requests were slower than.
+    pub(crate) fn figures(&self, side: &str, case: &mut Case) {
+        for (what, at) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            if self.requests as f64 * (1.0 - at) >= 10.0 {
+                case.figure(format!("{side}, {what} µs"), self.quantile(at));
+            }
+        }
     }
 }
 

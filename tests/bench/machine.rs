@@ -68,28 +68,42 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Gives this thread precedence over all others of its processor but those of the same kind (`SCHED_FIFO`).
-pub(crate) fn take_precedence() -> Result<()> {
-    let parameters = nix::libc::sched_param { sched_priority: 1 };
-    // SAFETY: `parameters` is an initialised sched_param, which the call only reads; 0 is this thread.
-    let outcome = unsafe { nix::libc::sched_setscheduler(0, nix::libc::SCHED_FIFO, &raw const parameters) };
-    nix::errno::Errno::result(outcome).context("giving the client precedence")?;
+/// Gives all threads of a process (0: this thread) precedence over all others of their processors but those of the same kind
+/// (`SCHED_FIFO`).
+pub(crate) fn take_precedence(process: u32) -> Result<()> {
+    schedule(process, nix::libc::SCHED_FIFO, 1).context("giving precedence")
+}
+
+/// Takes back what [`take_precedence`] gave.
+pub(crate) fn give_precedence_back(process: u32) -> Result<()> {
+    schedule(process, nix::libc::SCHED_OTHER, 0).context("taking precedence back")
+}
+
+fn schedule(process: u32, policy: i32, priority: i32) -> Result<()> {
+    let parameters = nix::libc::sched_param { sched_priority: priority };
+    for thread in threads(process)? {
+        // SAFETY: `parameters` is an initialised sched_param, which the call only reads.
+        let outcome = unsafe { nix::libc::sched_setscheduler(thread, policy, &raw const parameters) };
+        nix::errno::Errno::result(outcome).with_context(|| format!("scheduling thread {thread}"))?;
+    }
     Ok(())
+}
+
+/// Returns the threads of a process; 0, which is this thread to the kernel, of 0.
+fn threads(process: u32) -> Result<Vec<i32>> {
+    if process == 0 {
+        return Ok(vec![0]);
+    }
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).context("listing threads")?;
+    Ok(tasks.flatten().filter_map(|task| task.file_name().to_string_lossy().parse().ok()).collect())
 }
 
 /// Keeps all threads of a process (0: this thread) on one processor. With one processor that changes nothing.
 pub(crate) fn pin(process: u32, processor: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(processor).context("naming a processor")?;
-    let tasks: Vec<i32> = match process {
-        0 => vec![0],
-        process => {
-            let tasks = fs::read_dir(format!("/proc/{process}/task")).context("listing threads")?;
-            tasks.flatten().filter_map(|task| task.file_name().to_string_lossy().parse().ok()).collect()
-        }
-    };
-    for task in tasks {
-        sched_setaffinity(Pid::from_raw(task), &set).with_context(|| format!("pinning thread {task}"))?;
+    for thread in threads(process)? {
+        sched_setaffinity(Pid::from_raw(thread), &set).with_context(|| format!("pinning thread {thread}"))?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! `bystander`: what `from_guest` costs those who never ask for metadata.
 //!
 //! First packets between a guest and somebody behind the node's bridge, with the program on the guest's tap, with one that
-//! returns at once, and without, in turns, while the same flow goes on. Then the programs themselves: how many nanoseconds more than an empty program
+//! returns at once, and without, in turns, while the same flow goes on. It is on one processor, and what is looked at is how
+//! far a second of that processor goes, for sender, receiver and the kernel together: how fast two processors hand each other
+//! a flow changes by itself, by half. Then the programs themselves: how many nanoseconds more than an empty program
 //! they need for a frame. On a tap of the tun driver, the same with `from_guest_xdp`, and a flood beyond the limits ([`tap`]). No
 //! daemon runs: other traffic does not come near it.
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions};
@@ -91,9 +92,9 @@ pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
     let mut programs = Programs::load(LOOPBACK)?;
     let pinned = run.machine.processors > 1;
     for (kind, name, unit) in [
-        (Kind::Bulk, "TCP, large segments", "GB/s"),
-        (Kind::Datagrams, "UDP, small packets", "packets/s"),
-        (Kind::Turns, "TCP, a byte there and back", "turns/s"),
+        (Kind::Bulk, "TCP, large segments", "GB per CPU second"),
+        (Kind::Datagrams, "UDP, small packets", "packets per CPU second"),
+        (Kind::Turns, "TCP, a byte there and back", "turns per CPU second"),
     ] {
         let case = compare(&world, &mut programs, effort, pinned, kind, name, unit)?;
         progress::say(&format!("{}: {}", case.name, crate::page::ratios(&case)));
@@ -122,15 +123,15 @@ fn compare(
     let flow = Flow::start(kind, &world.guest, &world.peer, PEER_IPV4.into(), pinned)?;
     let scale = if kind == Kind::Bulk { 1e9 } else { 1.0 };
     let slice = |length| {
-        let (start, before) = (Instant::now(), flow.count());
+        let (used, before) = (flow.cpu()?, flow.count());
         std::thread::sleep(length);
-        (flow.count() - before) as f64 / start.elapsed().as_secs_f64() / scale
+        anyhow::Ok((flow.count() - before) as f64 / (flow.cpu()? - used) / scale)
     };
     let mut case = Case::new("bystander", name);
     let sides = [("from_guest", "with from_guest"), ("empty", "with an empty program"), ("", "without")];
     let mut rates: [Vec<f64>; 3] = Default::default();
     // One that is not counted: buffers and windows grow.
-    slice(effort.slice);
+    slice(effort.slice)?;
     for pair in effort.turns(name) {
         let mut sums = [0.0; 3];
         // The rate of a flow changes by itself, over tenths of a second: the sides of a pair lie between one another.
@@ -139,8 +140,8 @@ fn compare(
                 let side = ((pair + part + turn) % 3) as usize;
                 let work = || slice(effort.slice / PARTS);
                 sums[side] += match sides[side].0 {
-                    "" => work(),
-                    program => world.with(programs.get(program)?, || Ok(work()))?,
+                    "" => work()?,
+                    program => world.with(programs.get(program)?, work)?,
                 } / f64::from(PARTS);
             }
         }
@@ -164,10 +165,7 @@ fn compare(
     for name in ["from_guest", "empty"] {
         let stats = enable_stats(Stats::RunTime).context("enabling bpf_stats")?;
         let before = programs.spent(name)?;
-        world.with(programs.get(name)?, || {
-            slice(effort.slice);
-            Ok(())
-        })?;
+        world.with(programs.get(name)?, || slice(effort.slice))?;
         let after = programs.spent(name)?;
         drop(stats);
         case.figure(format!("{name}, ns in this flow by bpf_stats"), after.mean_since(&before));

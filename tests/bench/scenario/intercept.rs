@@ -4,6 +4,11 @@
 //! namespace, from the identity address that the guest's packets get. So daemon, listening socket, content and even the
 //! limits of the port are the same; the difference is the programs. The plain way is what no answer from user space can
 //! beat: IPv6, with one device less in between than a guest has.
+//!
+//! A slice is measured in parts, between which those of the other way lie, so that what else the machine does meets both.
+//! At a fixed rate, where the tail is looked at, daemon and client have precedence over everything else on their processors:
+//! what is measured is the way, and not how programs share the machine. A pause of the whole machine still delays
+//! hundreds of requests at once; so a slice's p99 is the median of its parts' p99, each of at least ten slower requests.
 
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -13,13 +18,18 @@ use metadata_ebpf::addr::{Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6,
 
 use crate::Effort;
 use crate::load::{Load, Outcome, PORTS_UNLIMITED, QUANTILES, UNLIMITED};
-use crate::machine::pin;
+use crate::machine::{give_precedence_back, pin, take_precedence};
 use crate::result::{Case, Goal, Ratio, Run};
+use crate::stats::Spread;
 use crate::usage::{Usage, resident};
 
 const SMALL: &str = "/latest/meta-data/instance-id";
 const LARGE: &str = "/latest/user-data";
 const LARGE_BODY: usize = 64 << 10;
+/// Most parts of a slice.
+const PARTS: u32 = 10;
+/// Requests of which ten are slower than the p99.
+const ENOUGH: f64 = 1000.0;
 /// The figure that says how fast it goes through the tap.
 const RATE: &str = "tap, requests/s";
 
@@ -126,40 +136,49 @@ fn compare(
     size: &str,
 ) -> Result<Case> {
     let plain = Load { server: (RESPONDER_IPV6, 80).into(), ..tap.clone() };
+    let parts = parts(tap.rate, effort);
+    // With one processor, a client that has precedence would leave nothing to the daemon.
+    let has_precedence = pinned && tap.rate.is_some();
     let ask = |namespace: &Namespace, load: &Load| {
         namespace.run(|| {
             if pinned {
                 pin(0, 1)?;
             }
-            load.run(effort.slice)
+            if has_precedence {
+                take_precedence(0)?;
+            }
+            load.run(effort.slice / parts)
         })
     };
-    let family_name = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
-    let kind = if tap.reconnect { "new connection each" } else { "keep-alive" };
-    let connections = tap.connections;
-    let plural = if connections == 1 { "" } else { "s" };
-    let pace = if tap.rate.is_some() { ", at half the rate" } else { "" };
-    let name = format!("{family_name}, {size}, {kind}, {connections} connection{plural}{pace}");
-    let mut case = Case::new("intercept", name);
+    let mut case = Case::new("intercept", name(tap, family, size));
     let mut sums = [("tap", Sum::new()?), ("plain", Sum::new()?)];
     let (mut rates, mut medians, mut slow, mut costs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for pair in effort.turns(&case.name.clone()) {
-        let mut outcomes: [Option<(Outcome, f64)>; 2] = [None, None];
-        // Who is first changes, so that a drift of the machine does not favour one.
-        for turn in [pair % 2, (pair + 1) % 2] {
-            let before = Usage::of(daemon)?;
-            let outcome = if turn == 0 { ask(world.guest.namespace(), tap)? } else { ask(&world.plain, &plain)? };
-            let used = Usage::of(daemon)?.since(before);
-            let place = usize::from(turn == 1);
-            sums[place].1.add(&outcome, used)?;
-            outcomes[place] = Some((outcome, used.cpu));
-        }
-        let [Some((tap, tap_cpu)), Some((plain, plain_cpu))] = outcomes else { continue };
-        rates.push(tap.rate() / plain.rate());
-        medians.push(tap.quantile(0.5) / plain.quantile(0.5));
-        slow.push(tap.quantile(0.99) / plain.quantile(0.99));
-        costs.push((tap_cpu / tap.requests as f64) / (plain_cpu / plain.requests as f64));
+    if has_precedence {
+        take_precedence(daemon)?;
     }
+    for pair in effort.turns(&case.name.clone()) {
+        let mut slices = [Sum::new()?, Sum::new()?];
+        for part in 0..parts {
+            // Who is first changes, so that a drift of the machine does not favour one.
+            for turn in [(pair + part) % 2, (pair + part + 1) % 2] {
+                let before = Usage::of(daemon)?;
+                let outcome = if turn == 0 { ask(world.guest.namespace(), tap)? } else { ask(&world.plain, &plain)? };
+                let used = Usage::of(daemon)?.since(before);
+                let place = usize::from(turn == 1);
+                sums[place].1.add(&outcome, used)?;
+                slices[place].add(&outcome, used)?;
+            }
+        }
+        let [tap, plain] = slices;
+        rates.push(tap.outcome.rate() / plain.outcome.rate());
+        medians.push(tap.outcome.quantile(0.5) / plain.outcome.quantile(0.5));
+        slow.push(tap.slow() / plain.slow());
+        costs.push(tap.cost() / plain.cost());
+    }
+    if has_precedence {
+        give_precedence_back(daemon)?;
+    }
+    let connections = tap.connections;
     let wanted = connections == 16 && size == "small" && tap.rate.is_none();
     let ratio = |metric: &str, pairs, goal: Option<Goal>| Ratio {
         metric: metric.to_owned(),
@@ -173,9 +192,9 @@ fn compare(
         None => case.ratios.push(ratio("requests/s", rates, wanted.then_some(Goal::AtLeast(least)))),
         Some(rate) => case.figure("asked on each way, requests/s", rate),
     }
-    case.ratios.push(ratio("median", medians, (wanted && !tap.reconnect).then_some(Goal::AtMost(1.05))));
+    case.ratios.push(ratio("median", medians, (wanted && !tap.reconnect).then_some(Goal::AtMost(1.08))));
     if tap.rate.is_some() {
-        case.ratios.push(ratio("p99", slow, None));
+        case.ratios.push(ratio("p99", slow, (size == "small").then_some(Goal::AtMost(1.25))));
     }
     case.ratios.push(ratio("daemon's CPU per request", costs, None));
     for (name, sum) in &sums {
@@ -185,16 +204,34 @@ fn compare(
     Ok(case)
 }
 
-/// All slices of one way.
+/// Into how many parts a slice is divided: with a rate, each has enough requests for a p99.
+fn parts(rate: Option<f64>, effort: Effort) -> u32 {
+    let most = rate.map_or(f64::from(PARTS), |rate| rate * effort.slice.as_secs_f64() / ENOUGH);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and PARTS")]
+    let parts = most.clamp(1.0, f64::from(PARTS)) as u32;
+    parts
+}
+
+fn name(load: &Load, family: Family, size: &str) -> String {
+    let family = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
+    let kind = if load.reconnect { "new connection each" } else { "keep-alive" };
+    let plural = if load.connections == 1 { "" } else { "s" };
+    let pace = if load.rate.is_some() { ", at half the rate" } else { "" };
+    format!("{family}, {size}, {kind}, {} connection{plural}{pace}", load.connections)
+}
+
+/// Several slices of one way, or the parts of one.
 struct Sum {
     outcome: Outcome,
     used: Usage,
+    /// The p99 of each, in microseconds.
+    slow: Vec<f64>,
 }
 
 impl Sum {
     fn new() -> Result<Self> {
         let outcome = Outcome { requests: 0, elapsed: Default::default(), latency: crate::load::histogram()? };
-        Ok(Self { outcome, used: Usage::default() })
+        Ok(Self { outcome, used: Usage::default(), slow: Vec::new() })
     }
 
     fn add(&mut self, outcome: &Outcome, used: Usage) -> Result<()> {
@@ -203,15 +240,24 @@ impl Sum {
         self.outcome.latency.add(&outcome.latency).context("adding histograms")?;
         self.used.cpu += used.cpu;
         self.used.switches += used.switches;
+        self.slow.push(outcome.quantile(0.99));
         Ok(())
+    }
+
+    /// Returns the p99 in microseconds, that of most parts.
+    fn slow(&self) -> f64 {
+        Spread::of(&self.slow).median
+    }
+
+    /// Returns the daemon's processor seconds for a request.
+    fn cost(&self) -> f64 {
+        self.used.cpu / self.outcome.requests as f64
     }
 
     fn figures(&self, name: &str, case: &mut Case) {
         let requests = self.outcome.requests as f64;
         case.figure(format!("{name}, requests/s"), self.outcome.rate());
-        for (what, at) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            case.figure(format!("{name}, {what} µs"), self.outcome.quantile(at));
-        }
+        self.outcome.figures(name, case);
         case.figure(format!("{name}, daemon's CPU µs per request"), self.used.cpu * 1e6 / requests);
         case.figure(format!("{name}, daemon's context switches per request"), self.used.switches / requests);
         let quantiles = QUANTILES.map(|at| (at, self.outcome.quantile(at)));

@@ -2,7 +2,7 @@
 //! the guest's other traffic, and what it saves where the guest floods the service.
 //!
 //! One thread writes frames to the tap, as QEMU without vhost does; all that the node does with a frame is done by then. So
-//! frames in a second are what the node's processor has for each, the system call included.
+//! frames in a second of its processor time are what the node has for each, the system call included.
 
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use super::{PARTS, TAP, has_tcx};
 use crate::Effort;
 use crate::machine::pin;
 use crate::result::{Case, Goal, Ratio};
+use crate::usage::Workers;
 
 const PEER_MAC: [u8; 6] = [0xfa, 0x16, 0x3e, 0, 0, 2];
 /// As much as a segment of a guest with segmentation offload mostly has.
@@ -34,6 +35,7 @@ struct World {
     _peer: Namespace,
     tap: Tap,
     programs: Programs,
+    worker: Workers,
 }
 
 impl World {
@@ -49,10 +51,11 @@ impl World {
         peer.ip("link set eth0 up")?;
         let mut programs = Programs::load(tap.ifindex())?;
         programs.exhaust_connections(tap.ifindex())?;
-        Ok(Self { node, _peer: peer, tap, programs })
+        Ok(Self { node, _peer: peer, tap, programs, worker: Workers::here()? })
     }
 
-    /// Sends a frame again and again for this long, with these programs on the tap; returns how many in a second.
+    /// Sends a frame again and again for this long, with these programs on the tap; returns how many in a second of the
+    /// processor's.
     fn rate(&mut self, bytes: &[u8], (tc, xdp): (bool, bool), effort: Effort) -> Result<f64> {
         let options = if has_tcx() {
             TcAttachOptions::TcxOrder(LinkOrder::first())
@@ -77,13 +80,14 @@ impl World {
         });
         let xdp = xdp.transpose()?;
         let (start, mut count, length) = (Instant::now(), 0_u64, effort.slice / PARTS);
+        let used = self.worker.cpu()?;
         while start.elapsed() < length {
             for _ in 0..BATCH {
                 self.tap.send_prepared(bytes)?;
             }
             count += BATCH;
         }
-        let rate = count as f64 / start.elapsed().as_secs_f64();
+        let rate = count as f64 / (self.worker.cpu()? - used);
         let programs = &mut self.programs;
         if let Some(link) = tc {
             let program = programs.get("from_guest")?;
@@ -110,9 +114,9 @@ pub(super) fn cases(effort: Effort, pinned: bool) -> Result<Vec<Case>> {
             let syn = Tap::prepare(&tcp(PEER_MAC, METADATA_IPV4, 0)?, None);
             let other = Some(Goal::AtLeast(0.99));
             anyhow::Ok(vec![
-                compare(&mut world, "on a tap: TCP, large segments", &large, "segments/s", effort, other)?,
-                compare(&mut world, "on a tap: UDP, small packets", &small, "packets/s", effort, other)?,
-                compare(&mut world, "on a tap: SYNs beyond the limit", &syn, "SYNs/s", effort, None)?,
+                compare(&mut world, "on a tap: TCP, large segments", &large, "segments per CPU second", effort, other)?,
+                compare(&mut world, "on a tap: UDP, small packets", &small, "packets per CPU second", effort, other)?,
+                compare(&mut world, "on a tap: SYNs beyond the limit", &syn, "SYNs per CPU second", effort, None)?,
             ])
         });
         thread.join().map_err(|_| anyhow::anyhow!("the thread that sends panicked"))

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lab::Namespace;
+use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::machine::pin;
+use crate::usage::Workers;
 
 const PORT: u16 = 5001;
 /// Longest time that a socket is waited for, so that no thread outlives its flow for long.
@@ -38,50 +40,31 @@ pub(super) struct Flow {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicU64>,
     threads: Vec<JoinHandle<Result<()>>>,
+    workers: Workers,
 }
 
 impl Flow {
-    /// Starts it from the guest to the peer. With `pinned`, bytes are read on another processor than they are sent on;
-    /// turns are taken on one, so that no processor has to be woken.
+    /// Starts it from the guest to the peer. With `pinned`, it is all on one processor.
     pub(super) fn start(kind: Kind, guest: &Namespace, peer: &Namespace, to: Ipv4Addr, pinned: bool) -> Result<Self> {
-        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let to = SocketAddrV4::new(to, PORT);
-        let mut flow = Self { stop: stop.clone(), count: count.clone(), threads: Vec::new() };
         if kind == Kind::Datagrams {
             // Nobody reads: what does not fit into the least of buffers is thrown away there. So all that is done for a
             // packet is done by its sender's processor, and nothing waits for a reader.
             let sink = peer.run(|| Ok(UdpSocket::bind(to)?))?;
             setsockopt(&sink, sockopt::RcvBuf, &0).context("making a buffer small")?;
-            let peer_counts = Namespace::existing(peer.name());
             let socket = guest.run(|| {
                 let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
                 socket.connect(to)?;
                 Ok(socket)
             })?;
-            let mut before = arrived(&peer_counts)?;
-            flow.threads.push(std::thread::spawn(move || {
-                pin_if(pinned, 1)?;
+            let pour: Work = Box::new(move |count, stop| {
                 while !stop.load(Ordering::Relaxed) {
-                    for _ in 0..64 {
-                        send_batch(&socket)?;
-                    }
+                    count.fetch_add(send_batch(&socket)?, Ordering::Relaxed);
                 }
                 drop(sink);
                 Ok(())
-            }));
-            let (stop, count) = (flow.stop.clone(), count);
-            flow.threads.push(std::thread::spawn(move || {
-                peer_counts.enter()?;
-                pin_if(pinned, 0)?;
-                while !stop.load(Ordering::Relaxed) {
-                    let now = received()?;
-                    count.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
-                    before = now;
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Ok(())
-            }));
-            return Ok(flow);
+            });
+            return Self::of(vec![pour], pinned);
         }
         let listener = peer.run(|| Ok(TcpListener::bind(to)?))?;
         let near = guest.run(|| Ok(TcpStream::connect(to)?))?;
@@ -95,19 +78,33 @@ impl Flow {
             Kind::Turns => (Box::new(move |count, stop| ask(near, count, stop)), Box::new(move |_, _| echo(far))),
             _ => (Box::new(move |_, stop| pour(near, stop)), Box::new(move |count, _| drain(far, count))),
         };
-        for (work, processor) in [(near_work, 1), (far_work, usize::from(kind == Kind::Turns))] {
-            let (stop, count) = (stop.clone(), count.clone());
-            flow.threads.push(std::thread::spawn(move || {
-                pin_if(pinned, processor)?;
-                work(&count, &stop)
-            }));
-        }
-        Ok(flow)
+        Self::of(vec![near_work, far_work], pinned)
     }
 
-    /// Returns what has arrived so far: bytes, packets or turns.
+    fn of(works: Vec<Work>, pinned: bool) -> Result<Self> {
+        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let start = |work: Work| {
+            let (stop, count) = (stop.clone(), count.clone());
+            std::thread::spawn(move || {
+                if pinned {
+                    pin(0, 1)?;
+                }
+                work(&count, &stop)
+            })
+        };
+        let threads: Vec<_> = works.into_iter().map(start).collect();
+        let workers = Workers::of(&threads)?;
+        Ok(Self { stop, count, threads, workers })
+    }
+
+    /// Returns how much there was so far: bytes read, packets sent (and by then thrown away), or turns.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Returns the processor seconds that went into it so far, those of the kernel's packet handling included.
+    pub(super) fn cpu(&self) -> Result<f64> {
+        self.workers.cpu()
     }
 
     /// Ends the flow.
@@ -121,10 +118,6 @@ impl Flow {
 }
 
 type Work = Box<dyn FnOnce(&AtomicU64, &AtomicBool) -> Result<()> + Send>;
-
-fn pin_if(pinned: bool, processor: usize) -> Result<()> {
-    if pinned { pin(0, processor) } else { Ok(()) }
-}
 
 fn pour(mut stream: TcpStream, stop: &AtomicBool) -> Result<()> {
     let bytes = vec![0; 256 << 10];
@@ -162,8 +155,9 @@ fn echo(mut stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Sends as many datagrams as one call may carry. Full buffers are no error: the next call tries again.
-fn send_batch(socket: &UdpSocket) -> Result<()> {
+/// Sends as many datagrams as one call may carry, and returns how many it did. Full buffers are no error: the next call tries
+/// again.
+fn send_batch(socket: &UdpSocket) -> Result<u64> {
     let bytes = [0u8; SMALL];
     let mut vector = nix::libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: SMALL };
     // SAFETY: zeros are a value of this plain C structure: no address, no control data.
@@ -173,19 +167,9 @@ fn send_batch(socket: &UdpSocket) -> Result<()> {
     let mut messages = [message; BATCH as usize];
     // SAFETY: each of the messages points to `vector`, and that to `bytes`; both outlive the call, which only reads them.
     let sent = unsafe { nix::libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), BATCH, 0) };
-    match nix::errno::Errno::result(sent) {
-        Ok(_) | Err(nix::errno::Errno::ENOBUFS | nix::errno::Errno::EAGAIN | nix::errno::Errno::ECONNREFUSED) => Ok(()),
+    match Errno::result(sent) {
+        Ok(sent) => Ok(u64::try_from(sent).unwrap_or(0)),
+        Err(Errno::ENOBUFS | Errno::EAGAIN | Errno::ECONNREFUSED) => Ok(0),
         Err(error) => Err(error).context("sending datagrams"),
     }
-}
-
-fn arrived(namespace: &Namespace) -> Result<u64> {
-    namespace.run(received)
-}
-
-/// Returns the packets that this thread's namespace has received on `eth0`.
-fn received() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/net/dev").context("reading the devices' counters")?;
-    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("eth0:")).context("no interface eth0")?;
-    line.split_whitespace().nth(1).context("no count of packets")?.parse().context("reading a count")
 }

@@ -210,9 +210,7 @@ impl Side {
     fn figures(&self, case: &mut Case) -> Result<()> {
         let (name, requests) = (self.name, self.outcome.requests as f64);
         case.figure(format!("{name}, requests/s"), self.outcome.rate());
-        for (what, at) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            case.figure(format!("{name}, {what} µs"), self.outcome.quantile(at));
-        }
+        self.outcome.figures(name, case);
         case.figure(format!("{name}, failed of 1,000"), self.failures as f64 * 1e3 / (requests + self.failures as f64));
         case.figure(format!("{name}, CPU µs per request"), self.used.cpu * 1e6 / requests);
         case.figure(format!("{name}, CPU µs of the whole machine per request"), self.busy * 1e6 / requests);
