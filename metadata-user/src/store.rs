@@ -50,8 +50,8 @@ pub struct Claim {
 /// What writers share; taken for every change, and for reading claims.
 #[derive(Debug, Default)]
 struct Index {
-    /// Instances with at least one port that names the device, ascending.
-    by_device: HashMap<String, BTreeSet<InstanceId>>,
+    /// Instances with at least one port that names the device, ascending: one, unless documents are wrong.
+    by_device: HashMap<Box<str>, Vec<InstanceId>>,
     revision: Revision,
     subscribers: Subscribers,
 }
@@ -253,7 +253,7 @@ impl Store {
             .by_device
             .iter()
             .filter(|(_, instances)| !instances.is_empty())
-            .map(|(device, instances)| (device.clone(), instances.iter().copied().collect()))
+            .map(|(device, instances)| (device.to_string(), instances.clone()))
             .collect();
         devices.sort_unstable();
         devices
@@ -270,7 +270,7 @@ impl Store {
         let changed = changed_devices(old.as_deref().map(RenderedInstance::record), Some(&record));
         index.forget(old.as_deref().map(RenderedInstance::record));
         for port in &record.ports {
-            index.by_device.entry(port.device_name()).or_default().insert(id);
+            index.claim(port.device_name(), id);
         }
         let mut instance = RenderedInstance::new(Arc::new(record), Arc::clone(&self.cloud));
         if let Some(posted) = old.as_deref().and_then(RenderedInstance::posted) {
@@ -454,14 +454,22 @@ impl Store {
 }
 
 impl Index {
+    fn claim(&mut self, device: String, id: InstanceId) {
+        let instances = self.by_device.entry(device.into()).or_default();
+        if let Err(place) = instances.binary_search(&id) {
+            instances.reserve_exact(1);
+            instances.insert(place, id);
+        }
+    }
+
     fn forget(&mut self, old: Option<&InstanceRecord>) {
         let Some(old) = old else { return };
         for port in &old.ports {
             let device = port.device_name();
-            if let Some(instances) = self.by_device.get_mut(&device) {
-                instances.remove(&old.uuid);
+            if let Some(instances) = self.by_device.get_mut(&*device) {
+                instances.retain(|id| *id != old.uuid);
                 if instances.is_empty() {
-                    self.by_device.remove(&device);
+                    self.by_device.remove(&*device);
                 }
             }
         }

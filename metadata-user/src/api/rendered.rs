@@ -1,7 +1,7 @@
 //! One instance's answers: from a request to a rendered document.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 
@@ -32,13 +32,23 @@ struct Facts {
     /// The password of the document.
     password: Option<Password>,
     cloud: Arc<Cloud>,
+    beside: Beside,
+    /// Empty until the first request, which may be long after the document came: instances boot once.
+    renderings: OnceLock<Box<Renderings>>,
+}
+
+/// What is rendered of the facts, each part when it is first asked for.
+#[derive(Default)]
+struct Renderings {
     meta_data_head: OnceLock<Box<[u8]>>,
     meta_data_tails: [OnceLock<Box<[u8]>>; Tail::COUNT],
     network_data: OnceLock<Bytes>,
     injected: OnceLock<Option<Bytes>>,
     ec2: OnceLock<ec2::Tree>,
-    beside: Beside,
 }
+
+/// The answers of an instance without dynamic vendor data, as nearly all are.
+static NO_ANSWERS: LazyLock<Arc<DynamicResults>> = LazyLock::new(Arc::default);
 
 impl fmt::Debug for RenderedInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,18 +62,8 @@ impl RenderedInstance {
     pub fn new(record: Arc<InstanceRecord>, cloud: Arc<Cloud>) -> Self {
         let password = record.password.as_deref().and_then(|password| Password::new(password.to_owned()));
         let beside = Beside::of(&record);
-        let facts = Facts {
-            record,
-            password,
-            cloud,
-            meta_data_head: OnceLock::new(),
-            meta_data_tails: Default::default(),
-            network_data: OnceLock::new(),
-            injected: OnceLock::new(),
-            ec2: OnceLock::new(),
-            beside,
-        };
-        Self { facts: Arc::new(facts), posted: None, dynamic: Arc::default(), vendor_data2: Arc::default() }
+        let facts = Facts { record, password, cloud, beside, renderings: OnceLock::new() };
+        Self { facts: Arc::new(facts), posted: None, dynamic: Arc::clone(&NO_ANSWERS), vendor_data2: Arc::default() }
     }
 
     /// Returns its host name with the cloud's domain.
@@ -201,13 +201,18 @@ impl Facts {
         }
     }
 
+    fn renderings(&self) -> &Renderings {
+        self.renderings.get_or_init(Box::default)
+    }
+
     fn meta_data(&self, version: Version, request: &Request<'_>) -> Bytes {
-        let record = &*self.record;
-        let head = self
+        let (record, renderings) = (&*self.record, self.renderings());
+        let head = renderings
             .meta_data_head
             .get_or_init(|| meta_data::head(record, &self.hostname(), self.injected().is_some()).into_boxed_slice());
         let tail = Tail::of(record, version);
-        let tail = self.meta_data_tails[tail as usize].get_or_init(|| meta_data::tail(record, tail).into_boxed_slice());
+        let tail =
+            renderings.meta_data_tails[tail as usize].get_or_init(|| meta_data::tail(record, tail).into_boxed_slice());
         if version < Version::Grizzly {
             return meta_data::join(head, None, tail).into();
         }
@@ -217,14 +222,14 @@ impl Facts {
     }
 
     fn network_data(&self) -> Bytes {
-        self.network_data.get_or_init(|| network_data::render(&self.record.ports).into()).clone()
+        self.renderings().network_data.get_or_init(|| network_data::render(&self.record.ports).into()).clone()
     }
 
     fn injected(&self) -> Option<Bytes> {
-        self.injected.get_or_init(|| injected::render(&self.record.ports).map(Bytes::from)).clone()
+        self.renderings().injected.get_or_init(|| injected::render(&self.record.ports).map(Bytes::from)).clone()
     }
 
     fn ec2(&self) -> &ec2::Tree {
-        self.ec2.get_or_init(|| ec2::Tree::render(&self.record, &self.hostname()))
+        self.renderings().ec2.get_or_init(|| ec2::Tree::render(&self.record, &self.hostname()))
     }
 }

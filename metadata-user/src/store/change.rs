@@ -1,8 +1,8 @@
 //! What changes in the store, as a stream: one for all who follow it.
 //!
 //! Promises: every change reaches every subscriber, or a later change of the same instance that includes it; a slow
-//! subscriber holds one entry for each instance that changed, however often it did; changes come in the order in which
-//! their instances first changed.
+//! subscriber holds one entry for each instance that changed, however often it did, and gives the memory back when it has
+//! read them; changes come in the order in which their instances first changed.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -26,6 +26,9 @@ pub struct Change {
     pub removed: bool,
 }
 
+/// Most entries for which memory is kept when nothing is pending.
+const KEPT: usize = 64;
+
 impl Change {
     /// Adds a later change of the same instance.
     fn merge(&mut self, later: &Self) {
@@ -41,6 +44,21 @@ struct Pending {
     order: VecDeque<InstanceId>,
     changes: HashMap<InstanceId, Change>,
     closed: bool,
+}
+
+impl Pending {
+    /// Takes the first ones, at most this many.
+    fn take(&mut self, most: usize) -> Vec<Change> {
+        let Self { order, changes, .. } = self;
+        let count = most.min(order.len());
+        let taken = order.drain(..count).filter_map(|instance| changes.remove(&instance)).collect();
+        if order.is_empty() {
+            // All instances change at a start, and then hardly any.
+            order.shrink_to(KEPT);
+            changes.shrink_to(KEPT);
+        }
+        taken
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,10 +77,8 @@ impl Changes {
         loop {
             {
                 let mut pending = self.0.pending.lock();
-                let count = most.min(pending.order.len());
-                if count > 0 {
-                    let Pending { order, changes, .. } = &mut *pending;
-                    return Some(order.drain(..count).filter_map(|instance| changes.remove(&instance)).collect());
+                if most > 0 && !pending.order.is_empty() {
+                    return Some(pending.take(most));
                 }
                 if pending.closed {
                     return None;
@@ -75,9 +91,7 @@ impl Changes {
 
     /// Returns the changes that are there, without waiting.
     pub fn take(&mut self) -> Vec<Change> {
-        let mut pending = self.0.pending.lock();
-        let Pending { order, changes, .. } = &mut *pending;
-        order.drain(..).filter_map(|instance| changes.remove(&instance)).collect()
+        self.0.pending.lock().take(usize::MAX)
     }
 }
 

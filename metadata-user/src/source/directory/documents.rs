@@ -20,15 +20,29 @@ use crate::store::Store;
 
 const MAX_DOCUMENT: u64 = wire::MAX_DOCUMENT as u64;
 
+/// A file. Few are links or refused, and there may be thousands: so that is kept apart.
 #[derive(Debug, Default)]
 struct Document {
     /// The instance that this file's last good version is served for.
     serves: Option<InstanceId>,
     /// Where it led when it was last read, if it is a symbolic link.
-    link: Option<Link>,
-    refusal: Option<Refusal>,
-    /// The instance that another file serves, if that is why it is refused.
+    link: Option<Box<Link>>,
+    refused: Option<Box<Refused>>,
+}
+
+/// Why a file is refused.
+#[derive(Debug)]
+struct Refused {
+    refusal: Refusal,
+    /// The instance that another file serves, if that is why.
     taken: Option<InstanceId>,
+}
+
+impl Document {
+    /// Returns the instance that another file serves, if that is why this one is refused.
+    fn taken(&self) -> Option<InstanceId> {
+        self.refused.as_ref()?.taken
+    }
 }
 
 /// A document that is a symbolic link.
@@ -74,9 +88,9 @@ pub(super) struct DocumentDirectory {
     path: PathBuf,
     parse: Parse,
     store: Arc<Store>,
-    documents: BTreeMap<String, Document>,
+    documents: BTreeMap<Arc<str>, Document>,
     /// The file that serves each instance.
-    owners: HashMap<InstanceId, String>,
+    owners: HashMap<InstanceId, Arc<str>>,
     synced_at: Option<SystemTime>,
     error: Option<String>,
     unavailable_since: Option<SystemTime>,
@@ -109,7 +123,7 @@ impl DocumentDirectory {
 
     pub(super) fn state(&self) -> SourceState {
         let broken = self.documents.iter().filter_map(|(name, document)| {
-            Some(document.refusal.as_ref()?.shown(name.clone(), document.serves.is_some()))
+            Some(document.refused.as_ref()?.refusal.shown(name.to_string(), document.serves.is_some()))
         });
         // Before the first scan it is not known which instances lack a document.
         let mut unconfirmed = if self.swept || self.scans == 0 { Vec::new() } else { self.store.ids() };
@@ -163,7 +177,7 @@ impl DocumentDirectory {
 
     /// Adds the known documents to those that were found, so that removed ones are processed too.
     pub(super) fn known_and(&self, mut found: BTreeSet<String>) -> BTreeSet<String> {
-        found.extend(self.documents.keys().cloned());
+        found.extend(self.documents.keys().map(|name| name.to_string()));
         found
     }
 
@@ -179,7 +193,7 @@ impl DocumentDirectory {
     fn sweep(&mut self) {
         // A second document of an instance does not count: another file describes the same instance.
         let unknown =
-            |document: &Document| document.serves.is_none() && document.refusal.is_some() && document.taken.is_none();
+            |document: &Document| document.serves.is_none() && document.refused.is_some() && document.taken().is_none();
         if self.swept || self.scans == 0 || self.documents.values().any(unknown) {
             return;
         }
@@ -231,8 +245,8 @@ impl DocumentDirectory {
             }
         };
         let id = record.uuid;
-        if let Some(owner) = self.owners.get(&id).filter(|owner| *owner != name).cloned() {
-            if self.path.join(&owner).exists() {
+        if let Some(owner) = self.owners.get(&id).filter(|owner| ***owner != *name).cloned() {
+            if self.path.join(&*owner).exists() {
                 let problem = format!(
                     "instance {id} is described by {owner} already, so {name} is not used; remove one of the two"
                 );
@@ -243,14 +257,14 @@ impl DocumentDirectory {
                 document.serves = None;
             }
         }
-        let document = self.documents.entry(name.to_owned()).or_default();
+        let file = self.documents.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name));
+        let document = self.documents.entry(Arc::clone(&file)).or_default();
         let before = document.serves.replace(id);
-        document.link = link;
-        document.taken = None;
-        if document.refusal.take().is_some() {
+        document.link = link.map(Box::new);
+        if document.refused.take().is_some() {
             info!(file = name, instance = %id, "the document is valid again");
         }
-        self.owners.insert(id, name.to_owned());
+        self.owners.insert(id, file);
         if self.store.put(record) {
             self.changed_at = Some(SystemTime::now());
             info!(file = name, instance = %id, "content changed");
@@ -262,8 +276,8 @@ impl DocumentDirectory {
 
     /// Handles a dangling link.
     fn dangles(&mut self, name: &str, now: Option<&Link>) {
-        let document = self.documents.entry(name.to_owned()).or_default();
-        let has_lost = document.link.as_ref().zip(now).is_some_and(|(before, now)| before.has_lost(now));
+        let document = self.documents.entry(name.into()).or_default();
+        let has_lost = document.link.as_deref().zip(now).is_some_and(|(before, now)| before.has_lost(now));
         let ended = if has_lost { document.serves.take() } else { None };
         let target = now.map(|now| now.target.display().to_string()).unwrap_or_default();
         let problem =
@@ -290,7 +304,7 @@ impl DocumentDirectory {
     fn release(&mut self, id: InstanceId) {
         self.owners.remove(&id);
         let heir =
-            self.documents.iter().find_map(|(name, document)| (document.taken == Some(id)).then(|| name.clone()));
+            self.documents.iter().find_map(|(name, document)| (document.taken() == Some(id)).then(|| Arc::clone(name)));
         if let Some(heir) = heir {
             self.read(&heir);
         }
@@ -301,15 +315,14 @@ impl DocumentDirectory {
     }
 
     fn refuse(&mut self, name: &str, taken: Option<InstanceId>, refusal: Refusal) {
-        let document = self.documents.entry(name.to_owned()).or_default();
-        if !refusal.repeats(document.refusal.as_ref()) {
+        let document = self.documents.entry(name.into()).or_default();
+        if !refusal.repeats(document.refused.as_ref().map(|refused| &refused.refusal)) {
             let kept = document.serves.map(|id| id.to_string());
             let (line, column) = refusal.place.unzip();
             let problem = &refusal.problem;
             warn!(file = name, line, column, last_good_version_served_for = kept, "document refused: {problem}");
         }
-        document.refusal = Some(refusal);
-        document.taken = taken;
+        document.refused = Some(Box::new(Refused { refusal, taken }));
     }
 }
 
