@@ -24,16 +24,16 @@ const fn highlight(says: &'static str, scenario: &'static str, case: &'static st
 /// At most eight: gains and costs alike, whether what is wanted was reached or not.
 const HIGHLIGHTS: [Highlight; 8] = [
     highlight(
-        "requests/s on kept connections: metadatad / haproxy, Neutron's agent and Nova",
+        "answers per CPU second, kept connections: metadatad / OpenStack's chain",
         "peers",
         "OpenStack's chain, keep-alive, 64 connections",
-        "requests/s",
+        "requests per CPU second, its processes",
     ),
     highlight(
-        "requests/s, each on a new connection: metadatad / the same chain",
+        "answers per CPU second, new connections: metadatad / all of the same chain",
         "peers",
         "OpenStack's chain, new connection each, 64 connections",
-        "requests/s",
+        "requests per CPU second, its processes",
     ),
     highlight(
         "median latency, 16 connections: metadatad / nginx behind DNAT",

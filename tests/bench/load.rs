@@ -20,6 +20,9 @@ use crate::result::Case;
 /// Longest time without any answer, until the measurement is given up.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// Longest wait at the end for what is under way, so that it is not done in somebody else's turn.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What `[http]` says where one guest asks as fast as it can: its requests are counted, as by default, and never too many.
 pub(crate) const UNLIMITED: &str = "[http]\nconnections_per_port = 4096\nconnections_per_instance = 4096\n\
                                     requests_per_second = 10000000\nrequest_burst = 10000000\n";
@@ -42,6 +45,8 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     /// Each request on a connection of its own.
     pub(crate) reconnect: bool,
+    /// Further header fields, each with its end of line.
+    pub(crate) header: String,
     /// Requests per second in all; `None`: as many as are answered.
     pub(crate) rate: Option<f64>,
 }
@@ -49,15 +54,35 @@ pub(crate) struct Load {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    /// Answered requests.
+    /// Requests answered in time.
     pub(crate) requests: u64,
-    /// How long it took.
+    /// Requests answered afterwards: they were under way, and took processor time all the same.
+    pub(crate) late: u64,
+    /// How long it took, without these.
     pub(crate) elapsed: Duration,
     /// Nanoseconds of each.
     pub(crate) latency: Histogram<u64>,
 }
 
 impl Outcome {
+    /// Returns one of which nothing has come yet.
+    pub(crate) fn nothing() -> Result<Self> {
+        Ok(Self { requests: 0, late: 0, elapsed: Duration::ZERO, latency: histogram()? })
+    }
+
+    /// Adds what came of another slice, or of another part of one.
+    pub(crate) fn add(&mut self, other: &Self) -> Result<()> {
+        self.requests += other.requests;
+        self.late += other.late;
+        self.elapsed += other.elapsed;
+        self.latency.add(&other.latency).context("adding histograms")
+    }
+
+    /// Returns all requests that were answered, in time or not.
+    pub(crate) fn answered(&self) -> f64 {
+        (self.requests + self.late) as f64
+    }
+
     /// Returns the requests per second.
     pub(crate) fn rate(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64()
@@ -118,7 +143,8 @@ impl Load {
     }
 
     fn measure(&self, duration: Duration, failures: Option<u64>) -> Result<(Outcome, u64)> {
-        let request = format!("GET {} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n", self.path).into_bytes();
+        let Self { path, header, .. } = self;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n{header}\r\n").into_bytes();
         let expected = self.probe(&request)?;
         let start = Instant::now();
         let interval = self.rate.map(|rate| Duration::from_secs_f64(self.connections as f64 / rate));
@@ -181,19 +207,21 @@ impl Client<'_> {
     fn run(mut self, start: Instant, duration: Duration, interval: Option<Duration>) -> Result<(Outcome, u64)> {
         let end = start + duration;
         let mut latency = histogram()?;
-        let (mut requests, mut last) = (0, start);
+        let (mut requests, mut late, mut last) = (0, 0, start);
         let mut events = vec![EpollEvent::empty(); self.connections.len()];
         loop {
             let now = Instant::now();
-            if now >= end {
+            let is_over = now >= end;
+            let under_way = self.connections.iter().any(|connection| connection.received.is_some());
+            if is_over && (!under_way || now >= end + GRACE) {
                 break;
             }
             if now > last + STALLED {
                 bail!("no answer for {STALLED:?}");
             }
-            let mut next = end;
+            let mut next = if is_over { end + GRACE } else { end };
             let mut done = Vec::new();
-            for place in 0..self.connections.len() {
+            for place in (0..self.connections.len()).filter(|_| !is_over) {
                 let connection = &self.connections[place];
                 if connection.received.is_some() {
                     continue;
@@ -223,8 +251,12 @@ impl Client<'_> {
             for place in done {
                 last = Instant::now();
                 let connection = &mut self.connections[place];
-                latency.saturating_record(u64::try_from((last - connection.due).as_nanos()).unwrap_or(u64::MAX));
-                requests += 1;
+                if is_over {
+                    late += 1;
+                } else {
+                    latency.saturating_record(u64::try_from((last - connection.due).as_nanos()).unwrap_or(u64::MAX));
+                    requests += 1;
+                }
                 connection.received = None;
                 if let Some(interval) = interval {
                     connection.due += interval;
@@ -234,7 +266,8 @@ impl Client<'_> {
                 }
             }
         }
-        Ok((Outcome { requests, elapsed: start.elapsed(), latency }, self.failures.unwrap_or(0)))
+        let elapsed = start.elapsed().min(duration);
+        Ok((Outcome { requests, late, elapsed, latency }, self.failures.unwrap_or(0)))
     }
 
     /// Takes a failure for one of those that are counted, if they are.

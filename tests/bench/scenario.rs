@@ -79,8 +79,8 @@ impl Scenario {
     pub(crate) fn expected(self, effort: Effort) -> Duration {
         match self {
             Self::Intercept => effort.lasts(32),
-            Self::Peers if effort.with_openstack => Duration::from_secs(30) + effort.lasts(18),
-            Self::Peers => Duration::from_secs(2) + effort.lasts(12),
+            Self::Peers if effort.with_openstack => Duration::from_secs(35) + effort.lasts(21),
+            Self::Peers => Duration::from_secs(6) + effort.lasts(15),
             Self::Bystander => Duration::from_secs(10) + effort.lasts(9),
             Self::Scale => Duration::from_secs(80) + effort.lasts(1),
             Self::Memory => Duration::from_secs(90),

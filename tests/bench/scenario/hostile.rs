@@ -1,11 +1,11 @@
 //! `hostile`: what one guest sees while another one on its node attacks the service.
 //!
-//! The guest that is measured asks at a fixed rate within its limits, in turns without the attack, with it, and with the same attack on
-//! another node's daemon, which shows what sharing the processors with an attacker costs by itself; the time of a request
-//! counts from when it was due. Its client has precedence over everything else on its processor, so what is measured is
-//! the service, and not how two programs share the machine. The ratio of each pair is taken, once with the limits as they
-//! are by default and once without. What the daemon used for the attack stands beside it. Before that, `cost` measures what
-//! the limits cost a guest that keeps within them.
+//! The guest that is measured asks at a fixed rate within its limits, in turns without the attack, with it, and with the same
+//! attack on another node's daemon, which shows what sharing the processors with an attacker costs by itself; the time of a
+//! request counts from when it was due. Its client has precedence over everything else on its processor, and attackers and
+//! daemons over the machine's other programs; so what is measured is the service, and not how programs share the machine.
+//! The ratio of each pair is taken, once with the limits as they are by default and once without. What the daemon used for
+//! the attack stands beside it. Before that, `cost` measures what the limits cost a guest that keeps within them.
 
 mod attack;
 mod cost;
@@ -26,7 +26,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::Effort;
 use crate::load::{Load, Outcome, histogram};
-use crate::machine::{pin, take_precedence};
+use crate::machine::{pin, prefer, take_precedence};
 use crate::progress;
 use crate::result::{Case, Goal, Ratio, Run};
 use crate::usage::{Usage, busy, resident};
@@ -66,8 +66,10 @@ impl World {
         let https = format!("[https]\ncert_file = {:?}\nkey_file = {:?}\n", made.cert, made.key);
         let start = || {
             let node = plan().further(&https).start()?;
+            let daemon = node.daemon_id().context("the daemon runs")?;
+            prefer(daemon)?;
             if pinned {
-                pin(node.daemon_id().context("the daemon runs")?, 0)?;
+                pin(daemon, 0)?;
             }
             anyhow::Ok(node)
         };
@@ -82,7 +84,14 @@ impl World {
     /// What the guest sees for one slice.
     fn measure(&self, effort: Effort, pinned: bool) -> Result<(Outcome, u64)> {
         let server: SocketAddr = (METADATA_IPV4, 80).into();
-        let load = Load { server, path: PATH.to_owned(), connections: CONNECTIONS, reconnect: false, rate: Some(RATE) };
+        let load = Load {
+            server,
+            path: PATH.to_owned(),
+            connections: CONNECTIONS,
+            reconnect: false,
+            header: String::new(),
+            rate: Some(RATE),
+        };
         self.victim.namespace().run(|| {
             if pinned {
                 pin(0, 1)?;

@@ -5,7 +5,8 @@
 //! limits of the port are the same; the difference is the programs. The plain way is what no answer from user space can
 //! beat: IPv6, with one device less in between than a guest has.
 //!
-//! A slice is measured in parts, between which those of the other way lie, so that what else the machine does meets both.
+//! A slice is measured in parts, between which those of the other way lie, so that what else the machine does meets both, and
+//! other programs get a hundredth of the processors.
 //! At a fixed rate, where the tail is looked at, daemon and client have precedence over everything else on their processors:
 //! what is measured is the way, and not how programs share the machine. A pause of the whole machine still delays
 //! hundreds of requests at once; so a slice's p99 is the median of its parts' p99, each of at least ten slower requests.
@@ -18,7 +19,7 @@ use metadata_ebpf::addr::{Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6,
 
 use crate::Effort;
 use crate::load::{Load, Outcome, PORTS_UNLIMITED, QUANTILES, UNLIMITED};
-use crate::machine::{give_precedence_back, pin, take_precedence};
+use crate::machine::{give_precedence_back, pin, prefer, take_precedence};
 use crate::result::{Case, Goal, Ratio, Run};
 use crate::stats::Spread;
 use crate::usage::{Usage, resident};
@@ -92,6 +93,7 @@ impl World {
 pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
     let world = World::make()?;
     let daemon = world.node.daemon_id().context("the daemon runs")?;
+    prefer(daemon)?;
     if run.machine.processors > 1 {
         pin(daemon, 0)?;
     }
@@ -104,6 +106,7 @@ pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
                         path: path.to_owned(),
                         connections,
                         reconnect,
+                        header: String::new(),
                         rate: None,
                     };
                     let mut ask = |load: &Load| {
@@ -141,6 +144,7 @@ fn compare(
     let has_precedence = pinned && tap.rate.is_some();
     let ask = |namespace: &Namespace, load: &Load| {
         namespace.run(|| {
+            prefer(0)?;
             if pinned {
                 pin(0, 1)?;
             }
@@ -230,14 +234,11 @@ struct Sum {
 
 impl Sum {
     fn new() -> Result<Self> {
-        let outcome = Outcome { requests: 0, elapsed: Default::default(), latency: crate::load::histogram()? };
-        Ok(Self { outcome, used: Usage::default(), slow: Vec::new() })
+        Ok(Self { outcome: Outcome::nothing()?, used: Usage::default(), slow: Vec::new() })
     }
 
     fn add(&mut self, outcome: &Outcome, used: Usage) -> Result<()> {
-        self.outcome.requests += outcome.requests;
-        self.outcome.elapsed += outcome.elapsed;
-        self.outcome.latency.add(&outcome.latency).context("adding histograms")?;
+        self.outcome.add(outcome)?;
         self.used.cpu += used.cpu;
         self.used.switches += used.switches;
         self.slow.push(outcome.quantile(0.99));
@@ -251,11 +252,11 @@ impl Sum {
 
     /// Returns the daemon's processor seconds for a request.
     fn cost(&self) -> f64 {
-        self.used.cpu / self.outcome.requests as f64
+        self.used.cpu / self.outcome.answered()
     }
 
     fn figures(&self, name: &str, case: &mut Case) {
-        let requests = self.outcome.requests as f64;
+        let requests = self.outcome.answered();
         case.figure(format!("{name}, requests/s"), self.outcome.rate());
         self.outcome.figures(name, case);
         case.figure(format!("{name}, daemon's CPU µs per request"), self.used.cpu * 1e6 / requests);

@@ -116,6 +116,7 @@ fn few_against_many(effort: Effort) -> Result<Case> {
                 path: "/latest/meta-data/instance-id".to_owned(),
                 connections: 1,
                 reconnect: false,
+                header: String::new(),
                 rate: None,
             };
             anyhow::Ok(world.1.namespace().run(|| load.run(effort.slice))?.quantile(0.5))

@@ -18,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::machine::pin;
+use crate::machine::{pin, prefer};
 
 /// Connections of an attack that keeps them.
 const KEPT: usize = 128;
@@ -110,6 +110,7 @@ impl Attack {
         let thread = std::thread::Builder::new().name("attack".to_owned()).spawn(move || {
             let (stop, count, tls) = work;
             namespace.enter()?;
+            prefer(0)?;
             if pinned {
                 pin(0, 1)?;
             }

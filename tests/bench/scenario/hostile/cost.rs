@@ -10,13 +10,24 @@ use metadata_ebpf::addr::METADATA_IPV4;
 use super::{PATH, WITHOUT};
 use crate::Effort;
 use crate::load::{Load, PORTS_UNLIMITED, UNLIMITED};
-use crate::machine::pin;
+use crate::machine::{pin, prefer};
 use crate::progress;
 use crate::result::{Case, Goal, Ratio, Run};
 use crate::usage::Usage;
 
 /// What the limits may take of the requests per second.
 const WANTED: f64 = 0.98;
+
+/// Parts of a slice, between which those of the other side lie.
+const PARTS: u32 = 10;
+
+/// What came of a slice, or of several.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slice {
+    requests: f64,
+    seconds: f64,
+    cpu: f64,
+}
 
 /// A node with its one guest.
 struct Side {
@@ -27,8 +38,10 @@ struct Side {
 impl Side {
     fn make(plan: NodePlan, pinned: bool) -> Result<Self> {
         let node = plan.start()?;
+        let daemon = node.daemon_id().context("the daemon runs")?;
+        prefer(daemon)?;
         if pinned {
-            pin(node.daemon_id().context("the daemon runs")?, 0)?;
+            pin(daemon, 0)?;
         }
         Ok(Self { guest: node.guest("guest").boot()?, node })
     }
@@ -51,28 +64,33 @@ fn measure(sides: &[Side; 2], effort: Effort, pinned: bool, reconnect: bool, con
     let kind = if reconnect { "new connection each" } else { "keep-alive" };
     let mut case = Case::new("hostile", format!("a guest within the limits, {kind}, {connections} connections"));
     let server: SocketAddr = (METADATA_IPV4, 80).into();
-    let load = Load { server, path: PATH.to_owned(), connections, reconnect, rate: None };
-    let (mut rates, mut costs, mut sums) = (Vec::new(), Vec::new(), [(0.0, 0.0); 2]);
+    let load = Load { server, path: PATH.to_owned(), connections, reconnect, header: String::new(), rate: None };
+    let (mut rates, mut costs, mut sums) = (Vec::new(), Vec::new(), [Slice::default(); 2]);
     for pair in effort.turns(&case.name.clone()) {
-        let mut outcomes = [(0.0, 0.0); 2];
-        for place in [pair % 2, (pair + 1) % 2].map(|place| place as usize) {
-            let Side { guest, node } = &sides[place];
-            let daemon = node.daemon_id().context("the daemon runs")?;
-            let before = Usage::of(daemon)?;
-            let outcome = guest.namespace().run(|| {
-                if pinned {
-                    pin(0, 1)?;
+        let mut slices = [Slice::default(); 2];
+        for part in 0..PARTS {
+            for place in [(pair + part) % 2, (pair + part + 1) % 2].map(|place| place as usize) {
+                let Side { guest, node } = &sides[place];
+                let daemon = node.daemon_id().context("the daemon runs")?;
+                let before = Usage::of(daemon)?;
+                let outcome = guest.namespace().run(|| {
+                    prefer(0)?;
+                    if pinned {
+                        pin(0, 1)?;
+                    }
+                    load.run(effort.slice / PARTS)
+                })?;
+                let cpu = Usage::of(daemon)?.since(before).cpu;
+                for slice in [&mut slices[place], &mut sums[place]] {
+                    slice.requests += outcome.requests as f64;
+                    slice.seconds += outcome.elapsed.as_secs_f64();
+                    slice.cpu += cpu;
                 }
-                load.run(effort.slice)
-            })?;
-            let cpu = Usage::of(daemon)?.since(before).cpu;
-            outcomes[place] = (outcome.rate(), cpu / outcome.requests as f64);
-            sums[place].0 += outcome.requests as f64;
-            sums[place].1 += cpu;
+            }
         }
-        let [(rate, cost), (rate_without, cost_without)] = outcomes;
-        rates.push(rate / rate_without);
-        costs.push(cost / cost_without);
+        let [with, without] = slices;
+        rates.push((with.requests / with.seconds) / (without.requests / without.seconds));
+        costs.push((with.cpu / with.requests) / (without.cpu / without.requests));
     }
     let ratio = |metric: &str, pairs, goal| Ratio {
         metric: metric.to_owned(),
@@ -83,8 +101,8 @@ fn measure(sides: &[Side; 2], effort: Effort, pinned: bool, reconnect: bool, con
     };
     case.ratios.push(ratio("requests/s", rates, Some(Goal::AtLeast(WANTED))));
     case.ratios.push(ratio("daemon's CPU per request", costs, None));
-    for (name, (requests, cpu)) in ["counted", "not counted"].iter().zip(sums) {
-        case.figure(format!("{name}, daemon's CPU µs per request"), cpu / requests * 1e6);
+    for (name, sum) in ["counted", "not counted"].iter().zip(sums) {
+        case.figure(format!("{name}, daemon's CPU µs per request"), sum.cpu / sum.requests * 1e6);
     }
     Ok(case)
 }

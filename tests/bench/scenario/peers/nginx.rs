@@ -3,16 +3,23 @@
 //! The least that can stand there: one guest's answers as files, no look-up of who asks, no log, one worker for each thread
 //! that answers guests in the daemon, sendfile and a cache of open files. It could not tell two guests with one address
 //! apart, and knows nothing of a controller.
+//!
+//! The daemon counts each connection, packet and request in every case, as by default, with limits that are never reached. It
+//! is also compared as it may be configured, with nginx as it is: with tokens required, with the audit log on a disk, and with
+//! the limits of a default configuration. Of these the guest keeps within, so it asks at a fixed rate.
 
 use std::fs;
 use std::net::TcpStream;
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use lab::fetched::collection;
-use lab::{Guest, Namespace, Node, NodePlan, command, wait};
+use lab::{Guest, Namespace, Node, NodePlan, Request, command, wait};
+use tempfile::TempDir;
 
 use super::rival::{ADDRESS, Asked, Goals, Process, Rival, Way, second_way, take};
 use crate::Effort;
+use crate::load::{PORTS_UNLIMITED, UNLIMITED};
 use crate::progress;
 use crate::result::{Goal, Run};
 use crate::usage::family;
@@ -25,25 +32,100 @@ const LARGE_BODY: usize = 64 << 10;
 const LISTENS: &str = "192.0.2.1";
 const PORT: u16 = 8080;
 
-pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
-    progress::step("starting nginx", 0, 1);
-    let world = World::make()?;
-    let rival = Rival {
-        name: NGINX,
-        guest: &world.guest,
-        daemon: world.node.daemon_id().context("the daemon runs")?,
-        processes: family(world.nginx.id())?,
-    };
-    // "At least on a par": its median at most, its requests per CPU second at least.
-    let goals = Goals { rate: None, median: Some(Goal::AtMost(1.0)), per_cpu: Some(Goal::AtLeast(1.0)) };
-    for (size, path) in [("small", SMALL), ("64 KB", LARGE)] {
-        for reconnect in [false, true] {
-            for connections in [1, 16, 64] {
-                rival.compare(effort, run, &Asked { path, size, connections, reconnect }, goals)?;
+/// How the daemon is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Configured {
+    /// As little as possible, but for counting.
+    Plain,
+    Tokens,
+    Audit,
+    Limits,
+}
+
+impl Configured {
+    /// Those that are compared beside the first one.
+    const FURTHER: [Self; 3] = [Self::Tokens, Self::Audit, Self::Limits];
+
+    /// Returns what the case is called.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Tokens => "tokens required",
+            Self::Audit => "audit log on",
+            Self::Limits => "limits as by default, 180 requests/s",
+        }
+    }
+
+    /// Returns the requests per second of a guest that keeps within the limits.
+    fn rate(self) -> Option<f64> {
+        (self == Self::Limits).then_some(180.0)
+    }
+
+    /// Returns the node; files are in the directory.
+    fn plan(self, directory: &Path) -> NodePlan {
+        let plan = NodePlan::default().ports(if self == Self::Limits { "" } else { PORTS_UNLIMITED });
+        // The client closes by reset: the daemon sees that a little later, and must not refuse the next one meanwhile.
+        let plan = if self == Self::Limits { plan } else { plan.further(UNLIMITED) };
+        match self {
+            Self::Plain | Self::Limits => plan,
+            Self::Tokens => plan.further("[access]\nsession = \"required\"\n"),
+            Self::Audit => {
+                let path = directory.join("audit.jsonl");
+                plan.further(&format!("[audit]\nto = \"file\"\npath = {path:?}\n"))
             }
         }
     }
+
+    /// Returns the header field with which the guest asks, with its end of line.
+    fn header(self, guest: &Guest) -> Result<String> {
+        if self != Self::Tokens {
+            return Ok(String::new());
+        }
+        let request =
+            Request::get("/latest/api/token").method("PUT").header("X-aws-ec2-metadata-token-ttl-seconds", "21600");
+        let answer = guest.send(&request)?;
+        ensure!(answer.status == 200, "the daemon gave no token, but {}", answer.status);
+        Ok(format!("{TOKEN}: {}\r\n", answer.text()))
+    }
+}
+
+/// The field that has a session token.
+const TOKEN: &str = "X-aws-ec2-metadata-token";
+
+pub(super) fn run(effort: Effort, run: &mut Run) -> Result<()> {
+    let world = World::make(Configured::Plain)?;
+    for (size, path) in [("small", SMALL), ("64 KB", LARGE)] {
+        for reconnect in [false, true] {
+            for connections in [1, 16, 64] {
+                let asked = Asked { path, size, connections, reconnect, ..Asked::default() };
+                world.rival()?.compare(effort, run, &asked, goals(&asked))?;
+            }
+        }
+    }
+    drop(world);
+    for configured in Configured::FURTHER {
+        let world = World::make(configured)?;
+        let asked = Asked {
+            path: SMALL,
+            size: "small",
+            connections: 16,
+            reconnect: true,
+            configured: configured.name(),
+            header: world.header.clone(),
+            rate: configured.rate(),
+        };
+        // nginx has none of these: what they cost is to be seen, and nothing is wanted.
+        world.rival()?.compare(effort, run, &asked, Goals::default())?;
+    }
     Ok(())
+}
+
+/// What is wanted: as good as nginx or better, and where it counts by a margin.
+fn goals(asked: &Asked) -> Goals {
+    let is_small = asked.path == SMALL;
+    let median = if is_small && asked.reconnect { 0.95 } else { 1.0 };
+    let per_cpu = Some(Goal::AtLeast(if is_small && !asked.reconnect { 1.1 } else { 1.0 }));
+    Goals { rate: None, median: Some(Goal::AtMost(median)), per_cpu, per_busy: per_cpu }
 }
 
 struct World {
@@ -51,14 +133,19 @@ struct World {
     /// Where nginx runs.
     _network: Namespace,
     guest: Guest,
+    /// See [`Configured::header`].
+    header: String,
     node: Node,
+    _files: TempDir,
 }
 
 impl World {
-    fn make() -> Result<Self> {
-        // The client closes by reset: the daemon sees that a little later, and must not refuse the next one meanwhile.
-        let node = NodePlan::default().ports(crate::load::PORTS_UNLIMITED).further(crate::load::UNLIMITED).start()?;
+    fn make(configured: Configured) -> Result<Self> {
+        progress::step("starting nginx", 0, 1);
+        let files = tempfile::tempdir().context("making a directory")?;
+        let node = configured.plan(files.path()).start()?;
         let guest = node.guest("peers").document(|document| document.with_user_data(&vec![b'x'; LARGE_BODY])).boot()?;
+        let header = configured.header(&guest)?;
         let network = Namespace::create("net")?;
         let address = guest.document().ipv4().context("the guest has an IPv4 address")?;
         second_way(&guest, &network, &address)?;
@@ -71,22 +158,40 @@ impl World {
         network.ip("link set lo up")?;
         network.ip(&format!("route add {ADDRESS}/32 dev lo"))?;
         translate(&network)?;
-        let nginx = nginx(&node, &guest, &network)?;
-        let world = Self { nginx, _network: network, guest, node };
+        let bodies = [SMALL, LARGE].map(|path| Ok((path, body(&guest, path, &header)?)));
+        let bodies = bodies.into_iter().collect::<Result<Vec<_>>>()?;
+        let nginx = nginx(&node, &bodies, &network)?;
+        let world = Self { nginx, _network: network, guest, header, node, _files: files };
         take(&world.guest, Way::Rival)?;
-        for path in [SMALL, LARGE] {
+        for (path, ours) in &bodies {
             let theirs =
                 wait::until("nginx answers", || Ok(world.guest.get(path).ok().filter(|answer| answer.status == 200)))
                     .with_context(|| fs::read_to_string(world.node.path("nginx.out")).unwrap_or_default())?;
-            take(&world.guest, Way::Tap)?;
-            anyhow::ensure!(
-                world.guest.get(path)?.body == theirs.body,
-                "nginx and the daemon answer {path} differently"
-            );
-            take(&world.guest, Way::Rival)?;
+            ensure!(theirs.body == *ours, "nginx and the daemon answer {path} differently");
         }
         Ok(world)
     }
+
+    fn rival(&self) -> Result<Rival<'_>> {
+        Ok(Rival {
+            name: NGINX,
+            guest: &self.guest,
+            daemon: self.node.daemon_id().context("the daemon runs")?,
+            processes: family(self.nginx.id())?,
+        })
+    }
+}
+
+/// Returns what the daemon answers.
+fn body(guest: &Guest, path: &str, header: &str) -> Result<Vec<u8>> {
+    let request = Request::get(path);
+    let request = match header.trim_end().split_once(": ") {
+        Some((name, value)) => request.header(name, value),
+        None => request,
+    };
+    let answer = guest.send(&request)?;
+    ensure!(answer.status == 200, "the daemon answers {path} with {}", answer.status);
+    Ok(answer.body)
 }
 
 /// Has nftables send what goes to the metadata address to nginx.
@@ -101,13 +206,13 @@ fn translate(network: &Namespace) -> Result<()> {
     command::run(&mut nft, &rules).context("translating the metadata address by nftables").map(drop)
 }
 
-fn nginx(node: &Node, guest: &Guest, network: &Namespace) -> Result<Process> {
+fn nginx(node: &Node, bodies: &[(&str, Vec<u8>)], network: &Namespace) -> Result<Process> {
     let debian = collection("peers")?.join("debian");
     let directory = node.path("nginx");
-    for path in [SMALL, LARGE] {
+    for (path, body) in bodies {
         let file = directory.join("www").join(path.trim_start_matches('/'));
         fs::create_dir_all(file.parent().context("a file has a directory")?).context("making nginx's directories")?;
-        fs::write(&file, guest.get(path)?.body).with_context(|| format!("writing {}", file.display()))?;
+        fs::write(&file, body).with_context(|| format!("writing {}", file.display()))?;
     }
     let place = directory.display();
     let text = format!(
@@ -128,7 +233,7 @@ fn nginx(node: &Node, guest: &Guest, network: &Namespace) -> Result<Process> {
     wait::until("nginx listens", || {
         if let Some(status) = nginx.try_wait()? {
             let output = fs::read_to_string(node.path("nginx.out")).unwrap_or_default();
-            anyhow::bail!("nginx ended by itself: {status}: {output}");
+            bail!("nginx ended by itself: {status}: {output}");
         }
         network.run(|| Ok(TcpStream::connect((LISTENS, PORT)).ok()))
     })?;

@@ -5,18 +5,16 @@
 //! much of the work for either side in the name of whoever runs at that moment, so only the second is complete.
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lab::{Guest, Namespace};
 use metadata_ebpf::addr::METADATA_IPV4;
 
 use crate::Effort;
-use crate::load::{Load, Outcome, QUANTILES, histogram};
-use crate::machine::pin;
+use crate::load::{Load, Outcome, QUANTILES};
+use crate::machine::{pin, prefer};
 use crate::progress;
 use crate::result::{Case, Goal, Ratio, Run};
 use crate::usage::{Usage, busy, resident};
@@ -86,12 +84,35 @@ pub(super) struct Rival<'w> {
 }
 
 /// What is asked.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Asked {
     pub(super) path: &'static str,
     /// Of the body, for people; may be empty.
     pub(super) size: &'static str,
     pub(super) connections: usize,
     pub(super) reconnect: bool,
+    /// How the daemon is configured, for people, if not as by default without limits.
+    pub(super) configured: &'static str,
+    /// See [`Load::header`].
+    pub(super) header: String,
+    /// See [`Load::rate`].
+    pub(super) rate: Option<f64>,
+}
+
+impl Asked {
+    fn load(&self) -> Load {
+        let Self { path, connections, reconnect, header, rate, .. } = self.clone();
+        Load { server: (METADATA_IPV4, 80).into(), path: path.to_owned(), connections, reconnect, header, rate }
+    }
+
+    /// Returns the case's name, with that of who is compared.
+    fn name(&self, rival: &str) -> String {
+        let kind = if self.reconnect { "new connection each" } else { "keep-alive" };
+        let size = if self.size.is_empty() { String::new() } else { format!("{}, ", self.size) };
+        let plural = if self.connections == 1 { "" } else { "s" };
+        let configured = if self.configured.is_empty() { String::new() } else { format!(", {}", self.configured) };
+        format!("{rival}, {size}{kind}, {} connection{plural}{configured}", self.connections)
+    }
 }
 
 /// What is wanted of the ratios.
@@ -99,43 +120,45 @@ pub(super) struct Asked {
 pub(super) struct Goals {
     pub(super) rate: Option<Goal>,
     pub(super) median: Option<Goal>,
+    /// Of the processes.
     pub(super) per_cpu: Option<Goal>,
+    /// Of the whole machine.
+    pub(super) per_busy: Option<Goal>,
 }
 
 impl Rival<'_> {
     /// Measures both in turns, and adds the case to the run.
     pub(super) fn compare(&self, effort: Effort, run: &mut Run, asked: &Asked, goals: Goals) -> Result<()> {
-        let Asked { path, size, connections, reconnect } = *asked;
-        let kind = if reconnect { "new connection each" } else { "keep-alive" };
-        let size = if size.is_empty() { String::new() } else { format!("{size}, ") };
-        let plural = if connections == 1 { "" } else { "s" };
-        let mut case = Case::new("peers", format!("{}, {size}{kind}, {connections} connection{plural}", self.name));
-        let server: SocketAddr = (METADATA_IPV4, 80).into();
-        let load = Load { server, path: path.to_owned(), connections, reconnect, rate: None };
+        let mut case = Case::new("peers", asked.name(self.name));
+        let load = asked.load();
         let mut sides = [Side::new(US, vec![self.daemon])?, Side::new(self.name, self.processes.clone())?];
+        for process in sides.iter().flat_map(|side| &side.processes) {
+            prefer(*process)?;
+        }
         let mut pairs: [Vec<f64>; 4] = Default::default();
         for pair in effort.turns(&case.name) {
-            let mut slices = [Slice::default(), Slice::default()];
+            let mut slices = [None, None];
             for turn in [pair % 2, (pair + 1) % 2] {
                 let place = usize::from(turn == 1);
                 take(self.guest, if place == 0 { Way::Tap } else { Way::Rival })?;
-                let side = &mut sides[place];
-                let (before, busy_before) = (Usage::of_all(&side.processes)?, busy()?);
-                let (outcome, failures) = self.guest.namespace().run(|| {
-                    if run.machine.processors > 1 {
-                        pin(0, run.machine.processors - 1)?;
-                    }
-                    load.run_with_failures(effort.slice)
+                let slice = sides[place].measure(|| {
+                    self.guest.namespace().run(|| {
+                        prefer(0)?;
+                        if run.machine.processors > 1 {
+                            pin(0, run.machine.processors - 1)?;
+                        }
+                        load.run_with_failures(effort.slice)
+                    })
                 })?;
-                let used = Usage::of_all(&side.processes)?.since(before);
-                slices[place] = side.add(&outcome, failures, used, busy()? - busy_before)?;
+                sides[place].all.add(&slice)?;
+                slices[place] = Some(slice);
             }
-            let [ours, theirs] = slices;
+            let [Some(ours), Some(theirs)] = slices else { continue };
             for (of, ratio) in pairs.iter_mut().zip([
-                ours.rate / theirs.rate,
-                ours.median / theirs.median,
-                ours.per_cpu / theirs.per_cpu,
-                ours.per_busy / theirs.per_busy,
+                ours.outcome.rate() / theirs.outcome.rate(),
+                ours.outcome.quantile(0.5) / theirs.outcome.quantile(0.5),
+                ours.per_cpu() / theirs.per_cpu(),
+                ours.per_busy() / theirs.per_busy(),
             ]) {
                 of.push(ratio);
             }
@@ -144,9 +167,12 @@ impl Rival<'_> {
             ("requests/s", goals.rate),
             ("median", goals.median),
             ("requests per CPU second, its processes", goals.per_cpu),
-            ("requests per CPU second, whole machine", goals.per_cpu),
+            ("requests per CPU second, whole machine", goals.per_busy),
         ];
-        case.ratios.extend(metrics.into_iter().zip(pairs).map(|((metric, goal), pairs)| Ratio {
+        // At a fixed rate both answer as many, and what else the machine does is more than what they do.
+        let tells = |metric: &str| asked.rate.is_none() || !["requests/s", metrics[3].0].contains(&metric);
+        let told = metrics.into_iter().zip(pairs).filter(|((metric, _), _)| tells(metric));
+        case.ratios.extend(told.map(|((metric, goal), pairs)| Ratio {
             metric: metric.to_owned(),
             of: US.to_owned(),
             to: self.name.to_owned(),
@@ -162,63 +188,73 @@ impl Rival<'_> {
     }
 }
 
-/// What a slice gives to its pair.
-#[derive(Clone, Copy, Debug, Default)]
+/// One slice of a side, or all of them.
 struct Slice {
-    rate: f64,
-    median: f64,
-    per_cpu: f64,
-    per_busy: f64,
-}
-
-/// All slices of one side.
-struct Side {
-    name: &'static str,
-    processes: Vec<u32>,
     outcome: Outcome,
     failures: u64,
     used: Usage,
     busy: f64,
 }
 
-impl Side {
-    fn new(name: &'static str, processes: Vec<u32>) -> Result<Self> {
-        let outcome = Outcome { requests: 0, elapsed: Duration::ZERO, latency: histogram()? };
-        Ok(Self { name, processes, outcome, failures: 0, used: Usage::default(), busy: 0.0 })
+impl Slice {
+    fn nothing() -> Result<Self> {
+        Ok(Self { outcome: Outcome::nothing()?, failures: 0, used: Usage::default(), busy: 0.0 })
     }
 
-    fn add(&mut self, outcome: &Outcome, failures: u64, used: Usage, busy: f64) -> Result<Slice> {
+    fn add(&mut self, other: &Self) -> Result<()> {
+        self.outcome.add(&other.outcome)?;
+        self.failures += other.failures;
+        self.used.cpu += other.used.cpu;
+        self.used.switches += other.used.switches;
+        self.busy += other.busy;
+        Ok(())
+    }
+
+    fn per_cpu(&self) -> f64 {
+        self.outcome.answered() / self.used.cpu
+    }
+
+    fn per_busy(&self) -> f64 {
+        self.outcome.answered() / self.busy
+    }
+}
+
+/// Who answers on one way, and all that came of it.
+struct Side {
+    name: &'static str,
+    processes: Vec<u32>,
+    all: Slice,
+}
+
+impl Side {
+    fn new(name: &'static str, processes: Vec<u32>) -> Result<Self> {
+        Ok(Self { name, processes, all: Slice::nothing()? })
+    }
+
+    /// Returns what the processes and the machine used for what a load brings.
+    fn measure(&self, load: impl FnOnce() -> Result<(Outcome, u64)>) -> Result<Slice> {
+        let (before, busy_before) = (Usage::of_all(&self.processes)?, busy()?);
+        let (outcome, failures) = load()?;
         if outcome.requests == 0 {
             bail!("{} answered nothing within a slice: use a longer one (--slice)", self.name);
         }
-        self.outcome.requests += outcome.requests;
-        self.outcome.elapsed += outcome.elapsed;
-        self.outcome.latency.add(&outcome.latency).context("adding histograms")?;
-        self.failures += failures;
-        self.used.cpu += used.cpu;
-        self.used.switches += used.switches;
-        self.busy += busy;
-        let requests = outcome.requests as f64;
-        Ok(Slice {
-            rate: outcome.rate(),
-            median: outcome.quantile(0.5),
-            per_cpu: requests / used.cpu,
-            per_busy: requests / busy,
-        })
+        let used = Usage::of_all(&self.processes)?.since(before);
+        Ok(Slice { outcome, failures, used, busy: busy()? - busy_before })
     }
 
     fn figures(&self, case: &mut Case) -> Result<()> {
-        let (name, requests) = (self.name, self.outcome.requests as f64);
-        case.figure(format!("{name}, requests/s"), self.outcome.rate());
-        self.outcome.figures(name, case);
-        case.figure(format!("{name}, failed of 1,000"), self.failures as f64 * 1e3 / (requests + self.failures as f64));
-        case.figure(format!("{name}, CPU µs per request"), self.used.cpu * 1e6 / requests);
-        case.figure(format!("{name}, CPU µs of the whole machine per request"), self.busy * 1e6 / requests);
-        case.figure(format!("{name}, context switches per request"), self.used.switches / requests);
+        let (name, Slice { outcome, failures, used, busy }) = (self.name, &self.all);
+        let (requests, failures) = (outcome.answered(), *failures as f64);
+        case.figure(format!("{name}, requests/s"), outcome.rate());
+        outcome.figures(name, case);
+        case.figure(format!("{name}, failed of 1,000"), failures * 1e3 / (requests + failures));
+        case.figure(format!("{name}, CPU µs per request"), used.cpu * 1e6 / requests);
+        case.figure(format!("{name}, CPU µs of the whole machine per request"), busy * 1e6 / requests);
+        case.figure(format!("{name}, context switches per request"), used.switches / requests);
         let memory = self.processes.iter().map(|process| resident(*process)).sum::<Result<f64>>()?;
         case.figure(format!("{name}, MB resident"), memory);
         case.figure(format!("{name}, processes"), self.processes.len() as f64);
-        case.latencies.insert(name.to_owned(), QUANTILES.map(|at| (at, self.outcome.quantile(at))).to_vec());
+        case.latencies.insert(name.to_owned(), QUANTILES.map(|at| (at, outcome.quantile(at))).to_vec());
         Ok(())
     }
 }
