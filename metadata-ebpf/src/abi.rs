@@ -4,6 +4,10 @@
 //! host byte order, addresses and MACs are network order; reasons and counter places are append-only and never used
 //! for something else. Any change of a type here changes [`ABI_VERSION`]: a test compares them with `abi/layout.txt`.
 
+mod counters;
+
+pub use counters::{COUNTER_PLACES, Counters, PAIR_PLACE, Verdict};
+
 /// Version of this interface, kept in the map `META`. A daemon that finds pins of another version does not adopt
 /// them: it replaces them and says so.
 pub const ABI_VERSION: u32 = 4;
@@ -60,8 +64,8 @@ pub struct Port {
     pub flags: u16,
     /// Used places of `sources`, at most [`MAX_SOURCES`].
     pub source_count: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Its place in the map `COUNTERS`.
+    pub place: u32,
     /// How fast it may send to the metadata addresses.
     pub limits: Limits,
     /// Allowed pairs; places from `source_count` on are [`Source::EMPTY`].
@@ -98,6 +102,10 @@ pub struct ReturnPath {
     pub mac: [u8; 6],
     /// As [`Port::flags`].
     pub flags: u16,
+    /// As [`Port::place`].
+    pub place: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// Places of [`Neighbours`]; a power of two.
@@ -293,146 +301,7 @@ impl DropReason {
     }
 }
 
-/// Value of the per-CPU map `COUNTERS` (key: interface index): packets, by what became of them.
-///
-/// Traffic to other addresses than the metadata ones is not counted: it costs those packets a few loads and no more.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// ARP requests answered in place.
-    pub answered_arp: u64,
-    /// Neighbour solicitations answered in place.
-    pub answered_neighbour: u64,
-    /// ICMP and ICMPv6 echo requests answered in place.
-    pub answered_echo: u64,
-    /// TCP segments handed to the responder.
-    pub to_responder: u64,
-    /// TCP segments handed to the guest.
-    pub to_guest: u64,
-    /// Packets to a protocol and port of [`PassList`], left to the network; and those of connections that the network has
-    /// ([`PORT_ARRIVING`], [`PORT_LEAVING`]).
-    pub passed: u64,
-    /// Reports of a path's MTU handed to the responder: of a router, or of the tap itself.
-    pub path_mtu: u64,
-    /// Place for a further verdict; 0.
-    pub reserved_verdict: u64,
-    /// [`DropReason::SpoofedMac`].
-    pub drop_spoofed_mac: u64,
-    /// [`DropReason::SpoofedIp`].
-    pub drop_spoofed_ip: u64,
-    /// [`DropReason::Ipv4Options`].
-    pub drop_ipv4_options: u64,
-    /// [`DropReason::Fragment`].
-    pub drop_fragment: u64,
-    /// [`DropReason::Truncated`].
-    pub drop_truncated: u64,
-    /// [`DropReason::Ipv6Extension`].
-    pub drop_ipv6_extension: u64,
-    /// [`DropReason::NotAnswered`].
-    pub drop_not_answered: u64,
-    /// [`DropReason::SourceScope`].
-    pub drop_source_scope: u64,
-    /// [`DropReason::TagEnded`].
-    pub drop_tag_ended: u64,
-    /// [`DropReason::MacUnknown`].
-    pub drop_mac_unknown: u64,
-    /// [`DropReason::KernelError`].
-    pub drop_kernel_error: u64,
-    /// [`DropReason::StrayFromResponder`].
-    pub drop_stray_from_responder: u64,
-    /// [`DropReason::StrayFromHost`].
-    pub drop_stray_from_host: u64,
-    /// [`DropReason::LimitConnections`].
-    pub drop_limit_connections: u64,
-    /// [`DropReason::LimitPackets`].
-    pub drop_limit_packets: u64,
-    /// [`DropReason::Impersonation`].
-    pub drop_impersonation: u64,
-    /// Places for further reasons; 0.
-    pub reserved_reasons: [u64; 8],
-}
-
-impl Counters {
-    /// Places in all.
-    pub const LEN: usize = 32;
-    /// Place of the first drop reason: reason `n` is counted at `FIRST_DROP + n - 1`.
-    pub const FIRST_DROP: usize = 8;
-
-    /// Name of each place, as in logs and metrics; empty where reserved.
-    pub const NAMES: [&'static str; Self::LEN] = [
-        "answered_arp",
-        "answered_neighbour",
-        "answered_echo",
-        "to_responder",
-        "to_guest",
-        "passed",
-        "path_mtu",
-        "",
-        "spoofed_mac",
-        "spoofed_ip",
-        "ipv4_options",
-        "fragment",
-        "truncated",
-        "ipv6_extension",
-        "not_answered",
-        "source_scope",
-        "tag_ended",
-        "mac_unknown",
-        "kernel_error",
-        "stray_from_responder",
-        "stray_from_host",
-        "limit_connections",
-        "limit_packets",
-        "impersonation",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-    ];
-
-    /// Returns the values in the order of [`Self::NAMES`].
-    #[must_use]
-    pub fn values(&self) -> [u64; Self::LEN] {
-        // SAFETY: `Counters` is `repr(C)` and made of exactly `LEN` u64 (asserted below); every bit pattern is valid.
-        unsafe { core::mem::transmute::<Self, [u64; Self::LEN]>(*self) }
-    }
-
-    /// Adds another CPU's values to these.
-    pub fn add(&mut self, other: &Self) {
-        let mut sum = self.values();
-        for (sum, value) in sum.iter_mut().zip(other.values()) {
-            *sum = sum.wrapping_add(value);
-        }
-        // SAFETY: as in `values`, the other way round.
-        *self = unsafe { core::mem::transmute::<[u64; Self::LEN], Self>(sum) };
-    }
-}
-
-/// What became of a packet that was not dropped: its place in [`Counters`].
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// [`Counters::answered_arp`].
-    AnsweredArp = 0,
-    /// [`Counters::answered_neighbour`].
-    AnsweredNeighbour = 1,
-    /// [`Counters::answered_echo`].
-    AnsweredEcho = 2,
-    /// [`Counters::to_responder`].
-    ToResponder = 3,
-    /// [`Counters::to_guest`].
-    ToGuest = 4,
-    /// [`Counters::passed`].
-    Passed = 5,
-    /// [`Counters::path_mtu`].
-    PathMtu = 6,
-}
-
-/// A sampled drop, in the ring buffer `EVENTS`: the 1st, 2nd, 4th, 8th … of each port and reason on each CPU, so that
+/// A sampled drop, in the ring buffer `EVENTS`: the 1st, 2nd, 4th, 8th … of each port and reason, so that
 /// a flood costs its log 64 lines at most.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -441,7 +310,7 @@ pub struct Event {
     pub ifindex: u32,
     /// [`DropReason`] as a number.
     pub reason: u32,
-    /// How many of this reason this CPU has dropped on this interface, this one included.
+    /// How many of this reason have been dropped on this interface, this one included.
     pub count: u64,
     /// Length of the frame in bytes.
     pub len: u32,
@@ -456,15 +325,13 @@ pub struct Event {
 const _: () = {
     assert!(size_of::<Source>() == 40 && align_of::<Source>() == 8);
     assert!(size_of::<Port>() == 40 + 48 + 40 * MAX_SOURCES);
-    assert!(size_of::<ReturnPath>() == 16);
+    assert!(size_of::<ReturnPath>() == 24);
     assert!(size_of::<Neighbour>() == 16);
     assert!(size_of::<Neighbours>() == 16 * NEIGHBOUR_SETS * NEIGHBOUR_WAYS && NEIGHBOUR_SETS.is_power_of_two());
     assert!(size_of::<Limits>() == 48);
     assert!(size_of::<Meta>() == 24);
     assert!(size_of::<PassList>() == 4 * MAX_PASS);
-    assert!(size_of::<Counters>() == 8 * Counters::LEN);
     assert!(size_of::<Event>() == 24 + 64);
-    assert!(core::mem::offset_of!(Counters, drop_spoofed_mac) == 8 * Counters::FIRST_DROP);
 };
 
 #[cfg(feature = "user")]

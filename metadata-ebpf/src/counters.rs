@@ -1,5 +1,7 @@
 //! Counting what became of a packet, sampling the drops, and reporting on a traced tap.
 
+use core::arch::asm;
+
 use aya_ebpf::{EbpfContext, bindings::TC_ACT_SHOT, helpers::bpf_skb_load_bytes, programs::TcContext};
 use aya_log_ebpf::info;
 use metadata_ebpf::abi::{Counters, DropReason, Event, Verdict};
@@ -9,19 +11,23 @@ use crate::{
     maps::{COUNTERS, EVENTS},
 };
 
-/// Adds one at a place of an interface's counters and returns the new value; 0 if the interface has none.
+/// Adds one to a counter at a place of the map and returns the new value; 0 if there is no such place.
 #[inline(always)]
-fn add(ifindex: u32, place: usize) -> u64 {
-    let Some(counters) = COUNTERS.get_ptr_mut(ifindex) else {
+fn add(place: u32, counter: usize) -> u64 {
+    let Some(counters) = COUNTERS.get_ptr_mut(place) else {
         return 0;
     };
-    // SAFETY: `Counters` is `Counters::LEN` u64 in a row and every `place` is a constant below that; the element is
-    // this CPU's own, and a program is not interrupted by itself.
+    let mut value = 1u64;
+    // SAFETY: `Counters` is `Counters::LEN` aligned u64 in a row, and every `counter` is below that. Minimum kernel version: 5.12.
     unsafe {
-        let value = counters.cast::<u64>().add(place);
-        *value += 1;
-        *value
+        asm!(
+            "{value} = atomic_fetch_add((u64 *)({counter} + 0), {value})",
+            counter = in(reg) counters.cast::<u64>().add(counter),
+            value = inout(reg) value,
+            options(nostack),
+        );
     }
+    value + 1
 }
 
 /// What a program does with a packet: its return value, or the reason to drop it.
@@ -29,14 +35,14 @@ pub(crate) type Outcome = Result<i32, DropReason>;
 
 /// Counts a packet that is not dropped.
 #[inline(always)]
-pub(crate) fn counted(ifindex: u32, verdict: Verdict) {
-    add(ifindex, verdict as usize);
+pub(crate) fn counted(place: u32, verdict: Verdict) {
+    add(place, verdict as usize);
 }
 
-/// Counts a drop, samples it (the 1st, 2nd, 4th, 8th … of this CPU) and returns the program's value.
+/// Counts a drop, samples it (the 1st, 2nd, 4th, 8th …) and returns the program's value.
 #[inline(never)]
-pub(crate) fn dropped(ctx: &TcContext, ifindex: u32, reason: DropReason) -> i32 {
-    let count = count_drop(ifindex, reason);
+pub(crate) fn dropped(ctx: &TcContext, ifindex: u32, place: u32, reason: DropReason) -> i32 {
+    let count = count_drop(place, reason);
     if is_sampled(count) {
         let seen = || Seen { ifindex, reason, count, len: ctx.len(), ethertype: ethertype(ctx), vlan: vlan_of(ctx).id };
         sample(seen, |head, len| {
@@ -56,12 +62,12 @@ pub(crate) fn dropped(ctx: &TcContext, ifindex: u32, reason: DropReason) -> i32 
     TC_ACT_SHOT
 }
 
-/// Counts a drop and returns its number on this CPU; 0 if the interface has no counters.
+/// Counts a drop and returns its number; 0 if there is no such place.
 #[inline(always)]
-pub(crate) fn count_drop(ifindex: u32, reason: DropReason) -> u64 {
-    let place = Counters::FIRST_DROP + reason as usize - 1;
+pub(crate) fn count_drop(place: u32, reason: DropReason) -> u64 {
+    let counter = Counters::FIRST_DROP + reason as usize - 1;
     // A bound that the verifier can see: `reason` comes in a register.
-    if place >= Counters::LEN { 0 } else { add(ifindex, place) }
+    if counter >= Counters::LEN { 0 } else { add(place, counter) }
 }
 
 /// Tells whether the drop of this number is sampled.

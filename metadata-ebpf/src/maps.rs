@@ -1,15 +1,16 @@
 //! Every map, and the constants that the loader sets.
 //!
-//! The daemon writes `PORTS`, `TAGS`, `PASS` and `META`, and makes and removes the elements of `COUNTERS` and `NEIGHBOURS`; the programs
-//! count, learn and report, and write into `PORTS` what is used of a port's limits. All are pinned by name under the daemon's pin directory, so they outlive it.
+//! The daemon writes `PORTS`, `TAGS`, `PASS` and `META`, makes and removes the elements of `NEIGHBOURS`, and gives the places of
+//! `COUNTERS` away; the programs count, learn and report, and write into `PORTS` what is used of a port's limits. All are pinned by name
+//! under the daemon's pin directory, so they outlive it.
 
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, PerCpuHashMap, RingBuf},
+    btf_maps::{Array, HashMap, RingBuf},
     macros::btf_map,
 };
-use metadata_ebpf::abi::{Counters, Event, Meta, Neighbours, PassList, Port, ReturnPath};
+use metadata_ebpf::abi::{COUNTER_PLACES, Counters, Event, Meta, Neighbours, PassList, Port, ReturnPath};
 
 /// Most taps on one node. Memory is taken per tap that is there, not for all.
 const MAX_PORTS: usize = 16384;
@@ -27,10 +28,12 @@ pub(crate) static TAGS: HashMap<u32, ReturnPath, MAX_PORTS, { BPF_F_NO_PREALLOC 
 #[btf_map]
 pub(crate) static NEIGHBOURS: HashMap<u32, Neighbours, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
-/// Interface index → packets by what became of them. Minimum kernel version: 4.6.
+/// Packets by what became of them, each port's at the place that its element of [`PORTS`] names. An array, since looking up costs next
+/// to nothing in it: 4 MB on every node.
 #[btf_map]
-pub(crate) static COUNTERS: PerCpuHashMap<u32, Counters, MAX_PORTS, { BPF_F_NO_PREALLOC as usize }> =
-    PerCpuHashMap::new();
+pub(crate) static COUNTERS: Array<Counters, { COUNTER_PLACES as usize }> = Array::new();
+
+const _: () = assert!(COUNTER_PLACES as usize == MAX_PORTS + 1);
 
 /// Sampled drops. 64 KiB hold over 500 of them. Minimum kernel version: 5.8.
 #[btf_map]

@@ -395,7 +395,7 @@ fn start_ports(
     let seen = audit::drops(Arc::clone(&shared.audit), view.clone(), shared.drops.clone());
     let drops = tokio::spawn(events::log(dataplane.take_events()?, move |ifindex| names.name_of(ifindex), seen));
     let (requests, inbox) = mpsc::channel(PORT_REQUESTS);
-    shared.kernel.set(view.clone(), dataplane.counters_reader()?, requests.clone());
+    shared.kernel.set(view.clone(), dataplane.counters(), requests.clone());
     let (identities, store) = (Arc::clone(&shared.identities), Arc::clone(&shared.store));
     let ports = Ports::new(dataplane, responder, identities, store, shared.facts.clone(), config.ports.clone(), view);
     Ok((port_thread(ports.watched(&pulse), pulse, changes, inbox, attached)?, requests, drops))

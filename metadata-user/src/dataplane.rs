@@ -38,24 +38,21 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
-    sync::Arc,
 };
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, RingBuf},
     programs::SchedClassifier,
 };
 use metadata_ebpf::abi::{
-    Bucket, Counters, Limits, MAX_SOURCES, Meta, Neighbours, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath,
+    Bucket, Limits, MAX_SOURCES, Meta, Neighbours, PORT_ENDED, PORT_HELD, PORT_LEARN, Port, ReturnPath,
 };
-
-use parking_lot::Mutex;
 
 use self::entry::port_value;
 pub use self::{
     attach::{AttachKind, FILTER_HANDLE, FILTER_PRIORITY},
-    counters::CountersReader,
+    counters::PacketCounters,
     entry::{PortEntry, join_sources},
     expedite::{Expedited, SWITCH as RCU_EXPEDITED},
     fit::{Unfit, fit_sources},
@@ -191,7 +188,7 @@ pub struct Dataplane {
     ports: HashMap<MapData, u32, Port>,
     tags: HashMap<MapData, u32, ReturnPath>,
     neighbours: HashMap<MapData, u32, Neighbours>,
-    counters: PerCpuHashMap<MapData, u32, Counters>,
+    counters: PacketCounters,
     meta: Array<MapData, Meta>,
     /// Ports that move.
     moving: BTreeMap<IfIndex, Moving>,
@@ -202,8 +199,6 @@ pub struct Dataplane {
     maps: watch::HeldMaps,
     /// Whether taps may have programs of another version.
     rebuilding: bool,
-    /// Sums of the counters of interfaces that are gone.
-    gone: Arc<Mutex<Counters>>,
     /// Taps of which it is known whether they have `from_network`.
     guards: BTreeMap<IfIndex, bool>,
     /// Taps of which it is known whether they have `from_guest_xdp`.
@@ -263,9 +258,10 @@ impl Dataplane {
         let mut port = port_value(ifindex, tag, entry)?;
         port.flags |= self.flag(ifindex);
         port.limits = self.limits_value(ifindex, limits);
-        let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac: port.mac, flags: port.flags };
+        port.place = self.counters.place(ifindex)?;
+        let Port { mac, flags, place, .. } = port;
+        let path = ReturnPath { tag: tag.0, ifindex: ifindex.0, mac, flags, place, reserved: 0 };
         let learns = port.flags & (PORT_HELD | PORT_LEARN) != 0;
-        self.make_counters(ifindex)?;
         if learns {
             self.make_neighbours(tag)?;
         }
@@ -304,18 +300,6 @@ impl Dataplane {
             if full.is_of_same_limit(&former) { former } else { full }
         };
         Limits { connections: bucket(new_connections, former.connections), packets: bucket(packets, former.packets) }
-    }
-
-    /// Gives an interface its counters, unless it has them.
-    fn make_counters(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
-        if self.counters.get(&ifindex.0, 0).is_ok() {
-            return Ok(());
-        }
-        let counting = || map_error("make counters", "COUNTERS");
-        let zeros = aya::maps::PerCpuValues::try_from(vec![Counters::default(); possible_cpus()?])
-            .map_err(MapError::IoError)
-            .map_err(counting())?;
-        self.counters.insert(ifindex.0, zeros, 0).map_err(counting())
     }
 
     /// Ends a tag but for resets: its connections can still be closed towards the guest, and nothing else passes.
@@ -358,26 +342,16 @@ impl Dataplane {
         let results = [
             self.clear_port(ifindex),
             tag.map_or(Ok(()), |tag| self.end_tag(tag)),
-            self.forget_counters(ifindex),
+            self.counters.forget(ifindex),
             self.detach(ifindex),
         ];
         results.into_iter().collect()
     }
 
-    /// Removes an interface's counters; their sums stay.
-    fn forget_counters(&mut self, ifindex: IfIndex) -> Result<(), DataplaneError> {
-        // Under the lock, so that no reader counts them twice or not at all.
-        let mut gone = self.gone.lock();
-        if let Ok(values) = self.counters.get(&ifindex.0, 0) {
-            values.iter().for_each(|value| gone.add(value));
-        }
-        remove(self.counters.remove(&ifindex.0), "COUNTERS")
-    }
-
     /// Returns the interfaces that `PORTS` or `COUNTERS` know, the pair left out.
     #[must_use]
     pub fn known(&self) -> Vec<IfIndex> {
-        let mut known: Vec<_> = self.ports.keys().chain(self.counters.keys()).flatten().map(IfIndex).collect();
+        let mut known: Vec<_> = self.ports.keys().flatten().map(IfIndex).chain(self.counters.interfaces()).collect();
         known.sort_unstable();
         known.dedup();
         known.retain(|ifindex| *ifindex != self.constants.pair);
@@ -398,12 +372,10 @@ impl Dataplane {
         Ok(orphans.len())
     }
 
-    /// Opens the counters a second time, for reading beside this.
-    ///
-    /// # Errors
-    /// If the pinned map cannot be opened.
-    pub fn counters_reader(&self) -> Result<CountersReader, DataplaneError> {
-        CountersReader::open(&self.pins.map("COUNTERS"), Arc::clone(&self.gone))
+    /// Returns the counters, for reading beside this.
+    #[must_use]
+    pub fn counters(&self) -> PacketCounters {
+        self.counters.clone()
     }
 
     /// Takes the ring of sampled drops; once.
@@ -444,10 +416,6 @@ impl Dataplane {
 
 /// A flag of the kernel's: an element that is there stays as it is.
 const BPF_NOEXIST: u64 = 1;
-
-fn possible_cpus() -> Result<usize, DataplaneError> {
-    aya::util::nr_cpus().map_err(|(path, source)| DataplaneError::Pin { doing: "read", path: path.into(), source })
-}
 
 fn insert<V: Pod>(
     map: &mut HashMap<MapData, u32, V>,

@@ -2,12 +2,13 @@
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, PerCpuHashMap, PerCpuValues},
+    maps::{Array, HashMap},
     programs::{Program, TestRun as _, TestRunOptions},
 };
 use metadata_ebpf::{
     abi::{
-        Bucket, Counters, Limits, MAX_SOURCES, Neighbours, PORT_HELD, PORT_LEARN, PassList, Port, ReturnPath, Source,
+        Bucket, Counters, Limits, MAX_SOURCES, Neighbours, PAIR_PLACE, PORT_HELD, PORT_LEARN, PassList, Port,
+        ReturnPath, Source,
     },
     neighbours,
 };
@@ -17,6 +18,8 @@ use nix::sched::{CloneFlags, unshare};
 pub(crate) const IFINDEX: u32 = 1;
 /// The tag of the port.
 pub(crate) const TAG: u32 = 0x0102_0304;
+/// The place of the port's counters.
+pub(crate) const PLACE: u32 = 3;
 /// What the programs mark their own frames with.
 pub(crate) const OWN_MARK: [u32; 4] = [1, 2, 3, 4];
 /// The port's MAC.
@@ -77,7 +80,7 @@ pub(crate) fn port() -> Port {
         mac: MAC,
         flags: 0,
         source_count: 1,
-        reserved: 0,
+        place: PLACE,
         limits: Limits::NONE,
         sources,
         instance: [7; 16],
@@ -102,7 +105,8 @@ impl Kernel {
         let mut kernel = Self::empty();
         let mut ports: HashMap<_, u32, Port> = kernel.map("PORTS");
         ports.insert(IFINDEX, port, 0).expect("PORTS takes the port");
-        let path = ReturnPath { tag: port.tag, ifindex: IFINDEX, mac: port.mac, flags: port.flags };
+        let path =
+            ReturnPath { tag: port.tag, ifindex: IFINDEX, mac: port.mac, flags: port.flags, place: PLACE, reserved: 0 };
         let mut tags: HashMap<_, u32, ReturnPath> = kernel.map("TAGS");
         tags.insert(port.tag, path, 0).expect("TAGS takes the path");
         if port.flags & (PORT_HELD | PORT_LEARN) != 0 {
@@ -111,12 +115,12 @@ impl Kernel {
         kernel
     }
 
-    /// Loads the programs, with counters but no port.
+    /// Loads the programs, without a port.
     pub(crate) fn empty() -> Self {
         Self::tracing(0)
     }
 
-    /// Loads the programs, with counters but no port, tracing one interface.
+    /// Loads the programs, without a port, tracing one interface.
     pub(crate) fn tracing(ifindex: u32) -> Self {
         assert!(!metadata_user::dataplane::OBJECT.is_empty(), "no eBPF object: run `cargo xtask test datapath`");
         unshare(CloneFlags::CLONE_NEWNET).expect("a namespace of our own: run as root, `cargo xtask test datapath`");
@@ -134,13 +138,7 @@ impl Kernel {
             };
             loaded.unwrap_or_else(|error| panic!("the verifier takes {name}: {error:#?}"));
         }
-        let mut kernel = Self { ebpf };
-        let mut counters: PerCpuHashMap<_, u32, Counters> =
-            kernel.ebpf.map_mut("COUNTERS").expect("COUNTERS is there").try_into().expect("of this type");
-        let cpus = aya::util::nr_cpus().expect("the number of CPUs");
-        let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus]).expect("one for each CPU");
-        counters.insert(IFINDEX, zeros, 0).expect("COUNTERS takes the interface");
-        kernel
+        Self { ebpf }
     }
 
     /// Lets these protocol numbers and ports pass, and no others.
@@ -163,14 +161,12 @@ impl Kernel {
         self.ebpf.map_mut(name).expect("the map is there").try_into().expect("the map is of this type")
     }
 
-    /// Returns the counters' sum.
+    /// Returns the sum of the port's counters and the pair's.
     pub(crate) fn counters(&self) -> Counters {
-        let map: PerCpuHashMap<_, u32, Counters> =
+        let map: Array<_, Counters> =
             self.ebpf.map("COUNTERS").expect("COUNTERS is there").try_into().expect("of this type");
-        let mut sum = Counters::default();
-        for value in map.get(&IFINDEX, 0).expect("the interface has counters").iter() {
-            sum.add(value);
-        }
+        let mut sum = map.get(&PLACE, 0).expect("the port has a place");
+        sum.add(&map.get(&PAIR_PLACE, 0).expect("the pair has a place"));
         sum
     }
 

@@ -4,25 +4,29 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Map, MapData, PerCpuHashMap};
+use aya::maps::{Array, Map, MapData};
 use metadata_ebpf::abi::Counters;
 
-/// Reads the counters of an interface from the pinned map, summed over CPUs; all 0 if it has none.
+/// Reads the counters of an interface from the pinned map; all 0 if it has none.
 ///
 /// # Errors
 /// If the pin does not exist.
 pub fn read(pin_directory: &Path, ifindex: u32) -> Result<Counters> {
+    Ok(find(pin_directory, ifindex)?.map_or_else(Counters::default, |(_, counters)| counters))
+}
+
+/// Returns an interface's place in the map, with its counters; `None` if it has none.
+///
+/// # Errors
+/// If the pin does not exist.
+pub fn find(pin_directory: &Path, ifindex: u32) -> Result<Option<(u32, Counters)>> {
     let pin = pin_directory.join("COUNTERS");
     let data = MapData::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
-    let map: PerCpuHashMap<MapData, u32, Counters> =
-        Map::PerCpuHashMap(data).try_into().context("COUNTERS is another kind of map")?;
-    let mut sum = Counters::default();
-    if let Ok(values) = map.get(&ifindex, 0) {
-        for value in values.iter() {
-            sum.add(value);
-        }
-    }
-    Ok(sum)
+    let map: Array<MapData, Counters> = Map::Array(data).try_into().context("COUNTERS is another kind of map")?;
+    // Places are given away without gaps.
+    let given = (0..map.len()).map_while(|place| Some((place, map.get(&place, 0).ok().filter(|at| at.ifindex != 0)?)));
+    let mut of = given.filter(|(_, at)| at.ifindex == u64::from(ifindex));
+    Ok(of.next().map(|(place, at)| (place, Counters { ifindex: 0, ..at })))
 }
 
 /// What moved between two looks: name and difference, in the order of the map.

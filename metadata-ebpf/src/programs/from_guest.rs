@@ -114,7 +114,7 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
     // port's by now; that is why the tag is taken only from the word above.
     let arrival = Arrival { ctx, port: unsafe { &*port }, pass, tokens: Tokens::of(port), tag: word[0], ifindex };
     if word[1] != ifindex {
-        return dropped(ctx, ifindex, DropReason::KernelError);
+        return dropped(ctx, ifindex, arrival.place(), DropReason::KernelError);
     }
     match protocol(&arrival) {
         Ok(verdict) => verdict,
@@ -123,7 +123,7 @@ fn for_service(ctx: &TcContext, protocol: impl FnOnce(&Arrival<'_>) -> Outcome) 
             if traced(ifindex) {
                 report(ctx, "from_guest: dropped, reason ", reason as u32);
             }
-            dropped(ctx, ifindex, reason)
+            dropped(ctx, ifindex, arrival.place(), reason)
         }
     }
 }
@@ -163,7 +163,7 @@ fn head<T: Copied>(ctx: &TcContext, protocol: impl Fn(&T) -> u8) -> Result<Align
         return Ok(head);
     }
     pull(ctx, HEAD_LEN);
-    headers(ctx).ok_or(DropReason::Truncated)
+    Ok(head)
 }
 
 #[inline(always)]
@@ -278,6 +278,12 @@ struct Echo<const N: usize> {
 }
 
 impl Arrival<'_> {
+    /// Returns the place of the port's counters.
+    #[inline(always)]
+    fn place(&self) -> u32 {
+        self.port.place
+    }
+
     /// Takes one of the port's tokens for a packet that is answered or handed over; what passes takes none.
     #[inline(always)]
     fn admit_packet(&self) -> Result<(), DropReason> {
@@ -332,7 +338,7 @@ impl Arrival<'_> {
         if traced(self.ifindex) {
             report(self.ctx, "from_guest: passes, as ports.pass says, bytes: ", self.ctx.len());
         }
-        counted(self.ifindex, Verdict::Passed);
+        counted(self.place(), Verdict::Passed);
         PASS
     }
 
@@ -353,7 +359,7 @@ impl Arrival<'_> {
         if traced(self.ifindex) {
             report(self.ctx, "from_guest: the network's, as the port moves, bytes: ", self.ctx.len());
         }
-        counted(self.ifindex, Verdict::Passed);
+        counted(self.place(), Verdict::Passed);
         PASS
     }
 
@@ -377,7 +383,7 @@ impl Arrival<'_> {
         if traced(self.ifindex) {
             report(self.ctx, "from_guest: answered in place, bytes: ", self.ctx.len());
         }
-        counted(self.ifindex, verdict);
+        counted(self.place(), verdict);
         send_out(self.ctx, self.ifindex)
     }
 
@@ -392,7 +398,7 @@ impl Arrival<'_> {
         if value < 0 {
             return Err(DropReason::KernelError);
         }
-        counted(self.ifindex, Verdict::PathMtu);
+        counted(self.place(), Verdict::PathMtu);
         Ok(value)
     }
 
@@ -406,7 +412,7 @@ impl Arrival<'_> {
         if traced(self.ifindex) {
             report(self.ctx, "from_guest: to the responder, bytes: ", self.ctx.len());
         }
-        counted(self.ifindex, Verdict::ToResponder);
+        counted(self.place(), Verdict::ToResponder);
         Ok(hand_to_peer(PAIR_IFINDEX.load()))
     }
 }

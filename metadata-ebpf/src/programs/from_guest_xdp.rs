@@ -111,9 +111,9 @@ fn for_service<const TAG: usize>(ctx: &XdpContext, ethertype: u16, decide: Decid
     match takes.beyond(left) {
         None => XDP_PASS,
         Some(DropReason::LimitConnections) if !tokens.admit_packet() => {
-            dropped::<TAG>(ctx, ifindex, ethertype, DropReason::LimitPackets)
+            dropped::<TAG>(ctx, port, ethertype, DropReason::LimitPackets)
         }
-        Some(reason) => dropped::<TAG>(ctx, ifindex, ethertype, reason),
+        Some(reason) => dropped::<TAG>(ctx, port, ethertype, reason),
     }
 }
 
@@ -155,11 +155,12 @@ fn len<const TAG: usize>(ctx: &XdpContext) -> u32 {
 
 /// Counts a drop, samples it as `from_guest` does, and returns the program's value.
 #[inline(always)]
-fn dropped<const TAG: usize>(ctx: &XdpContext, ifindex: u32, ethertype: u16, reason: DropReason) -> u32 {
+fn dropped<const TAG: usize>(ctx: &XdpContext, port: &Port, ethertype: u16, reason: DropReason) -> u32 {
+    let ifindex = ctx.ingress_ifindex() as u32;
     if traced(ifindex) {
         report(ctx, "from_guest_xdp: dropped, reason ", reason as u32);
     }
-    let count = count_drop(ifindex, reason);
+    let count = count_drop(port.place, reason);
     if is_sampled(count) {
         let vlan = || if TAG == 0 { 0 } else { vlan(ctx) };
         let seen = || Seen { ifindex, reason, count, len: len::<TAG>(ctx), ethertype, vlan: vlan() };

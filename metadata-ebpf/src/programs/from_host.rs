@@ -4,12 +4,12 @@
 //! up. Guests' packets do not come this way: they are handed to the peer without leaving through this end.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use metadata_ebpf::abi::DropReason;
+use metadata_ebpf::abi::{DropReason, PAIR_PLACE};
 
 use crate::{counters::dropped, frame::ifindex_of};
 
 /// Drops and counts everything.
 #[classifier]
 pub(crate) fn from_host(ctx: TcContext) -> i32 {
-    dropped(&ctx, ifindex_of(&ctx), DropReason::StrayFromHost)
+    dropped(&ctx, ifindex_of(&ctx), PAIR_PLACE, DropReason::StrayFromHost)
 }

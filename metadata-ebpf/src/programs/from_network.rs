@@ -36,11 +36,15 @@ pub(crate) fn from_network(ctx: TcContext) -> i32 {
         return PASS;
     }
     let ifindex = ifindex_of(&ctx);
-    let (Some(_), Some(pass)) = (PORTS.get_ptr(ifindex), maps::PASS.get(0)) else {
+    let (Some(port), Some(pass)) = (PORTS.get_ptr(ifindex), maps::PASS.get(0)) else {
         // Somebody else serves it.
         return PASS;
     };
-    if claims(&ctx, pass) { dropped(&ctx, ifindex, DropReason::Impersonation) } else { PASS }
+    if !claims(&ctx, pass) {
+        return PASS;
+    }
+    // SAFETY: points to a map element, which stays readable while the program runs.
+    dropped(&ctx, ifindex, unsafe { (*port).place }, DropReason::Impersonation)
 }
 
 /// Tells soon of most frames that they are no claims.

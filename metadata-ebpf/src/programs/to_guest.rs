@@ -9,7 +9,7 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use metadata_ebpf::{
-    abi::{DropReason, Neighbour, ReturnPath, Verdict},
+    abi::{DropReason, Neighbour, PAIR_PLACE, ReturnPath, Verdict},
     addr::{METADATA_IPV6, RESPONDER_IPV6},
     neighbours,
     packet::{Aligned, ETH_IPV4_LEN, ETH_IPV6_LEN, ETHERTYPE_IPV4, EthIpv6, TCP_CHECKSUM, Tcp},
@@ -33,15 +33,15 @@ const HEAD_LEN: usize = ETH_IPV6_LEN + size_of::<Tcp>();
 #[classifier]
 pub(crate) fn to_guest(ctx: TcContext) -> i32 {
     // A drop counts under the pair until it is known which tap the packet is for.
-    let mut ifindex = ifindex_of(&ctx);
-    match reply(&ctx, &mut ifindex) {
+    let (mut ifindex, mut place) = (ifindex_of(&ctx), PAIR_PLACE);
+    match reply(&ctx, &mut ifindex, &mut place) {
         Ok(value) => value,
-        Err(reason) => dropped(&ctx, ifindex, reason),
+        Err(reason) => dropped(&ctx, ifindex, place, reason),
     }
 }
 
 #[inline(always)]
-fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
+fn reply(ctx: &TcContext, ifindex: &mut u32, place: &mut u32) -> Outcome {
     let pair = *ifindex;
     pull(ctx, HEAD_LEN);
     let head = headers::<EthIpv6>(ctx).ok_or(DropReason::StrayFromResponder)?;
@@ -49,7 +49,7 @@ fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
     let identity = reply::destination(ethertype(ctx), &frame)?;
     let path = path_of(TAGS.get_ptr(identity.tag).ok_or(DropReason::TagEnded)?);
     if path.tag == identity.tag {
-        *ifindex = path.ifindex;
+        (*ifindex, *place) = (path.ifindex, path.place);
     }
     let tcp = view::<Tcp>(ctx, ETH_IPV6_LEN).ok_or(DropReason::Truncated)?;
     let next_hop = reply::next_hop(&identity, &path, tcp)?;
@@ -64,7 +64,7 @@ fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
         if value < 0 {
             return Err(DropReason::KernelError);
         }
-        counted(path.ifindex, Verdict::PathMtu);
+        counted(path.place, Verdict::PathMtu);
         return Ok(value);
     }
 
@@ -91,7 +91,7 @@ fn reply(ctx: &TcContext, ifindex: &mut u32) -> Outcome {
     if traced(path.ifindex) {
         report(ctx, "to_guest: to the guest, bytes: ", ctx.len());
     }
-    counted(path.ifindex, Verdict::ToGuest);
+    counted(path.place, Verdict::ToGuest);
     Ok(send_out(ctx, path.ifindex))
 }
 
@@ -115,8 +115,8 @@ fn path_of(path: *const ReturnPath) -> Path {
     let word: [u32; 2] = unsafe { core::mem::transmute(core::ptr::read_volatile(path.cast::<u64>())) };
     // SAFETY: points to a map element, which stays readable while the program runs. Should it be another binding's by
     // now, the frame still goes to the right tap, with a MAC that no interface there has.
-    let (mac, flags) = unsafe { ((*path).mac, (*path).flags) };
-    Path { tag: word[0], ifindex: word[1], mac, flags }
+    let (mac, flags, place) = unsafe { ((*path).mac, (*path).flags, (*path).place) };
+    Path { tag: word[0], ifindex: word[1], mac, flags, place }
 }
 
 const _: () = assert!(ETH_IPV4_LEN < ETH_IPV6_LEN);

@@ -287,7 +287,7 @@ mod tests {
         ) {
             let sources = [crate::abi::Source::EMPTY; crate::abi::MAX_SOURCES];
             let port = Port {
-                tag: 1, ifindex: 1, mac: [2; 6], flags: crate::abi::PORT_HELD, source_count: 0, reserved: 0, limits: Limits::NONE, sources, instance: [0; 16]
+                tag: 1, ifindex: 1, mac: [2; 6], flags: crate::abi::PORT_HELD, source_count: 0, place: 0, limits: Limits::NONE, sources, instance: [0; 16]
             };
             for pass in [PassList::EMPTY, PassList::of(&[(17, 53), (6, 53)])] {
                 let transport = transport.as_ref();

@@ -31,6 +31,8 @@ pub struct Path {
     pub mac: [u8; 6],
     /// [`ReturnPath::flags`](crate::abi::ReturnPath::flags).
     pub flags: u16,
+    /// [`ReturnPath::place`](crate::abi::ReturnPath::place).
+    pub place: u32,
 }
 
 /// How the guest's MAC is found.

@@ -17,7 +17,7 @@ fn port() -> Port {
         mac: MAC,
         flags: PORT_LEARN,
         source_count: 0,
-        reserved: 0,
+        place: 0,
         limits: Limits::NONE,
         instance: [0; 16],
         sources: [Source::EMPTY; MAX_SOURCES],

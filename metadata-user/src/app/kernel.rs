@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::TraceError;
 use crate::config;
-use crate::dataplane::{CountersReader, IfIndex};
+use crate::dataplane::{IfIndex, PacketCounters};
 use crate::error_text;
 use crate::identity::Tag;
 use crate::metrics::{Fault, Packets, Repair};
@@ -27,13 +27,13 @@ impl std::fmt::Debug for Kernel {
 
 struct Parts {
     ports: PortsView,
-    counters: CountersReader,
+    counters: PacketCounters,
     requests: mpsc::Sender<Request>,
 }
 
 impl Kernel {
     /// Shows the kernel side from here on.
-    pub(super) fn set(&self, ports: PortsView, counters: CountersReader, requests: mpsc::Sender<Request>) {
+    pub(super) fn set(&self, ports: PortsView, counters: PacketCounters, requests: mpsc::Sender<Request>) {
         // Set once in the daemon's life.
         let _ = self.0.set(Parts { ports, counters, requests });
     }

@@ -115,7 +115,7 @@ pub struct Dropped {
     pub mac: Text<20>,
     /// The source address that the packet claims.
     pub claimed: Text<48>,
-    /// How many of this reason one CPU has dropped on this tap.
+    /// How many of this reason have been dropped on this tap.
     pub count: u64,
 }
 

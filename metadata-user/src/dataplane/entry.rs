@@ -43,7 +43,7 @@ pub fn join_sources(sources: &[(MacAddress, ipnet::IpNet)]) -> Vec<(MacAddress, 
         .collect()
 }
 
-/// Returns the map value of a port, without limits.
+/// Returns the map value of a port, but for its limits and place.
 pub(super) fn port_value(ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Result<Port, DataplaneError> {
     let mut port = Port {
         tag: tag.0,
@@ -51,7 +51,7 @@ pub(super) fn port_value(ifindex: IfIndex, tag: Tag, entry: &PortEntry) -> Resul
         mac: [0; 6],
         flags: PORT_HELD,
         source_count: 0,
-        reserved: 0,
+        place: 0,
         limits: Limits::NONE,
         instance: [0; 16],
         sources: [Source::EMPTY; MAX_SOURCES],

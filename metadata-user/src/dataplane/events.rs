@@ -18,7 +18,7 @@ pub struct SampledDrop {
     pub tap: String,
     /// Why.
     pub reason: DropReason,
-    /// How many of this reason one CPU has dropped on this tap: 1, 2, 4, 8 …
+    /// How many of this reason have been dropped on this tap: 1, 2, 4, 8 …
     pub count: u64,
     /// Source MAC of the frame; empty if it is not there.
     pub mac: String,

@@ -12,8 +12,8 @@ use metadata_ebpf::abi::{ABI_VERSION, Meta, PassList};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
-    AttachMode, Dataplane, DataplaneError, IfIndex, expedite::Expedited, map_error, object::OBJECT, pins::Pins,
-    program_error, rebuild, watch::HeldMaps,
+    AttachMode, Dataplane, DataplaneError, IfIndex, PacketCounters, expedite::Expedited, map_error, object::OBJECT,
+    pins::Pins, program_error, rebuild, watch::HeldMaps,
 };
 use crate::error_text;
 
@@ -57,7 +57,7 @@ impl Dataplane {
             ports: hash(&mut ebpf, "PORTS")?,
             tags: hash(&mut ebpf, "TAGS")?,
             neighbours: hash(&mut ebpf, "NEIGHBOURS")?,
-            counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(map_error("open", "COUNTERS"))?,
+            counters: PacketCounters::open(take(&mut ebpf, "COUNTERS")?, pair)?,
             meta: take(&mut ebpf, "META")?.try_into().map_err(map_error("open", "META"))?,
             ebpf,
             maps: HeldMaps::open(&pins)?,
@@ -67,7 +67,6 @@ impl Dataplane {
             moving: std::collections::BTreeMap::new(),
             attached: std::collections::BTreeMap::new(),
             rebuilding,
-            gone: std::sync::Arc::default(),
             links: std::collections::BTreeMap::new(),
             guards: std::collections::BTreeMap::new(),
             xdp: std::collections::BTreeMap::new(),
@@ -79,7 +78,6 @@ impl Dataplane {
                 .set(0, Meta { abi_version: ABI_VERSION, next_tag: first_tag()?, own_mark }, 0)
                 .map_err(map_error("write", "META"))?;
         }
-        dataplane.make_counters(pair)?;
         dataplane.attach_pair(pair_name)?;
         Ok(dataplane)
     }

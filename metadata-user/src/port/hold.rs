@@ -17,6 +17,7 @@ impl Ports {
 
     /// Puts this daemon's programs back in the place of another's. A port that the other one has bound anew is bound anew here, too.
     fn retake(&mut self) {
+        self.dataplane.counters().read_again();
         if let Err(error) = self.dataplane.retake_pair() {
             report(self.dataplane.pair(), "the pair", &error);
         }

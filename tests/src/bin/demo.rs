@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use lab::{Guest, Namespace, Node, NodePlan, command, wait};
+use lab::{Guest, Namespace, Node, NodePlan, command, counters, wait};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// Set by SIGINT and SIGTERM.
@@ -152,25 +152,15 @@ fn curl(guest: &Guest, url: &str) -> Result<String> {
 /// Prints the counters of a tap that are not 0, as bpftool finds them in the pinned map.
 fn counters(node: &Node, guest: &Guest) -> Result<()> {
     let pin = node.pins().join("COUNTERS");
-    let key = guest.ifindex().to_ne_bytes().map(|byte| byte.to_string());
+    let (place, _) = counters::find(&node.pins(), guest.ifindex())?.context("the tap has no counters")?;
+    let key = place.to_ne_bytes().map(|byte| byte.to_string());
     println!("$ bpftool map lookup pinned {} key {}   # {}", pin.display(), key.join(" "), guest.tap());
     let mut bpftool = node.namespace().command("bpftool")?;
     bpftool.arg("--json").args(["map", "lookup", "pinned"]).arg(&pin).arg("key").args(&key);
     let found: serde_json::Value = serde_json::from_str(&command::run(&mut bpftool, "")?)?;
-    let mut sums: Vec<(String, u64)> = Vec::new();
-    let cpus = found["formatted"]["values"].as_array().context("bpftool shows no values")?;
-    for cpu in cpus {
-        let fields = cpu["value"].as_object().context("bpftool shows no fields")?;
-        for (name, value) in fields {
-            let value = value.as_u64().unwrap_or(0);
-            match sums.iter_mut().find(|(found, _)| found == name) {
-                Some((_, sum)) => *sum += value,
-                None => sums.push((name.clone(), value)),
-            }
-        }
-    }
-    for (name, sum) in sums.iter().filter(|(_, sum)| *sum != 0) {
-        println!("   {name}: {sum}");
+    let fields = found["formatted"]["value"].as_object().context("bpftool shows no fields")?;
+    for (name, value) in fields.iter().filter(|(_, value)| value.as_u64() != Some(0)) {
+        println!("   {name}: {value}");
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ fn only_tcp_of_the_responder_to_an_identity_address_is_a_reply() {
 #[test]
 fn a_binding_gets_its_replies_until_it_ends() {
     const ACK: u8 = 0x10;
-    let path = |tag, flags| Path { tag, ifindex: 3, mac: MAC, flags };
+    let path = |tag, flags| Path { tag, ifindex: 3, mac: MAC, flags, place: 9 };
     for (name, path, flags, expected) in [
         ("bound", path(TAG, 0), ACK, Ok(NextHop::Mac(MAC))),
         ("held", path(TAG, PORT_HELD), ACK, Ok(NextHop::Learned)),

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use ipnet::IpNet;
 use metadata_ebpf::abi::{ABI_VERSION, Counters, Meta, PORT_HELD, Port, ReturnPath, Source};
 
-use super::super::{DataplaneError, IfIndex, map_error, pins::Pins};
+use super::super::{DataplaneError, IfIndex, counters::counts, map_error, pins::Pins};
 use crate::record::{InstanceId, MacAddress};
 
 /// What the map `PORTS` says of a tap, and whether `TAGS` agrees.
@@ -26,7 +26,7 @@ pub struct PinnedPort {
 pub struct Pinned {
     ports: HashMap<MapData, u32, Port>,
     tags: HashMap<MapData, u32, ReturnPath>,
-    counters: PerCpuHashMap<MapData, u32, Counters>,
+    counters: Array<MapData, Counters>,
     version: u32,
 }
 
@@ -52,7 +52,7 @@ impl Pinned {
         Ok(Some(Self {
             ports: typed(Map::HashMap(open("PORTS")?), "PORTS")?,
             tags: typed(Map::HashMap(open("TAGS")?), "TAGS")?,
-            counters: typed(Map::PerCpuHashMap(open("COUNTERS")?), "COUNTERS")?,
+            counters: typed(Map::Array(open("COUNTERS")?), "COUNTERS")?,
             version,
         }))
     }
@@ -80,12 +80,11 @@ impl Pinned {
         }
     }
 
-    /// Returns an interface's counters, by name, summed over CPUs; `None` if it has none.
+    /// Returns a port's counters, by name; `None` if the interface is none.
     #[must_use]
     pub fn counters(&self, ifindex: IfIndex) -> Option<BTreeMap<String, u64>> {
-        let mut sum = Counters::default();
-        self.counters.get(&ifindex.0, 0).ok()?.iter().for_each(|value| sum.add(value));
-        let named = Counters::NAMES.into_iter().zip(sum.values()).filter(|(name, _)| !name.is_empty());
+        let counters = counts(&self.counters, self.ports.get(&ifindex.0, 0).ok()?.place)?;
+        let named = Counters::NAMES.into_iter().zip(counters.values()).filter(|(name, _)| !name.is_empty());
         Some(named.map(|(name, count)| (name.to_owned(), count)).collect())
     }
 }

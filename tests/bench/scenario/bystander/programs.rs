@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{HashMap, PerCpuHashMap, PerCpuValues};
+use aya::maps::HashMap;
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use metadata_ebpf::abi::{Bucket, Counters, Limits, MAX_SOURCES, Port, ReturnPath, Source};
+use metadata_ebpf::abi::{Bucket, Limits, MAX_SOURCES, Port, ReturnPath, Source};
 
 use super::frames::{GUEST_IPV4, GUEST_MAC, TAG};
 
@@ -46,18 +46,14 @@ impl Programs {
             mac: GUEST_MAC,
             flags: 0,
             source_count: 1,
-            reserved: 0,
+            place: 1,
             limits: Limits::NONE,
             instance: [1; 16],
             sources,
         };
-        let path = ReturnPath { tag: TAG, ifindex, mac: GUEST_MAC, flags: 0 };
+        let path = ReturnPath { tag: TAG, ifindex, mac: GUEST_MAC, flags: 0, place: 1, reserved: 0 };
         programs.map("PORTS")?.insert(ifindex, port, 0).context("making the port known")?;
         programs.map("TAGS")?.insert(TAG, path, 0).context("making the way back known")?;
-        let counters = programs.ebpf.map_mut("COUNTERS").context("the map COUNTERS")?;
-        let zeros =
-            PerCpuValues::try_from(vec![Counters::default(); aya::util::nr_cpus().map_err(|(_, error)| error)?])?;
-        PerCpuHashMap::try_from(counters)?.insert(ifindex, zeros, 0).context("making the counters")?;
         Ok(programs)
     }
 

@@ -61,7 +61,7 @@ pub(super) fn run(mut input: Input<'_>) {
         mac,
         flags: u16::from(flags) & (PORT_HELD | PORT_ANY_ADDRESS | PORT_LEARN),
         source_count: u32::try_from(count).expect("few"),
-        reserved: 0,
+        place: 0,
         limits: Limits::NONE,
         instance: [0; 16],
         sources,
@@ -212,7 +212,7 @@ fn respond<const N: usize>(
     let answer = EthIpv6 { src: inside.dst, dst: inside.src, ..*inside };
     let back = reply::destination(ETHERTYPE_IPV6, &answer).expect("an answer");
     assert_eq!(back, *identity);
-    let path = Path { tag: knows.tag, ifindex: 3, mac, flags: 0 };
+    let path = Path { tag: knows.tag, ifindex: 3, mac, flags: 0, place: 0 };
     assert_eq!(reply::next_hop(&back, &path, tcp), Ok(NextHop::Mac(mac)));
     match translate::outbound(&answer, &back, mac) {
         Some(Outbound::Ipv4(header)) => {

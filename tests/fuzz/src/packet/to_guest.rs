@@ -24,7 +24,7 @@ pub(super) fn run(mut input: Input<'_>) {
     let Some(tcp) = view::<Tcp>(&bytes[ETH_IPV6_LEN..]) else { return };
     let tag = if choice & 1 == 0 { identity.tag } else { tag };
     let flags = u16::from(flags) & (PORT_HELD | PORT_LEARN | PORT_ENDED);
-    let path = Path { tag, ifindex: 3, mac, flags };
+    let path = Path { tag, ifindex: 3, mac, flags, place: 0 };
     let Ok(next_hop) = reply::next_hop(&identity, &path, tcp) else { return };
     assert_eq!(tag, identity.tag, "a segment of another binding");
     assert!(flags & PORT_ENDED == 0 || tcp.flags & TCP_RESET != 0, "data of a binding that has ended");
