@@ -21,8 +21,11 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The shutdown of the daemon, or of a part of it. Cheap to clone; clones share their state.
 #[derive(Clone, Debug, Default)]
-pub struct Drain {
-    begun: Arc<AtomicBool>,
+pub struct Drain(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    begun: AtomicBool,
     refusing: CancellationToken,
     closing: CancellationToken,
     tracker: TaskTracker,
@@ -56,7 +59,7 @@ impl Drain {
         let end = Instant::now() + bound;
         self.begin();
         if successor == Successor::Accepts {
-            self.refusing.cancel();
+            self.0.refusing.cancel();
         }
         self.finished(LINGER.min(bound / 2)).await;
         self.close();
@@ -70,53 +73,53 @@ impl Drain {
         let end = Instant::now() + bound;
         self.begin();
         sleep(LINGER.min(bound / 2)).await;
-        self.closing.cancel();
+        self.0.closing.cancel();
         self.finished(end.saturating_duration_since(Instant::now())).await
     }
 
     /// Begins the shutdown: the first step.
     pub fn begin(&self) {
-        self.begun.store(true, Ordering::Relaxed);
-        self.tracker.close();
+        self.0.begun.store(true, Ordering::Relaxed);
+        self.0.tracker.close();
     }
 
     /// Takes the second step.
     pub fn close(&self) {
         self.begin();
-        self.refusing.cancel();
-        self.closing.cancel();
+        self.0.refusing.cancel();
+        self.0.closing.cancel();
     }
 
     /// Returns whether the shutdown has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
+        self.0.begun.load(Ordering::Relaxed)
     }
 
     /// Completes when no connection is to be accepted any more. Cancel-safe.
     pub async fn refuses(&self) {
-        self.refusing.cancelled().await;
+        self.0.refusing.cancelled().await;
     }
 
     /// Returns whether the second step has been taken.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.closing.is_cancelled()
+        self.0.closing.is_cancelled()
     }
 
     /// Completes when the second step is taken. Cancel-safe.
     pub async fn closes(&self) {
-        self.closing.cancelled().await;
+        self.0.closing.cancelled().await;
     }
 
     /// Registers something to wait for.
     pub fn in_flight(&self) -> InFlight {
-        InFlight { _token: self.tracker.token() }
+        InFlight { _token: self.0.tracker.token() }
     }
 
     /// Waits until nothing is in flight, at most for `bound`. Returns whether everything finished in time.
     pub async fn finished(&self, bound: Duration) -> bool {
-        tokio::time::timeout(bound, self.tracker.wait()).await.is_ok()
+        tokio::time::timeout(bound, self.0.tracker.wait()).await.is_ok()
     }
 }
 

@@ -25,12 +25,12 @@ pub mod fuzzing;
 mod issuer;
 mod limit;
 mod listener;
-mod on_wake;
 mod patience;
 mod preview;
 mod privileged;
 mod progress;
 mod rate;
+mod recheck;
 mod record;
 mod request_line;
 mod respond;
@@ -42,6 +42,7 @@ mod socket;
 mod stream;
 mod switches;
 mod target;
+mod terms;
 mod turns;
 mod unusual;
 pub mod usage;
@@ -49,11 +50,10 @@ mod wait;
 mod waits;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use crate::audit::Audit;
 use crate::boots::Boots;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::identity::Identities;
 use crate::on_demand::OnDemand;
 use crate::origin::Origin;
@@ -67,13 +67,13 @@ pub use crate::metrics::Http as Counters;
 pub use error::Refusal;
 pub use listener::{Listeners, run};
 pub use preview::{NoPreview, Preview};
+pub use terms::Times;
 
 use issuer::Issuer;
 use limit::Limits;
-use patience::Patience;
 use rate::Rates;
+use terms::Terms;
 use usage::Usages;
-use waits::Waits;
 
 /// Everything that guests' connections share.
 #[derive(Debug)]
@@ -82,98 +82,38 @@ pub struct Guests {
     store: Arc<Store>,
     limits: Arc<Limits>,
     policy: StateView<Policy>,
-    rates: Arc<Rates>,
-    waits: Arc<Waits>,
+    /// Of connections that begin now.
+    terms: StateView<Terms>,
     /// How fast instances write attributes.
     writes: Arc<Rates>,
     counters: Arc<Counters>,
-    times: StateView<Times>,
-    patience: StateView<Patience>,
-    heads: StateView<Heads>,
     origin: OnceLock<Origin>,
     on_demand: OnceLock<OnDemand>,
     audit: OnceLock<Arc<Audit>>,
     usages: Arc<Usages>,
     tokens: OnceLock<Arc<TokenKey>>,
-    issuer: OnceLock<Arc<Issuer>>,
     boots: Arc<Boots>,
-}
-
-/// How long a connection may take for what.
-#[derive(Clone, Copy, Debug)]
-pub struct Times {
-    /// From the first byte of a request to the end of its head and body.
-    pub request: Duration,
-    /// Without a byte in either direction.
-    pub idle: Duration,
-    /// From a request's last byte until its content has arrived, if its client is not listed; then the answer is 503.
-    pub ready: Duration,
-    /// From its begin until it ends after the request that it has; zero: as long as it likes.
-    pub connection: Duration,
-}
-
-/// How large the head of a request may be.
-#[derive(Clone, Copy, Debug)]
-struct Heads {
-    /// Bytes in all; beyond, hyper answers 431.
-    bytes: usize,
-    /// Header fields; beyond, hyper answers 431.
-    fields: usize,
-    /// Bytes of the target.
-    target: usize,
-}
-
-impl Heads {
-    fn of(settings: &config::Http) -> Self {
-        Self { bytes: settings.head_bytes, fields: settings.headers, target: settings.target_bytes }
-    }
-}
-
-impl Default for Heads {
-    fn default() -> Self {
-        Self::of(&config::Config::default().http)
-    }
-}
-
-impl Times {
-    fn of(settings: &config::Http) -> Self {
-        Self {
-            request: settings.request_timeout,
-            idle: settings.idle_timeout,
-            ready: settings.ready_timeout,
-            connection: settings.connection_timeout,
-        }
-    }
-}
-
-impl Default for Times {
-    fn default() -> Self {
-        Self::of(&Config::default().http)
-    }
 }
 
 impl Guests {
     /// Returns the shared part, without a connection.
     #[must_use]
     pub fn new(settings: &Config, identities: Arc<Identities>, store: Arc<Store>, counters: Counters) -> Self {
+        let counters = Arc::new(counters);
+        let rates = Arc::new(Rates::new(settings.policy()));
         Self {
             identities,
             store,
             limits: Arc::new(Limits::new(settings.http.connections)),
             policy: StateView::new(without_signatures(settings.policy())),
-            rates: Arc::new(Rates::new(settings.policy())),
-            waits: Arc::default(),
+            terms: StateView::new(Terms::of(&settings.http, rates, Arc::clone(&counters))),
             writes: Arc::new(Rates::of_writes(settings.policy())),
-            counters: Arc::new(counters),
-            times: StateView::new(Times::of(&settings.http)),
-            patience: StateView::new(Patience::new(&Times::of(&settings.http), &settings.http.patience)),
-            heads: StateView::new(Heads::of(&settings.http)),
+            counters,
             origin: OnceLock::new(),
             on_demand: OnceLock::new(),
             audit: OnceLock::new(),
             usages: Arc::default(),
             tokens: OnceLock::new(),
-            issuer: OnceLock::new(),
             boots: Arc::default(),
         }
     }
@@ -182,8 +122,9 @@ impl Guests {
     /// all.
     pub fn reconfigure(&self, settings: &Config, connections: usize) {
         let policy = settings.policy();
-        self.rates.configure(policy);
-        match self.issuer.get() {
+        let terms = self.terms.get();
+        terms.rates.iter().for_each(|rates| rates.configure(policy));
+        match &terms.issuer {
             Some(issuer) => {
                 issuer.configure(&policy);
                 self.policy.publish(policy);
@@ -191,9 +132,7 @@ impl Guests {
             // Keys that are configured now are read by the next daemon.
             None => self.policy.publish(without_signatures(policy)),
         }
-        self.times.publish(Times::of(&settings.http));
-        self.patience.publish(Patience::new(&Times::of(&settings.http), &settings.http.patience));
-        self.heads.publish(Heads::of(&settings.http));
+        self.terms.publish(terms.with(&settings.http));
         self.limits.set_total(connections);
     }
 
@@ -229,8 +168,8 @@ impl Guests {
     /// From here on, guests get proofs of what they are that are signed with these keys. Before there is a connection.
     pub fn sign_with(&self, settings: &Config, signing: Arc<Signing>) {
         let policy = settings.policy();
-        // There is one file of keys in a daemon's life.
-        let _ = self.issuer.set(Arc::new(Issuer::new(signing, &policy)));
+        let issuer = Some(Arc::new(Issuer::new(signing, &policy)));
+        self.terms.publish(Terms { issuer, ..(*self.terms.get()).clone() });
         self.policy.publish(policy);
     }
 
@@ -267,7 +206,7 @@ impl Guests {
     /// Returns the number of requests that wait for a change now.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waits.open()
+        self.terms.get().waits.open()
     }
 
     /// Returns the most connections that there can be.

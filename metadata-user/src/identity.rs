@@ -24,7 +24,7 @@ use crate::table::Table;
 pub struct Tag(pub u32);
 
 /// What a tag is bound to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// This port of this instance.
     Bound {
@@ -45,6 +45,8 @@ struct Binding {
     /// Set before `ended` is cancelled: requests look at it, and it takes no lock.
     has_ended: AtomicBool,
     ended: CancellationToken,
+    /// The guest used its last connection for more than one request.
+    keeps_connections: AtomicBool,
 }
 
 /// A connection's lease on a binding. Cheap to clone.
@@ -54,19 +56,39 @@ pub struct Lease(Arc<Binding>);
 impl Lease {
     /// Returns what the tag is bound to now; `None` once the binding has ended.
     #[must_use]
-    pub fn identity(&self) -> Option<Arc<Identity>> {
-        (!self.0.has_ended.load(Ordering::Acquire)).then(|| self.0.identity.load_full())
+    pub fn identity(&self) -> Option<Identity> {
+        (!self.has_ended()).then(|| self.last_identity())
     }
 
     /// Returns what the tag is bound to, or was when its binding ended: for records of what happened, not for answers.
     #[must_use]
-    pub fn last_identity(&self) -> Arc<Identity> {
-        self.0.identity.load_full()
+    pub fn last_identity(&self) -> Identity {
+        **self.0.identity.load()
     }
 
     /// Completes when the binding gets another identity after this call, polled before or not. Cancel-safe.
     pub fn next_identity(&self) -> Notified<'_> {
         self.0.bound.notified()
+    }
+
+    /// Returns whether the binding has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.has_ended.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the guest used the connection that ended last for more than one request.
+    #[must_use]
+    pub fn keeps_connections(&self) -> bool {
+        self.0.keeps_connections.load(Ordering::Relaxed)
+    }
+
+    /// Notes that of a connection that ends.
+    pub fn note_kept(&self, is_kept: bool) {
+        // Mostly it is as before, and other threads read it.
+        if self.keeps_connections() != is_kept {
+            self.0.keeps_connections.store(is_kept, Ordering::Relaxed);
+        }
     }
 
     /// Completes when the binding has ended. Cancel-safe.
@@ -105,6 +127,7 @@ impl Identities {
                 bound: Notify::new(),
                 has_ended: AtomicBool::new(false),
                 ended: CancellationToken::new(),
+                keeps_connections: AtomicBool::new(false),
             })
         });
         let current = binding.identity.load_full();

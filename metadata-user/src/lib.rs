@@ -32,6 +32,7 @@ mod links;
 pub mod metrics;
 pub mod nova_metadata;
 pub mod on_demand;
+mod on_wake;
 pub mod open_files;
 pub mod origin;
 mod percent;

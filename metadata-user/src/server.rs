@@ -10,12 +10,14 @@ pub mod places;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, unix};
 use tracing::warn;
 
 use crate::drain::Drain;
+use crate::on_wake::OnWake;
 
 /// How long to wait when the process has no file descriptor left: others must be closed first.
 const OUT_OF_FILES: Duration = Duration::from_millis(50);
@@ -76,10 +78,12 @@ pub async fn serve<L: Listener + Sync, H: Handler<L>>(listener: &L, drain: &Drai
         let room = handler.room().await;
         (listener.accept().await, room)
     };
+    let refuses = pin!(drain.refuses());
+    let mut refuses = OnWake::new(refuses);
     loop {
         let (accepted, room) = tokio::select! {
             biased;
-            () = drain.refuses() => return,
+            () = &mut refuses => return,
             next = next() => next,
         };
         match accepted {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 /// A view of a state. Clones show the same state. Cheap to clone.
 #[derive(Debug)]
@@ -21,6 +21,12 @@ impl<S> StateView<S> {
     #[must_use]
     pub fn new(state: S) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(state)))
+    }
+
+    /// Returns the latest state for a moment: it costs no count that other threads write, and each thread has a few of these.
+    #[must_use]
+    pub fn look(&self) -> Guard<Arc<S>> {
+        self.0.load()
     }
 
     /// Returns the latest state.

@@ -5,23 +5,22 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
+use futures_util::FutureExt as _;
 use zeroize::Zeroizing;
 
-use super::rate::Rates;
-use super::usage::{Usage, Usages};
+use super::Guests;
+use super::usage::Usage;
 use crate::api::{Content, Date, Write, Written};
 use crate::audit::{Audit, Subject};
 use crate::boots::History;
 use crate::clock;
 use crate::config::Config;
 use crate::identity::{Identity, Lease};
-use crate::on_demand::{Member, OnDemand};
-use crate::origin::{Origin, Outcome, Want};
+use crate::on_demand::Member;
+use crate::origin::{Outcome, Want};
 use crate::policy::{Policy, PolicyOverrides};
 use crate::record::{AttributeError, Attributes, InstanceId, PortId};
-use crate::secret::token::{TokenError, TokenKey};
-use crate::state_view::StateView;
-use crate::store::Store;
+use crate::secret::token::TokenError;
 
 /// The path under which the controller keeps a password that was posted to any version of it.
 const PASSWORD_PATH: &str = "/openstack/latest/password";
@@ -123,6 +122,14 @@ pub trait Access: Send + Sync + 'static {
     /// Completes when nothing may be read any more.
     fn ended(&self) -> impl Future<Output = ()> + Send;
 
+    /// Returns whether [`Self::ended`] completes at once.
+    fn has_ended(&self) -> bool {
+        self.ended().now_or_never().is_some()
+    }
+
+    /// Notes, at the end of a connection, whether its guest kept it for more than one request.
+    fn note_kept(&self, _: bool) {}
+
     /// Names the connection in the log.
     fn name(&self) -> u32;
 
@@ -178,21 +185,13 @@ pub enum Resolution {
 pub(super) struct Guest {
     pub(super) tag: u32,
     pub(super) lease: Lease,
-    pub(super) store: Arc<Store>,
-    pub(super) origin: Option<Origin>,
-    pub(super) on_demand: Option<OnDemand>,
-    pub(super) caller: Caller,
-    /// Of the configuration, as it is now.
-    pub(super) policy: StateView<Policy>,
-    pub(super) audit: Option<Arc<Audit>>,
+    pub(super) node: Arc<Guests>,
+    pub(super) over_ipv6: bool,
+    pub(super) source_port: u16,
     /// The guest's own address, and the port that it sends from.
     pub(super) source: Option<(IpAddr, u16)>,
     /// Generation of the content that was resolved last; 0: there was none.
     pub(super) generation: AtomicU64,
-    pub(super) tokens: Option<Arc<TokenKey>>,
-    pub(super) usages: Arc<Usages>,
-    /// How fast instances write attributes.
-    pub(super) writes: Arc<Rates>,
     /// That of the one instance that the connection is ever from.
     pub(super) usage: OnceLock<Arc<Usage>>,
     pub(super) history: Arc<History>,
@@ -201,9 +200,9 @@ pub(super) struct Guest {
 impl Guest {
     /// Returns the instance that the connection's port is bound to, if it is.
     pub(super) fn instance(&self) -> Option<InstanceId> {
-        match &*self.lease.identity()? {
+        match self.lease.identity()? {
             Identity::Held => None,
-            Identity::Bound { instance, .. } => Some(*instance),
+            Identity::Bound { instance, .. } => Some(instance),
         }
     }
 
@@ -222,8 +221,7 @@ type Holder = [u8; 37];
 impl Guest {
     /// Returns whom a token is for: this instance, at this binding, of this port; `None` while there is none.
     fn holder(&self) -> Option<Holder> {
-        let identity = self.lease.identity()?;
-        let Identity::Bound { instance, port } = &*identity else { return None };
+        let Identity::Bound { instance, port } = self.lease.identity()? else { return None };
         let mut holder = [0; 37];
         holder[..16].copy_from_slice(instance.0.as_bytes());
         holder[16..20].copy_from_slice(&self.tag.to_be_bytes());
@@ -240,9 +238,9 @@ impl Access for Guest {
         let Some(identity) = self.lease.identity() else {
             return Resolution::Ended;
         };
-        match &*identity {
+        match identity {
             Identity::Held => Resolution::NotReady,
-            Identity::Bound { instance, .. } => match self.store.current(*instance) {
+            Identity::Bound { instance, .. } => match self.node.store.current(instance) {
                 Some((content, generation)) => {
                     self.generation.store(generation, Ordering::Relaxed);
                     Resolution::Ready(content)
@@ -258,11 +256,13 @@ impl Access for Guest {
     async fn ready(&self) {
         loop {
             let bound = self.lease.next_identity();
-            let Some(identity) = self.lease.identity() else { return };
-            match &*identity {
-                Identity::Held => bound.await,
-                Identity::Bound { instance, .. } => {
-                    let waiter = self.store.wait(*instance);
+            if self.lease.has_ended() {
+                return;
+            }
+            match self.instance() {
+                None => bound.await,
+                Some(instance) => {
+                    let waiter = self.node.store.wait(instance);
                     tokio::select! {
                         () = bound => {}
                         _ = waiter.content() => return,
@@ -274,10 +274,9 @@ impl Access for Guest {
 
     async fn changed(&self) {
         let ends = self.lease.next_identity();
-        let Some(identity) = self.lease.identity() else { return };
         // A port that is bound is bound to no other instance.
-        let Identity::Bound { instance, .. } = &*identity else { return };
-        let waiter = self.store.wait(*instance);
+        let Some(instance) = self.instance() else { return };
+        let waiter = self.node.store.wait(instance);
         tokio::select! {
             () = ends => {}
             () = waiter.change(self.generation.load(Ordering::Relaxed)) => {}
@@ -287,13 +286,13 @@ impl Access for Guest {
     async fn keep(&self, instance: InstanceId, write: Write) -> Written {
         let write = match write {
             // A source that takes requests keeps passwords too, wherever the instance's pages come from.
-            Write::Store(password) if self.origin.is_some() => {
+            Write::Store(password) if self.node.origin.get().is_some() => {
                 Write::Controller { path: PASSWORD_PATH.to_owned(), password }
             }
             write => write,
         };
-        match (write, &self.origin) {
-            (Write::Store(password), _) => self.store.set_password(instance, password),
+        match (write, self.node.origin.get()) {
+            (Write::Store(password), _) => self.node.store.set_password(instance, password),
             (Write::Controller { path, password }, Some(origin)) => {
                 match origin.ask(instance, Want::Password { path, password }).await {
                     Outcome::Posted(written) => written,
@@ -305,25 +304,25 @@ impl Access for Guest {
     }
 
     async fn fetch(&self, instance: InstanceId, path: String) {
-        if let Some(origin) = &self.origin {
+        if let Some(origin) = self.node.origin.get() {
             origin.ask(instance, Want::Page(path)).await;
         }
     }
 
     async fn on_demand(&self, instance: InstanceId) -> Option<Vec<Member>> {
-        self.on_demand.as_ref()?.ask(instance).await
+        self.node.on_demand.get()?.ask(instance).await
     }
 
     fn asks_on_demand(&self) -> bool {
-        self.on_demand.is_some()
+        self.node.on_demand.get().is_some()
     }
 
     fn caller(&self) -> Caller {
-        Caller { policy: *self.policy.get(), ..self.caller }
+        Caller { policy: **self.node.policy.look(), over_ipv6: self.over_ipv6, source_port: self.source_port }
     }
 
     fn attributes(&self, instance: InstanceId) -> Option<Arc<Attributes>> {
-        self.store.attributes(instance)
+        self.node.store.attributes(instance)
     }
 
     fn write_attribute(
@@ -332,11 +331,11 @@ impl Access for Guest {
         (space, key): (&str, &str),
         value: Option<&str>,
     ) -> Result<bool, AttributeError> {
-        if !self.writes.count_instance(instance) {
+        if !self.node.writes.count_instance(instance) {
             return Err(AttributeError::TooFast);
         }
-        let most = self.policy.get().extensions.attributes_per_instance;
-        self.store.change_attributes(instance, |attributes| match value {
+        let most = self.node.policy.look().extensions.attributes_per_instance;
+        self.node.store.change_attributes(instance, |attributes| match value {
             Some(value) => attributes.set(space, key, value, most),
             None => Ok(attributes.remove(space, key)),
         })
@@ -348,42 +347,50 @@ impl Access for Guest {
         event: &str,
         is_current: &dyn Fn(&str) -> bool,
     ) -> Result<bool, AttributeError> {
-        if !self.writes.count_instance(instance) {
+        if !self.node.writes.count_instance(instance) {
             return Err(AttributeError::TooFast);
         }
-        self.store.change_attributes(instance, |attributes| attributes.acknowledge(event, is_current))
+        self.node.store.change_attributes(instance, |attributes| attributes.acknowledge(event, is_current))
     }
 
     fn port(&self) -> Option<PortId> {
-        match &*self.lease.identity()? {
-            Identity::Bound { port, .. } => *port,
+        match self.lease.identity()? {
+            Identity::Bound { port, .. } => port,
             Identity::Held => None,
         }
     }
 
     fn issue_token(&self, expires: u64) -> Option<Zeroizing<Vec<u8>>> {
-        self.tokens.as_ref()?.issue(&self.holder()?, expires).ok()
+        self.node.tokens.get()?.issue(&self.holder()?, expires).ok()
     }
 
     fn open_token(&self, token: &[u8], now: u64) -> Result<u64, TokenError> {
-        let (key, holder) = self.tokens.as_ref().zip(self.holder()).ok_or(TokenError::Foreign)?;
+        let (key, holder) = self.node.tokens.get().zip(self.holder()).ok_or(TokenError::Foreign)?;
         key.open(token, &holder, now)
     }
 
     fn usage(&self, instance: InstanceId) -> Option<&Usage> {
-        Some(self.usage.get_or_init(|| self.usages.of(instance, &self.store)))
+        Some(self.usage.get_or_init(|| self.node.usages.of(instance, &self.node.store)))
     }
 
     fn note_user_data_read(&self, instance: InstanceId) {
-        self.store.note_user_data_read(instance, clock::unix());
+        self.node.store.note_user_data_read(instance, clock::unix());
     }
 
     fn user_data_read(&self, instance: InstanceId) -> Option<u64> {
-        self.store.user_data_read(instance)
+        self.node.store.user_data_read(instance)
     }
 
     async fn ended(&self) {
         self.lease.ended().await;
+    }
+
+    fn has_ended(&self) -> bool {
+        self.lease.has_ended()
+    }
+
+    fn note_kept(&self, is_kept: bool) {
+        self.lease.note_kept(is_kept);
     }
 
     fn name(&self) -> u32 {
@@ -391,7 +398,7 @@ impl Access for Guest {
     }
 
     fn audit(&self) -> Option<&Audit> {
-        self.audit.as_deref()
+        self.node.audit()
     }
 
     fn history(&self) -> Option<&History> {
@@ -399,14 +406,14 @@ impl Access for Guest {
     }
 
     fn subject(&self) -> Subject {
-        let (instance, port) = match &*self.lease.last_identity() {
-            Identity::Bound { instance, port } => (Some(*instance), *port),
+        let (instance, port) = match self.lease.last_identity() {
+            Identity::Bound { instance, port } => (Some(instance), port),
             Identity::Held => (None, None),
         };
         Subject {
             tag: self.tag,
             instance,
-            project: instance.and_then(|instance| self.store.served(instance)?.project().cloned()),
+            project: instance.and_then(|instance| self.node.store.served(instance)?.project().cloned()),
             port,
             source: self.source,
             generation: Some(self.generation.load(Ordering::Relaxed)).filter(|generation| *generation > 0),

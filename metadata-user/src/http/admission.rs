@@ -41,7 +41,7 @@ pub(super) fn check<C: Access>(exchange: &mut Exchange<C>, content: &Content) ->
         }
         Decision::Deny(denial) => {
             if is_first {
-                record::denied(&exchange.shared.counters, denial, token);
+                record::denied(&exchange.shared.terms.counters, denial, token);
             }
             if denial == Denial::TokenMethod {
                 exchange.add_header(ALLOW, HeaderValue::from_static("PUT"));
@@ -53,7 +53,7 @@ pub(super) fn check<C: Access>(exchange: &mut Exchange<C>, content: &Content) ->
 }
 
 fn decide<C: Access>(exchange: &Exchange<C>, content: &Content, is_first: bool) -> (Decision, TokenUse) {
-    let (guest, instance) = (&*exchange.shared.content, content.uuid());
+    let (guest, instance) = (&exchange.shared.content, content.uuid());
     let (caller, about) = (guest.caller(), exchange.about());
     let access = caller.policy.with(&content.policy()).access;
     let usage = is_first.then(|| guest.usage(instance)).flatten();
@@ -90,7 +90,7 @@ fn decide<C: Access>(exchange: &Exchange<C>, content: &Content, is_first: bool) 
         TokenUse::Off | TokenUse::Wanted => {}
     }
     if is_first {
-        record::session(&exchange.shared.counters, token);
+        record::session(&exchange.shared.terms.counters, token);
     }
     let decision = match verdict {
         session::Verdict::Pass(left) => Decision::Admit(left),
@@ -107,7 +107,7 @@ fn issue<C: Access>(exchange: &mut Exchange<C>, content: &Content, seconds: u64,
     if hop_limit != HOP_LIMIT {
         shared.progress.limit_hops(hop_limit);
     }
-    record::issued(&shared.counters);
+    record::issued(&shared.terms.counters);
     if let Some(usage) = shared.content.usage(content.uuid()) {
         usage.count(Counted::Issued);
     }

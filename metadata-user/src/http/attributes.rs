@@ -18,7 +18,7 @@ use crate::record::{AttributeError, LONGEST_ATTRIBUTE};
 /// Answers a request for attributes.
 pub(super) fn answer<C: Access>(exchange: &mut Exchange<C>, content: &Content) -> Answer {
     let (instance, target) = (content.uuid(), target::of(exchange.method(), exchange.uri()));
-    let guest = &*exchange.shared.content;
+    let guest = &exchange.shared.content;
     let accept = exchange.asked().accept;
     let Some(path) = AttributePath::of(target) else { return Answer::not_found(accept) };
     let value = match (exchange.method(), &path) {
@@ -52,11 +52,11 @@ pub(super) fn acknowledge<C: Access>(exchange: &Exchange<C>, content: &Content) 
 fn answered<C: Access>(exchange: &Exchange<C>, kept: Result<bool, AttributeError>) -> Answer {
     match kept {
         Ok(_) => {
-            record::attribute_written(&exchange.shared.counters);
+            record::attribute_written(&exchange.shared.terms.counters);
             Answer::attribute_kept()
         }
         Err(error) => {
-            record::attribute_refused(&exchange.shared.counters);
+            record::attribute_refused(&exchange.shared.terms.counters);
             Answer::attribute_refused(error, exchange.asked().accept)
         }
     }

@@ -17,53 +17,35 @@ use tokio::time::{Instant, sleep};
 
 use super::error::Ended;
 use super::exchange::Shared;
-use super::issuer::Issuer;
-use super::on_wake::OnWake;
-use super::patience::Patience;
 use super::progress::Progress;
-use super::rate::Rates;
 use super::record::{self, End};
 use super::service::{Access, Service};
 use super::socket::Socket;
 pub use super::stream::Cut;
 use super::stream::Watched;
+use super::terms::Terms;
 use super::turns::Turn;
-use super::waits::Waits;
-use super::{Counters, Heads, Times};
+use super::{Counters, Times};
 use crate::drain::Drain;
 use crate::https::Https;
+use crate::on_wake::OnWake;
 
 /// Header fields that hyper has room for without an allocation.
 const FIELDS: usize = 100;
 
-/// What a connection shares with others.
+/// A connection's place among others.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) progress: Arc<Progress>,
     /// Its turns on its thread; `None`: it has that for itself.
     pub(super) turn: Option<Turn>,
-    /// What its instance asks; `None`: requests are not counted.
-    pub(super) rates: Option<Arc<Rates>>,
-    pub(super) heads: Heads,
-    pub(super) patience: Arc<Patience>,
-    /// The requests that wait for a change, of all instances.
-    pub(super) waits: Arc<Waits>,
-    /// What signs for guests; `None`: nothing does.
-    pub(super) issuer: Option<Arc<Issuer>>,
+    pub(super) terms: Arc<Terms>,
 }
 
 impl Place {
     /// Returns the place of a connection that shares nothing.
-    pub(super) fn alone(times: Times) -> Self {
-        Self {
-            progress: Arc::new(Progress::new(times)),
-            turn: None,
-            rates: None,
-            heads: Heads::default(),
-            patience: Arc::new(Patience::new(&times, &[])),
-            waits: Arc::default(),
-            issuer: None,
-        }
+    pub(super) fn alone(terms: Terms) -> Self {
+        Self { progress: Arc::new(Progress::new(terms.times)), turn: None, terms: Arc::new(terms) }
     }
 }
 
@@ -90,29 +72,20 @@ where
     S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
     C: Access,
 {
-    serve_placed(stream, content, Place::alone(times), counters, drain).await;
+    serve_placed(stream, content, Place::alone(Terms::alone(times, Arc::clone(counters))), drain.clone()).await;
 }
 
 /// Serves a connection until either side ends it, the binding ends, it is too slow, it has to give its place to another,
 /// or the daemon drains. hyper answers what is not HTTP by itself: 400, or 431 for a head that is too large.
-pub(super) async fn serve_placed<S, C>(stream: S, content: C, place: Place, counters: &Arc<Counters>, drain: &Drain)
+pub(super) async fn serve_placed<S, C>(stream: S, content: C, place: Place, drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
     C: Access,
 {
-    let content = Arc::new(content);
-    let Place { progress, turn, rates, heads, patience, waits, issuer } = place;
-    let service = Service::new(Shared {
-        content: Arc::clone(&content),
-        counters: Arc::clone(counters),
-        progress: Arc::clone(&progress),
-        rates,
-        heads,
-        patience,
-        waits,
-        issuer,
-        drain: drain.clone(),
-    });
+    let Place { progress, turn, terms } = place;
+    let heads = terms.heads;
+    let shared = Arc::new(Shared { content, progress, terms, drain });
+    let Shared { content, progress, terms, drain } = &*shared;
     let mut builder = http1::Builder::new();
     if heads.fields != FIELDS {
         builder.max_headers(heads.fields);
@@ -126,7 +99,78 @@ where
         // `progress` watches the time.
         .header_read_timeout(None)
         .max_buf_size(heads.bytes)
-        .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&progress), turn)), service);
+        .serve_connection(
+            TokioIo::new(Watched::new(stream, Arc::clone(progress), turn)),
+            Service::new(Arc::clone(&shared)),
+        );
+    let end = match at_once(&mut connection, progress).await {
+        Some(result) => end_of(&result, progress.must_leave()),
+        // In a place of its own: most connections need none of it, and a task is copied when it is spawned.
+        None => Box::pin(watch(&mut connection, content, progress, drain)).await,
+    };
+    let watched = connection.into_parts().io.into_inner();
+    let end = match end {
+        End::BindingEnded => end,
+        // What it has not acknowledged by now, it will not.
+        End::TimedOut => {
+            if watched.has_unacknowledged() {
+                progress.cut();
+            }
+            end
+        }
+        End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed if content.has_ended() => End::BindingEnded,
+        End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed if !watched.has_unacknowledged() => end,
+        End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed => {
+            Box::pin(async {
+                tokio::select! {
+                    biased;
+                    () = content.ended() => End::BindingEnded,
+                    // The kernel goes on sending, also when the daemon has ended.
+                    () = drain.closes() => end,
+                    arrived = all_arrived(&watched, progress) => {
+                        if !arrived {
+                            progress.cut();
+                        }
+                        if arrived || end == End::GaveWay { end } else { End::TimedOut }
+                    }
+                }
+            })
+            .await
+        }
+    };
+    if end == End::BindingEnded {
+        progress.cut();
+    }
+    drop(watched);
+    content.note_kept(progress.is_kept());
+    record::ended(&terms.counters, content, end);
+}
+
+/// What hyper drives.
+type Connection<S, C> = http1::Connection<TokioIo<Watched<S>>, Service<C>>;
+
+/// Serves a connection as long as nothing has to be waited for but a look whether its guest has closed it ([`super::recheck`]). Returns
+/// how it ended; `None`: it goes on, and has to be watched. Whether its binding has ended is looked at for each request, and whatever
+/// else may end it can wait for the look.
+async fn at_once<S, C>(connection: &mut Connection<S, C>, progress: &Progress) -> Option<Result<(), hyper::Error>>
+where
+    S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
+    C: Access,
+{
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending if progress.is_rechecked() => Poll::Pending,
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Serves a connection until one of its ends, of which this returns the first.
+async fn watch<S, C>(connection: &mut Connection<S, C>, content: &C, progress: &Progress, drain: &Drain) -> End
+where
+    S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
+    C: Access,
+{
     let (mut closing, mut leaving, mut draining) = (false, false, false);
     let (mut ended, mut closes) = (pin!(content.ended()), pin!(drain.closes()));
     let mut is_closing = false;
@@ -157,7 +201,7 @@ where
         }
         Poll::Pending
     }));
-    let end = loop {
+    loop {
         let close = tokio::select! {
             biased;
             // First, so that a connection whose binding has ended is not polled again.
@@ -169,13 +213,8 @@ where
                     false
                 }
             },
-            result = &mut connection => break match result {
-                Err(error) if is_of_ended_binding(&error) => End::BindingEnded,
-                Err(error) if error.is_parse() || error.is_parse_too_large() => End::Malformed,
-                // Its last answer may have ended it before this loop saw that it must leave.
-                _ if (leaving || progress.must_leave()) && !draining => End::GaveWay,
-                _ => End::Closed,
-            },
+            // Its last answer may have ended it before this loop saw that it must leave.
+            result = &mut *connection => break end_of(&result, (leaving || progress.must_leave()) && !draining),
             event = &mut limit => match event {
                 Limit::Time => break End::TimedOut,
                 Limit::Age => {
@@ -195,37 +234,19 @@ where
         };
         if close && !closing {
             closing = true;
-            Pin::new(&mut connection).graceful_shutdown();
+            Pin::new(&mut *connection).graceful_shutdown();
         }
-    };
-    let watched = connection.into_parts().io.into_inner();
-    let end = match end {
-        End::BindingEnded => end,
-        // What it has not acknowledged by now, it will not.
-        End::TimedOut => {
-            if watched.has_unacknowledged() {
-                progress.cut();
-            }
-            end
-        }
-        End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed => tokio::select! {
-            biased;
-            () = content.ended() => End::BindingEnded,
-            // The kernel goes on sending, also when the daemon has ended.
-            () = drain.closes() => end,
-            arrived = all_arrived(&watched, &progress) => {
-                if !arrived {
-                    progress.cut();
-                }
-                if arrived || end == End::GaveWay { end } else { End::TimedOut }
-            }
-        },
-    };
-    if end == End::BindingEnded {
-        progress.cut();
     }
-    drop(watched);
-    record::ended(counters, &*content, end);
+}
+
+/// Returns what hyper's end of a connection was.
+fn end_of(result: &Result<(), hyper::Error>, gave_way: bool) -> End {
+    match result {
+        Err(error) if is_of_ended_binding(error) => End::BindingEnded,
+        Err(error) if error.is_parse() || error.is_parse_too_large() => End::Malformed,
+        _ if gave_way => End::GaveWay,
+        _ => End::Closed,
+    }
 }
 
 /// How long a drain waits for what is under way of a new connection: its first request, or the rest of its handshake.
@@ -271,15 +292,8 @@ async fn all_arrived(stream: &Watched<impl Cut>, progress: &Progress) -> bool {
 }
 
 /// Performs the handshake of TLS, within the time that a request's head may take, and serves the connection.
-pub(super) async fn serve_tls<C: Access>(
-    stream: Socket,
-    https: &Https,
-    content: C,
-    place: Place,
-    counters: &Arc<Counters>,
-    drain: &Drain,
-) {
-    let progress = Arc::clone(&place.progress);
+pub(super) async fn serve_tls<C: Access>(stream: Socket, https: &Https, content: C, place: Place, drain: Drain) {
+    let (progress, terms) = (Arc::clone(&place.progress), Arc::clone(&place.terms));
     // From here on, as if a request had begun: the connection does not give way, and its time is limited.
     progress.read();
     let end = tokio::select! {
@@ -298,12 +312,12 @@ pub(super) async fn serve_tls<C: Access>(
         } => match stream {
             Ok(stream) => {
                 progress.secured();
-                return serve_placed(stream, content, place, counters, drain).await;
+                return serve_placed(stream, content, place, drain).await;
             }
             Err(_) => End::HandshakeFailed,
         },
     };
-    record::ended(counters, &content, end);
+    record::ended(&terms.counters, &content, end);
 }
 
 /// Tells whether a request found that the binding has ended.

@@ -13,14 +13,11 @@ use uuid::Uuid;
 use super::access::Access;
 use super::body::{self, AnswerBody};
 use super::error::Ended;
-use super::issuer::Issuer;
-use super::patience::Patience;
 use super::progress::Progress;
-use super::rate::Rates;
 use super::record::Outcome;
 use super::session::TokenUse;
-use super::waits::Waits;
-use super::{Counters, Heads, record, respond, session, target};
+use super::terms::Terms;
+use super::{record, respond, session, target};
 use crate::api::{About, Answer, ETag, Own, PASSWORD_LIMIT, Request as Asked};
 use crate::audit::TokenMode;
 use crate::clock;
@@ -30,16 +27,9 @@ use crate::record::LONGEST_ATTRIBUTE;
 /// What the requests of one connection share.
 #[derive(Debug)]
 pub(super) struct Shared<C> {
-    pub(super) content: Arc<C>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) content: C,
     pub(super) progress: Arc<Progress>,
-    /// `None`: requests are not counted.
-    pub(super) rates: Option<Arc<Rates>>,
-    pub(super) heads: Heads,
-    pub(super) patience: Arc<Patience>,
-    pub(super) waits: Arc<Waits>,
-    /// What signs for guests; `None`: nothing does.
-    pub(super) issuer: Option<Arc<Issuer>>,
+    pub(super) terms: Arc<Terms>,
     pub(super) drain: Drain,
 }
 
@@ -169,7 +159,7 @@ impl<C: Access> Exchange<C> {
 
     /// Tells whether the target is longer than it may be.
     pub(super) fn is_target_too_long(&self) -> bool {
-        target::of(&self.parts.method, &self.parts.uri).len() > self.shared.heads.target
+        target::of(&self.parts.method, &self.parts.uri).len() > self.shared.terms.heads.target
     }
 
     /// Returns what the request is about.
@@ -223,7 +213,7 @@ impl<C: Access> Exchange<C> {
     fn record(&mut self, outcome: Option<Outcome>) {
         self.is_recorded = true;
         let tokens = record::Tokens { mode: self.token_use.map_or(TokenMode::None, TokenUse::mode), id: self.token_id };
-        record::answered(&self.shared.counters, &*self.shared.content, &self.parts, tokens, outcome);
+        record::answered(&self.shared.terms.counters, &self.shared.content, &self.parts, tokens, outcome);
     }
 }
 

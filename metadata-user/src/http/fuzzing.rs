@@ -8,6 +8,7 @@ use tokio::io::DuplexStream;
 
 use super::Guests;
 use super::connection;
+use super::listener;
 use super::progress::Progress;
 use super::record;
 use super::turns::Turns;
@@ -38,13 +39,14 @@ impl Listener {
     /// If it is refused.
     pub async fn serve(&self, stream: DuplexStream, peer: SocketAddr, drain: &Drain) -> io::Result<()> {
         record::accepted(&self.guests.counters);
-        let progress = Arc::new(Progress::new(*self.guests.times.get()));
+        let terms = self.guests.terms.get();
+        let progress = Arc::new(Progress::new(terms.times));
         let (guest, permit) = self.guests.admit(peer, &progress).map_err(|refusal| {
             record::refused(&self.guests, peer, refusal);
             io::Error::other(refusal)
         })?;
-        let place = self.guests.place(&guest, progress, &self.turns);
-        connection::serve_placed(stream, guest, place, &self.guests.counters, drain).await;
+        let place = listener::place(&guest, progress, terms, &self.turns);
+        connection::serve_placed(stream, guest, place, drain.clone()).await;
         drop(permit);
         Ok(())
     }

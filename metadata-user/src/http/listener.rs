@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use metadata_ebpf::addr::{Family, IdentityAddress};
 
-use super::access::{Caller, Guest};
+use super::access::Guest;
 use super::connection::{self, Cut, Place};
 use super::limit::{Most, Permit};
 use super::progress::Progress;
+use super::recheck::Rechecks;
 use super::socket::{Listener, Socket};
+use super::terms::Terms;
 use super::turns::Turns;
 use super::{Guests, Refusal, record};
 use crate::clock;
@@ -44,14 +46,16 @@ pub struct Listeners {
 /// If a socket cannot be used with this runtime.
 pub async fn run(listeners: Listeners, guests: Arc<Guests>, drain: Drain) -> io::Result<()> {
     let plain = Listener::new(listeners.plain)?;
-    let turns = Arc::new(Turns::default());
+    let (turns, rechecks) = (Arc::new(Turns::default()), Arc::new(Rechecks::default()));
     // It ends with the runtime.
     tokio::spawn({
-        let turns = Arc::clone(&turns);
-        async move { turns.run().await }
+        let (turns, rechecks) = (Arc::clone(&turns), Arc::clone(&rechecks));
+        async move { tokio::join!(turns.run(), rechecks.run()) }
     });
-    let connections =
-        |https| Connections { guests: Arc::clone(&guests), turns: Arc::clone(&turns), https, drain: drain.clone() };
+    let connections = |https| {
+        let (guests, turns, rechecks) = (Arc::clone(&guests), Arc::clone(&turns), Arc::clone(&rechecks));
+        Connections { guests, turns, rechecks, https, drain: drain.clone() }
+    };
     let plain_connections = connections(None);
     let serving = server::serve(&plain, &drain, &plain_connections);
     match listeners.tls {
@@ -70,6 +74,7 @@ struct Connections {
     guests: Arc<Guests>,
     /// Of the thread that accepts here: it serves what it has accepted.
     turns: Arc<Turns>,
+    rechecks: Arc<Rechecks>,
     https: Option<Arc<Https>>,
     drain: Drain,
 }
@@ -88,10 +93,11 @@ impl server::Handler<Listener> for Connections {
 }
 
 impl Guests {
-    fn accept(self: &Arc<Self>, stream: Socket, peer: SocketAddr, connections: &Connections) {
-        let Connections { turns, https, drain, .. } = connections;
+    fn accept(self: &Arc<Self>, mut stream: Socket, peer: SocketAddr, connections: &Connections) {
+        let Connections { turns, rechecks, https, drain, .. } = connections;
         record::accepted(&self.counters);
-        let progress = Arc::new(Progress::new(*self.times.get()));
+        let terms = self.terms.get();
+        let progress = Arc::new(Progress::new(terms.times));
         let (guest, permit) = match self.admit(peer, &progress) {
             Ok(admitted) => admitted,
             Err(refusal) => {
@@ -103,37 +109,31 @@ impl Guests {
             // If the socket refuses, it has what others have.
             let _ = stream.set_send_buffer_size(CROWDED);
         }
-        let (guests, drain, in_flight) = (Arc::clone(self), drain.clone(), drain.in_flight());
-        let place = self.place(&guest, progress, turns);
+        // A guest whose last connection was kept may keep this one, and its next request need not wait.
+        if https.is_none() && !guest.lease.keeps_connections() {
+            stream.recheck_at(rechecks);
+        }
+        let (drain, in_flight) = (drain.clone(), drain.in_flight());
+        let place = place(&guest, progress, terms, turns);
         // Two kinds of task: one for both would have room for the state of TLS, and a task is copied when it is spawned.
         match https.clone() {
             None => drop(tokio::spawn(async move {
-                connection::serve_placed(stream, guest, place, &guests.counters, &drain).await;
+                connection::serve_placed(stream, guest, place, drain).await;
                 drop((permit, in_flight));
             })),
             Some(https) => drop(tokio::spawn(async move {
-                connection::serve_tls(stream, &https, guest, place, &guests.counters, &drain).await;
+                connection::serve_tls(stream, &https, guest, place, drain).await;
                 drop((permit, in_flight));
             })),
-        }
-    }
-
-    /// Returns what an admitted connection shares with others.
-    pub(super) fn place(&self, guest: &Guest, progress: Arc<Progress>, turns: &Arc<Turns>) -> Place {
-        let (turn, rates) = (Some(turns.place(Tag(guest.tag))), Some(Arc::clone(&self.rates)));
-        Place {
-            progress,
-            turn,
-            rates,
-            heads: *self.heads.get(),
-            patience: self.patience.get(),
-            waits: Arc::clone(&self.waits),
-            issuer: self.issuer.get().cloned(),
         }
     }
 
     /// Says who is behind an address, and takes a place for the connection.
-    pub(super) fn admit(&self, peer: SocketAddr, progress: &Arc<Progress>) -> Result<(Guest, Permit), Refusal> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        progress: &Arc<Progress>,
+    ) -> Result<(Guest, Permit), Refusal> {
         let SocketAddr::V6(address) = peer else {
             return Err(Refusal::Foreign(peer));
         };
@@ -143,30 +143,25 @@ impl Guests {
         let guest = Guest {
             tag: address.tag,
             lease,
-            store: Arc::clone(&self.store),
-            origin: self.origin.get().cloned(),
-            on_demand: self.on_demand.get().cloned(),
-            caller: Caller {
-                policy: *self.policy.get(),
-                over_ipv6: address.family == Family::Ipv6,
-                source_port: peer.port(),
-            },
-            policy: self.policy.clone(),
-            tokens: self.tokens.get().cloned(),
-            usages: Arc::clone(&self.usages),
-            writes: Arc::clone(&self.writes),
+            node: Arc::clone(self),
+            over_ipv6: address.family == Family::Ipv6,
+            source_port: peer.port(),
             usage: OnceLock::new(),
-            audit: self.audit.get().cloned(),
             source: Some(record::source(&address, peer.port())),
             generation: AtomicU64::new(0),
             history: self.boots.of(address.tag),
         };
         // Looked at for each connection, so that a change of the document counts from the next one on.
-        let policy = self.policy.get().with(&guest.policy());
+        let policy = self.policy.look().with(&guest.policy());
         let permit = self.limits.admit(tag, guest.instance(), Most::of(&policy), Arc::clone(progress))?;
         guest.history.connected(guest.instance(), clock::unix_millis());
         Ok((guest, permit))
     }
+}
+
+/// Returns the place of an admitted connection.
+pub(super) fn place(guest: &Guest, progress: Arc<Progress>, terms: Arc<Terms>, turns: &Arc<Turns>) -> Place {
+    Place { progress, turn: Some(turns.place(Tag(guest.tag))), terms }
 }
 
 #[cfg(test)]
@@ -193,13 +188,13 @@ mod tests {
         let mut settings = Config::default();
         (settings.http.connections, settings.http.connections_per_port) = (2, 1);
         let store = Arc::new(Store::new(Cloud::default()));
-        let guests = Guests::new(&settings, Arc::clone(&identities), store, Counters::default());
+        let guests = Arc::new(Guests::new(&settings, Arc::clone(&identities), store, Counters::default()));
         for tag in 1..=3 {
             identities.bind(Tag(tag), Identity::Held).expect("a new tag");
         }
         // Each has a request, so none gives way.
         let admit = |peer| {
-            let progress = Arc::new(Progress::new(*guests.times.get()));
+            let progress = Arc::new(Progress::new(guests.terms.get().times));
             progress.read();
             guests.admit(peer, &progress)
         };

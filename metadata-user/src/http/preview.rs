@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use super::access::{Access, Caller, Resolution};
 use super::connection::{self, Place};
 use super::session::TOKEN;
+use super::terms::Terms;
 use super::{Counters, Guests, Times};
 use crate::api::{Write, Written};
 use crate::drain::Drain;
@@ -77,10 +78,11 @@ impl Guests {
                 source_port: if preview.unprivileged { PORTS.1 } else { PORTS.0 },
             },
         };
-        let times = Times { ready: Duration::ZERO, ..*self.times.get() };
-        let place = Place { heads: *self.heads.get(), ..Place::alone(times) };
-        let (mut client, server) = duplex(BUFFER);
+        let terms = self.terms.get();
         let (counters, drain) = (Arc::new(Counters::default()), Drain::new());
+        let times = Times { ready: Duration::ZERO, ..terms.times };
+        let place = Place::alone(Terms { heads: terms.heads, ..Terms::alone(times, Arc::clone(&counters)) });
+        let (mut client, server) = duplex(BUFFER);
         let asking = async move {
             client.write_all(preview.text().as_bytes()).await?;
             // There is no other request: the service ends with the answer.
@@ -89,7 +91,7 @@ impl Guests {
             client.read_to_end(&mut answer).await?;
             Ok::<_, io::Error>(answer)
         };
-        let ((), answer) = tokio::join!(connection::serve_placed(server, asker, place, &counters, &drain), asking);
+        let ((), answer) = tokio::join!(connection::serve_placed(server, asker, place, drain), asking);
         // Without a key, what is refused for want of one is all that the policy lets the guest have signed.
         if counters.signatures_refused().any(|(reason, _)| reason == "no_key") {
             return Err(NoPreview::Signed);

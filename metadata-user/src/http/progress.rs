@@ -68,6 +68,10 @@ pub(super) struct Progress {
     wait_over: Notify,
     /// Another time-out is next than a moment ago.
     retimed: Notify,
+    /// It was answered, and is looked at again in a moment: see [`super::recheck`].
+    is_rechecked: AtomicBool,
+    /// Requests that have begun; 2: two or more.
+    requests: AtomicU8,
 }
 
 /// A request that waits for its content.
@@ -123,12 +127,21 @@ impl Progress {
             waits_until: AtomicU64::new(0),
             wait_over: Notify::new(),
             retimed: Notify::new(),
+            is_rechecked: AtomicBool::new(false),
+            requests: AtomicU8::new(0),
         }
     }
 
     /// hyper begins with a request whose body has this length; `None`: it is chunked.
     pub(super) fn begin(&self, body: Option<u64>) {
+        let requests = self.requests.load(Ordering::Relaxed);
+        self.requests.store((requests + 1).min(2), Ordering::Relaxed);
         self.begun.store(body.map_or(CHUNKED, |length| length.min(CHUNKED - 1)), Ordering::Relaxed);
+    }
+
+    /// Tells whether the guest has used the connection for more than one request.
+    pub(super) fn is_kept(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 1
     }
 
     /// Returns how long the body of the request is that hyper has begun with since the last call.
@@ -186,6 +199,16 @@ impl Progress {
         self.must_leave.store(true, Ordering::Relaxed);
         self.leave.notify_one();
         self.end_wait();
+    }
+
+    /// Notes whether it was answered, and is looked at again in a moment.
+    pub(super) fn set_rechecked(&self, is_rechecked: bool) {
+        self.is_rechecked.store(is_rechecked, Ordering::Relaxed);
+    }
+
+    /// Tells whether it was answered, and is looked at again in a moment.
+    pub(super) fn is_rechecked(&self) -> bool {
+        self.is_rechecked.load(Ordering::Relaxed)
     }
 
     /// Makes [`Self::has_unread`] valid from here on, as for a connection that must leave, without waking it.

@@ -102,8 +102,8 @@ fn subject_of(guests: &Guests, peer: SocketAddr) -> Subject {
     let SocketAddr::V6(address) = peer else { return Subject::default() };
     let Some(identity) = IdentityAddress::decode(&address.ip().octets()) else { return Subject::default() };
     let bound = guests.identities.lease(Tag(identity.tag)).and_then(|lease| lease.identity());
-    let (instance, port) = match bound.as_deref() {
-        Some(Identity::Bound { instance, port }) => (Some(*instance), *port),
+    let (instance, port) = match bound {
+        Some(Identity::Bound { instance, port }) => (Some(instance), port),
         Some(Identity::Held) | None => (None, None),
     };
     Subject { tag: identity.tag, instance, port, source: Some(source(&identity, peer.port())), ..Subject::default() }

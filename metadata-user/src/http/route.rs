@@ -40,7 +40,7 @@ pub(super) fn route<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended
 pub(super) fn count_and_route<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
     let owner = owner(exchange)?;
     let (shared, tag) = (&exchange.shared, Tag(exchange.shared.content.name()));
-    let may_ask = shared.rates.as_ref().is_none_or(|rates| rates.count(tag, owner.as_ref()));
+    let may_ask = shared.terms.rates.as_ref().is_none_or(|rates| rates.count(tag, owner.as_ref()));
     Ok(if may_ask { ask(exchange, owner) } else { Step::TooMany })
 }
 

@@ -36,8 +36,8 @@ pub(super) struct Service<C> {
 }
 
 impl<C: Access> Service<C> {
-    pub(super) fn new(shared: Shared<C>) -> Self {
-        Self { shared: Arc::new(shared) }
+    pub(super) fn new(shared: Arc<Shared<C>>) -> Self {
+        Self { shared }
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) fn answer<C: Access>(exchange: &mut Exchange<C>, content: &Content, o
         _ => dynamic(exchange, content),
     };
     answer.unwrap_or_else(|refused| {
-        record::signature_refused(&exchange.shared.counters, refused.reason());
+        record::signature_refused(&exchange.shared.terms.counters, refused.reason());
         refused.answer(exchange.asked().accept)
     })
 }
@@ -81,7 +81,7 @@ fn token<C: Access>(exchange: &mut Exchange<C>, content: &Content) -> Result<Ans
     let issuer = admitted(exchange, content)?;
     let keys = issuer.keys().ok_or(Refused::NoKey)?;
     let id = jwt::random_id().map_err(|_| Refused::NoKey)?;
-    let (signer, guest) = (issuer.signer(), &*exchange.shared.content);
+    let (signer, guest) = (issuer.signer(), &exchange.shared.content);
     let signed = Signed {
         issuer: &signer.issuer,
         node: &signer.node,
@@ -91,7 +91,7 @@ fn token<C: Access>(exchange: &mut Exchange<C>, content: &Content) -> Result<Ans
         id: &id.to_string(),
     };
     let token = keys.token(&proof::claims(content, &asked, &signed)).map_err(|_| Refused::NoKey)?;
-    record::token_signed(&exchange.shared.counters);
+    record::token_signed(&exchange.shared.terms.counters);
     exchange.set_token_id(id);
     Ok(found(JWT, token))
 }
@@ -111,7 +111,7 @@ fn dynamic<C: Access>(exchange: &Exchange<C>, content: &Content) -> Result<Answe
     }
     let keys = issuer.keys().ok_or(Refused::NoKey)?;
     let signature = keys.signature(&document).map_err(|_| Refused::NoKey)?;
-    record::document_signed(&exchange.shared.counters);
+    record::document_signed(&exchange.shared.terms.counters);
     Ok(found(InDynamic::CONTENT_TYPE, signature))
 }
 
@@ -120,7 +120,7 @@ fn admitted<C: Access>(exchange: &Exchange<C>, content: &Content) -> Result<Arc<
     if exchange.headers().contains_key(FORWARDED_FOR) {
         return Err(Refused::Forwarded);
     }
-    let issuer = exchange.shared.issuer.clone().ok_or(Refused::NoKey)?;
+    let issuer = exchange.shared.terms.issuer.clone().ok_or(Refused::NoKey)?;
     if !issuer.admits(content.uuid()) {
         return Err(Refused::TooMany);
     }

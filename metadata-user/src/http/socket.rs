@@ -1,15 +1,18 @@
 //! A guest's TCP connection, which the runtime learns of when it first has to wait.
 //!
 //! Most connections carry one request: it is there when they are accepted (`TCP_DEFER_ACCEPT`), and one write takes the answer.
-//! So the socket is read and written directly at first, and registered when the guest keeps it open, or takes its time.
+//! So the socket is read and written directly at first. Once answered, it is read again a moment later ([`super::recheck`]), and
+//! registered if the guest has not closed it by then; one whose guest takes its time before that is registered at once.
 //!
 //! Promises: bytes, errors and ends are those of the socket, in the same order; whoever got [`Poll::Pending`] is woken.
 
+use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use arrayvec::ArrayVec;
 use socket2::SockRef;
@@ -17,6 +20,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::recheck::{Recheck, Rechecks};
 use super::stream::{self, Cut, OtherSide};
 use crate::server;
 
@@ -43,33 +47,62 @@ impl server::Listener for Listener {
     type Stream = Socket;
     type Peer = SocketAddr;
 
+    /// For one task at a time: who asked last is woken.
     async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        let (stream, peer) = self.0.async_io(Interest::READABLE, mio::net::TcpListener::accept).await?;
+        let (stream, peer) = poll_fn(|cx| {
+            loop {
+                let mut ready = ready!(self.0.poll_read_ready(cx))?;
+                if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
+                    return Poll::Ready(accepted);
+                }
+            }
+        })
+        .await?;
         Ok((Socket::new(OwnedFd::from(stream).into()), peer))
     }
 }
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Socket(State);
+pub(super) struct Socket {
+    state: State,
+    /// Where it asks to be looked at again when its first request is answered; `None`: it does not.
+    rechecks: Option<Arc<Rechecks>>,
+}
 
 #[derive(Debug)]
 enum State {
     /// Not registered.
     Direct {
         stream: std::net::TcpStream,
-        /// Nothing more was there when it was last read.
-        is_drained: bool,
+        next: Next,
     },
     Registered(TcpStream),
     /// The runtime refused to register it.
     Lost,
 }
 
+/// What a connection that is not registered does when it is to be read.
+#[derive(Debug)]
+enum Next {
+    Read,
+    /// Nothing more was there when it was last read.
+    Register,
+    /// The same, and it was written to since.
+    Recheck,
+    /// It waits to be looked at again.
+    Wait(Recheck),
+}
+
 impl Socket {
     /// Takes a connection that does not block.
     fn new(stream: std::net::TcpStream) -> Self {
-        Self(State::Direct { stream, is_drained: false })
+        Self { state: State::Direct { stream, next: Next::Read }, rechecks: None }
+    }
+
+    /// Has its end looked for there when its first request is answered.
+    pub(super) fn recheck_at(&mut self, rechecks: &Arc<Rechecks>) {
+        self.rechecks = Some(Arc::clone(rechecks));
     }
 
     /// Gives it at most so much room in the kernel for what is unsent; the kernel doubles it.
@@ -82,18 +115,18 @@ impl Socket {
 
     /// Registers it, if it is not.
     fn registered(&mut self) -> io::Result<&mut TcpStream> {
-        self.0 = match std::mem::replace(&mut self.0, State::Lost) {
+        self.state = match std::mem::replace(&mut self.state, State::Lost) {
             State::Direct { stream, .. } => State::Registered(TcpStream::from_std(stream)?),
             other => other,
         };
-        match &mut self.0 {
+        match &mut self.state {
             State::Registered(stream) => Ok(stream),
             State::Direct { .. } | State::Lost => Err(lost()),
         }
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.0 {
+        match &self.state {
             State::Direct { stream, .. } => Some(stream.as_fd()),
             State::Registered(stream) => Some(stream.as_fd()),
             State::Lost => None,
@@ -102,13 +135,15 @@ impl Socket {
 
     /// Reads without waiting. `None`: that has to be waited for.
     fn read_directly(&mut self, buf: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
-        let State::Direct { stream, is_drained: is_drained @ false } = &mut self.0 else { return None };
+        let State::Direct { stream, next: next @ Next::Read } = &mut self.state else { return None };
         // SAFETY: only the kernel writes to it, so what is initialised stays so.
         let room = unsafe { buf.unfilled_mut() };
         let most = room.len();
         match SockRef::from(&*stream).recv(room) {
             Ok(count) => {
-                *is_drained = count < most;
+                if count < most {
+                    *next = Next::Register;
+                }
                 // SAFETY: the kernel has written so many bytes.
                 unsafe { buf.assume_init(count) };
                 buf.advance(count);
@@ -120,15 +155,39 @@ impl Socket {
     }
 
     /// Writes without waiting. `None`: that has to be waited for.
-    fn write_directly(&self, slices: &[io::IoSlice<'_>]) -> Option<io::Result<usize>> {
-        let State::Direct { stream, .. } = &self.0 else { return None };
+    fn write_directly(&mut self, slices: &[io::IoSlice<'_>]) -> Option<io::Result<usize>> {
+        let State::Direct { stream, next } = &mut self.state else { return None };
         let mut copy = ArrayVec::<u8, SMALL>::new();
         let is_small = slices.iter().all(|slice| copy.try_extend_from_slice(slice).is_ok());
-        let mut socket: &std::net::TcpStream = stream;
-        let done = if is_small { socket.write(&copy) } else { socket.write_vectored(slices) };
+        let done = if is_small { stream.write(&copy) } else { stream.write_vectored(slices) };
         match done {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            done => Some(done),
+            done => {
+                if matches!(next, Next::Register) && self.rechecks.is_some() {
+                    *next = Next::Recheck;
+                }
+                Some(done)
+            }
+        }
+    }
+
+    /// Returns whether it is to wait before it is read: it is looked at again then, once in its life.
+    fn waits_for_recheck(&mut self, cx: &Context<'_>) -> bool {
+        let State::Direct { next, .. } = &mut self.state else { return false };
+        match (&mut *next, &self.rechecks) {
+            (Next::Recheck, Some(rechecks)) => {
+                *next = Next::Wait(rechecks.ask(cx.waker()));
+                true
+            }
+            (Next::Wait(recheck), Some(rechecks)) => {
+                if !rechecks.is_over(recheck, cx.waker()) {
+                    return true;
+                }
+                *next = Next::Read;
+                self.rechecks = None;
+                false
+            }
+            _ => false,
         }
     }
 }
@@ -153,10 +212,17 @@ impl Cut for Socket {
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let State::Direct { is_drained: false, .. } = self.0 {
+        if self.waits_for_recheck(cx) {
+            return Poll::Pending;
+        }
+        if let State::Direct { next: Next::Read, .. } = self.state {
             return Poll::Ready(Ok(()));
         }
         self.registered()?.poll_read_ready(cx)
+    }
+
+    fn is_rechecked(&self) -> bool {
+        matches!(self.state, State::Direct { next: Next::Wait(_), .. })
     }
 
     fn watch(&mut self) -> io::Result<()> {
@@ -174,6 +240,9 @@ impl Cut for Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.waits_for_recheck(cx) {
+            return Poll::Pending;
+        }
         if let Some(done) = self.read_directly(buf) {
             return Poll::Ready(done);
         }
@@ -207,7 +276,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.state {
             // The guest may have reset it, as the runtime's own allows.
             State::Direct { stream, .. } => Poll::Ready(match stream.shutdown(Shutdown::Write) {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -220,17 +289,18 @@ impl AsyncWrite for Socket {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
+    use futures_util::FutureExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::server::Listener as _;
 
     /// The two ends of a connection, and the socket that it came from.
-    async fn pair() -> (TcpStream, Socket, Listener) {
+    pub(in crate::http) async fn pair() -> (TcpStream, Socket, Listener) {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         listener.set_nonblocking(true).expect("set");
         let address = listener.local_addr().expect("an address");
@@ -242,7 +312,7 @@ mod tests {
     }
 
     fn is_registered(socket: &Socket) -> bool {
-        matches!(socket.0, State::Registered(_))
+        matches!(socket.state, State::Registered(_))
     }
 
     async fn read(socket: &mut Socket) -> Vec<u8> {
@@ -262,6 +332,36 @@ mod tests {
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.expect("read");
         assert_eq!(answer, b"answer");
+    }
+
+    #[tokio::test]
+    async fn who_closes_soon_is_never_registered_and_who_does_not_is_after_the_look() {
+        let rechecks = Arc::new(Rechecks::default());
+        let looking = tokio::spawn({
+            let rechecks = Arc::clone(&rechecks);
+            async move { rechecks.run().await }
+        });
+        for is_kept in [false, true] {
+            let (mut client, mut socket, _listener) = pair().await;
+            socket.recheck_at(&rechecks);
+            client.write_all(b"request").await.expect("sent");
+            assert_eq!(read(&mut socket).await, b"request");
+            socket.write_all(b"answer").await.expect("sent");
+            client.read_exact(&mut [0; 6]).await.expect("read");
+            assert!(read(&mut socket).now_or_never().is_none(), "it waits for the look");
+            if is_kept {
+                let sent = async {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    client.write_all(b"next").await.expect("sent");
+                };
+                assert_eq!(tokio::join!(read(&mut socket), sent).0, b"next");
+            } else {
+                drop(client);
+                assert_eq!(read(&mut socket).await, b"");
+            }
+            assert_eq!(is_registered(&socket), is_kept);
+        }
+        looking.abort();
     }
 
     #[tokio::test]

@@ -42,6 +42,11 @@ pub trait Cut {
         Ok(())
     }
 
+    /// Tells whether it is looked at again in a moment, for its end above all ([`super::recheck`]).
+    fn is_rechecked(&self) -> bool {
+        false
+    }
+
     /// Says what the other side has done to the connection.
     fn other_side(&self) -> OtherSide;
 
@@ -284,11 +289,13 @@ impl<S: AsyncRead + Cut + Unpin> AsyncRead for Watched<S> {
         if let Some(turn) = turn {
             // A connection that has nothing to read waits for that, and for no turn.
             if !requests.has_waiting() && stream.poll_readable(cx)?.is_pending() {
+                progress.set_rechecked(stream.is_rechecked());
                 if progress.must_leave() {
                     progress.set_unread(stream.has_unread());
                 }
                 return Poll::Pending;
             }
+            progress.set_rechecked(false);
             if turn.poll(cx).is_pending() {
                 progress.set_unread(true);
                 return Poll::Pending;

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use super::access::{Caller, Guest};
 use super::progress::Progress;
 use super::service::{Access, Resolution};
+use super::terms::Heads;
+use super::waits::Waits;
 use super::*;
 use crate::api::{Cloud, NovaPages, Page, Password, Write, Written};
 use crate::drain::Drain;
@@ -91,21 +93,32 @@ impl Node {
     /// What a connection of this binding may read.
     fn guest(&self, tag: u32) -> Guest {
         let lease = self.identities.lease(Tag(tag)).expect("bound");
+        let settings = Config::default();
+        let terms = Terms::of(&settings.http, Arc::new(Rates::new(settings.policy())), Arc::clone(&self.counters));
+        let node = Guests {
+            identities: Arc::clone(&self.identities),
+            store: Arc::clone(&self.store),
+            limits: Arc::new(Limits::new(settings.http.connections)),
+            policy: StateView::new(self.caller.policy),
+            terms: StateView::new(terms),
+            writes: Arc::clone(&self.writes),
+            counters: Arc::clone(&self.counters),
+            origin: self.origin.clone().map_or_else(OnceLock::new, OnceLock::from),
+            on_demand: self.on_demand.clone().map_or_else(OnceLock::new, OnceLock::from),
+            audit: OnceLock::new(),
+            usages: Arc::clone(&self.usages),
+            tokens: OnceLock::from(Arc::clone(&self.tokens)),
+            boots: Arc::default(),
+        };
         Guest {
             tag,
             lease,
-            store: Arc::clone(&self.store),
-            origin: self.origin.clone(),
-            on_demand: self.on_demand.clone(),
-            caller: self.caller,
-            policy: StateView::new(self.caller.policy),
-            tokens: Some(Arc::clone(&self.tokens)),
-            usages: Arc::clone(&self.usages),
-            writes: Arc::clone(&self.writes),
-            usage: OnceLock::new(),
-            audit: None,
+            node: Arc::new(node),
+            over_ipv6: self.caller.over_ipv6,
+            source_port: self.caller.source_port,
             source: None,
             generation: AtomicU64::new(0),
+            usage: OnceLock::new(),
             history: Arc::default(),
         }
     }
@@ -122,16 +135,22 @@ impl Node {
     }
 
     fn serve_on(&self, server: DuplexStream, content: impl Access) -> (Arc<Progress>, JoinHandle<()>) {
-        let (counters, drain) = (Arc::clone(&self.counters), self.drain.clone());
-        let times = Times { ready: self.ready, connection: self.connection, ..Times::default() };
-        let rates = self.rates.as_ref().map(Arc::clone);
-        let waits = Arc::clone(&self.waits);
-        let issuer = self.issuer.clone();
-        let place = connection::Place { rates, heads: self.heads, waits, issuer, ..connection::Place::alone(times) };
+        let (place, drain) = (self.place(), self.drain.clone());
         let progress = Arc::clone(&place.progress);
-        let served =
-            tokio::spawn(async move { connection::serve_placed(server, content, place, &counters, &drain).await });
+        let served = tokio::spawn(async move { connection::serve_placed(server, content, place, drain).await });
         (progress, served)
+    }
+
+    /// Returns the place of a connection.
+    fn place(&self) -> connection::Place {
+        let times = Times { ready: self.ready, connection: self.connection, ..Times::default() };
+        connection::Place::alone(Terms {
+            rates: self.rates.clone(),
+            heads: self.heads,
+            waits: Arc::clone(&self.waits),
+            issuer: self.issuer.clone(),
+            ..Terms::alone(times, Arc::clone(&self.counters))
+        })
     }
 
     /// Returns the answers so far, by status.

@@ -26,9 +26,9 @@ use crate::record::InstanceId;
 /// guest, or when the daemon ends. A client that gives up after a 503 gets no answer then: the next daemon accepts already, or soon.
 pub(super) async fn for_content<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
     let shared = Arc::clone(&exchange.shared);
-    let wait = shared.patience.of(exchange.headers());
+    let wait = shared.terms.patience.of(exchange.headers());
     let deadline = Instant::now() + wait.time;
-    record::waits(&shared.counters);
+    record::waits(&shared.terms.counters);
     let _held = shared.progress.hold();
     loop {
         if Instant::now() >= deadline {
@@ -54,11 +54,11 @@ pub(super) async fn for_content<C: Access>(exchange: &mut Exchange<C>) -> Result
 pub(super) async fn for_change<C: Access>(exchange: &mut Exchange<C>, instance: InstanceId) -> Result<Step, Ended> {
     let shared = Arc::clone(&exchange.shared);
     let most = shared.content.caller().policy.extensions.waits_per_instance;
-    let Some(_place) = shared.waits.enter(instance, most) else {
-        record::wait_refused(&shared.counters);
+    let Some(_place) = shared.terms.waits.enter(instance, most) else {
+        record::wait_refused(&shared.terms.counters);
         return Ok(Step::Answer(Some(Answer::too_many_waits(exchange.asked().accept))));
     };
-    let mut recorded = record::Wait::begin(&shared.counters);
+    let mut recorded = record::Wait::begin(&shared.terms.counters);
     let until = exchange.change.map_or_else(Instant::now, |change| change.until);
     let waiting = shared.progress.wait(until);
     let _held = shared.progress.hold();
@@ -93,7 +93,7 @@ pub(super) async fn for_change<C: Access>(exchange: &mut Exchange<C>, instance: 
 /// Waits a moment, and returns the next step: the answer 429 if the instance still asks too much.
 pub(super) async fn for_rate<C: Access>(exchange: &mut Exchange<C>) -> Result<Step, Ended> {
     let shared = Arc::clone(&exchange.shared);
-    record::limited(&shared.counters);
+    record::limited(&shared.terms.counters);
     tokio::select! {
         () = sleep(HOLD.min(shared.progress.patience())) => {}
         () = shared.drain.closes() => {}

@@ -1,5 +1,7 @@
 //! What becomes of a connection when its binding changes or ends.
 
+use super::super::recheck::Rechecks;
+use super::super::turns::Turns;
 use super::*;
 
 #[tokio::test]
@@ -37,4 +39,40 @@ async fn no_byte_leaves_after_the_binding_ended() {
     }
     assert_eq!((node.counters.binding_ended.get(), node.answers().len()), (2, 0));
     assert!(node.identities.lease(Tag(7)).is_none());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_kept_after_its_answer_is_watched() {
+    let rechecks = Arc::new(Rechecks::default());
+    let looking = tokio::spawn({
+        let rechecks = Arc::clone(&rechecks);
+        async move { rechecks.run().await }
+    });
+    for is_asked_again in [false, true] {
+        let node = Node::new();
+        node.bind_to(1);
+        let (mut client, mut socket, _listener) = socket::tests::pair().await;
+        socket.recheck_at(&rechecks);
+        let turns = Arc::new(Turns::default());
+        let (guest, place) = (node.guest(7), connection::Place { turn: Some(turns.place(Tag(7))), ..node.place() });
+        let drain = node.drain.clone();
+        let served = tokio::spawn(async move { connection::serve_placed(socket, guest, place, drain).await });
+        for _ in 0..=u8::from(is_asked_again) {
+            client.write_all(b"HEAD /openstack HTTP/1.1\r\n\r\n").await.expect("sent");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") {
+                answer.push(client.read_u8().await.expect("an answer"));
+            }
+            // It is looked at again meanwhile.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let lease = node.identities.lease(Tag(7)).expect("bound");
+        assert!(!lease.keeps_connections(), "it has not ended yet");
+        node.identities.end(Tag(7));
+        let end = client.read(&mut [0; 16]).await.map_err(|error| error.kind());
+        assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+        served.await.expect("ended");
+        assert_eq!((node.counters.binding_ended.get(), lease.keeps_connections()), (1, is_asked_again));
+    }
+    looking.abort();
 }

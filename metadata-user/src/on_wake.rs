@@ -1,7 +1,7 @@
 //! A future beside a busy one, in the same task.
 //!
-//! A connection's task waits for its requests and, at the same time, for its binding to end, the drain, its timers. These
-//! happen once in its life if at all, but each poll of the task would look at them all: a lock and a clock for each request.
+//! A connection's task waits for its requests and, at the same time, for its binding to end, the drain, its timers; what accepts waits for
+//! the drain too. These happen once in a task's life if at all, but each poll of it would look at them all: a lock and a clock each time.
 //! [`OnWake`] looks at its future only if that has asked for it.
 //!
 //! Promises: what has become ready is seen by the next poll that begins after it woke its task; without that, a poll costs one
@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::task::AtomicWaker;
 
 /// A future that is polled when it has been woken, and the first time.
-pub(super) struct OnWake<F> {
+pub(crate) struct OnWake<F> {
     future: F,
     signal: Arc<Signal>,
     waker: Waker,
@@ -41,7 +41,7 @@ impl Wake for Signal {
 
 impl<F: Future + Unpin> OnWake<F> {
     /// Returns the future, to be polled once at first.
-    pub(super) fn new(future: F) -> Self {
+    pub(crate) fn new(future: F) -> Self {
         let signal = Arc::new(Signal { is_set: AtomicBool::new(true), task: AtomicWaker::new() });
         let waker = Waker::from(Arc::clone(&signal));
         Self { future, signal, waker }
