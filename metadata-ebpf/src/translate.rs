@@ -3,7 +3,7 @@
 //!
 //! Promises: pure functions of headers, so that the way in and the way back are tested on the host; a reply's headers are
 //! those of its request with the addresses exchanged. Checksums of TCP segments are left to the caller: see
-//! [`checksum`](crate::checksum).
+//! [`mod@checksum`].
 
 use crate::{
     addr::{Family, IdentityAddress, METADATA_IPV4, METADATA_IPV6, METADATA_MAC, RESPONDER_IPV6},

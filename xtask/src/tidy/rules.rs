@@ -35,6 +35,7 @@ pub(super) const LEVELS: &[Level] = &[
             "hold",
             "links",
             "metrics",
+            "on_wake",
             "open_files",
             "percent",
             "pulse",
