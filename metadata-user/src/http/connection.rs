@@ -118,24 +118,14 @@ where
             }
             end
         }
-        End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed if content.has_ended() => End::BindingEnded,
-        End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed if !watched.has_unacknowledged() => end,
         End::Closed | End::GaveWay | End::Malformed | End::HandshakeFailed => {
-            Box::pin(async {
-                tokio::select! {
-                    biased;
-                    () = content.ended() => End::BindingEnded,
-                    // The kernel goes on sending, also when the daemon has ended.
-                    () = drain.closes() => end,
-                    arrived = all_arrived(&watched, progress) => {
-                        if !arrived {
-                            progress.cut();
-                        }
-                        if arrived || end == End::GaveWay { end } else { End::TimedOut }
-                    }
-                }
-            })
-            .await
+            if content.has_ended() {
+                End::BindingEnded
+            } else if watched.has_unacknowledged() {
+                Box::pin(wait_for_acknowledgement(&watched, content, progress, drain, end)).await
+            } else {
+                end
+            }
         }
     };
     if end == End::BindingEnded {
@@ -261,12 +251,31 @@ const LAST_LOOK: Duration = Duration::from_millis(250);
 /// How long the guest gets for that once another connection needs the place.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
+/// Waits for the acknowledgement of what the kernel has of a connection that has ended like this. Returns how it has ended by then.
+async fn wait_for_acknowledgement(
+    stream: &Watched<impl Cut>,
+    content: &impl Access,
+    progress: &Progress,
+    drain: &Drain,
+    end: End,
+) -> End {
+    tokio::select! {
+        biased;
+        () = content.ended() => End::BindingEnded,
+        // The kernel goes on sending, also when the daemon has ended.
+        () = drain.closes() => end,
+        arrived = all_arrived(stream, progress) => {
+            if !arrived {
+                progress.cut();
+            }
+            if arrived || end == End::GaveWay { end } else { End::TimedOut }
+        }
+    }
+}
+
 /// Waits until the guest has acknowledged everything, the end of the stream included. Otherwise the kernel would keep it
 /// without a connection for minutes, counted nowhere. Returns whether it has, in time.
 async fn all_arrived(stream: &Watched<impl Cut>, progress: &Progress) -> bool {
-    if !stream.has_unacknowledged() {
-        return true;
-    }
     let (mut deadline, mut pause) = (Instant::now() + progress.patience_for_end(), FIRST_LOOK);
     let mut leaving = progress.must_leave();
     if leaving {

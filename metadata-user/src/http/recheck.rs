@@ -76,7 +76,7 @@ impl Rechecks {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::future::poll_fn;
     use std::sync::Arc;
     use std::task::Poll;
@@ -84,6 +84,16 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+
+    /// Looks until the test ends.
+    pub(in crate::http) fn running() -> Arc<Rechecks> {
+        let rechecks = Arc::new(Rechecks::default());
+        tokio::spawn({
+            let rechecks = Arc::clone(&rechecks);
+            async move { rechecks.run().await }
+        });
+        rechecks
+    }
 
     /// Waits for a look.
     async fn looked_at(rechecks: &Rechecks) {
@@ -97,11 +107,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_asks_is_woken_once_and_soon() {
-        let rechecks = Arc::new(Rechecks::default());
-        let looking = tokio::spawn({
-            let rechecks = Arc::clone(&rechecks);
-            async move { rechecks.run().await }
-        });
+        let rechecks = running();
         for _ in 0..3 {
             let begun = Instant::now();
             tokio::join!(looked_at(&rechecks), looked_at(&rechecks));
@@ -111,7 +117,6 @@ mod tests {
         // Without anybody, no timer.
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(rechecks.round.load(Ordering::Relaxed), 3);
-        looking.abort();
     }
 
     #[test]

@@ -296,6 +296,7 @@ pub(super) mod tests {
     use futures_util::FutureExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    use super::super::recheck;
     use super::*;
     use crate::server::Listener as _;
 
@@ -336,11 +337,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn who_closes_soon_is_never_registered_and_who_does_not_is_after_the_look() {
-        let rechecks = Arc::new(Rechecks::default());
-        let looking = tokio::spawn({
-            let rechecks = Arc::clone(&rechecks);
-            async move { rechecks.run().await }
-        });
+        let rechecks = recheck::tests::running();
         for is_kept in [false, true] {
             let (mut client, mut socket, _listener) = pair().await;
             socket.recheck_at(&rechecks);
@@ -361,7 +358,6 @@ pub(super) mod tests {
             }
             assert_eq!(is_registered(&socket), is_kept);
         }
-        looking.abort();
     }
 
     #[tokio::test]

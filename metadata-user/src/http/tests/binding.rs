@@ -1,6 +1,5 @@
 //! What becomes of a connection when its binding changes or ends.
 
-use super::super::recheck::Rechecks;
 use super::super::turns::Turns;
 use super::*;
 
@@ -43,11 +42,7 @@ async fn no_byte_leaves_after_the_binding_ended() {
 
 #[tokio::test]
 async fn a_connection_that_is_kept_after_its_answer_is_watched() {
-    let rechecks = Arc::new(Rechecks::default());
-    let looking = tokio::spawn({
-        let rechecks = Arc::clone(&rechecks);
-        async move { rechecks.run().await }
-    });
+    let rechecks = recheck::tests::running();
     for is_asked_again in [false, true] {
         let node = Node::new();
         node.bind_to(1);
@@ -74,5 +69,4 @@ async fn a_connection_that_is_kept_after_its_answer_is_watched() {
         served.await.expect("ended");
         assert_eq!((node.counters.binding_ended.get(), lease.keeps_connections()), (1, is_asked_again));
     }
-    looking.abort();
 }
