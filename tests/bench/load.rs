@@ -131,6 +131,13 @@ struct Client<'l> {
 }
 
 impl Load {
+    /// Says, for the name of a case, how connections are used and how many there are.
+    pub(crate) fn connecting(&self) -> String {
+        let kind = if self.reconnect { "new connection each" } else { "keep-alive" };
+        let plural = if self.connections == 1 { "" } else { "s" };
+        format!("{kind}, {} connection{plural}", self.connections)
+    }
+
     /// Asks for this long, on this thread and in its namespace.
     pub(crate) fn run(&self, duration: Duration) -> Result<Outcome> {
         Ok(self.measure(duration, None)?.0)

@@ -218,10 +218,8 @@ fn parts(rate: Option<f64>, effort: Effort) -> u32 {
 
 fn name(load: &Load, family: Family, size: &str) -> String {
     let family = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
-    let kind = if load.reconnect { "new connection each" } else { "keep-alive" };
-    let plural = if load.connections == 1 { "" } else { "s" };
     let pace = if load.rate.is_some() { ", at half the rate" } else { "" };
-    format!("{family}, {size}, {kind}, {} connection{plural}{pace}", load.connections)
+    format!("{family}, {size}, {}{pace}", load.connecting())
 }
 
 /// Several slices of one way, or the parts of one.

@@ -61,10 +61,9 @@ pub(super) fn run(effort: Effort, run: &mut Run, pinned: bool) -> Result<()> {
 }
 
 fn measure(sides: &[Side; 2], effort: Effort, pinned: bool, reconnect: bool, connections: usize) -> Result<Case> {
-    let kind = if reconnect { "new connection each" } else { "keep-alive" };
-    let mut case = Case::new("hostile", format!("a guest within the limits, {kind}, {connections} connections"));
     let server: SocketAddr = (METADATA_IPV4, 80).into();
     let load = Load { server, path: PATH.to_owned(), connections, reconnect, header: String::new(), rate: None };
+    let mut case = Case::new("hostile", format!("a guest within the limits, {}", load.connecting()));
     let (mut rates, mut costs, mut sums) = (Vec::new(), Vec::new(), [Slice::default(); 2]);
     for pair in effort.turns(&case.name.clone()) {
         let mut slices = [Slice::default(); 2];

@@ -107,11 +107,9 @@ impl Asked {
 
     /// Returns the case's name, with that of who is compared.
     fn name(&self, rival: &str) -> String {
-        let kind = if self.reconnect { "new connection each" } else { "keep-alive" };
         let size = if self.size.is_empty() { String::new() } else { format!("{}, ", self.size) };
-        let plural = if self.connections == 1 { "" } else { "s" };
         let configured = if self.configured.is_empty() { String::new() } else { format!(", {}", self.configured) };
-        format!("{rival}, {size}{kind}, {} connection{plural}{configured}", self.connections)
+        format!("{rival}, {size}{}{configured}", self.load().connecting())
     }
 }
 
