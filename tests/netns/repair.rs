@@ -334,6 +334,7 @@ fn the_way_to_the_responder_is_put_back(attach: &'static str) {
         ("pair_link", true, "link set guests name elsewhere", "end in the responder's namespace was renamed"),
         ("address", true, "addr del fd6d::a9fe:a9fe/128 dev guests", "the responder's address was gone"),
         ("route", true, "-6 route del fd6d::/16", "route to the guests was gone"),
+        ("route", true, "-6 route change fd6d::/16 via fe80::1 dev guests", "route to the guests was gone or changed"),
         ("neighbour", true, "neigh del fe80::1 dev guests", "neighbour entry was gone"),
     ] {
         world.breaks(what, logged, |world| {
@@ -345,6 +346,7 @@ fn the_way_to_the_responder_is_put_back(attach: &'static str) {
     }
     for (path, value, logged) in [
         ("ipv4/tcp_mtu_probing", "0", "ipv4.tcp_mtu_probing"),
+        ("ipv4/tcp_no_metrics_save", "0", "ipv4.tcp_no_metrics_save"),
         ("ipv6/conf/guests/disable_ipv6", "1", "ipv6.conf.guests.disable_ipv6"),
         ("ipv6/conf/guests/accept_ra", "2", "ipv6.conf.guests.accept_ra"),
     ] {

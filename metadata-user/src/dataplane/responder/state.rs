@@ -115,7 +115,7 @@ impl Missing {
         match self {
             Self::Link => (Repair::PairLink, "the pair's end in the responder's namespace was down".to_owned()),
             Self::Address => (Repair::Address, "the responder's address was gone".to_owned()),
-            Self::Route => (Repair::Route, "the responder's route to the guests was gone".to_owned()),
+            Self::Route => (Repair::Route, "the responder's route to the guests was gone or changed".to_owned()),
             Self::Neighbour => (Repair::Neighbour, "the responder's neighbour entry was gone".to_owned()),
             Self::Settings(names) => {
                 (Repair::Settings, format!("settings of the responder's namespace were changed: {}", names.join(", ")))
