@@ -33,9 +33,8 @@ pub(super) const INNER_NAME: &str = "guests";
 const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Length of the identity addresses' prefix, in bits.
 const IDENTITY_PREFIX_LEN: u8 = 16;
-/// Segments that a connection may send before the guest acknowledges the first of them, instead of the kernel's 10: 64 KB of user data
-/// leave at once, also where an overlay takes 100 bytes of each packet. Between responder and guest there is no network whose
-/// capacity would have to be found out step by step.
+/// Initial congestion window of a connection, in segments, instead of the kernel's 10: 64 KB of user data leave at once, also where an
+/// overlay takes 100 bytes of each packet. The guest is on the same machine, so slow start would only cost round trips.
 const INITIAL_WINDOW: u32 = 50;
 
 /// Removes the pair whose end in this thread's namespace has this name. `true` if there was one.
@@ -142,7 +141,7 @@ async fn has_route(inside: &Handle, index: u32) -> Result<bool, NetnsError> {
         RouteAttribute::Destination(RouteAddress::Inet6(identity_prefix())),
         RouteAttribute::Gateway(RouteAddress::Inet6(GATEWAY)),
         RouteAttribute::Oif(index),
-        RouteAttribute::Metrics(vec![RouteMetric::InitCwnd(INITIAL_WINDOW)]),
+        route_metrics(),
     ];
     let all = RouteMessageBuilder::<Ipv6Addr>::new().build();
     let mut listed = Box::pin(inside.route().get(all).execute());
@@ -266,8 +265,8 @@ pub(super) async fn up(handle: &Handle, ifindex: IfIndex, name: &str) -> Result<
 /// And what lets a daemon listen on fewer sockets than the one before: what waits at a socket that stops to listen moves to another
 /// one of the same port (Linux 5.14).
 ///
-/// And congestion control that sends as soon as it may, whatever the node's default is: `bbr` spreads the segments of an answer over
-/// time, for the sake of routers that are not there. `reno` is in every kernel.
+/// And congestion control without pacing, whatever the node's default is: `bbr` delays the segments of an answer, which gains nothing
+/// between a node and its guests. `reno` is in every kernel.
 const TCP_SETTINGS: [(&str, &str); 4] =
     [("tcp_mtu_probing", "1"), ("tcp_retries1", "0"), ("tcp_migrate_req", "1"), ("tcp_congestion_control", "reno")];
 
@@ -277,8 +276,8 @@ const TCP_SETTINGS: [(&str, &str); 4] =
 /// An answer of 64 KB fits whole, and on this path, of microseconds, nothing is gained beyond. A request has at most 16 KB. A
 /// connection is closed when all is acknowledged, so what is left is a closing handshake, which the guest may leave out.
 ///
-/// And nothing is kept of addresses that had a connection: a guest may have any number of them, and the kernel has one table for
-/// all namespaces of the node.
+/// And the kernel keeps no metrics (round-trip times and the like) of guests' addresses: a guest may use any number of them, and the
+/// table is shared by all namespaces of the node.
 const TCP_BOUNDS: [(&str, &str); 5] = [
     ("tcp_wmem", "4096 131072 262144"),
     ("tcp_rmem", "4096 32768 32768"),
@@ -332,8 +331,13 @@ pub(super) async fn configure_inside(handle: &Handle) -> Result<(), NetnsError> 
         .gateway(GATEWAY)
         .output_interface(ifindex.0)
         .build();
-    route.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::InitCwnd(INITIAL_WINDOW)]));
+    route.attributes.push(route_metrics());
     handle.route().add(route).replace().execute().await.map_err(netlink("set the route to the guests on", INNER_NAME))
+}
+
+/// Returns what the route to the guests sets for connections.
+fn route_metrics() -> RouteAttribute {
+    RouteAttribute::Metrics(vec![RouteMetric::InitCwnd(INITIAL_WINDOW)])
 }
 
 fn identity_prefix() -> Ipv6Addr {
